@@ -1,0 +1,181 @@
+package resilience
+
+import "context"
+
+// Policy guards operations: it decides whether, when, how often and for how
+// long what lies inside it runs.
+//
+// The contract, which resiliencetest.TestPolicy checks:
+//
+//   - Apply is safe for concurrent use.
+//   - It runs next zero or more times, one after another, and never returns
+//     while a next.Run that it started is still running.
+//   - The context it hands to next derives from ctx.
+//   - The error of next stays reachable by errors.Is and errors.As.
+//   - A returned error that matches ErrRejected means that next did not run.
+//   - If next panics or calls runtime.Goexit, the policy releases what it
+//     holds, counts the outcome and lets it unwind; it does not recover.
+//   - It holds no lock while next, or any other code of the user, runs.
+//   - It starts no goroutine on the success path.
+//   - What it holds until the operation is over it settles through
+//     next.Settle; before it runs next again, waits, or answers in the place of
+//     next, it calls next.Discard.
+type Policy interface {
+	Apply(ctx context.Context, next Next) error
+}
+
+// Operation is the work that policies guard. An adapter implements it on its
+// per-call struct, which costs one allocation for a call instead of one for
+// each captured variable of a closure. Run may be called several times, one
+// call after another.
+type Operation interface {
+	Run(ctx context.Context) error
+}
+
+// Func is an Operation that is over when it returns.
+type Func func(ctx context.Context) error
+
+// Run calls f.
+func (f Func) Run(ctx context.Context) error { return f(ctx) }
+
+// Moment is a point in the life of an operation that goes on after Run has
+// returned. The zero value in a Config stands for the default of that policy.
+// For an operation that is not Lasting the two moments are one.
+type Moment uint8
+
+const (
+	// Answered is when the operation has shown that it works: an HTTP response
+	// has its headers, a gRPC stream has its first message or its end.
+	Answered Moment = iota + 1
+	// Ended is when nothing of the operation is left: an HTTP body is at EOF or
+	// closed, a gRPC stream is finished.
+	Ended
+)
+
+// String returns "answered", "ended" or "default".
+func (m Moment) String() string {
+	switch m {
+	case Answered:
+		return "answered"
+	case Ended:
+		return "ended"
+	default:
+		return "default"
+	}
+}
+
+// Lasting is an Operation that can go on after Run has returned, as an HTTP
+// response does while its body is read. Embed a Tail to have Hold.
+type Lasting interface {
+	Operation
+	// Hold reports whether the operation has yet to come to the moment. If so
+	// it takes s over and settles it exactly once, with the error that the
+	// operation came to at that moment. Of a run that ended meanwhile on another
+	// goroutine it settles s at once and returns true.
+	Hold(at Moment, s Settler, token uint64) bool
+	// Discard ends, before it returns, what the last Run left going on: nobody
+	// will see its result.
+	Discard()
+}
+
+// Keyer is an Operation that has a key, such as its host or its method, by
+// which keyed.Group picks a policy.
+type Keyer interface {
+	Key() string
+}
+
+// Settler hears how an operation ended. The token is what the policy gave to
+// Next.Settle: a generation, a slot, nothing.
+type Settler interface {
+	Settle(token uint64, err error)
+}
+
+// Forker is a Policy that can serve many keys. A fork has state of its own and
+// shares configuration and counters with the policy it came from.
+type Forker interface {
+	Policy
+	// Fork returns a policy in its initial state.
+	Fork() Policy
+	// Idle reports whether dropping this policy loses nothing but history:
+	// nothing is in flight and nothing is being kept away.
+	Idle() bool
+}
+
+// Next is what lies inside a policy: the policies further in and the operation.
+// It is an opaque value of five words, passed in registers.
+type Next struct {
+	inner []Policy
+	op    Operation
+}
+
+// Run runs what lies inside. A policy may call it again after it has returned.
+func (n Next) Run(ctx context.Context) error {
+	if len(n.inner) == 0 {
+		return n.op.Run(ctx)
+	}
+	return n.inner[0].Apply(ctx, Next{n.inner[1:], n.op})
+}
+
+// Settle has s settled exactly once: now, or at the moment given if the
+// operation has not come to it yet. s hears err if that is not nil, and
+// otherwise the error that the operation came to at that moment. A zero Moment
+// is Ended.
+//
+// Call it deferred, with err preset to ErrAborted, so that a panic and
+// runtime.Goexit settle too:
+//
+//	err = resilience.ErrAborted
+//	defer func() { next.Settle(resilience.Ended, err, (*slot)(b), 0) }()
+//	err = next.Run(ctx)
+//	return err
+func (n Next) Settle(at Moment, err error, s Settler, token uint64) {
+	if _, ok := n.op.(Func); !ok {
+		if l, ok := n.op.(Lasting); ok && hold(l, at, err, s, token) {
+			return
+		}
+	}
+	s.Settle(token, err)
+}
+
+// hold stands apart so that the common path of Settle stays small.
+func hold(l Lasting, at Moment, err error, s Settler, token uint64) bool {
+	if err != nil {
+		s = &verdict{s, err}
+	}
+	if at != Answered {
+		at = Ended
+	}
+	return l.Hold(at, s, token)
+}
+
+// verdict keeps the error that a policy has already decided on, for an
+// operation that is still going on.
+type verdict struct {
+	s   Settler
+	err error
+}
+
+func (v *verdict) Settle(token uint64, _ error) { v.s.Settle(token, v.err) }
+
+// Discard gives up the result of the last Run, so that what lies inside is
+// settled and free. A policy calls it before it runs next again or answers in
+// its place, and there before any wait and before code of the user.
+func (n Next) Discard() {
+	if l, ok := n.op.(Lasting); ok {
+		l.Discard()
+	}
+}
+
+// Key returns the key of the operation, "" if it has none.
+func (n Next) Key() string {
+	if k, ok := n.op.(Keyer); ok {
+		return k.Key()
+	}
+	return ""
+}
+
+// Lasting reports whether the operation can go on after Run has returned.
+func (n Next) Lasting() bool {
+	_, ok := n.op.(Lasting)
+	return ok
+}

@@ -1,0 +1,160 @@
+package resilience
+
+import "sync"
+
+// Tail makes the per-call struct of an adapter Lasting: embed it, and add the
+// Discard that only the adapter can write. The zero value is an operation that
+// is not going on.
+//
+// A run goes from Begin over Answer to End. Begin gives it a number, and calls
+// that name another number do nothing: a body that is closed twice, or a stream
+// that reports its end after it was discarded, cannot end the run that came
+// after it. The first End wins.
+//
+// A Tail is safe for concurrent use. Its mutex is never held while a Settler
+// runs. Settlers run on the goroutine that brought the moment about, in the
+// order in which they were held; one that panics does not keep the others from
+// being settled.
+type Tail struct {
+	mu    sync.Mutex // guards everything below
+	run   uint32
+	phase phase
+	// answered is whether Answer came before the end: those who wait for
+	// Answered then hear nil, whatever the end brings.
+	answered bool
+	err      error // what the run ended with
+	holdings
+}
+
+type phase uint8
+
+const (
+	idle phase = iota
+	going
+	ended
+)
+
+type holding struct {
+	s     Settler
+	token uint64
+	at    Moment
+}
+
+// holdings is a list whose first six, enough for a whole default stack, need no
+// allocation.
+type holdings struct {
+	n     int
+	first [6]holding
+	more  []holding
+}
+
+func (h *holdings) add(x holding) {
+	if h.n < len(h.first) {
+		h.first[h.n] = x
+	} else {
+		h.more = append(h.more, x)
+	}
+	h.n++
+}
+
+// settle settles all that wait for at; with Ended, all there are.
+func (h *holdings) settle(at Moment, err error) {
+	settle(h.first[:min(h.n, len(h.first))], h.more, at, err)
+}
+
+func settle(hs, more []holding, at Moment, err error) {
+	if len(hs) == 0 {
+		if len(more) == 0 {
+			return
+		}
+		hs, more = more, nil
+	}
+	defer settle(hs[1:], more, at, err) // also if this one panics
+	if h := hs[0]; h.at <= at {
+		h.s.Settle(h.token, err)
+	}
+}
+
+// Begin starts a run and returns its number. A run that had not ended yet ends
+// with ErrAborted.
+func (t *Tail) Begin() (run uint32) {
+	t.mu.Lock()
+	left := t.holdings
+	t.holdings = holdings{}
+	t.run++
+	run = t.run
+	t.phase, t.answered, t.err = going, false, nil
+	t.mu.Unlock()
+	left.settle(Ended, ErrAborted)
+	return run
+}
+
+// Answer says that the run has answered, and settles those who hold for that
+// with nil.
+func (t *Tail) Answer(run uint32) {
+	t.mu.Lock()
+	if run != t.run || t.phase != going || t.answered {
+		t.mu.Unlock()
+		return
+	}
+	t.answered = true
+	now := t.holdings
+	t.holdings = holdings{}
+	for _, h := range now.first[:min(now.n, len(now.first))] {
+		t.keep(h)
+	}
+	for _, h := range now.more {
+		t.keep(h)
+	}
+	t.mu.Unlock()
+	now.settle(Answered, nil)
+}
+
+func (t *Tail) keep(h holding) {
+	if h.at == Ended {
+		t.add(h)
+	}
+}
+
+// End says that the run has ended with err, nil for success, and settles all
+// who hold it. A run that ends without having answered answers with err.
+func (t *Tail) End(run uint32, err error) {
+	t.mu.Lock()
+	if run != t.run || t.phase != going {
+		t.mu.Unlock()
+		return
+	}
+	t.phase, t.err = ended, err
+	now := t.holdings
+	t.holdings = holdings{}
+	t.mu.Unlock()
+	now.settle(Ended, err)
+}
+
+// Hold implements Lasting.
+func (t *Tail) Hold(at Moment, s Settler, token uint64) bool {
+	t.mu.Lock()
+	switch {
+	case t.phase == idle, at == Answered && t.answered:
+		t.mu.Unlock()
+		return false
+	case t.phase == ended:
+		// The policy saw a success, but the operation has come to its end since.
+		err := t.err
+		t.mu.Unlock()
+		s.Settle(token, err)
+		return true
+	default:
+		t.add(holding{s, token, at})
+		t.mu.Unlock()
+		return true
+	}
+}
+
+// Held reports whether anybody waits for the end of the run. An adapter need
+// not watch for the end of one that nobody waits for.
+func (t *Tail) Held() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.n > 0
+}
