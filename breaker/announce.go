@@ -1,0 +1,87 @@
+package breaker
+
+import (
+	"context"
+	"time"
+
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/internal/observe"
+)
+
+// note is what the observer hears of an episode.
+type note struct {
+	ctx   context.Context
+	event resilience.Event
+}
+
+// install makes next the current episode, unless another goroutine has replaced
+// e before, and announces it.
+func (b *Breaker) install(ctx context.Context, e, next *episode, rule string, failures int, err error) bool {
+	if b.cfg.Observer == nil {
+		ok := b.episode.CompareAndSwap(e, next)
+		if ok {
+			b.entered[next.state].Add(1)
+		}
+		return ok
+	}
+	next.note = &note{ctx, resilience.Event{
+		Kind:     resilience.Transition,
+		Time:     b.clock.At(next.since),
+		Policy:   policy,
+		Name:     b.cfg.Name,
+		From:     e.state.String(),
+		To:       next.state.String(),
+		Reason:   rule,
+		Failures: failures,
+		Err:      err,
+	}}
+	if next.state == Open {
+		next.note.event.Delay = time.Duration(next.until - next.since)
+	}
+	next.prev.Store(e)
+	e.link()
+	if !b.episode.CompareAndSwap(e, next) {
+		return false // the winner announces its own
+	}
+	b.entered[next.state].Add(1)
+	next.link()
+	if b.pending.Add(1) == 1 {
+		b.announce(ctx)
+	}
+	return true
+}
+
+// link makes e reachable from the episode before it. Whoever installs an episode
+// links it, and whoever follows it links it first in case the other has not come
+// to that yet, so the chain from the last announced one never has a gap.
+func (e *episode) link() {
+	if p := e.prev.Load(); p != nil {
+		p.next.Store(e)
+		e.prev.Store(nil)
+	}
+}
+
+// announce tells the observer of transitions, oldest first, until none is
+// pending. Only the goroutine that took pending from 0 to 1 is here; what others
+// do meanwhile, the observer itself included, is added to its list.
+func (b *Breaker) announce(ctx context.Context) {
+	for more := true; more; {
+		more = b.announceOne(ctx)
+	}
+}
+
+func (b *Breaker) announceOne(ctx context.Context) (more bool) {
+	b.told = b.told.next.Load()
+	n := b.told.note
+	b.told.note = nil // do not keep the context of a call
+	returned := false
+	defer func() {
+		more = b.pending.Add(-1) > 0
+		if !returned && more {
+			b.announce(ctx) // the observer called runtime.Goexit: this goroutine will not loop
+		}
+	}()
+	observe.Call(n.ctx, b.cfg.Observer, n.event)
+	returned = true
+	return more
+}

@@ -1,0 +1,108 @@
+package breaker
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/benbjohnson/clock"
+	"github.com/resilience-go/resilience"
+)
+
+const (
+	// The defaults were chosen by simulation, together with those of the other
+	// policies in package stack.
+	defaultCloseAfter   = 64
+	defaultProbeTimeout = 15 * time.Second
+	defaultMaxOpenFor   = 5 * time.Second
+
+	minOpenFor    = 50 * time.Millisecond
+	maxRetryAfter = time.Minute
+	silenceShare  = 32 // OPEN lasts this part of the silence
+)
+
+// Config says how a Breaker works. The zero value is a good default.
+type Config struct {
+	// Name appears in errors, events and metrics.
+	Name string
+	// Trip holds the rules that open the breaker; any one of them does. The
+	// default is Silence(7, time.Second).
+	Trip []Rule
+	// OpenFor is how long OPEN lasts. With 0, the default, it follows the silence:
+	// one thirty-second of the time since the dependency fell silent, at least
+	// 50 ms and at most MaxOpenFor, less if the failures came so quickly that 3 %
+	// of the usual calls are more, and then changed by up to 20 % at random, so
+	// that the clients of one dependency do not probe it together.
+	OpenFor time.Duration
+	// MaxOpenFor bounds OPEN. With OpenFor 0 it defaults to 5 s. With OpenFor set
+	// it defaults to OpenFor; a larger value lets OPEN double, up to it, each time
+	// that HALF_OPEN has failed without a success.
+	MaxOpenFor time.Duration
+	// CloseAfter is how many more successes than failures HALF_OPEN needs to
+	// close, 1 to 4095, by default 64. HALF_OPEN admits one call at first and one
+	// more at a time for each success: 1 closes at the first success, the default
+	// is a slow start.
+	CloseAfter int
+	// ProbeTimeout is how long a call may hold a place in HALF_OPEN, by default
+	// 15 s; a negative value sets no limit. After it the place is free and the
+	// result of the call is ignored. It should be longer than the time limit of
+	// a call.
+	ProbeTimeout time.Duration
+	// Judge is when a success counts, by default resilience.Answered: an hour-long
+	// stream is not an hour-long probe. A failure counts as soon as it is known.
+	Judge resilience.Moment
+	// Classify judges errors that do not say themselves what they are. It is asked
+	// last, as resilience.OutcomeOf describes; nil judges them as failures.
+	Classify func(error) resilience.Outcome
+	// Observer hears of each transition. nil hears nothing.
+	Observer resilience.Observer
+	// Clock is the time to use, nil for real time.
+	Clock clock.Clock
+}
+
+// withDefaults returns c with its defaults filled in, or what is wrong with it.
+func (c Config) withDefaults() (Config, error) {
+	bad := func(field string, value any, want string) (Config, error) {
+		return c, fmt.Errorf("breaker %q: Config.%s is %v: %s", c.Name, field, value, want)
+	}
+	if len(c.Trip) == 0 {
+		c.Trip = []Rule{Silence(7, time.Second)}
+	}
+	c.Trip = slices.Clone(c.Trip)
+	for i, r := range c.Trip {
+		if err := r.validate(); err != nil {
+			return c, fmt.Errorf("breaker %q: Config.Trip[%d] %w", c.Name, i, err)
+		}
+	}
+	if c.OpenFor < 0 {
+		return bad("OpenFor", c.OpenFor, "must not be negative; 0 follows the silence of the dependency")
+	}
+	if c.MaxOpenFor < 0 {
+		return bad("MaxOpenFor", c.MaxOpenFor, "must not be negative; 0 is the default")
+	}
+	switch {
+	case c.OpenFor > 0 && c.MaxOpenFor == 0:
+		c.MaxOpenFor = c.OpenFor
+	case c.MaxOpenFor == 0:
+		c.MaxOpenFor = defaultMaxOpenFor
+	case c.MaxOpenFor < max(c.OpenFor, minOpenFor):
+		return bad("MaxOpenFor", c.MaxOpenFor, fmt.Sprintf("must be at least %v, or 0 for the default", max(c.OpenFor, minOpenFor)))
+	}
+	if c.CloseAfter == 0 {
+		c.CloseAfter = defaultCloseAfter
+	}
+	if c.CloseAfter < 1 || c.CloseAfter > maxCredit {
+		return bad("CloseAfter", c.CloseAfter, fmt.Sprintf("must be 1 to %d, or 0 for the default of %d", maxCredit, defaultCloseAfter))
+	}
+	if c.ProbeTimeout == 0 {
+		c.ProbeTimeout = defaultProbeTimeout
+	}
+	switch c.Judge {
+	case 0:
+		c.Judge = resilience.Answered
+	case resilience.Answered, resilience.Ended:
+	default:
+		return bad("Judge", uint8(c.Judge), "must be resilience.Answered or resilience.Ended, or 0 for the default")
+	}
+	return c, nil
+}

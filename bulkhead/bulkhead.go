@@ -1,0 +1,213 @@
+// Package bulkhead bounds how many calls to a dependency are in flight, so that
+// one that hangs cannot tie up its callers.
+//
+//	b, err := bulkhead.New(bulkhead.Config{Name: "users"})
+//	user, err := resilience.Do(ctx, b, func(ctx context.Context) (User, error) {
+//		return db.User(ctx, id)
+//	})
+package bulkhead
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/internal/observe"
+	"github.com/resilience-go/resilience/internal/vclock"
+	"golang.org/x/sync/semaphore"
+)
+
+const policy = "bulkhead"
+
+// ErrFull matches, with errors.Is, every rejection by a bulkhead. The error itself
+// is a *resilience.Rejection.
+var ErrFull error = &resilience.Rejection{Policy: policy, Reason: resilience.Full}
+
+// Bulkhead bounds the calls in flight.
+//
+// A call takes a slot and holds it until the operation has ended: past a time
+// limit, through the body of an HTTP response, through a stream. If there is no
+// slot, or others wait for one, it waits in line, first in, first out, for
+// Config.MaxWait at most; the wait, not the run, is what is limited. If the line
+// is full it is rejected at once.
+//
+// With a Limit of 0 the bulkhead sizes itself. It keeps a moving average of the
+// calls in flight as each call answers, in which a call that did not succeed
+// counts as 0, and remembers the highest value that the average had of late; the
+// limit is three times that, at least 24. Calls that pile up before a dependency
+// that hangs do not answer, and so do not raise it, while a service in good
+// health gets all the room it asks for. The price is a law, not a flaw of the
+// rule: a process with more than about 100 calls a second to a dependency that
+// pauses for more than 200 ms must either reject or hold that many callers. If it
+// should hold them, set Limit.
+//
+// A Bulkhead is safe for concurrent use.
+type Bulkhead struct {
+	*shared
+	sem *semaphore.Weighted
+	// arrived and departed count calls as they come and as they leave, refused or
+	// done. The difference is in line or in flight.
+	arrived, departed, waiting atomic.Int64
+	load                       atomic.Uint64 // see answered.Settle
+	limit                      atomic.Int64  // slots there are, written under mu
+	mu                         sync.Mutex    // guards the moving of tokens between the limit and what is held back
+}
+
+// shared is what a bulkhead and its forks have in common.
+type shared struct {
+	cfg   Config
+	clock vclock.Clock
+	full  *resilience.Rejection
+	root  *Bulkhead
+	// The same counts as in Bulkhead, of all forks together.
+	arrived, departed, waiting atomic.Int64
+
+	queueFull, waitExpired, canceled atomic.Uint64
+}
+
+// capacity is that of the semaphore, whose tokens above the limit are held back.
+const capacity = 1 << 40
+
+// New returns a Bulkhead, or an error that says what to change in c.
+func New(c Config) (*Bulkhead, error) {
+	c, err := c.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	s := &shared{
+		cfg:   c,
+		clock: vclock.New(c.Clock),
+		full:  &resilience.Rejection{Policy: policy, Name: c.Name, Reason: resilience.Full},
+	}
+	s.root = fork(s)
+	return s.root, nil
+}
+
+func fork(s *shared) *Bulkhead {
+	b := &Bulkhead{shared: s, sem: semaphore.NewWeighted(capacity)}
+	limit := int64(s.cfg.Limit)
+	if limit == 0 {
+		limit = minLimit
+	}
+	b.limit.Store(limit)
+	b.sem.TryAcquire(capacity - limit)
+	return b
+}
+
+// Apply implements resilience.Policy. It returns a *resilience.Rejection that
+// matches ErrFull if there is no slot, and the error of ctx if that ends while the
+// call waits.
+func (b *Bulkhead) Apply(ctx context.Context, next resilience.Next) (err error) {
+	if err := b.acquire(ctx); err != nil {
+		return err
+	}
+	err = resilience.ErrAborted
+	defer func() { next.Settle(resilience.Ended, err, (*slot)(b), 0) }()
+	if b.cfg.Limit == 0 {
+		defer func() { next.Settle(resilience.Answered, err, (*answered)(b), 0) }()
+	}
+	err = next.Run(ctx)
+	return err
+}
+
+// acquire takes a slot, waiting for it if it must.
+func (b *Bulkhead) acquire(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return resilience.ContextError(ctx)
+	}
+	arrived := b.arrive()
+	if b.sem.TryAcquire(1) {
+		return nil
+	}
+	// Departures are read after the arrival, so this counts at most those who are
+	// here: nobody is refused for a place that is free.
+	limit := b.limit.Load()
+	if arrived-b.departed.Load() > limit+b.maxQueue(limit) {
+		return b.refuse(ctx, &b.queueFull, "queue is full")
+	}
+	if b.wait(ctx) {
+		return nil
+	}
+	if ctx.Err() != nil {
+		b.canceled.Add(1)
+		b.depart()
+		return resilience.ContextError(ctx)
+	}
+	return b.refuse(ctx, &b.waitExpired, "waited too long")
+}
+
+// wait waits in line and reports whether it got a slot. The semaphore serves
+// first in, first out, and passes on a slot that it hands to a waiter whose
+// context ends at that moment.
+func (b *Bulkhead) wait(ctx context.Context) bool {
+	b.waiting.Add(1)
+	b.shared.waiting.Add(1)
+	defer func() {
+		b.waiting.Add(-1)
+		b.shared.waiting.Add(-1)
+	}()
+	if b.cfg.MaxWait > 0 {
+		var cancel context.CancelFunc
+		if b.clock.Real() {
+			ctx, cancel = context.WithTimeout(ctx, b.cfg.MaxWait)
+		} else {
+			ctx, cancel = context.WithCancel(ctx)
+			defer b.clock.AfterFunc(b.cfg.MaxWait, cancel)()
+		}
+		defer cancel()
+	}
+	return b.sem.Acquire(ctx, 1) == nil
+}
+
+func (b *Bulkhead) refuse(ctx context.Context, count *atomic.Uint64, reason string) error {
+	count.Add(1)
+	b.depart()
+	if b.cfg.Observer != nil {
+		observe.Call(ctx, b.cfg.Observer, resilience.Event{
+			Kind: resilience.Rejected, Time: b.clock.Now(), Policy: policy, Name: b.cfg.Name, Reason: reason,
+		})
+	}
+	return b.full
+}
+
+func (b *Bulkhead) arrive() int64 {
+	if b != b.root {
+		b.shared.arrived.Add(1)
+	}
+	return b.arrived.Add(1)
+}
+
+func (b *Bulkhead) depart() {
+	if b != b.root {
+		b.shared.departed.Add(1)
+	}
+	b.departed.Add(1)
+}
+
+// maxQueue is how many may wait while there are limit slots.
+func (b *Bulkhead) maxQueue(limit int64) int64 {
+	if q := int64(b.cfg.MaxQueue); q != 0 {
+		return max(0, q)
+	}
+	return (limit + 1) / 2
+}
+
+// slot is a Bulkhead that hears of the end of operations.
+type slot Bulkhead
+
+func (s *slot) Settle(uint64, error) {
+	b := (*Bulkhead)(s)
+	b.depart()
+	b.sem.Release(1)
+}
+
+// Name returns the name from the Config.
+func (b *Bulkhead) Name() string { return b.cfg.Name }
+
+// Fork implements resilience.Forker: the fork has slots and a limit of its own,
+// and shares the configuration and the counters of b.
+func (b *Bulkhead) Fork() resilience.Policy { return fork(b.shared) }
+
+// Idle implements resilience.Forker: no call is in flight or waits.
+func (b *Bulkhead) Idle() bool { return b.departed.Load() >= b.arrived.Load() }

@@ -1,0 +1,47 @@
+package bulkhead
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/benbjohnson/clock"
+	"github.com/resilience-go/resilience"
+)
+
+const defaultMaxWait = 100 * time.Millisecond
+
+// Config says how a Bulkhead works. The zero value is a good default.
+type Config struct {
+	// Name appears in errors, events and metrics.
+	Name string
+	// Limit is how many calls may be in flight. With 0, the default, the bulkhead
+	// sizes itself, as its type describes.
+	Limit int
+	// MaxQueue is how many callers may wait for a slot. The default is half of the
+	// limit, rounded up; a negative value lets nobody wait.
+	MaxQueue int
+	// MaxWait is how long a caller may wait for a slot, by default 100 ms; a
+	// negative value lets it wait until its context ends.
+	MaxWait time.Duration
+	// Observer hears of each rejection. nil hears nothing.
+	Observer resilience.Observer
+	// Clock is the time to use, nil for real time.
+	Clock clock.Clock
+}
+
+// maxLimit leaves room for what the limit is compared with.
+const maxLimit = 1 << 30
+
+// withDefaults returns c with its defaults filled in, or what is wrong with it.
+func (c Config) withDefaults() (Config, error) {
+	if c.Limit < 0 || c.Limit > maxLimit {
+		return c, fmt.Errorf("bulkhead %q: Config.Limit is %d: must be 1 to %d, or 0 to size itself; leave the bulkhead out to have no limit", c.Name, c.Limit, maxLimit)
+	}
+	if c.MaxQueue > maxLimit {
+		return c, fmt.Errorf("bulkhead %q: Config.MaxQueue is %d: must be at most %d, 0 for half of the limit, or negative for no queue", c.Name, c.MaxQueue, maxLimit)
+	}
+	if c.MaxWait == 0 {
+		c.MaxWait = defaultMaxWait
+	}
+	return c, nil
+}

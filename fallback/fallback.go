@@ -1,0 +1,173 @@
+// Package fallback answers in the place of an operation that failed.
+//
+//	rates, err := fallback.Do(ctx, p, fetchRates,
+//		func(ctx context.Context, err error) (Rates, error) { return cached() })
+//
+// A fallback belongs outside of all other policies, so that it also answers for
+// what they refuse.
+package fallback
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/benbjohnson/clock"
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/internal/observe"
+	"github.com/resilience-go/resilience/internal/stripe"
+	"github.com/resilience-go/resilience/internal/vclock"
+)
+
+const policy = "fallback"
+
+// Config says how a Fallback works. Handle is required.
+type Config struct {
+	// Name appears in errors, events and metrics.
+	Name string
+	// Handle answers in the place of an operation that ended with err. Nothing of
+	// the operation goes on any more when it is called.
+	Handle func(ctx context.Context, err error) error
+	// If chooses the errors that Handle is called for. By default these are all
+	// but the end of the caller's context by cancellation, since nobody waits for
+	// the answer, and errors that say they are a success of the dependency, such
+	// as that what was asked for does not exist.
+	If func(err error) bool
+	// Observer hears of each time that Handle was called. nil hears nothing.
+	Observer resilience.Observer
+	// Clock dates the events, nil for real time.
+	Clock clock.Clock
+}
+
+// Fallback answers in the place of operations that failed. It is safe for
+// concurrent use if the functions in its Config are.
+type Fallback struct {
+	count  stripe.Counters // first, for its alignment
+	cfg    Config
+	clock  vclock.Clock
+	passed atomic.Uint64
+	used   atomic.Uint64
+	failed atomic.Uint64
+}
+
+// unused is the counter of operations that succeeded.
+const unused = 0
+
+// New returns a Fallback, or an error that says what to change in c.
+func New(c Config) (*Fallback, error) {
+	if c.Handle == nil {
+		return nil, fmt.Errorf("fallback %q: Config.Handle is nil: set it to a function that answers in the place of the operation", c.Name)
+	}
+	return &Fallback{cfg: c, clock: vclock.New(c.Clock)}, nil
+}
+
+// Apply implements resilience.Policy. If Handle fails too, the error is an *Error.
+func (f *Fallback) Apply(ctx context.Context, next resilience.Next) error {
+	if ctx.Err() != nil {
+		return resilience.ContextError(ctx)
+	}
+	returned := false
+	defer func() {
+		if !returned {
+			f.passed.Add(1)
+		}
+	}()
+	err := next.Run(ctx)
+	returned = true
+	if err == nil {
+		f.count.Add(unused)
+		return nil
+	}
+	return f.handle(ctx, next, err)
+}
+
+func (f *Fallback) handle(ctx context.Context, next resilience.Next, err error) error {
+	outcome := &f.failed // also if code of the user panics
+	defer func() { outcome.Add(1) }()
+	if !wanted(ctx, err, f.cfg.If) {
+		outcome = &f.passed
+		return err
+	}
+	next.Discard()
+	if f.cfg.Observer != nil {
+		observe.Call(ctx, f.cfg.Observer, resilience.Event{
+			Kind: resilience.FellBack, Time: f.clock.Now(), Policy: policy, Name: f.cfg.Name, Err: err,
+		})
+	}
+	if own := f.cfg.Handle(ctx, err); own != nil {
+		return join(err, own)
+	}
+	outcome = &f.used
+	return nil
+}
+
+// wanted reports whether an operation that ended with err under ctx is answered
+// for.
+func wanted(ctx context.Context, err error, choose func(error) bool) bool {
+	if choose != nil {
+		return choose(err)
+	}
+	if errors.Is(err, resilience.ErrRejected) {
+		return ctx.Err() == nil
+	}
+	return resilience.OutcomeOf(ctx, err, nil) == resilience.Failure
+}
+
+// Name returns the name from the Config.
+func (f *Fallback) Name() string { return f.cfg.Name }
+
+// Fork implements resilience.Forker. A Fallback has no state, so the fork is f.
+func (f *Fallback) Fork() resilience.Policy { return f }
+
+// Idle implements resilience.Forker; it is always true.
+func (f *Fallback) Idle() bool { return true }
+
+// Stats is what a Fallback has counted since it was made.
+type Stats struct {
+	Unused uint64 // the operation succeeded
+	Passed uint64 // it failed, or panicked, in a way that the fallback is not for
+	Used   uint64 // the fallback answered
+	Failed uint64 // the fallback failed too
+}
+
+// Stats returns the counters.
+func (f *Fallback) Stats() Stats {
+	return Stats{Unused: f.count.Sum(unused), Passed: f.passed.Load(), Used: f.used.Load(), Failed: f.failed.Load()}
+}
+
+// Do runs fn under p, which may be nil, and answers with handle if that fails: the
+// error may be that of fn or a refusal of a policy. It is for errors that a
+// Fallback without If is for.
+func Do[T any](ctx context.Context, p resilience.Policy, fn func(context.Context) (T, error), handle func(ctx context.Context, err error) (T, error)) (T, error) {
+	v, err := resilience.Do(ctx, p, fn)
+	if err == nil || !wanted(ctx, err, nil) {
+		return v, err
+	}
+	v, own := handle(ctx, err)
+	if own != nil {
+		return v, join(err, own)
+	}
+	return v, nil
+}
+
+// Error is the error of an operation whose fallback failed as well. errors.Is and
+// errors.As see both errors, the first one first.
+type Error struct {
+	Err      error // of the operation
+	Fallback error // of what answered in its place
+}
+
+// join keeps a fallback that returns the error it was given from saying it twice.
+func join(err, own error) error {
+	if errors.Is(own, err) {
+		return own
+	}
+	return &Error{err, own}
+}
+
+// Error says both.
+func (e *Error) Error() string { return e.Err.Error() + "; fallback: " + e.Fallback.Error() }
+
+// Unwrap returns both, the operation's first.
+func (e *Error) Unwrap() []error { return []error{e.Err, e.Fallback} }

@@ -1,0 +1,79 @@
+// Package vclock is time as the policies see it: nanoseconds since a policy was
+// made, by the clock of its Config or by the real one.
+package vclock
+
+import (
+	"context"
+	"time"
+
+	"github.com/benbjohnson/clock"
+)
+
+// Clock counts from its construction. Copy it freely.
+type Clock struct {
+	base time.Time
+	c    clock.Clock // nil is real time, without a call through an interface
+}
+
+// New returns a Clock that starts now. A nil c is real time.
+func New(c clock.Clock) Clock {
+	if c == nil {
+		return Clock{base: time.Now()}
+	}
+	return Clock{base: c.Now(), c: c}
+}
+
+// Nanos returns the time since construction. It is never negative, not even
+// if the clock was set back.
+func (c *Clock) Nanos() int64 {
+	if c.c == nil {
+		return int64(time.Since(c.base))
+	}
+	return max(0, int64(c.c.Since(c.base)))
+}
+
+// At returns the time that Nanos called n.
+func (c *Clock) At(n int64) time.Time { return c.base.Add(time.Duration(n)) }
+
+// Now returns the time of day.
+func (c *Clock) Now() time.Time {
+	if c.c == nil {
+		return time.Now()
+	}
+	return c.c.Now()
+}
+
+// Real reports whether this is real time.
+func (c *Clock) Real() bool { return c.c == nil }
+
+// AfterFunc calls f after d on a goroutine of its own unless stop is called
+// before. stop reports whether it prevented the call.
+func (c *Clock) AfterFunc(d time.Duration, f func()) (stop func() bool) {
+	if c.c == nil {
+		return time.AfterFunc(d, f).Stop
+	}
+	return c.c.AfterFunc(d, f).Stop
+}
+
+// Wait waits for d or until ctx is done, and reports whether ctx is not done:
+// of two things that happen at one instant the end of ctx counts.
+func (c *Clock) Wait(ctx context.Context, d time.Duration) bool {
+	if d > 0 {
+		over, stop := c.timer(d)
+		select {
+		case <-over:
+		case <-ctx.Done():
+			stop()
+		}
+	}
+	return ctx.Err() == nil
+}
+
+func (c *Clock) timer(d time.Duration) (over <-chan time.Time, stop func() bool) {
+	if c.c == nil {
+		t := time.NewTimer(d)
+		return t.C, t.Stop
+	}
+	t := c.c.Timer(d)
+	return t.C, t.Stop
+}

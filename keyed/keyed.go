@@ -1,0 +1,220 @@
+// Package keyed gives each key, such as a host or a gRPC method, a policy of its
+// own, so that one that fails opens only its own breaker.
+//
+//	g, err := keyed.New(b, keyed.Config{Name: "hosts"})
+//	err = resilience.Run(ctx, g.For("users"), fn)
+package keyed
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/resilience-go/resilience"
+)
+
+const defaultMax = 1000
+
+// Config says how a Group works. The zero value is a good default.
+type Config struct {
+	// Name appears in metrics. Keys do not: their number has no bound.
+	Name string
+	// Max is how many keys the group remembers, by default 1000. It may hold more
+	// while more are in use: a key with a call in flight, or whose policy is not
+	// idle, is never dropped.
+	Max int
+	// Keys are the exceptions: keys with a policy of their own, which is always
+	// remembered.
+	Keys map[string]resilience.Policy
+}
+
+// Group is a Policy that applies to each operation the policy of its key,
+// Next.Key. The policies are forks of a template: each has state of its own, and
+// all count together with the template.
+//
+// A Group is safe for concurrent use.
+type Group struct {
+	cfg      Config
+	template resilience.Forker
+	entries  sync.Map // string to *entry
+	len      atomic.Int64
+	sweepAt  atomic.Int64 // a longer len makes sweep run
+	sweeping sync.Mutex   // held by the one that evicts, who writes sweepAt
+	evicted  atomic.Uint64
+}
+
+// entry is a key's policy.
+type entry struct {
+	policy resilience.Policy
+	// pins counts the calls that use the entry. Adding dead to it makes it
+	// negative: the entry is being dropped, and who finds it so looks it up anew.
+	pins atomic.Int64
+	used atomic.Bool // since the last sweep
+}
+
+const dead = -1 << 40
+
+// New returns a Group of forks of template, or an error that says what to change.
+func New(template resilience.Forker, c Config) (*Group, error) {
+	if template == nil {
+		return nil, fmt.Errorf("keyed %q: the template is nil: give it a policy, or a pipeline of them", c.Name)
+	}
+	if c.Max == 0 {
+		c.Max = defaultMax
+	}
+	if c.Max < 0 {
+		return nil, fmt.Errorf("keyed %q: Config.Max is %d: must be at least 1, or 0 for the default of %d", c.Name, c.Max, defaultMax)
+	}
+	for k, p := range c.Keys {
+		if p == nil {
+			return nil, fmt.Errorf("keyed %q: Config.Keys[%q] is nil: leave the key out, or give it resilience.Compose() to have no policy", c.Name, k)
+		}
+	}
+	c.Keys = maps.Clone(c.Keys)
+	g := &Group{cfg: c, template: template}
+	g.sweepAt.Store(int64(c.Max))
+	return g, nil
+}
+
+// Apply implements resilience.Policy.
+func (g *Group) Apply(ctx context.Context, next resilience.Next) error {
+	return g.apply(ctx, next.Key(), next)
+}
+
+func (g *Group) apply(ctx context.Context, key string, next resilience.Next) error {
+	if len(g.cfg.Keys) > 0 {
+		if p, ok := g.cfg.Keys[key]; ok {
+			return p.Apply(ctx, next)
+		}
+	}
+	e := g.pin(key)
+	err := resilience.ErrAborted
+	defer func() { next.Settle(resilience.Ended, err, (*pinned)(e), 0) }()
+	err = e.policy.Apply(ctx, next)
+	return err
+}
+
+// pinned is an entry that hears of the end of operations.
+type pinned entry
+
+func (p *pinned) Settle(uint64, error) { p.pins.Add(-1) }
+
+// pin returns the entry of key, which stays until the pin is taken off.
+func (g *Group) pin(key string) *entry {
+	for {
+		if v, ok := g.entries.Load(key); ok {
+			e := v.(*entry)
+			if e.pins.Add(1) > 0 {
+				if !e.used.Load() {
+					e.used.Store(true)
+				}
+				return e
+			}
+			e.pins.Add(-1)
+			runtime.Gosched() // it is being dropped, or is about to be spared
+			continue
+		}
+		// It is inserted pinned: its own insertion may make the group evict.
+		e := &entry{policy: g.template.Fork()}
+		e.pins.Store(1)
+		if _, lost := g.entries.LoadOrStore(key, e); lost {
+			continue
+		}
+		if g.len.Add(1) > g.sweepAt.Load() {
+			g.sweep()
+		}
+		return e
+	}
+}
+
+// sweep drops entries that are unpinned, idle and not used since the last sweep
+// until an eighth of the places is free, so that it is not needed again soon. Its
+// first round leaves the others marked as unused, for the second round and for the
+// next sweep. If too few could be dropped it is not tried again until the group
+// has grown by an eighth.
+func (g *Group) sweep() {
+	if !g.sweeping.TryLock() {
+		return // somebody else is at it
+	}
+	defer g.sweeping.Unlock()
+	want := int64(g.cfg.Max - g.cfg.Max/8)
+	for range 2 {
+		g.entries.Range(func(key, v any) bool {
+			e := v.(*entry)
+			if e.used.Load() {
+				e.used.Store(false)
+			} else {
+				g.evict(key, e)
+			}
+			return g.len.Load() > want
+		})
+	}
+	g.sweepAt.Store(max(int64(g.cfg.Max), g.len.Load()*9/8))
+}
+
+// evict drops e if nobody uses it and its policy is idle.
+func (g *Group) evict(key any, e *entry) {
+	if e.pins.Load() != 0 || !idle(e.policy) || !e.pins.CompareAndSwap(0, dead) {
+		return
+	}
+	// Nobody can use it now, so what it says is final.
+	if !idle(e.policy) {
+		e.pins.Add(-dead)
+		return
+	}
+	g.entries.CompareAndDelete(key, e)
+	g.len.Add(-1)
+	g.evicted.Add(1)
+}
+
+func idle(p resilience.Policy) bool {
+	f, ok := p.(resilience.Forker)
+	return !ok || f.Idle()
+}
+
+// For returns a policy that applies that of key, whatever the key of the
+// operation. It costs nothing to keep.
+func (g *Group) For(key string) resilience.Policy { return &member{g, key} }
+
+type member struct {
+	g   *Group
+	key string
+}
+
+func (m *member) Apply(ctx context.Context, next resilience.Next) error {
+	return m.g.apply(ctx, m.key, next)
+}
+
+// Unwrap returns the template, which counts for all its forks, and then the
+// policies of Config.Keys in the order of the keys.
+func (g *Group) Unwrap() []resilience.Policy {
+	all := []resilience.Policy{g.template}
+	for _, k := range slices.Sorted(maps.Keys(g.cfg.Keys)) {
+		all = append(all, g.cfg.Keys[k])
+	}
+	return all
+}
+
+// All calls yield with each key that the group remembers, and its policy, in no
+// order. It stops when yield returns false.
+func (g *Group) All(yield func(key string, p resilience.Policy) bool) {
+	g.entries.Range(func(k, v any) bool { return yield(k.(string), v.(*entry).policy) })
+}
+
+// Name returns the name from the Config.
+func (g *Group) Name() string { return g.cfg.Name }
+
+// Stats is what a Group has counted since it was made.
+type Stats struct {
+	Keys    int    // that it remembers, without those of Config.Keys
+	Evicted uint64 // keys that it has forgotten
+}
+
+// Stats returns the counters.
+func (g *Group) Stats() Stats {
+	return Stats{Keys: int(g.len.Load()), Evicted: g.evicted.Load()}
+}

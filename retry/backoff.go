@@ -1,0 +1,35 @@
+package retry
+
+import (
+	"math/rand/v2"
+	"time"
+)
+
+// Exponential returns a Backoff that starts with base and doubles with each
+// attempt, up to limit. jitter says how many percent of that are random: with
+// 100, full jitter, the wait is anything from nothing to all of it, with 0 it is
+// always all of it. Values out of range count as the nearest in range. The result
+// is safe for concurrent use.
+//
+// Full jitter keeps callers that failed together from coming back together; see
+// Brooker, "Exponential Backoff And Jitter", 2015.
+func Exponential(base, limit time.Duration, jitter int) func(attempt int) time.Duration {
+	limit = max(0, limit)
+	base = min(max(0, base), limit)
+	percent := int64(min(max(0, jitter), 100))
+	return func(attempt int) time.Duration {
+		d := base
+		for i := 1; i < attempt && 0 < d && d < limit; i++ {
+			if d > limit/2 {
+				d = limit
+			} else {
+				d *= 2
+			}
+		}
+		random := int64(d)/100*percent + int64(d)%100*percent/100
+		if random == 0 {
+			return d
+		}
+		return d - time.Duration(rand.Int64N(random)) - 1
+	}
+}

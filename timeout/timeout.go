@@ -1,0 +1,257 @@
+// Package timeout bounds how long an operation may take.
+//
+//	t, err := timeout.New(timeout.Config{Name: "users", Limit: time.Second})
+//	user, err := resilience.Do(ctx, t, func(ctx context.Context) (User, error) {
+//		return db.User(ctx, id)
+//	})
+//
+// The limit works through the context, as everything in Go does: an operation
+// that does not watch its context is not abandoned, it is waited for. So nothing
+// runs on behind the caller's back, and no goroutine outlives a call.
+package timeout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/benbjohnson/clock"
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/internal/observe"
+	"github.com/resilience-go/resilience/internal/vclock"
+)
+
+const policy = "timeout"
+
+const defaultLimit = 10 * time.Second
+
+// Config says how a Timeout works. The zero value is a good default.
+type Config struct {
+	// Name appears in errors, events and metrics.
+	Name string
+	// Limit is how long an operation may take, by default 10 s; a negative value
+	// sets no limit.
+	Limit time.Duration
+	// Until is the moment that the limit is for, by default resilience.Ended.
+	// With resilience.Answered it covers an HTTP response up to its headers, so
+	// that a long download works; the context then lives on until the end, but
+	// has no deadline.
+	Until resilience.Moment
+	// Observer hears of each operation that was cut off. nil hears nothing.
+	Observer resilience.Observer
+	// Clock is the time to use, nil for real time. With a Clock the context has
+	// no deadline, since a deadline is real time.
+	Clock clock.Clock
+}
+
+// Timeout bounds the time of operations. The context that it hands on is done
+// when the time is over, with an *Error as its cause. An operation that returns a
+// value after that has its value returned, and counted as late; only its error
+// becomes an *Error. If the caller's own context ends first, its error is
+// returned.
+//
+// A Timeout is safe for concurrent use.
+type Timeout struct {
+	cfg      Config
+	clock    vclock.Clock
+	exceeded *Error
+	calls    atomic.Uint64
+	cutOff   atomic.Uint64
+	late     atomic.Uint64
+}
+
+// New returns a Timeout, or an error that says what to change in c.
+func New(c Config) (*Timeout, error) {
+	if c.Limit == 0 {
+		c.Limit = defaultLimit
+	}
+	switch c.Until {
+	case 0:
+		c.Until = resilience.Ended
+	case resilience.Answered, resilience.Ended:
+	default:
+		return nil, fmt.Errorf("timeout %q: Config.Until is %d: must be resilience.Answered or resilience.Ended, or 0 for the default", c.Name, uint8(c.Until))
+	}
+	return &Timeout{
+		cfg:      c,
+		clock:    vclock.New(c.Clock),
+		exceeded: &Error{Name: c.Name, Limit: c.Limit},
+	}, nil
+}
+
+// Apply implements resilience.Policy. It returns an *Error, which matches
+// ErrExceeded and context.DeadlineExceeded, if the operation failed and its time
+// was over.
+func (t *Timeout) Apply(ctx context.Context, next resilience.Next) error {
+	if ctx.Err() != nil {
+		return resilience.ContextError(ctx)
+	}
+	t.calls.Add(1)
+	if t.cfg.Limit < 0 || t.clock.Real() && t.stricter(ctx) {
+		return next.Run(ctx)
+	}
+	if next.Lasting() || !t.clock.Real() {
+		return t.applyLasting(ctx, next)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, t.cfg.Limit, t.exceeded)
+	defer cancel()
+	return t.result(ctx, next.Run(ctx))
+}
+
+// stricter reports whether the caller has less time than the limit gives, so that
+// the limit could never be what ends the operation.
+func (t *Timeout) stricter(ctx context.Context) bool {
+	deadline, ok := ctx.Deadline()
+	return ok && time.Until(deadline) <= t.cfg.Limit
+}
+
+// applyLasting is for operations that may go on after Run, and for a Clock.
+func (t *Timeout) applyLasting(ctx context.Context, next resilience.Next) (err error) {
+	l := &limit{t: t}
+	if t.clock.Real() && t.cfg.Until == resilience.Ended {
+		l.ctx, l.cancel = context.WithTimeoutCause(ctx, t.cfg.Limit, t.exceeded)
+	} else {
+		// A deadline cannot be taken back, and a Clock has none.
+		limited, cancel := context.WithCancelCause(ctx)
+		l.ctx, l.cancel = limited, func() { cancel(nil) }
+		l.disarm = t.clock.AfterFunc(t.cfg.Limit, func() { cancel(t.exceeded) })
+	}
+	err = resilience.ErrAborted
+	defer func() {
+		if l.disarm != nil {
+			next.Settle(t.cfg.Until, err, (*armed)(l), 0)
+		}
+		next.Settle(resilience.Ended, err, (*running)(l), 0)
+	}()
+	err = t.result(l.ctx, next.Run(l.ctx))
+	l.counted = err != nil
+	return err
+}
+
+// limit is the limit of one lasting operation.
+type limit struct {
+	t       *Timeout
+	ctx     context.Context
+	cancel  context.CancelFunc
+	disarm  func() bool // stops the timer, nil if the context has a deadline
+	counted bool        // Apply has returned an error; written before it settles
+}
+
+// armed is a limit that hears when its time no longer counts.
+type armed limit
+
+func (a *armed) Settle(uint64, error) { a.disarm() }
+
+// running is a limit that hears of the end of its operation.
+type running limit
+
+func (r *running) Settle(_ uint64, err error) {
+	defer r.cancel()
+	if err != nil && !r.counted && r.t.over(r.ctx) {
+		r.t.cut(r.ctx, err)
+	}
+}
+
+// result is what the caller gets of an operation that ended with err under ctx.
+func (t *Timeout) result(ctx context.Context, err error) error {
+	switch {
+	case err == nil:
+		if ctx.Err() != nil && t.over(ctx) {
+			t.late.Add(1)
+		}
+		return nil
+	case !t.over(ctx):
+		return err
+	}
+	t.cut(ctx, err)
+	if err == ctx.Err() || err == error(t.exceeded) { //nolint:errorlint // an echo is the very value
+		return t.exceeded
+	}
+	return &Error{Name: t.cfg.Name, Limit: t.cfg.Limit, Err: err}
+}
+
+// over reports whether the limit is what ended ctx. An operation that reads the
+// deadline and keeps it by itself, as a dialer does, may be quicker than the
+// context.
+func (t *Timeout) over(ctx context.Context) bool {
+	if ctx.Err() != nil {
+		return context.Cause(ctx) == error(t.exceeded) //nolint:errorlint // the very value
+	}
+	deadline, ok := ctx.Deadline()
+	return ok && t.clock.Real() && t.cfg.Until == resilience.Ended && time.Until(deadline) <= 0
+}
+
+func (t *Timeout) cut(ctx context.Context, err error) {
+	t.cutOff.Add(1)
+	if t.cfg.Observer != nil {
+		observe.Call(ctx, t.cfg.Observer, resilience.Event{
+			Kind: resilience.TimedOut, Time: t.clock.Now(), Policy: policy, Name: t.cfg.Name, Delay: t.cfg.Limit, Err: err,
+		})
+	}
+}
+
+// Name returns the name from the Config.
+func (t *Timeout) Name() string { return t.cfg.Name }
+
+// Fork implements resilience.Forker. A Timeout has no state, so the fork is t.
+func (t *Timeout) Fork() resilience.Policy { return t }
+
+// Idle implements resilience.Forker; it is always true.
+func (t *Timeout) Idle() bool { return true }
+
+// Stats is what a Timeout has counted since it was made.
+type Stats struct {
+	Calls    uint64 // operations that were started
+	Exceeded uint64 // operations that failed with their time over
+	Late     uint64 // operations that succeeded with their time over
+}
+
+// Stats returns the counters.
+func (t *Timeout) Stats() Stats {
+	return Stats{Exceeded: t.cutOff.Load(), Late: t.late.Load(), Calls: t.calls.Load()}
+}
+
+// ErrExceeded matches, with errors.Is, the error of an operation whose time was
+// over. The error itself is an *Error.
+var ErrExceeded = errors.New("resilience: timeout exceeded")
+
+// Error is the error of an operation whose time was over. It matches ErrExceeded
+// and context.DeadlineExceeded, and is a failure of the operation, not a
+// rejection. A Timeout may return the same *Error to many callers: do not change
+// it.
+type Error struct {
+	Name  string        // name of the Timeout, as configured
+	Limit time.Duration // how long the operation had
+	// Err is what the operation returned, nil if that only repeated that its
+	// context was done.
+	Err error
+}
+
+// Error says which limit was exceeded, and what the operation said.
+func (e *Error) Error() string {
+	s := "resilience: timeout"
+	if e.Name != "" {
+		s += fmt.Sprintf(" %q", e.Name)
+	}
+	s += fmt.Sprintf(" of %v exceeded", e.Limit)
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	return s
+}
+
+// Is implements the matching that the type describes.
+func (e *Error) Is(target error) bool {
+	return target == ErrExceeded || target == context.DeadlineExceeded
+}
+
+// Unwrap returns what the operation returned.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Timeout is true: it is what net.Error and url.Error ask for.
+func (e *Error) Timeout() bool { return true }
+
+// Outcome is a failure.
+func (e *Error) Outcome() resilience.Outcome { return resilience.Failure }
