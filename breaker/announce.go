@@ -15,39 +15,31 @@ type note struct {
 }
 
 // install makes next the current episode, unless another goroutine has replaced
-// e before, and announces it.
+// e before. The caller announces it.
 func (b *Breaker) install(ctx context.Context, e, next *episode, rule string, failures int, err error) bool {
-	if b.cfg.Observer == nil {
-		ok := b.episode.CompareAndSwap(e, next)
-		if ok {
-			b.entered[next.state].Add(1)
+	if b.cfg.Observer != nil {
+		next.note = &note{ctx, resilience.Event{
+			Kind:     resilience.Transition,
+			Time:     b.clock.At(next.since),
+			Policy:   policy,
+			Name:     b.cfg.Name,
+			From:     e.state.String(),
+			To:       next.state.String(),
+			Reason:   rule,
+			Failures: failures,
+			Err:      err,
+		}}
+		if next.state == Open {
+			next.note.event.Delay = time.Duration(next.until - next.since)
 		}
-		return ok
+		next.prev.Store(e)
+		e.link()
 	}
-	next.note = &note{ctx, resilience.Event{
-		Kind:     resilience.Transition,
-		Time:     b.clock.At(next.since),
-		Policy:   policy,
-		Name:     b.cfg.Name,
-		From:     e.state.String(),
-		To:       next.state.String(),
-		Reason:   rule,
-		Failures: failures,
-		Err:      err,
-	}}
-	if next.state == Open {
-		next.note.event.Delay = time.Duration(next.until - next.since)
-	}
-	next.prev.Store(e)
-	e.link()
 	if !b.episode.CompareAndSwap(e, next) {
 		return false // the winner announces its own
 	}
 	b.entered[next.state].Add(1)
 	next.link()
-	if b.pending.Add(1) == 1 {
-		b.announce(ctx)
-	}
 	return true
 }
 
@@ -61,16 +53,24 @@ func (e *episode) link() {
 	}
 }
 
-// announce tells the observer of transitions, oldest first, until none is
-// pending. Only the goroutine that took pending from 0 to 1 is here; what others
-// do meanwhile, the observer itself included, is added to its list.
-func (b *Breaker) announce(ctx context.Context) {
+// announce tells the observer, if there is one, of the transition that the caller
+// has made, oldest first. Of several goroutines the one that takes pending from 0
+// to 1 tells them all; what the others add meanwhile, the observer itself
+// included, is added to its list.
+func (b *Breaker) announce() {
+	if b.cfg.Observer == nil || b.pending.Add(1) > 1 {
+		return
+	}
+	b.announceAll()
+}
+
+func (b *Breaker) announceAll() {
 	for more := true; more; {
-		more = b.announceOne(ctx)
+		more = b.announceOne()
 	}
 }
 
-func (b *Breaker) announceOne(ctx context.Context) (more bool) {
+func (b *Breaker) announceOne() (more bool) {
 	b.told = b.told.next.Load()
 	n := b.told.note
 	b.told.note = nil // do not keep the context of a call
@@ -78,7 +78,7 @@ func (b *Breaker) announceOne(ctx context.Context) (more bool) {
 	defer func() {
 		more = b.pending.Add(-1) > 0
 		if !returned && more {
-			b.announce(ctx) // the observer called runtime.Goexit: this goroutine will not loop
+			b.announceAll() // the observer called runtime.Goexit: this goroutine will not loop
 		}
 	}()
 	observe.Call(n.ctx, b.cfg.Observer, n.event)

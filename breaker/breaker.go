@@ -130,14 +130,28 @@ func (b *Breaker) admit(ctx context.Context, e *episode) (token uint64, err erro
 			}
 		} else if e.over(now) {
 			half, token := b.halfOpen(e, now)
-			if b.install(ctx, e, half, "open time is over", 0, nil) {
-				return token, nil
+			if !b.install(ctx, e, half, "open time is over", 0, nil) {
+				continue // somebody else is the probe
 			}
-			continue // somebody else is the probe
+			b.announceProbe(half, token)
+			return token, nil
 		}
 		b.count.Add(rejected)
 		return 0, e.rejection
 	}
+}
+
+// announceProbe announces that e has begun. If the observer calls runtime.Goexit
+// the call that was to be the probe does not run, and its place is free.
+func (b *Breaker) announceProbe(e *episode, token uint64) {
+	exited := true
+	defer func() {
+		if exited && e.free(token) {
+			e.leave(resilience.Ignored)
+		}
+	}()
+	b.announce()
+	exited = false
 }
 
 // over reports whether the time of an OPEN episode is over. It is over, too, for
@@ -246,7 +260,9 @@ func (b *Breaker) recordProbe(ctx context.Context, e *episode, token uint64, o r
 	}
 	now := b.clock.Nanos()
 	if c.left > 0 {
-		b.install(ctx, e, b.follow(e, Closed, now), "enough successes", 0, nil)
+		if b.install(ctx, e, b.follow(e, Closed, now), "enough successes", 0, nil) {
+			b.announce()
+		}
 		return
 	}
 	open := b.follow(e, Open, now)
@@ -277,7 +293,9 @@ func (b *Breaker) open(ctx context.Context, e, open *episode, wait time.Duration
 	open.rejection = &resilience.Rejection{
 		Policy: policy, Name: b.cfg.Name, Reason: resilience.Open, RetryAt: b.clock.At(open.until), Cause: err,
 	}
-	b.install(ctx, e, open, rule, failures, err)
+	if b.install(ctx, e, open, rule, failures, err) {
+		b.announce()
+	}
 }
 
 // halfOpen returns the HALF_OPEN episode after e, in which the caller has the

@@ -160,7 +160,7 @@ func (e *episode) take(end int64) (token uint64, ok bool) {
 // claim finds the free lease that the caller has counted: leases are freed
 // before they are taken off the count, so there is one.
 func (e *episode) claim(end int64) uint64 {
-	id := leaseID.Add(1)&(1<<idBits-1) | 1 // never 0
+	id := leaseID.Add(1)%(1<<idBits-1) + 1 // never 0
 	value := id<<(64-idBits) | uint64(end/1000)&leaseTimeMask
 	for {
 		for slot := range e.leases {

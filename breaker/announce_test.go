@@ -1,0 +1,161 @@
+package breaker_test
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/breaker"
+)
+
+type observerFunc func(context.Context, resilience.Event)
+
+func (f observerFunc) Observe(ctx context.Context, e resilience.Event) { f(ctx, e) }
+
+func TestBehaviour11AReentrantObserverDoesNotDeadlock(t *testing.T) {
+	var r *rig
+	var order []string
+	c := quick
+	c.Observer = observerFunc(func(_ context.Context, e resilience.Event) {
+		order = append(order, e.To)
+		_ = r.State()
+		_ = r.Stats()
+		if e.To == "OPEN" && len(order) == 1 {
+			r.clock.add(time.Second)
+			_ = r.run(nil) // HALF_OPEN, CLOSED: told after this one
+			if len(order) != 1 {
+				t.Error("an event was told within another")
+			}
+		}
+	})
+	r = newRig(t, c)
+	_, _ = r.run(errDown), r.run(errDown)
+	if got := strings.Join(order, " "); got != "OPEN HALF_OPEN CLOSED" {
+		t.Errorf("told %s", got)
+	}
+}
+
+func TestBehaviour11ASlowObserverDelaysOnlyTheCallThatMadeTheTransition(t *testing.T) {
+	entered, leave := make(chan bool), make(chan bool)
+	var told atomic.Int64
+	c := quick
+	c.Observer = observerFunc(func(context.Context, resilience.Event) {
+		if told.Add(1) == 1 {
+			entered <- true
+			<-leave
+		}
+	})
+	r := newRig(t, c)
+	tripped := make(chan bool)
+	go func() {
+		_, _ = r.run(errDown), r.run(errDown)
+		close(tripped)
+	}()
+	<-entered
+	if err := r.run(nil); !errors.Is(err, breaker.ErrOpen) {
+		t.Errorf("while the observer is busy: %v", err)
+	}
+	r.clock.add(2 * time.Second)
+	if err := r.run(nil); err != nil { // two more transitions, queued
+		t.Errorf("the probe while the observer is busy: %v", err)
+	}
+	r.want(breaker.Closed)
+	close(leave)
+	<-tripped
+	if told.Load() != 3 {
+		t.Errorf("told %d events, want 3", told.Load())
+	}
+}
+
+func TestBehaviour11AnObserverThatPanicsOrExitsLosesNoEvent(t *testing.T) {
+	for name, how := range map[string]func(){"panic": func() { panic("observer") }, "goexit": runtime.Goexit} {
+		t.Run(name, func(t *testing.T) {
+			var told []string
+			c := quick
+			c.Observer = observerFunc(func(_ context.Context, e resilience.Event) {
+				told = append(told, e.To)
+				how()
+			})
+			r := newRig(t, c)
+			// Goexit ends the goroutine of a call, that of a probe before it runs.
+			for _, err := range []error{errDown, errDown, nil, nil, errDown, errDown, errDown} {
+				var wg sync.WaitGroup
+				wg.Go(func() { _ = r.run(err) })
+				wg.Wait()
+				if r.State() == breaker.Open {
+					r.clock.add(time.Second)
+				}
+			}
+			if got := strings.Join(told, " "); !strings.HasPrefix(got, "OPEN HALF_OPEN CLOSED OPEN") {
+				t.Errorf("told %s", got)
+			}
+			if s := r.Stats(); s.InFlight != 0 {
+				t.Errorf("a place is lost: %+v", s)
+			}
+		})
+	}
+}
+
+func TestBehaviour12EventsCarryTheRuleTheCountAndTheError(t *testing.T) {
+	r := newRig(t, breaker.Config{
+		Name: "users", OpenFor: time.Second, CloseAfter: 1,
+		Trip: []breaker.Rule{breaker.Consecutive(50), breaker.Silence(3, 20*time.Millisecond)},
+	})
+	for range 3 {
+		r.clock.add(10 * time.Millisecond)
+		_ = r.run(errDown)
+	}
+	r.want(breaker.Open)
+	e := r.seen[0]
+	want := resilience.Event{
+		Kind: resilience.Transition, Time: r.clock.Now(), Policy: "breaker", Name: "users", From: "CLOSED", To: "OPEN",
+		Reason: "Silence(3, 20ms)", Failures: 3, Delay: time.Second, Err: errDown,
+	}
+	if e != want {
+		t.Errorf("event\n%+v\nwant\n%+v", e, want)
+	}
+}
+
+func TestBehaviour12EventsAlternateAndTheLastIsTheState(t *testing.T) {
+	r := newRig(t, breaker.Config{Trip: quick.Trip, OpenFor: time.Microsecond, CloseAfter: 2})
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for n := range 2000 {
+				var err error
+				if (n/7+i)%3 == 0 {
+					err = errDown
+				}
+				_ = r.run(err)
+				r.clock.add(time.Microsecond)
+			}
+		})
+	}
+	wg.Wait()
+	r.clock.add(-time.Nanosecond) // nothing changes; State may say HALF_OPEN for OPEN
+	last := "CLOSED"
+	counts := map[string]uint64{}
+	for i, e := range r.seen {
+		if e.From != last || e.To == e.From {
+			t.Fatalf("event %d goes from %s to %s after %s", i, e.From, e.To, last)
+		}
+		last = e.To
+		counts[e.To]++
+	}
+	s := r.Stats()
+	if s.Opened != counts["OPEN"] || s.HalfOpened != counts["HALF_OPEN"] || s.Closed != counts["CLOSED"] || s.Opened < 10 {
+		t.Errorf("told %v, counted %+v", counts, s)
+	}
+	if got := s.State.String(); got != last && !(last == "OPEN" && got == "HALF_OPEN") {
+		t.Errorf("state %s, last event %s", got, last)
+	}
+	if calls := s.Successes + s.Failures + s.Ignored + s.Rejected; calls != 8*2000 {
+		t.Errorf("the outcomes add up to %d calls, want %d", calls, 8*2000)
+	}
+}

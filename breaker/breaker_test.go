@@ -1,0 +1,562 @@
+package breaker_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/benbjohnson/clock"
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/breaker"
+)
+
+var errDown = errors.New("down")
+
+// hands is a clock that tests move by hand, forwards and backwards.
+type hands struct {
+	clock.Clock
+	now atomic.Int64
+}
+
+func (h *hands) Now() time.Time                  { return time.Unix(1e9, h.now.Load()) }
+func (h *hands) Since(t time.Time) time.Duration { return h.Now().Sub(t) }
+func (h *hands) add(d time.Duration)             { h.now.Add(int64(d)) }
+
+// rig is a breaker with a clock and a record of its transitions.
+type rig struct {
+	*breaker.Breaker
+	t     *testing.T
+	clock *hands
+	mu    sync.Mutex
+	seen  []resilience.Event
+}
+
+func (r *rig) Observe(_ context.Context, e resilience.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.seen = append(r.seen, e)
+}
+
+func (r *rig) events() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var s []string
+	for _, e := range r.seen {
+		s = append(s, e.From+">"+e.To)
+	}
+	return s
+}
+
+func newRig(t *testing.T, c breaker.Config) *rig {
+	t.Helper()
+	r := &rig{t: t, clock: &hands{}}
+	c.Clock = r.clock
+	if c.Observer == nil {
+		c.Observer = r
+	}
+	b, err := breaker.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Breaker = b
+	return r
+}
+
+// quick opens at the second failure in a row, for a second, and closes at the
+// first success.
+var quick = breaker.Config{Name: "q", Trip: []breaker.Rule{breaker.Consecutive(2)}, OpenFor: time.Second, CloseAfter: 1}
+
+func (r *rig) run(err error) error {
+	return resilience.Run(context.Background(), r.Breaker, func(context.Context) error { return err })
+}
+
+func (r *rig) trip() {
+	r.t.Helper()
+	for range 10000 {
+		if r.State() == breaker.Open {
+			return
+		}
+		if _ = r.run(errDown); r.State() == breaker.Closed {
+			r.clock.add(time.Millisecond)
+		}
+	}
+	r.t.Fatal("does not open")
+}
+
+func (r *rig) want(s breaker.State) {
+	r.t.Helper()
+	if got := r.State(); got != s {
+		r.t.Fatalf("state is %v, want %v", got, s)
+	}
+}
+
+// held is a call that is in flight until it is told how to end.
+type held struct {
+	end    chan func() error
+	result chan error
+}
+
+// start starts a call and returns when it is in flight, or nil if it was rejected.
+func (r *rig) start(ctx context.Context) *held {
+	h := &held{make(chan func() error), make(chan error, 1)}
+	in := make(chan bool)
+	go func() {
+		returned := false
+		defer func() {
+			if !returned {
+				p := recover()
+				h.result <- fmt.Errorf("unwound: %v", p)
+			}
+		}()
+		err := resilience.Run(ctx, r.Breaker, func(context.Context) error {
+			in <- true
+			return (<-h.end)()
+		})
+		returned = true
+		if errors.Is(err, breaker.ErrOpen) {
+			close(in)
+			return
+		}
+		h.result <- err
+	}()
+	if !<-in {
+		return nil
+	}
+	return h
+}
+
+func (h *held) finish(err error) error {
+	h.end <- func() error { return err }
+	return <-h.result
+}
+
+func (h *held) unwind(how func()) error {
+	h.end <- func() error { how(); return nil }
+	return <-h.result
+}
+
+func TestBehaviour1ResultsOfCallsAdmittedBeforeATransitionChangeNothing(t *testing.T) {
+	bg := context.Background()
+	t.Run("an old success does not close", func(t *testing.T) {
+		r := newRig(t, quick)
+		old := r.start(bg)
+		r.trip()
+		_ = old.finish(nil)
+		r.want(breaker.Open)
+		older := r.start(bg)
+		if older != nil {
+			t.Fatal("OPEN admitted a call")
+		}
+	})
+	t.Run("an old success does not count in HALF_OPEN", func(t *testing.T) {
+		r := newRig(t, quick)
+		old := r.start(bg)
+		r.trip()
+		r.clock.add(2 * time.Second)
+		probe := r.start(bg)
+		_ = old.finish(nil)
+		r.want(breaker.HalfOpen)
+		_ = probe.finish(nil)
+		r.want(breaker.Closed)
+	})
+	t.Run("an old failure does not reopen HALF_OPEN", func(t *testing.T) {
+		r := newRig(t, quick)
+		old := r.start(bg)
+		r.trip()
+		r.clock.add(2 * time.Second)
+		probe := r.start(bg)
+		_ = old.finish(errDown)
+		r.want(breaker.HalfOpen)
+		if s := r.Stats(); s.InFlight != 1 || s.Credit != 1 {
+			t.Fatalf("the old failure moved the credit: %+v", s)
+		}
+		_ = probe.finish(nil)
+	})
+	t.Run("an old failure does not count in the next CLOSED", func(t *testing.T) {
+		r := newRig(t, quick)
+		old, old2 := r.start(bg), r.start(bg)
+		r.trip()
+		r.clock.add(2 * time.Second)
+		_ = r.run(nil)
+		r.want(breaker.Closed)
+		_, _ = old.finish(errDown), old2.finish(errDown)
+		r.want(breaker.Closed)
+		if s := r.Stats(); s.FailuresInARow != 0 || s.Failures != 4 {
+			t.Fatalf("old failures: %+v", s)
+		}
+	})
+	t.Run("a probe of an older HALF_OPEN does not count in the next one", func(t *testing.T) {
+		r := newRig(t, breaker.Config{Trip: quick.Trip, OpenFor: time.Second, CloseAfter: 3})
+		r.trip()
+		r.clock.add(2 * time.Second)
+		_ = r.run(nil) // credit 2
+		a, b, c := r.start(bg), r.start(bg), r.start(bg)
+		if a == nil || b == nil || c != nil {
+			t.Fatal("a credit of 2 admits two calls")
+		}
+		_ = a.finish(errDown)         // credit 1
+		r.clock.add(20 * time.Second) // the lease of b ends
+		_ = r.run(errDown)            // credit below 0
+		r.want(breaker.Open)
+		r.clock.add(2 * time.Second)
+		probe := r.start(bg)
+		_ = b.finish(errDown)
+		r.want(breaker.HalfOpen)
+		_ = probe.finish(nil)
+	})
+}
+
+func TestBehaviour2ExactlyOneOfFiftyCallersIsTheProbe(t *testing.T) {
+	r := newRig(t, quick)
+	for round := range 200 {
+		r.trip()
+		r.clock.add(time.Second)
+		var ran, refused atomic.Int64
+		var ready, done sync.WaitGroup
+		gate, leave := make(chan struct{}), make(chan struct{})
+		ready.Add(50)
+		for range 50 {
+			done.Go(func() {
+				ready.Done()
+				<-gate
+				err := resilience.Run(context.Background(), r.Breaker, func(context.Context) error {
+					ran.Add(1)
+					<-leave
+					return nil
+				})
+				if errors.Is(err, breaker.ErrOpen) && refused.Add(1) == 49 {
+					close(leave)
+				}
+			})
+		}
+		ready.Wait()
+		close(gate)
+		done.Wait()
+		if ran.Load() != 1 {
+			t.Fatalf("round %d: %d calls ran", round, ran.Load())
+		}
+		r.want(breaker.Closed)
+	}
+}
+
+func TestBehaviour3AProbeThatPanicsOrExitsIsAFailureAndFreesItsPlace(t *testing.T) {
+	for name, how := range map[string]func(){
+		"panic":  func() { panic("boom") },
+		"goexit": runtime.Goexit,
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, quick)
+			r.trip()
+			r.clock.add(time.Second)
+			err := r.start(context.Background()).unwind(how)
+			if want := map[string]string{"panic": "unwound: boom", "goexit": "unwound: <nil>"}[name]; err == nil || err.Error() != want {
+				t.Errorf("the caller got %v, want %s", err, want)
+			}
+			r.want(breaker.Open)
+			if s := r.Stats(); s.Failures != 3 {
+				t.Errorf("failures %d, want 3", s.Failures)
+			}
+			r.clock.add(time.Second)
+			if err := r.run(nil); err != nil {
+				t.Errorf("the next probe: %v", err)
+			}
+			r.want(breaker.Closed)
+		})
+	}
+}
+
+func TestBehaviour3APanicInClassifyIsAFailureAndFreesThePlace(t *testing.T) {
+	var angry atomic.Bool
+	c := quick
+	c.Classify = func(error) resilience.Outcome {
+		if angry.Load() {
+			panic("classify")
+		}
+		return resilience.Failure
+	}
+	r := newRig(t, c)
+	r.trip()
+	r.clock.add(time.Second)
+	angry.Store(true)
+	err := r.start(context.Background()).unwind(func() {
+		defer func() { _ = recover() }()
+		panic("harmless")
+	})
+	if err != nil {
+		t.Fatalf("a success is not classified: %v", err)
+	}
+	r.want(breaker.Closed)
+	angry.Store(false)
+	r.trip()
+	r.clock.add(time.Second)
+	angry.Store(true)
+	h := r.start(context.Background())
+	h.end <- func() error { return errDown }
+	if err := <-h.result; err == nil || err.Error() != "unwound: classify" {
+		t.Fatalf("the panic of Classify became %v", err)
+	}
+	r.want(breaker.Open)
+}
+
+func TestBehaviour4AfterTheLeaseOfAHangingProbeAnotherIsAdmitted(t *testing.T) {
+	r := newRig(t, quick)
+	r.trip()
+	r.clock.add(time.Second)
+	hung := r.start(context.Background())
+	r.clock.add(15*time.Second - time.Microsecond)
+	if r.start(context.Background()) != nil {
+		t.Fatal("a second probe within the lease")
+	}
+	r.clock.add(time.Microsecond)
+	second := r.start(context.Background())
+	if second == nil {
+		t.Fatal("no second probe after the lease")
+	}
+	_ = hung.finish(errDown)
+	r.want(breaker.HalfOpen)
+	if s := r.Stats(); s.Leaked != 1 || s.InFlight != 1 || s.Credit != 1 {
+		t.Errorf("after the late result: %+v", s)
+	}
+	_ = second.finish(nil)
+	r.want(breaker.Closed)
+}
+
+func TestBehaviour4AClockSetBackDoesNotProlongALease(t *testing.T) {
+	r := newRig(t, quick)
+	r.clock.add(time.Hour)
+	r.trip()
+	r.clock.add(time.Second)
+	hung := r.start(context.Background())
+	r.clock.add(-time.Minute)
+	if r.start(context.Background()) == nil {
+		t.Fatal("the lease ends later than one taken now would")
+	}
+	_ = hung.finish(nil)
+	r.want(breaker.HalfOpen)
+}
+
+func TestNegativeProbeTimeoutNeverEndsALease(t *testing.T) {
+	c := quick
+	c.ProbeTimeout = -1
+	r := newRig(t, c)
+	r.trip()
+	r.clock.add(time.Second)
+	probe := r.start(context.Background())
+	r.clock.add(1000 * time.Hour)
+	if r.start(context.Background()) != nil {
+		t.Fatal("a second probe")
+	}
+	_ = probe.finish(nil)
+	r.want(breaker.Closed)
+}
+
+// stubborn is a lasting operation that hands out its settlers.
+type stubborn struct {
+	held func(s resilience.Settler, token uint64)
+}
+
+func (o *stubborn) Run(context.Context) error { return nil }
+func (o *stubborn) Discard()                  {}
+func (o *stubborn) Hold(_ resilience.Moment, s resilience.Settler, token uint64) bool {
+	o.held(s, token)
+	return true
+}
+
+func TestBehaviour5SettlingTwiceCountsOnce(t *testing.T) {
+	for _, outcome := range []error{nil, errDown} {
+		t.Run(fmt.Sprint(outcome), func(t *testing.T) {
+			for range 100 {
+				r := newRig(t, breaker.Config{Trip: quick.Trip, OpenFor: time.Second, CloseAfter: 8})
+				r.trip()
+				r.clock.add(time.Second)
+				_, _ = r.run(nil), r.run(nil) // credit 3
+				var wg sync.WaitGroup
+				err := resilience.RunOperation(context.Background(), r.Breaker, &stubborn{func(s resilience.Settler, token uint64) {
+					for range 8 {
+						wg.Go(func() { s.Settle(token, outcome) })
+					}
+				}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				wg.Wait()
+				want := 4
+				if outcome != nil {
+					want = 2
+				}
+				if s := r.Stats(); s.Credit != want || s.InFlight != 0 {
+					t.Fatalf("credit %d, in flight %d; want %d, 0", s.Credit, s.InFlight, want)
+				}
+			}
+		})
+	}
+}
+
+func TestBehaviour6CancellationByTheCallerIsIgnored(t *testing.T) {
+	r := newRig(t, quick)
+	for range 100 {
+		ctx, cancel := context.WithCancel(context.Background())
+		h := r.start(ctx)
+		cancel()
+		_ = h.finish(ctx.Err())
+	}
+	r.want(breaker.Closed)
+	r.trip()
+	r.clock.add(time.Second)
+	ctx, cancel := context.WithCancel(context.Background())
+	probe := r.start(ctx)
+	cancel()
+	_ = probe.finish(errDown) // whatever it says, its caller has gone
+	r.want(breaker.HalfOpen)
+	if s := r.Stats(); s.InFlight != 0 || s.Credit != 1 || s.Ignored != 101 {
+		t.Fatalf("after a canceled probe: %+v", s)
+	}
+	if err := r.run(nil); err != nil {
+		t.Fatalf("the next caller may probe: %v", err)
+	}
+	r.want(breaker.Closed)
+}
+
+func TestBehaviour6TheDeadlineOfTheCallerIsAFailure(t *testing.T) {
+	for name, end := range map[string]func() (context.Context, context.CancelFunc){
+		"deadline": func() (context.Context, context.CancelFunc) {
+			return context.WithTimeout(context.Background(), time.Millisecond)
+		},
+		"cause": func() (context.Context, context.CancelFunc) {
+			ctx, cancel := context.WithCancelCause(context.Background())
+			time.AfterFunc(time.Millisecond, func() { cancel(fmt.Errorf("limit: %w", context.DeadlineExceeded)) })
+			return ctx, func() { cancel(nil) }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, quick)
+				for range 2 {
+					ctx, cancel := end()
+					_ = resilience.Run(ctx, r.Breaker, func(ctx context.Context) error {
+						<-ctx.Done()
+						return context.Canceled // as HTTP/2 says it
+					})
+					cancel()
+				}
+				r.want(breaker.Open)
+			})
+		})
+	}
+}
+
+func TestBehaviour8EightFailuresAtOnceAtAThresholdOfTwoOpen(t *testing.T) {
+	for range 200 {
+		r := newRig(t, quick)
+		calls := make([]*held, 8)
+		for i := range calls {
+			calls[i] = r.start(context.Background())
+		}
+		var wg sync.WaitGroup
+		gate := make(chan struct{})
+		for _, h := range calls {
+			wg.Go(func() { <-gate; _ = h.finish(errDown) })
+		}
+		close(gate)
+		wg.Wait()
+		r.want(breaker.Open)
+		if got := r.events(); len(got) != 1 {
+			t.Fatalf("events %v", got)
+		}
+	}
+}
+
+func TestBehaviour13AnInnerRejectionGivesTheProbeBack(t *testing.T) {
+	r := newRig(t, quick)
+	r.trip()
+	r.clock.add(time.Second)
+	full := &resilience.Rejection{Policy: "bulkhead", Reason: resilience.Full}
+	for range 3 {
+		if err := r.run(fmt.Errorf("inside: %w", full)); !errors.Is(err, full) {
+			t.Fatalf("got %v", err)
+		}
+		r.want(breaker.HalfOpen)
+	}
+	if s := r.Stats(); s.InFlight != 0 || s.Credit != 1 || s.Ignored != 3 {
+		t.Fatalf("after rejections inside: %+v", s)
+	}
+	_ = r.run(nil)
+	r.want(breaker.Closed)
+}
+
+type judged struct{ o resilience.Outcome }
+
+func (j judged) Error() string               { return "judged" }
+func (j judged) Outcome() resilience.Outcome { return j.o }
+
+func TestBehaviour14WrappedErrorsAreClassifiedAsWhatTheyWrap(t *testing.T) {
+	c := quick
+	c.Classify = func(err error) resilience.Outcome {
+		if errors.Is(err, errDown) {
+			return resilience.Failure
+		}
+		return resilience.Success
+	}
+	for name, wrap := range map[string]func(error) error{
+		"%w":   func(err error) error { return fmt.Errorf("call: %w", err) },
+		"join": func(err error) error { return errors.Join(errors.New("other"), err) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, c)
+			for range 5 {
+				_ = r.run(wrap(judged{resilience.Success}))
+				_ = r.run(wrap(judged{resilience.Ignored}))
+			}
+			_ = r.run(wrap(judged{resilience.Failure}))
+			_ = r.run(wrap(errDown))
+			r.want(breaker.Open)
+			if s := r.Stats(); s.Successes != 5 || s.Ignored != 5 || s.Failures != 2 {
+				t.Errorf("counted %+v", s)
+			}
+		})
+	}
+}
+
+func TestBehaviour15AContextThatIsDoneRunsAndCountsNothing(t *testing.T) {
+	gone := errors.New("gone")
+	done := func() context.Context {
+		ctx, cancel := context.WithCancelCause(context.Background())
+		cancel(gone)
+		return ctx
+	}()
+	r := newRig(t, quick)
+	// A policy outside that hands on a context which is already done.
+	late := policyFunc(func(_ context.Context, next resilience.Next) error { return next.Run(done) })
+	check := func(what string) {
+		t.Helper()
+		before := r.Stats()
+		err := resilience.Run(context.Background(), resilience.Compose(late, r.Breaker), func(context.Context) error {
+			t.Error("the operation ran")
+			return nil
+		})
+		if !errors.Is(err, context.Canceled) || !errors.Is(err, gone) {
+			t.Errorf("%s: error %v", what, err)
+		}
+		if after := r.Stats(); after != before {
+			t.Errorf("%s: counted %+v, before %+v", what, after, before)
+		}
+	}
+	check("CLOSED")
+	r.trip()
+	check("OPEN")
+	r.clock.add(time.Second)
+	check("open time over")
+	if err := r.run(nil); err != nil {
+		t.Errorf("the probe was spent: %v", err)
+	}
+}
+
+type policyFunc func(context.Context, resilience.Next) error
+
+func (f policyFunc) Apply(ctx context.Context, next resilience.Next) error { return f(ctx, next) }

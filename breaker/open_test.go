@@ -1,0 +1,328 @@
+package breaker_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/breaker"
+)
+
+// openTime returns how long the breaker, which is OPEN, stays so.
+func (r *rig) openTime() time.Duration {
+	r.t.Helper()
+	var rej *resilience.Rejection
+	if err := r.run(nil); !errors.As(err, &rej) {
+		r.t.Fatalf("not rejected: %v", err)
+	}
+	d := rej.RetryAt.Sub(r.clock.Now())
+	r.clock.add(d - 1)
+	r.want(breaker.Open)
+	r.clock.add(1)
+	r.want(breaker.HalfOpen)
+	return d
+}
+
+func within(t *testing.T, what string, got, want time.Duration) {
+	t.Helper()
+	if math.Abs(float64(got-want)) > 0.2*float64(want)+1000 {
+		t.Errorf("%s is %v, want %v +-20 %%", what, got, want)
+	}
+}
+
+// silence fails n calls, the last of them span after the first.
+func (r *rig) silence(n int, span time.Duration) {
+	for i := range n {
+		_ = r.run(errDown)
+		if i < n-1 {
+			step := span / time.Duration(n-1-i)
+			r.clock.add(step)
+			span -= step
+		}
+	}
+}
+
+func TestOpenTimeFollowsTheSilence(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		n    int
+		span time.Duration
+		want time.Duration
+	}{
+		{"at least 50 ms", 7, time.Second, 50 * time.Millisecond},
+		{"one thirty-second", 7, 8 * time.Second, 250 * time.Millisecond},
+		{"at most 5 s", 7, time.Hour, 5 * time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := newRig(t, breaker.Config{})
+			r.silence(tt.n, tt.span)
+			r.want(breaker.Open)
+			within(t, "open time", r.openTime(), tt.want)
+		})
+	}
+}
+
+func TestOpenTimeIsBoundedByTheRateOfTheFailures(t *testing.T) {
+	r := newRig(t, breaker.Config{Trip: []breaker.Rule{breaker.Silence(1000, 10*time.Second)}})
+	r.silence(1001, 10*time.Second) // 100 a second, so at most 32/100 s
+	within(t, "open time", r.openTime(), 312500*time.Microsecond)
+	r.clock.add(time.Hour) // the silence grows, the bound stays
+	_ = r.run(errDown)
+	within(t, "open time after a probe", r.openTime(), 320*time.Millisecond)
+}
+
+func TestOpenTimeAfterAFailedProbeCountsTheWholeSilence(t *testing.T) {
+	r := newRig(t, breaker.Config{})
+	r.silence(7, time.Second)
+	r.clock.add(15 * time.Second)
+	_ = r.run(errDown)
+	within(t, "open time", r.openTime(), 500*time.Millisecond)
+}
+
+func TestOpenTimeStartsAnewAfterASuccessInHalfOpen(t *testing.T) {
+	r := newRig(t, breaker.Config{})
+	r.silence(7, time.Second)
+	r.clock.add(time.Minute)
+	_ = r.run(nil) // credit 2
+	_ = r.run(errDown)
+	r.want(breaker.HalfOpen)
+	_ = r.run(errDown)
+	within(t, "open time", r.openTime(), 50*time.Millisecond)
+}
+
+func TestOpenForIsUsedAsGivenAndDoublesUpToMaxOpenFor(t *testing.T) {
+	r := newRig(t, breaker.Config{Trip: quick.Trip, OpenFor: time.Second, MaxOpenFor: 5 * time.Second})
+	r.trip()
+	for _, want := range []time.Duration{1, 2, 4, 5, 5} {
+		if got := r.openTime(); got != want*time.Second {
+			t.Fatalf("open time %v, want %v", got, want*time.Second)
+		}
+		_ = r.run(errDown)
+	}
+	r.openTime()
+	_, _, _ = r.run(nil), r.run(errDown), r.run(errDown) // a success between
+	if got := r.openTime(); got != time.Second {
+		t.Errorf("open time after a success %v, want 1s", got)
+	}
+}
+
+func TestOpenForAloneDoesNotGrow(t *testing.T) {
+	r := newRig(t, quick)
+	r.trip()
+	for range 3 {
+		if got := r.openTime(); got != time.Second {
+			t.Fatalf("open time %v", got)
+		}
+		_ = r.run(errDown)
+	}
+}
+
+type later struct{ d time.Duration }
+
+func (l later) Error() string             { return "later" }
+func (l later) RetryAfter() time.Duration { return l.d }
+
+func TestRetryAfterOfTheLastFailureProlongsOpenByAMinuteAtMost(t *testing.T) {
+	for _, tt := range []struct{ ask, want time.Duration }{
+		{10 * time.Millisecond, time.Second},
+		{20 * time.Second, 20 * time.Second},
+		{time.Hour, time.Minute},
+		{-time.Hour, time.Second},
+		{math.MinInt64, time.Second},
+		{math.MaxInt64, time.Minute},
+	} {
+		t.Run(fmt.Sprint(tt.ask), func(t *testing.T) {
+			r := newRig(t, quick)
+			_, _ = r.run(errDown), r.run(fmt.Errorf("wrapped: %w", later{tt.ask}))
+			if got := r.openTime(); got != tt.want {
+				t.Errorf("open time %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestBehaviour10AClockSetBack(t *testing.T) {
+	t.Run("does not freeze a run", func(t *testing.T) {
+		r := newRig(t, breaker.Config{})
+		r.clock.add(time.Hour)
+		r.silence(3, time.Second/2)
+		r.clock.add(-30 * time.Minute)
+		r.silence(4, time.Second)
+		r.want(breaker.Open)
+	})
+	t.Run("does not prolong OPEN", func(t *testing.T) {
+		r := newRig(t, quick)
+		r.clock.add(time.Hour)
+		r.trip()
+		r.clock.add(-time.Minute)
+		if err := r.run(nil); err != nil {
+			t.Error(err)
+		}
+		r.want(breaker.Closed)
+	})
+	t.Run("to before the construction", func(t *testing.T) {
+		r := newRig(t, quick)
+		r.clock.add(-time.Hour)
+		r.trip()
+		r.clock.add(2 * time.Hour)
+		_ = r.run(nil)
+		r.want(breaker.Closed)
+	})
+}
+
+func TestRejectionSaysWhoUntilWhenAndWhy(t *testing.T) {
+	c := quick
+	c.Name = "users"
+	r := newRig(t, c)
+	r.trip()
+	err := r.run(nil)
+	var rej *resilience.Rejection
+	if !errors.As(err, &rej) || !errors.Is(err, breaker.ErrOpen) || !errors.Is(err, resilience.ErrRejected) {
+		t.Fatalf("got %v", err)
+	}
+	until := r.Stats().RetryAt
+	if rej.Name != "users" || rej.Reason != resilience.Open || !rej.RetryAt.Equal(until) || rej.Cause != errDown {
+		t.Errorf("got %+v", rej)
+	}
+	if errors.Is(err, errDown) {
+		t.Error("the error of another call is not what this one failed with")
+	}
+	for _, part := range []string{"users", "open", "down", until.Format(time.RFC3339Nano)} {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("%q does not say %q", err, part)
+		}
+	}
+}
+
+func TestRejectingAllocatesNothing(t *testing.T) {
+	r := newRig(t, quick)
+	r.trip()
+	fn := resilience.Func(func(context.Context) error { return nil })
+	if n := testing.AllocsPerRun(100, func() { _ = resilience.Run(context.Background(), r.Breaker, fn) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func TestStateIsHalfOpenWhenTheOpenTimeIsOverAndTheEventComesWithTheProbe(t *testing.T) {
+	r := newRig(t, quick)
+	r.trip()
+	r.clock.add(time.Second)
+	r.want(breaker.HalfOpen)
+	if got := r.events(); len(got) != 1 || r.Stats().HalfOpened != 0 {
+		t.Fatalf("events before the probe: %v", got)
+	}
+	_ = r.run(nil)
+	if got := fmt.Sprint(r.events()); got != "[CLOSED>OPEN OPEN>HALF_OPEN HALF_OPEN>CLOSED]" {
+		t.Errorf("events %s", got)
+	}
+}
+
+func TestIdle(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		do   func(r *rig)
+		want bool
+	}{
+		{"new", func(*rig) {}, true},
+		{"a failure", func(r *rig) { _ = r.run(errDown) }, true},
+		{"half of the way to opening", func(r *rig) { r.silence(4, 0) }, false},
+		{"long ago half of the way", func(r *rig) { r.silence(4, 0); r.clock.add(10 * time.Second) }, true},
+		{"open", func(r *rig) { r.silence(7, time.Second) }, false},
+		{"open time over", func(r *rig) { r.silence(7, time.Second); r.openTime() }, true},
+		{"probe in flight", func(r *rig) { r.silence(7, time.Second); r.openTime(); r.start(context.Background()) }, false},
+		{"half open at rest", func(r *rig) { r.silence(7, time.Second); r.openTime(); _ = r.run(nil) }, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := newRig(t, breaker.Config{})
+			tt.do(r)
+			if got := r.Idle(); got != tt.want {
+				t.Errorf("idle is %v in %v", got, r.State())
+			}
+		})
+	}
+}
+
+func TestForksHaveTheirOwnStateAndCountTogether(t *testing.T) {
+	r := newRig(t, quick)
+	a, b := r.Fork().(*breaker.Breaker), r.Fork().(*breaker.Breaker)
+	down := func(context.Context) error { return errDown }
+	for range 3 {
+		_ = resilience.Run(context.Background(), a, down)
+	}
+	if a.State() != breaker.Open || b.State() != breaker.Closed || r.State() != breaker.Closed {
+		t.Errorf("states %v, %v, %v", a.State(), b.State(), r.State())
+	}
+	if s := r.Stats(); s.Failures != 2 || s.Rejected != 1 || s.Opened != 1 {
+		t.Errorf("the root counts %+v", s)
+	}
+}
+
+func TestConfigErrorsSayWhatToChange(t *testing.T) {
+	for _, tt := range []struct {
+		c    breaker.Config
+		want string
+	}{
+		{breaker.Config{Trip: []breaker.Rule{{}}}, "Config.Trip[0] is the zero Rule: make one with Silence or Consecutive"},
+		{breaker.Config{Trip: []breaker.Rule{breaker.Consecutive(1), breaker.Consecutive(0)}}, "Config.Trip[1]"},
+		{breaker.Config{Trip: []breaker.Rule{breaker.Consecutive(-1)}}, "must be 1 to 65535"},
+		{breaker.Config{Trip: []breaker.Rule{breaker.Consecutive(65536)}}, "must be 1 to 65535"},
+		{breaker.Config{Trip: []breaker.Rule{breaker.Silence(1, -1)}}, "the span must not be negative"},
+		{breaker.Config{OpenFor: -1}, "Config.OpenFor is -1ns: must not be negative"},
+		{breaker.Config{MaxOpenFor: -1}, "Config.MaxOpenFor is -1ns: must not be negative"},
+		{breaker.Config{OpenFor: time.Second, MaxOpenFor: time.Millisecond}, "Config.MaxOpenFor is 1ms: must be at least 1s"},
+		{breaker.Config{MaxOpenFor: time.Millisecond}, "Config.MaxOpenFor is 1ms: must be at least 50ms"},
+		{breaker.Config{CloseAfter: -1}, "Config.CloseAfter is -1: must be 1 to 4095"},
+		{breaker.Config{CloseAfter: 4096}, "Config.CloseAfter is 4096: must be 1 to 4095"},
+		{breaker.Config{Judge: 3}, "Config.Judge is 3: must be resilience.Answered or resilience.Ended"},
+	} {
+		t.Run(tt.want, func(t *testing.T) {
+			tt.c.Name = "users"
+			b, err := breaker.New(tt.c)
+			if err == nil || b != nil {
+				t.Fatalf("accepted %+v", tt.c)
+			}
+			if !strings.Contains(err.Error(), tt.want) || !strings.HasPrefix(err.Error(), `breaker "users": `) {
+				t.Errorf("got %q, want %q in it", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestExtremeConfigsWork(t *testing.T) {
+	for _, c := range []breaker.Config{
+		{CloseAfter: 4095, Trip: []breaker.Rule{breaker.Consecutive(65535)}},
+		{OpenFor: math.MaxInt64, Trip: quick.Trip},
+		{OpenFor: math.MaxInt64 / 2, MaxOpenFor: math.MaxInt64, ProbeTimeout: math.MaxInt64, Trip: quick.Trip},
+		{OpenFor: 1, Trip: []breaker.Rule{breaker.Silence(1, math.MaxInt64), breaker.Consecutive(3)}},
+	} {
+		r := newRig(t, c)
+		for range 70000 {
+			_ = r.run(errDown)
+		}
+		if s := r.Stats(); s.Opened == 0 {
+			t.Errorf("%+v never opened", c)
+		}
+		r.clock.add(time.Hour)
+		_ = r.run(nil)
+		_ = r.Stats()
+	}
+}
+
+func TestTheConfigIsCopied(t *testing.T) {
+	rules := []breaker.Rule{breaker.Consecutive(2)}
+	r := newRig(t, breaker.Config{Trip: rules})
+	rules[0] = breaker.Consecutive(1)
+	_ = r.run(errDown)
+	r.want(breaker.Closed)
+}
+
+func TestRuleString(t *testing.T) {
+	if got := fmt.Sprint(breaker.Silence(7, time.Second), " ", breaker.Consecutive(5)); got != "Silence(7, 1s) Consecutive(5)" {
+		t.Error(got)
+	}
+}
