@@ -1,0 +1,417 @@
+package bulkhead_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/benbjohnson/clock"
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/bulkhead"
+)
+
+func newBulkhead(t *testing.T, c bulkhead.Config) *bulkhead.Bulkhead {
+	t.Helper()
+	b, err := bulkhead.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+var nothing = resilience.Func(func(context.Context) error { return nil })
+
+// occupy takes n slots in a synctest bubble and returns a function that frees
+// one.
+func occupy(b resilience.Policy, n int) (free func()) {
+	leave := make(chan struct{})
+	for range n {
+		go func() {
+			_ = resilience.Run(context.Background(), b, func(context.Context) error { <-leave; return nil })
+		}()
+	}
+	synctest.Wait()
+	return func() { leave <- struct{}{}; synctest.Wait() }
+}
+
+func TestBehaviour27WithoutAQueueAFreeSlotIsAlwaysTaken(t *testing.T) {
+	b := newBulkhead(t, bulkhead.Config{Limit: 4, MaxQueue: -1})
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 5000 {
+				if err := resilience.Run(context.Background(), b, nothing); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestBehaviour27FourWorkersAndOneSlotRejectNobodyAndLoseNoWakeUp(t *testing.T) {
+	for _, queue := range []int{3, 4} {
+		b := newBulkhead(t, bulkhead.Config{Limit: 1, MaxQueue: queue, MaxWait: time.Minute})
+		var wg sync.WaitGroup
+		var running atomic.Int64
+		for range 4 {
+			wg.Go(func() {
+				for range 3000 {
+					err := resilience.Run(context.Background(), b, func(context.Context) error {
+						if running.Add(1) > 1 {
+							t.Error("two in one slot")
+						}
+						running.Add(-1)
+						return nil
+					})
+					if err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		}
+		wg.Wait()
+		if s := b.Stats(); s != (bulkhead.Stats{Limit: 1, Admitted: 12000}) {
+			t.Errorf("at rest: %+v", s)
+		}
+	}
+}
+
+func TestBehaviour28AWaiterWhoseContextEndsLeavesAtOnceAndTakesNoSlot(t *testing.T) {
+	gone := errors.New("gone")
+	synctest.Test(t, func(t *testing.T) {
+		b := newBulkhead(t, bulkhead.Config{Limit: 1, MaxQueue: 2, MaxWait: time.Hour})
+		free := occupy(b, 1)
+		ctx, cancel := context.WithCancelCause(context.Background())
+		result := make(chan error, 1)
+		go func() {
+			result <- resilience.Run(ctx, b, func(context.Context) error { t.Error("ran"); return nil })
+		}()
+		synctest.Wait()
+		if s := b.Stats(); s.Waiting != 1 || s.InFlight != 1 {
+			t.Fatalf("stats %+v", s)
+		}
+		start := time.Now()
+		cancel(gone)
+		err := <-result
+		if !errors.Is(err, context.Canceled) || !errors.Is(err, gone) || errors.Is(err, resilience.ErrRejected) || time.Since(start) != 0 {
+			t.Errorf("got %v after %v", err, time.Since(start))
+		}
+		if s := b.Stats(); s.Waiting != 0 || s.Canceled != 1 {
+			t.Errorf("stats %+v", s)
+		}
+		free()
+		if err := resilience.Run(context.Background(), b, nothing); err != nil {
+			t.Errorf("the slot is lost: %v", err)
+		}
+	})
+}
+
+func TestBehaviour28ASlotHandedOverAtThatInstantIsPassedOn(t *testing.T) {
+	for range 500 {
+		b := newBulkhead(t, bulkhead.Config{Limit: 1, MaxQueue: 8, MaxWait: time.Minute})
+		leave, in := make(chan bool), make(chan bool)
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			_ = resilience.Run(context.Background(), b, func(context.Context) error { in <- true; <-leave; return nil })
+		})
+		<-in
+		ctx, cancel := context.WithCancel(context.Background())
+		wg.Go(func() { _ = resilience.Run(ctx, b, nothing) })
+		wg.Go(func() {
+			if err := resilience.Run(context.Background(), b, nothing); err != nil {
+				t.Error(err)
+			}
+		})
+		for b.Stats().Waiting < 2 {
+			runtime.Gosched()
+		}
+		wg.Go(cancel)
+		leave <- true
+		wg.Wait()
+		if err := resilience.Run(context.Background(), b, nothing); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestBehaviour29FirstInFirstOutAndNewcomersDoNotBarge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBulkhead(t, bulkhead.Config{Limit: 1, MaxQueue: 10, MaxWait: time.Hour})
+		free := occupy(b, 1)
+		var order []int
+		come := func(who int) {
+			go func() {
+				_ = resilience.Run(context.Background(), b, func(context.Context) error {
+					order = append(order, who)
+					time.Sleep(time.Second)
+					return nil
+				})
+			}()
+			synctest.Wait()
+		}
+		for i := range 10 {
+			come(i)
+		}
+		free()
+		time.Sleep(2 * time.Second)
+		come(99) // while a slot changes hands every second
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if want := []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 99}; !slices.Equal(order, want) {
+			t.Errorf("order %v", order)
+		}
+	})
+}
+
+func TestBehaviour29AFullQueueRejectsAtOnce(t *testing.T) {
+	for _, tt := range []struct{ limit, queue, waiting int }{
+		{1, 0, 1}, {2, 0, 1}, {3, 0, 2}, {10, 0, 5}, {0, 0, 12}, {2, 7, 7}, {2, -1, 0}, {0, 3, 3},
+	} {
+		t.Run(fmt.Sprint(tt.limit, ",", tt.queue), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBulkhead(t, bulkhead.Config{Name: "users", Limit: tt.limit, MaxQueue: tt.queue, MaxWait: time.Hour})
+				slots := b.Stats().Limit
+				free := occupy(b, slots+tt.waiting)
+				if s := b.Stats(); s.InFlight != slots || s.Waiting != tt.waiting {
+					t.Fatalf("stats %+v", s)
+				}
+				start := time.Now()
+				err := resilience.Run(context.Background(), b, nothing)
+				var rej *resilience.Rejection
+				if !errors.As(err, &rej) || !errors.Is(err, bulkhead.ErrFull) || rej.Name != "users" || time.Since(start) != 0 {
+					t.Errorf("got %v after %v", err, time.Since(start))
+				}
+				if s := b.Stats(); s.QueueFull != 1 || s.Admitted != uint64(slots) {
+					t.Errorf("stats %+v", s)
+				}
+				for range slots + tt.waiting {
+					free()
+				}
+			})
+		})
+	}
+}
+
+func TestBehaviour29TheWaitLimitLimitsWaitingNotRunning(t *testing.T) {
+	for name, c := range map[string]bulkhead.Config{
+		"default": {Limit: 1},
+		"clock":   {Limit: 1, Clock: clock.New()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBulkhead(t, c)
+				free := occupy(b, 1)
+				start := time.Now()
+				err := resilience.Run(context.Background(), b, nothing)
+				if !errors.Is(err, bulkhead.ErrFull) || time.Since(start) != 100*time.Millisecond {
+					t.Errorf("got %v after %v, want a rejection after 100 ms", err, time.Since(start))
+				}
+				go func() {
+					time.Sleep(50 * time.Millisecond)
+					free()
+				}()
+				err = resilience.Run(context.Background(), b, func(ctx context.Context) error {
+					if _, ok := ctx.Deadline(); ok {
+						t.Error("the operation has the deadline of the wait")
+					}
+					time.Sleep(time.Hour)
+					return ctx.Err()
+				})
+				if err != nil {
+					t.Error(err)
+				}
+				if s := b.Stats(); s != (bulkhead.Stats{Limit: 1, Admitted: 2, WaitExpired: 1}) {
+					t.Errorf("stats %+v", s)
+				}
+			})
+		})
+	}
+}
+
+func TestNegativeMaxWaitWaitsUntilTheContextEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBulkhead(t, bulkhead.Config{Limit: 1, MaxWait: -1})
+		free := occupy(b, 1)
+		ctx, cancel := context.WithTimeout(context.Background(), 24*time.Hour)
+		defer cancel()
+		start := time.Now()
+		err := resilience.Run(ctx, b, nothing)
+		if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != 24*time.Hour {
+			t.Errorf("got %v after %v", err, time.Since(start))
+		}
+		free()
+	})
+}
+
+// stream is an operation that goes on when Run has returned.
+type stream struct {
+	resilience.Tail
+	run uint32
+	err error
+}
+
+func (s *stream) Run(context.Context) error { s.run = s.Begin(); return s.err }
+func (s *stream) Discard()                  { s.End(s.run, context.Canceled) }
+
+func TestBehaviour30ASlotIsHeldUntilTheOperationEnds(t *testing.T) {
+	for _, failure := range []error{nil, errors.New("503")} {
+		b := newBulkhead(t, bulkhead.Config{Limit: 1, MaxQueue: -1})
+		op := &stream{err: failure}
+		if err := resilience.RunOperation(context.Background(), b, op); err != failure {
+			t.Fatal(err)
+		}
+		for _, step := range []func(){func() {}, func() { op.Answer(op.run) }, func() { op.End(op.run+1, nil) }} {
+			step()
+			if err := resilience.Run(context.Background(), b, nothing); !errors.Is(err, bulkhead.ErrFull) {
+				t.Fatalf("the slot is free before the end: %v", err)
+			}
+		}
+		op.End(op.run, nil)
+		op.End(op.run, nil)
+		if s := b.Stats(); s.InFlight != 0 {
+			t.Errorf("stats %+v", s)
+		}
+		free := false
+		_ = resilience.Run(context.Background(), b, func(context.Context) error {
+			free = true
+			if err := resilience.Run(context.Background(), b, nothing); !errors.Is(err, bulkhead.ErrFull) {
+				t.Error("ending twice freed two slots")
+			}
+			return nil
+		})
+		if !free {
+			t.Error("the slot is lost")
+		}
+	}
+}
+
+func TestBehaviour30ASlotIsFreeAfterPanicAndGoexit(t *testing.T) {
+	for name, how := range map[string]func(){"panic": func() { panic("boom") }, "goexit": runtime.Goexit} {
+		for _, limit := range []int{1, 0} {
+			t.Run(fmt.Sprint(name, limit), func(t *testing.T) {
+				b := newBulkhead(t, bulkhead.Config{Limit: limit, MaxQueue: -1})
+				for range 30 {
+					var wg sync.WaitGroup
+					wg.Go(func() {
+						defer func() {
+							if p := recover(); name == "panic" && p != "boom" {
+								t.Errorf("recovered %v", p)
+							}
+						}()
+						err := resilience.Run(context.Background(), b, func(context.Context) error { how(); return nil })
+						t.Errorf("returned %v", err)
+					})
+					wg.Wait()
+				}
+				if s := b.Stats(); s.InFlight != 0 || s.Admitted != 30 {
+					t.Errorf("stats %+v", s)
+				}
+			})
+		}
+	}
+}
+
+type angry struct{}
+
+func (angry) Error() string               { return "angry" }
+func (angry) Outcome() resilience.Outcome { panic("outcome") }
+
+func TestAnErrorThatPanicsWhenItIsJudgedFreesTheSlot(t *testing.T) {
+	b := newBulkhead(t, bulkhead.Config{MaxQueue: -1})
+	func() {
+		defer func() { _ = recover() }()
+		_ = resilience.Run(context.Background(), b, func(context.Context) error { return angry{} })
+	}()
+	if s := b.Stats(); s.InFlight != 0 {
+		t.Errorf("stats %+v", s)
+	}
+}
+
+func TestObserverHearsOfRejections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var seen []string
+		o := observerFunc(func(_ context.Context, e resilience.Event) {
+			mu.Lock()
+			defer mu.Unlock()
+			seen = append(seen, fmt.Sprint(e.Kind, " ", e.Policy, " ", e.Name, " ", e.Reason))
+			panic("dropped")
+		})
+		b := newBulkhead(t, bulkhead.Config{Name: "users", Limit: 1, MaxQueue: 1, Observer: o})
+		free := occupy(b, 2)
+		_ = resilience.Run(context.Background(), b, nothing)
+		synctest.Wait()
+		time.Sleep(time.Second)
+		synctest.Wait()
+		want := []string{"rejected bulkhead users queue is full", "rejected bulkhead users waited too long"}
+		if !slices.Equal(seen, want) {
+			t.Errorf("heard %q", seen)
+		}
+		free()
+	})
+}
+
+type observerFunc func(context.Context, resilience.Event)
+
+func (f observerFunc) Observe(ctx context.Context, e resilience.Event) { f(ctx, e) }
+
+func TestForksHaveTheirOwnSlotsAndCountTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBulkhead(t, bulkhead.Config{Limit: 2, MaxQueue: 1, MaxWait: time.Hour})
+		f1, f2 := b.Fork().(*bulkhead.Bulkhead), b.Fork().(*bulkhead.Bulkhead)
+		free1, free2, free := occupy(f1, 3), occupy(f2, 1), occupy(b, 1)
+		_ = resilience.Run(context.Background(), f1, nothing)
+		if s := b.Stats(); s != (bulkhead.Stats{InFlight: 4, Waiting: 1, Limit: 2, Admitted: 4, QueueFull: 1}) {
+			t.Errorf("root %+v", s)
+		}
+		if s := f1.Stats(); s.InFlight != 2 || s.Waiting != 1 || f1.Idle() {
+			t.Errorf("fork %+v", s)
+		}
+		free1()
+		free1()
+		free1()
+		free2()
+		free()
+		if s := b.Stats(); s != (bulkhead.Stats{Limit: 2, Admitted: 5, QueueFull: 1}) || !f1.Idle() || !b.Idle() {
+			t.Errorf("at rest %+v", s)
+		}
+	})
+}
+
+func TestConfigErrorsSayWhatToChange(t *testing.T) {
+	for _, tt := range []struct {
+		c    bulkhead.Config
+		want string
+	}{
+		{bulkhead.Config{Limit: -1}, "Config.Limit is -1: must be 1 to 1073741824, or 0 to size itself; leave the bulkhead out"},
+		{bulkhead.Config{Limit: math.MaxInt32}, "Config.Limit is 2147483647: must be 1 to"},
+		{bulkhead.Config{MaxQueue: math.MaxInt32}, "Config.MaxQueue is 2147483647: must be at most 1073741824"},
+	} {
+		tt.c.Name = "users"
+		b, err := bulkhead.New(tt.c)
+		if err == nil || b != nil || !strings.Contains(err.Error(), tt.want) || !strings.HasPrefix(err.Error(), `bulkhead "users": `) {
+			t.Errorf("got %v, want %q", err, tt.want)
+		}
+	}
+}
+
+func TestAFreeSlotAllocatesNothing(t *testing.T) {
+	for _, limit := range []int{0, 10} {
+		b := newBulkhead(t, bulkhead.Config{Limit: limit})
+		if n := testing.AllocsPerRun(100, func() { _ = resilience.Run(context.Background(), b, nothing) }); n != 0 {
+			t.Errorf("limit %d: %v allocations", limit, n)
+		}
+	}
+}
