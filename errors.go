@@ -65,12 +65,13 @@ func (r *Rejection) Error() string {
 		b.WriteString(r.RetryAt.Format(time.RFC3339Nano))
 	}
 	if r.Cause != nil {
-		cause := r.Cause.Error()
+		cause, rest := r.Cause.Error(), ""
 		if len(cause) > maxCause {
-			cause = strings.ToValidUTF8(cause[:maxCause], "") + "…"
+			cause, rest = cause[:maxCause], "…"
 		}
 		b.WriteString(" after: ")
-		b.WriteString(cause)
+		b.WriteString(strings.ToValidUTF8(cause, ""))
+		b.WriteString(rest)
 	}
 	return b.String()
 }

@@ -13,6 +13,8 @@ import "context"
 //   - The context it hands to next derives from ctx.
 //   - The error of next stays reachable by errors.Is and errors.As.
 //   - A returned error that matches ErrRejected means that next did not run.
+//   - Of a ctx that is already done it counts nothing; to return ContextError(ctx)
+//     at once is the way.
 //   - If next panics or calls runtime.Goexit, the policy releases what it
 //     holds, counts the outcome and lets it unwind; it does not recover.
 //   - It holds no lock while next, or any other code of the user, runs.

@@ -2,8 +2,9 @@ package resilience
 
 import "context"
 
-// Run runs fn under p, which may be nil. A ctx that is already done runs
-// nothing and is counted nowhere; the error is then that of ContextError.
+// Run runs fn under p; nil, or a *Pipeline that is nil, guards nothing. A ctx
+// that is already done runs nothing and is counted nowhere; the error is then
+// that of ContextError.
 //
 // A closure that captures variables costs the allocations that Go charges for
 // it, because a Policy may keep what it is given. Hot callers implement
@@ -21,6 +22,9 @@ func RunOperation(ctx context.Context, p Policy, op Operation) error {
 	case nil:
 		return op.Run(ctx)
 	case *Pipeline:
+		if p == nil {
+			return op.Run(ctx)
+		}
 		return Next{p.policies, op}.Run(ctx)
 	default:
 		return p.Apply(ctx, Next{nil, op})

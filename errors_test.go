@@ -1,0 +1,218 @@
+package resilience_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/resilience-go/resilience"
+)
+
+// judged is an error that says what its outcome is.
+type judged resilience.Outcome
+
+func (j judged) Error() string               { return "judged" }
+func (j judged) Outcome() resilience.Outcome { return resilience.Outcome(j) }
+
+// Behaviours 6, 13, 14: the rules of OutcomeOf, each against those after it.
+func TestOutcomeOf(t *testing.T) {
+	const (
+		success = resilience.Success
+		failure = resilience.Failure
+		ignored = resilience.Ignored
+	)
+	background := context.Background()
+	canceled, cancel := context.WithCancel(background)
+	cancel()
+	canceledWith, cancelCause := context.WithCancelCause(background)
+	cancelCause(errDown)
+	canceledLate, cancelCause := context.WithCancelCause(background)
+	cancelCause(fmt.Errorf("attempt: %w", context.DeadlineExceeded))
+	expired, free := context.WithTimeout(background, -1)
+	defer free()
+	expiredWith, free := context.WithTimeoutCause(background, -1, errDown)
+	defer free()
+	always := func(o resilience.Outcome) func(error) resilience.Outcome {
+		return func(error) resilience.Outcome { return o }
+	}
+	rejection := &resilience.Rejection{Policy: "bulkhead", Reason: resilience.Full}
+
+	tests := []struct {
+		name     string
+		ctx      context.Context
+		err      error
+		classify func(error) resilience.Outcome
+		want     resilience.Outcome
+	}{
+		{"1 nil", background, nil, always(failure), success},
+		{"1 nil under an expired context", expired, nil, nil, success},
+		{"1 aborted", background, resilience.ErrAborted, always(success), failure},
+		{"1 aborted under a canceled context", canceled, resilience.ErrAborted, nil, failure},
+		{"2 expired", expired, judged(success), always(success), failure},
+		{"2 expired, whatever the cause", expiredWith, judged(ignored), nil, failure},
+		{"2 canceled by a deadline", canceledLate, judged(ignored), nil, failure},
+		{"2 expired, an inner rejection", expired, rejection, nil, failure},
+		{"3 canceled", canceled, errDown, always(failure), ignored},
+		{"3 canceled with a cause", canceledWith, judged(failure), nil, ignored},
+		{"4 rejected", background, rejection, always(failure), ignored},
+		{"4 rejected, wrapped", background, fmt.Errorf("inner: %w", rejection), nil, ignored},
+		{"4 rejected, joined with a judged", background, errors.Join(judged(failure), rejection), nil, ignored},
+		{"5 judged a success", background, judged(success), always(failure), success},
+		{"5 judged ignored", background, judged(ignored), nil, ignored},
+		{"5 judged, wrapped", background, fmt.Errorf("outer: %w", judged(success)), nil, success},
+		{"5 judged, joined", background, errors.Join(errDown, judged(success)), nil, success},
+		{"6 classified", background, errDown, always(success), success},
+		{"6 classified by what it wraps", background, fmt.Errorf("outer: %w", io.EOF), eofIsFine, success},
+		{"6 classified by what it joins", background, errors.Join(errDown, io.EOF), eofIsFine, success},
+		{"7 any other", background, errDown, nil, failure},
+		{"7 a foreign cancellation", background, context.Canceled, nil, failure},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := resilience.OutcomeOf(tt.ctx, tt.err, tt.classify); got != tt.want {
+				t.Errorf("got %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+func eofIsFine(err error) resilience.Outcome {
+	if errors.Is(err, io.EOF) {
+		return resilience.Success
+	}
+	return resilience.Failure
+}
+
+func TestOutcomeString(t *testing.T) {
+	for o, want := range map[resilience.Outcome]string{
+		resilience.Success: "success", resilience.Failure: "failure", resilience.Ignored: "ignored",
+	} {
+		if got := o.String(); got != want {
+			t.Errorf("%d: %q, want %q", o, got, want)
+		}
+	}
+}
+
+func TestContextError(t *testing.T) {
+	background := context.Background()
+	canceled, cancel := context.WithCancel(background)
+	cancel()
+	canceledWith, cancelCause := context.WithCancelCause(background)
+	cancelCause(errDown)
+	expired, free := context.WithTimeout(background, -1)
+	defer free()
+	expiredWith, free := context.WithTimeoutCause(background, -1, errDown)
+	defer free()
+	wrapping, free := context.WithTimeoutCause(background, -1, fmt.Errorf("total: %w", context.DeadlineExceeded))
+	defer free()
+	for _, tt := range []struct {
+		name string
+		ctx  context.Context
+		text string
+	}{
+		{"canceled", canceled, "context canceled"},
+		{"canceled with a cause", canceledWith, "context canceled: down"},
+		{"expired", expired, "context deadline exceeded"},
+		{"expired with a cause", expiredWith, "context deadline exceeded: down"},
+		{"a cause that says it all", wrapping, "total: context deadline exceeded"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			err := resilience.ContextError(tt.ctx)
+			if !errors.Is(err, tt.ctx.Err()) || !errors.Is(err, context.Cause(tt.ctx)) {
+				t.Errorf("%v matches not both the end and its cause", err)
+			}
+			if err.Error() != tt.text {
+				t.Errorf("got %q, want %q", err, tt.text)
+			}
+		})
+	}
+	if err := resilience.ContextError(background); err != nil {
+		t.Errorf("not done: %v", err)
+	}
+}
+
+// url.Error asks the error itself, not its chain.
+func TestContextErrorIsATimeoutItself(t *testing.T) {
+	ctx, free := context.WithTimeoutCause(t.Context(), -1, errDown)
+	defer free()
+	if e, ok := resilience.ContextError(ctx).(interface{ Timeout() bool }); !ok || !e.Timeout() {
+		t.Error("an expired context is no timeout")
+	}
+	canceled, cancel := context.WithCancelCause(t.Context())
+	cancel(errDown)
+	if e, ok := resilience.ContextError(canceled).(interface{ Timeout() bool }); ok && e.Timeout() {
+		t.Error("a canceled context is a timeout")
+	}
+}
+
+func TestRejectionIs(t *testing.T) {
+	open := &resilience.Rejection{Policy: "breaker", Name: "users", Reason: resilience.Open, Cause: errDown}
+	for _, tt := range []struct {
+		name   string
+		target error
+		want   bool
+	}{
+		{"ErrRejected", resilience.ErrRejected, true},
+		{"itself", open, true},
+		{"the kind", &resilience.Rejection{Policy: "breaker", Reason: resilience.Open}, true},
+		{"another policy", &resilience.Rejection{Policy: "bulkhead", Reason: resilience.Open}, false},
+		{"another reason", &resilience.Rejection{Policy: "breaker", Reason: resilience.Full}, false},
+		{"another with its name", &resilience.Rejection{Policy: "breaker", Name: "users", Reason: resilience.Open}, false},
+		{"the cause, which is of another call", errDown, false},
+		{"an error that cannot be compared", uncomparable{{}}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := errors.Is(fmt.Errorf("call: %w", open), tt.target); got != tt.want {
+				t.Errorf("got %v", got)
+			}
+		})
+	}
+}
+
+type uncomparable []struct{}
+
+func (uncomparable) Error() string { return "uncomparable" }
+
+func TestRejectionError(t *testing.T) {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
+	for want, r := range map[string]*resilience.Rejection{
+		"resilience: rejected by bulkhead: full":                {Policy: "bulkhead", Reason: resilience.Full},
+		`resilience: rejected by limit "a\"b": limited`:         {Policy: "limit", Name: `a"b`, Reason: resilience.Limited},
+		`resilience: rejected by breaker "x": open after: down`: {Policy: "breaker", Name: "x", Reason: resilience.Open, Cause: errDown},
+		"resilience: rejected by breaker: open until 2026-01-02T03:04:05.000000006Z": {
+			Policy: "breaker", Reason: resilience.Open, RetryAt: at},
+	} {
+		if got := r.Error(); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+func TestRejectionErrorBoundsTheCause(t *testing.T) {
+	for name, cause := range map[string]string{
+		"long":               strings.Repeat("x", 10_000),
+		"cut inside a rune":  strings.Repeat("€", 1000), // 3 bytes each, 200 is no multiple
+		"invalid and long":   strings.Repeat("\xff", 10_000),
+		"invalid and short":  "a\xffb",
+		"as long as allowed": strings.Repeat("x", 200),
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := &resilience.Rejection{Policy: "breaker", Reason: resilience.Open, Cause: errors.New(cause)}
+			got := r.Error()
+			if len(got) > 300 {
+				t.Errorf("%d bytes", len(got))
+			}
+			if !utf8.ValidString(got) {
+				t.Errorf("not UTF-8: %q", got)
+			}
+			if cut := strings.HasSuffix(got, "…"); cut != (len(cause) > 200) {
+				t.Errorf("says that it was cut: %v", cut)
+			}
+		})
+	}
+}

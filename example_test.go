@@ -1,0 +1,101 @@
+package resilience_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/resilience-go/resilience"
+)
+
+// named is a policy that says when it is passed.
+type named string
+
+func (n named) Apply(ctx context.Context, next resilience.Next) error {
+	fmt.Println("into", n)
+	err := next.Run(ctx)
+	fmt.Println("out of", n)
+	return err
+}
+
+func ExampleCompose() {
+	p := resilience.Compose(named("retry"), named("breaker"))
+	err := resilience.Run(context.Background(), p, func(context.Context) error {
+		fmt.Println("operation")
+		return nil
+	})
+	fmt.Println(err)
+	// Output:
+	// into retry
+	// into breaker
+	// operation
+	// out of breaker
+	// out of retry
+	// <nil>
+}
+
+func ExampleRun() {
+	err := resilience.Run(context.Background(), named("breaker"), func(context.Context) error {
+		return errors.New("connection refused")
+	})
+	fmt.Println(err)
+	// Output:
+	// into breaker
+	// out of breaker
+	// connection refused
+}
+
+func ExampleDo() {
+	user, err := resilience.Do(context.Background(), resilience.Compose(), func(context.Context) (string, error) {
+		return "Ada", nil
+	})
+	fmt.Println(user, err)
+	// Output:
+	// Ada <nil>
+}
+
+// newLimit stands for the New of a policy.
+func newLimit(n int) (resilience.Policy, error) {
+	if n < 0 {
+		return nil, errors.New("limit: negative; leave it 0 for the default")
+	}
+	return named("limit"), nil
+}
+
+func ExampleMust() {
+	defer func() { fmt.Println("panic:", recover()) }()
+	p := resilience.Must(newLimit(10))
+	fmt.Println(p)
+	resilience.Must(newLimit(-1))
+	// Output:
+	// limit
+	// panic: limit: negative; leave it 0 for the default
+}
+
+// once allows one operation at a time, and holds its place until a response has
+// been read to its end.
+type once struct{ busy chan struct{} }
+
+func (o *once) Apply(ctx context.Context, next resilience.Next) error {
+	select {
+	case o.busy <- struct{}{}:
+	default:
+		return &resilience.Rejection{Policy: "once", Reason: resilience.Full}
+	}
+	err := resilience.ErrAborted
+	defer func() { next.Settle(resilience.Ended, err, o, 0) }()
+	err = next.Run(ctx)
+	return err
+}
+
+func (o *once) Settle(uint64, error) { <-o.busy }
+
+func ExampleNext_Settle() {
+	p := &once{busy: make(chan struct{}, 1)}
+	err := resilience.Run(context.Background(), p, func(ctx context.Context) error {
+		return resilience.Run(ctx, p, func(context.Context) error { return nil })
+	})
+	fmt.Println(err)
+	// Output:
+	// resilience: rejected by once: full
+}

@@ -1,0 +1,192 @@
+package resilience_test
+
+import (
+	"fmt"
+	"maps"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const (
+	module     = "github.com/resilience-go/resilience"
+	clock      = "github.com/benbjohnson/clock"
+	sync_      = "golang.org/x/sync/..."
+	grpc       = "google.golang.org/grpc/..."
+	prometheus = "github.com/prometheus/client_golang/..."
+	internal   = module + "/internal/..."
+)
+
+var policies = []string{"breaker", "retry", "bulkhead", "timeout", "fallback", "limit"}
+
+// imports maps a package to what it imports. The standard library is left out.
+type imports map[string][]string
+
+// allowed says what the packages of the module may import, the standard library
+// aside. Whoever is not named may import anything but programs.
+func allowed() map[string][]string {
+	rules := map[string][]string{
+		module:             {},
+		internal:           {module, clock, sync_, internal},
+		module + "/keyed":  {module, clock, sync_, internal},
+		module + "/httpmw": {module},
+		module + "/grpcmw": {module, grpc},
+		module + "/stack":  {module, clock, sync_, internal, module + "/keyed"},
+	}
+	for _, p := range policies {
+		rules[module+"/"+p] = []string{module, clock, sync_, internal}
+		rules[module+"/stack"] = append(rules[module+"/stack"], module+"/"+p)
+	}
+	return rules
+}
+
+// matches reports whether path is pattern or, if that ends in /..., below it.
+func matches(pattern, path string) bool {
+	root, tree := strings.CutSuffix(pattern, "/...")
+	return path == root || tree && strings.HasPrefix(path, root+"/")
+}
+
+func (im imports) broken() (broken []string) {
+	for pattern, may := range allowed() {
+		for pkg, paths := range im {
+			if !matches(pattern, pkg) {
+				continue
+			}
+			for _, path := range paths {
+				if !slices.ContainsFunc(may, func(p string) bool { return matches(p, path) }) {
+					broken = append(broken, fmt.Sprintf("%s must not import %s", pkg, path))
+				}
+			}
+		}
+	}
+	for pkg, paths := range im {
+		for _, path := range paths {
+			for _, program := range []string{"/examples/...", "/bench/..."} {
+				if matches(module+program, path) && !matches(module+program, pkg) {
+					broken = append(broken, fmt.Sprintf("%s must not import %s, which is a program", pkg, path))
+				}
+			}
+		}
+	}
+	return append(broken, im.heavy()...)
+}
+
+// heavy looks at what a program that uses one package compiles.
+func (im imports) heavy() (broken []string) {
+	light := []string{"", "/keyed", "/stack", "/httpmw"}
+	for _, p := range policies {
+		light = append(light, "/"+p)
+	}
+	for _, pkg := range light {
+		for dep := range im.deps(module + pkg) {
+			if matches(grpc, dep) || matches(prometheus, dep) {
+				broken = append(broken, fmt.Sprintf("a program that uses %s compiles %s", module+pkg, dep))
+			}
+		}
+	}
+	for dep := range im.deps(module + "/grpcmw") {
+		if matches(prometheus, dep) {
+			broken = append(broken, fmt.Sprintf("a program that uses grpcmw compiles %s", dep))
+		}
+	}
+	return broken
+}
+
+func (im imports) deps(pkg string) map[string]bool {
+	seen := map[string]bool{}
+	todo := []string{pkg}
+	for len(todo) > 0 {
+		p := todo[0]
+		todo = todo[1:]
+		if !seen[p] {
+			seen[p] = true
+			todo = append(todo, im[p]...)
+		}
+	}
+	delete(seen, pkg)
+	return seen
+}
+
+// list asks the go command for the packages of the module and all they need.
+func list(t *testing.T) imports {
+	t.Helper()
+	const format = `{{.ImportPath}} {{.Standard}} {{join .Imports " "}}`
+	var stderr strings.Builder
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-e", "-deps", "-f", format, "./...")
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, stderr.String())
+	}
+	im, standard := imports{}, map[string]bool{"C": true}
+	for line := range strings.Lines(string(out)) {
+		fields := strings.Fields(line)
+		if fields[1] == "true" {
+			standard[fields[0]] = true
+		} else {
+			im[fields[0]] = fields[2:]
+		}
+	}
+	for pkg, paths := range im {
+		im[pkg] = slices.DeleteFunc(paths, func(path string) bool { return standard[path] })
+	}
+	return im
+}
+
+func TestImports(t *testing.T) {
+	im := list(t)
+	if _, ok := im[module]; !ok {
+		t.Fatalf("go list did not find the core among %d packages", len(im))
+	}
+	for _, fault := range slices.Sorted(slices.Values(im.broken())) {
+		t.Error(fault)
+	}
+}
+
+// Each rule, broken once.
+func TestImportsNoticesBrokenRules(t *testing.T) {
+	sound := imports{
+		module:                    nil,
+		module + "/breaker":       {module, module + "/internal/stripe", clock, "golang.org/x/sync/singleflight"},
+		module + "/internal/deep": {module},
+		module + "/httpmw":        {module},
+		module + "/grpcmw":        {module, "google.golang.org/grpc/codes"},
+		module + "/stack":         {module, module + "/breaker", module + "/keyed"},
+		module + "/metrics":       {module, module + "/breaker", "github.com/prometheus/client_golang/prometheus"},
+		module + "/examples/all":  {module + "/metrics", module + "/examples/part"},
+	}
+	if got := sound.broken(); got != nil {
+		t.Fatalf("the rules are kept, but: %v", got)
+	}
+	for pkg, path := range map[string]string{
+		module:                    clock,
+		module + "/breaker":       module + "/retry",
+		module + "/internal/deep": module + "/breaker",
+		module + "/httpmw":        module + "/internal/stripe",
+		module + "/grpcmw":        module + "/metrics",
+		module + "/stack":         module + "/httpmw",
+		module + "/metrics":       module + "/bench/tools",
+		module + "/debug":         module + "/examples/all",
+		module + "/fallback":      "github.com/breaker",
+	} {
+		t.Run(strings.TrimPrefix(pkg, module), func(t *testing.T) {
+			im := maps.Clone(sound)
+			im[pkg] = append(slices.Clone(im[pkg]), path)
+			if !slices.ContainsFunc(im.broken(), func(s string) bool { return strings.Contains(s, pkg+" must not import "+path) }) {
+				t.Errorf("%s imports %s, and only %q is noticed", pkg, path, im.broken())
+			}
+		})
+	}
+}
+
+func TestImportsNoticesHeavyDependencies(t *testing.T) {
+	im := imports{
+		module + "/breaker":       {module + "/internal/deep"},
+		module + "/internal/deep": {"example.com/other"},
+		"example.com/other":       {"google.golang.org/grpc"},
+	}
+	if got := im.heavy(); len(got) != 1 {
+		t.Errorf("got %q", got)
+	}
+}

@@ -1,0 +1,168 @@
+package resilience_test
+
+import (
+	"context"
+	"slices"
+	"testing"
+
+	"github.com/resilience-go/resilience"
+)
+
+// typed is a policy behind a pointer, which may be nil.
+type typed struct{ resilience.Policy }
+
+// fork is a Forker; a forked one knows where it came from.
+type fork struct {
+	from *fork
+	busy bool
+}
+
+func (f *fork) Apply(ctx context.Context, next resilience.Next) error { return next.Run(ctx) }
+func (f *fork) Fork() resilience.Policy                               { return &fork{from: f} }
+func (f *fork) Idle() bool                                            { return !f.busy }
+
+func TestComposeOrder(t *testing.T) {
+	var j journal
+	a, b, c := j.traced("a"), j.traced("b"), j.traced("c")
+	tests := []struct {
+		name     string
+		policies []resilience.Policy
+		want     []string
+	}{
+		{"nothing", nil, []string{"op"}},
+		{"one", []resilience.Policy{a}, []string{"a", "op"}},
+		{"the first is outermost", []resilience.Policy{a, b, c}, []string{"a", "b", "c", "op"}},
+		{"a pipeline inside", []resilience.Policy{a, resilience.Compose(b, c)}, []string{"a", "b", "c", "op"}},
+		{"a pipeline outside", []resilience.Policy{resilience.Compose(a, b), c}, []string{"a", "b", "c", "op"}},
+		{"an empty pipeline", []resilience.Policy{a, resilience.Compose(), b}, []string{"a", "b", "op"}},
+		{"nil", []resilience.Policy{nil, a, nil}, []string{"a", "op"}},
+		{"a nil pointer", []resilience.Policy{(*typed)(nil), a}, []string{"a", "op"}},
+		{"a nil pipeline", []resilience.Policy{(*resilience.Pipeline)(nil), a}, []string{"a", "op"}},
+		{"the same twice", []resilience.Policy{a, a}, []string{"a", "a", "op"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			j.lines = nil
+			if err := resilience.Run(t.Context(), resilience.Compose(tt.policies...), j.op); err != nil {
+				t.Fatal(err)
+			}
+			if got := j.all(); !slices.Equal(got, tt.want) {
+				t.Errorf("got %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestComposeCopiesItsArguments(t *testing.T) {
+	var j journal
+	policies := []resilience.Policy{j.traced("a")}
+	p := resilience.Compose(policies...)
+	policies[0] = j.traced("b")
+	p.Unwrap()[0] = j.traced("c")
+	if err := resilience.Run(t.Context(), p, j.op); err != nil {
+		t.Fatal(err)
+	}
+	if got := j.all(); !slices.Equal(got, []string{"a", "op"}) {
+		t.Errorf("got %v", got)
+	}
+}
+
+// A policy that has one of several pipelines to choose from hides it from Compose.
+func TestPipelineInsideAPipelineAtRunTime(t *testing.T) {
+	var j journal
+	hidden := resilience.Compose(j.traced("b"), j.traced("c"))
+	chosen := apply(func(ctx context.Context, next resilience.Next) error { return hidden.Apply(ctx, next) })
+	for name, tt := range map[string]struct {
+		policy resilience.Policy
+		want   []string
+	}{
+		"innermost":     {resilience.Compose(j.traced("a"), chosen), []string{"a", "b", "c", "op"}},
+		"in the middle": {resilience.Compose(j.traced("a"), chosen, j.traced("d")), []string{"a", "b", "c", "d", "op"}},
+		"alone":         {chosen, []string{"b", "c", "op"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for range 2 { // nothing of the first call may show in the second
+				j.lines = nil
+				if err := resilience.Run(t.Context(), tt.policy, j.op); err != nil {
+					t.Fatal(err)
+				}
+				if got := j.all(); !slices.Equal(got, tt.want) {
+					t.Errorf("got %v, want %v", got, tt.want)
+				}
+			}
+		})
+	}
+}
+
+func TestAll(t *testing.T) {
+	leaf, other := &fork{}, &fork{busy: true}
+	group := &unwrapping{inside: []resilience.Policy{other, nil, (*fork)(nil)}}
+	p := resilience.Compose(leaf, group)
+	got := slices.Collect(resilience.All(p))
+	if want := []resilience.Policy{p, leaf, group, other}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func TestAllOfNothing(t *testing.T) {
+	for _, p := range []resilience.Policy{nil, (*fork)(nil), (*resilience.Pipeline)(nil)} {
+		for q := range resilience.All(p) {
+			t.Errorf("All(%T) has %v", p, q)
+		}
+	}
+}
+
+func TestAllStopsWhenTold(t *testing.T) {
+	p := resilience.Compose(&unwrapping{inside: []resilience.Policy{&fork{}, &fork{}}}, &fork{})
+	for stop := 1; stop <= 5; stop++ {
+		n := 0
+		for range resilience.All(p) {
+			if n++; n == stop {
+				break
+			}
+		}
+		if n != stop {
+			t.Errorf("%d policies, want to stop after %d", n, stop)
+		}
+	}
+}
+
+type unwrapping struct {
+	fork
+	inside []resilience.Policy
+}
+
+func (u *unwrapping) Unwrap() []resilience.Policy { return u.inside }
+
+func TestPipelineForksWhatForks(t *testing.T) {
+	f, shared := &fork{}, &typed{resilience.Compose()}
+	p := resilience.Compose(f, shared)
+	forked := p.Fork().(*resilience.Pipeline).Unwrap()
+	if g, ok := forked[0].(*fork); !ok || g == f || g.from != f {
+		t.Errorf("the Forker became %v", forked[0])
+	}
+	if forked[1] != resilience.Policy(shared) {
+		t.Errorf("the other policy became %v", forked[1])
+	}
+	if p.Unwrap()[0] != resilience.Policy(f) {
+		t.Error("Fork changed the pipeline it came from")
+	}
+}
+
+func TestPipelineIsIdleWhenAllAre(t *testing.T) {
+	for name, tt := range map[string]struct {
+		policies []resilience.Policy
+		want     bool
+	}{
+		"empty":        {nil, true},
+		"no Forker":    {[]resilience.Policy{&typed{}}, true},
+		"all idle":     {[]resilience.Policy{&fork{}, &fork{}}, true},
+		"the last not": {[]resilience.Policy{&fork{}, &typed{}, &fork{busy: true}}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := resilience.Compose(tt.policies...).Idle(); got != tt.want {
+				t.Errorf("got %v", got)
+			}
+		})
+	}
+}

@@ -1,0 +1,69 @@
+package resiliencetest_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/breaker"
+	"github.com/resilience-go/resilience/bulkhead"
+	"github.com/resilience-go/resilience/fallback"
+	"github.com/resilience-go/resilience/keyed"
+	"github.com/resilience-go/resilience/resiliencetest"
+	"github.com/resilience-go/resilience/retry"
+	"github.com/resilience-go/resilience/stack"
+	"github.com/resilience-go/resilience/timeout"
+)
+
+// maker is a policy of this module, and how it is made.
+type maker struct {
+	name string
+	make func() resilience.Policy
+}
+
+var makers = []maker{
+	{"breaker", func() resilience.Policy { return resilience.Must(breaker.New(breaker.Config{})) }},
+	{"retry", func() resilience.Policy { return resilience.Must(retry.New(retry.Config{})) }},
+	{"bulkhead", func() resilience.Policy { return resilience.Must(bulkhead.New(bulkhead.Config{})) }},
+	{"timeout", func() resilience.Policy { return resilience.Must(timeout.New(timeout.Config{})) }},
+	{"fallback", func() resilience.Policy {
+		return resilience.Must(fallback.New(fallback.Config{
+			Handle: func(_ context.Context, err error) error { return err },
+		}))
+	}},
+}
+
+// variants are those whose settings change how they work.
+var variants = []maker{
+	{"breaker, judging at the end", func() resilience.Policy {
+		return resilience.Must(breaker.New(breaker.Config{
+			Trip: []breaker.Rule{breaker.Consecutive(3)}, CloseAfter: 1, Judge: resilience.Ended,
+		}))
+	}},
+	{"bulkhead of one", func() resilience.Policy { return resilience.Must(bulkhead.New(bulkhead.Config{Limit: 1})) }},
+	{"timeout until answered", func() resilience.Policy {
+		return resilience.Must(timeout.New(timeout.Config{Until: resilience.Answered}))
+	}},
+	{"retry without a budget", func() resilience.Policy { return resilience.Must(retry.New(retry.Config{Budget: -1})) }},
+	{"keyed", func() resilience.Policy {
+		return resilience.Must(keyed.New(resilience.Must(breaker.New(breaker.Config{})), keyed.Config{}))
+	}},
+	{"stack.Client", func() resilience.Policy { return stack.Client("test") }},
+	{"stack.Server", func() resilience.Policy { return stack.Server("test") }},
+}
+
+func TestAllPoliciesKeepTheContract(t *testing.T) {
+	for _, m := range append(makers, variants...) {
+		t.Run(m.name, func(t *testing.T) { resiliencetest.TestPolicy(t, m.make) })
+	}
+}
+
+func TestEveryOrderedPairOfPoliciesKeepsTheContract(t *testing.T) {
+	for _, outer := range makers {
+		for _, inner := range makers {
+			t.Run(outer.name+"("+inner.name+")", func(t *testing.T) {
+				resiliencetest.TestPolicy(t, func() resilience.Policy { return resilience.Compose(outer.make(), inner.make()) })
+			})
+		}
+	}
+}

@@ -1,0 +1,134 @@
+package resiliencetest_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/resiliencetest"
+)
+
+var errDown = errors.New("down")
+
+func ExampleScript() {
+	op := resiliencetest.Script(errors.New("down"), nil)
+	for range 3 {
+		fmt.Println(resilience.Run(context.Background(), resilience.Compose(), op.Run))
+	}
+	fmt.Println(op.Runs(), "runs")
+	// Output:
+	// down
+	// <nil>
+	// <nil>
+	// 3 runs
+}
+
+func ExampleRecorder() {
+	var rec resiliencetest.Recorder
+	// A policy is given &rec as the Observer of its Config, and tells:
+	rec.Observe(context.Background(), resilience.Event{Kind: resilience.Transition, From: "CLOSED", To: "OPEN"})
+	rec.Observe(context.Background(), resilience.Event{Kind: resilience.Retried, Attempt: 2})
+	fmt.Println(rec.Transitions())
+	fmt.Println(len(rec.Events()), len(rec.Events(resilience.Retried)))
+	// Output:
+	// [CLOSED->OPEN]
+	// 2 1
+}
+
+func ExampleTestPolicy() {
+	// In a test function, t being its *testing.T:
+	check := func(t *testing.T) {
+		resiliencetest.TestPolicy(t, func() resilience.Policy { return resilience.Compose() })
+	}
+	_ = check
+	// Output:
+}
+
+func TestScriptRepeatsItsLastError(t *testing.T) {
+	for name, tt := range map[string]struct {
+		script, want []error
+	}{
+		"empty succeeds": {nil, []error{nil, nil}},
+		"one fails":      {[]error{errDown}, []error{errDown, errDown}},
+		"in order":       {[]error{errDown, nil}, []error{errDown, nil, nil}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			op := resiliencetest.Script(tt.script...)
+			for i, want := range tt.want {
+				if got := op.Run(t.Context()); got != want {
+					t.Errorf("run %d: %v, want %v", i+1, got, want)
+				}
+			}
+		})
+	}
+}
+
+func TestScriptKeepsItsOwnErrors(t *testing.T) {
+	errs := []error{errDown}
+	op := resiliencetest.Script(errs...)
+	errs[0] = nil
+	if got := op.Run(t.Context()); got != errDown {
+		t.Errorf("got %v after the caller changed its slice", got)
+	}
+}
+
+func TestScriptHangsUntilTheContextIsDone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Minute, errDown)
+		defer cancel()
+		start := time.Now()
+		err := resiliencetest.Script(resiliencetest.Hang).Run(ctx)
+		if d := time.Since(start); d != time.Minute {
+			t.Errorf("hung for %v", d)
+		}
+		if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, errDown) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+func TestScriptCountsConcurrentRuns(t *testing.T) {
+	op := resiliencetest.Script(errDown, errDown, nil)
+	failed := make(chan error, 100)
+	var wg sync.WaitGroup
+	for range 100 {
+		wg.Go(func() {
+			if err := op.Run(t.Context()); err != nil {
+				failed <- err
+			}
+		})
+	}
+	wg.Wait()
+	if op.Runs() != 100 || len(failed) != 2 {
+		t.Errorf("%d runs, %d failed", op.Runs(), len(failed))
+	}
+}
+
+func TestRecorderEventsAreTheCallers(t *testing.T) {
+	var rec resiliencetest.Recorder
+	rec.Observe(t.Context(), resilience.Event{Kind: resilience.Retried})
+	rec.Events()[0].Kind = resilience.Stopped
+	if got := rec.Events(); len(got) != 1 || got[0].Kind != resilience.Retried {
+		t.Errorf("got %v", got)
+	}
+}
+
+func TestRecorderConcurrentObservers(t *testing.T) {
+	var rec resiliencetest.Recorder
+	var wg sync.WaitGroup
+	for range 50 {
+		wg.Go(func() {
+			rec.Observe(t.Context(), resilience.Event{Kind: resilience.Transition, From: "A", To: "B"})
+			rec.Transitions()
+		})
+	}
+	wg.Wait()
+	if n := len(rec.Events()); n != 50 {
+		t.Errorf("%d events", n)
+	}
+}

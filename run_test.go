@@ -1,0 +1,158 @@
+package resilience_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/resilience-go/resilience"
+)
+
+func TestRunNilPolicy(t *testing.T) {
+	for name, p := range map[string]resilience.Policy{
+		"nil":            nil,
+		"a nil pipeline": (*resilience.Pipeline)(nil),
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := resilience.Run(t.Context(), p, func(context.Context) error { return errDown }); err != errDown {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+// Behaviour 15.
+func TestRunDoneContextRunsNothing(t *testing.T) {
+	canceled, cancel := context.WithCancelCause(t.Context())
+	cancel(errDown)
+	expired, free := context.WithTimeout(t.Context(), -1)
+	defer free()
+	for name, ctx := range map[string]context.Context{"canceled": canceled, "expired": expired} {
+		t.Run(name, func(t *testing.T) {
+			var j journal
+			for _, p := range []resilience.Policy{nil, j.traced("alone"), resilience.Compose(j.traced("in a pipeline"))} {
+				err := resilience.RunOperation(ctx, p, resilience.Func(j.op))
+				if !errors.Is(err, ctx.Err()) || !errors.Is(err, context.Cause(ctx)) {
+					t.Errorf("got %v", err)
+				}
+			}
+			if got := j.all(); got != nil {
+				t.Errorf("ran %v", got)
+			}
+		})
+	}
+}
+
+func TestDoReturnsTheLastValue(t *testing.T) {
+	twice := apply(func(ctx context.Context, next resilience.Next) error {
+		_ = next.Run(ctx)
+		return next.Run(ctx)
+	})
+	refuse := apply(func(context.Context, resilience.Next) error { return resilience.ErrRejected })
+	answer := apply(func(ctx context.Context, next resilience.Next) error {
+		_ = next.Run(ctx)
+		return nil
+	})
+	for name, tt := range map[string]struct {
+		policy resilience.Policy
+		err    error // of the operation
+		value  int
+		want   error
+	}{
+		"no policy":       {nil, nil, 1, nil},
+		"with an error":   {nil, errDown, 1, errDown},
+		"run twice":       {twice, nil, 2, nil},
+		"not run":         {refuse, nil, 0, resilience.ErrRejected},
+		"answered for it": {answer, errDown, 1, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			runs := 0
+			v, err := resilience.Do(t.Context(), tt.policy, func(context.Context) (int, error) {
+				runs++
+				return runs, tt.err
+			})
+			if v != tt.value || err != tt.want {
+				t.Errorf("got %d, %v, want %d, %v", v, err, tt.value, tt.want)
+			}
+		})
+	}
+}
+
+func TestMust(t *testing.T) {
+	if got := resilience.Must(7, nil); got != 7 {
+		t.Errorf("got %d", got)
+	}
+	defer func() {
+		if v := recover(); v != errDown {
+			t.Errorf("recovered %v", v)
+		}
+	}()
+	resilience.Must(7, errDown)
+	t.Error("no panic")
+}
+
+func TestAttempt(t *testing.T) {
+	ctx := t.Context()
+	if got := resilience.Attempt(ctx); got != 1 {
+		t.Errorf("unset: %d", got)
+	}
+	second := resilience.WithAttempt(ctx, 2)
+	third := resilience.WithAttempt(second, 3)
+	for want, ctx := range map[int]context.Context{1: ctx, 2: second, 3: third} {
+		if got := resilience.Attempt(ctx); got != want {
+			t.Errorf("got %d, want %d", got, want)
+		}
+	}
+}
+
+func TestNextKey(t *testing.T) {
+	for name, tt := range map[string]struct {
+		op   resilience.Operation
+		want string
+	}{
+		"a Func has none": {resilience.Func(func(context.Context) error { return nil }), ""},
+		"a Keyer has one": {&lasting{key: "users"}, "users"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_ = inside(t.Context(), tt.op, func(next resilience.Next) error {
+				if got := next.Key(); got != tt.want {
+					t.Errorf("got %q, want %q", got, tt.want)
+				}
+				return nil
+			})
+		})
+	}
+}
+
+func TestNextLasting(t *testing.T) {
+	for name, tt := range map[string]struct {
+		op   resilience.Operation
+		want bool
+	}{
+		"a Func":  {resilience.Func(func(context.Context) error { return nil }), false},
+		"Lasting": {&lasting{}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_ = inside(t.Context(), tt.op, func(next resilience.Next) error {
+				if got := next.Lasting(); got != tt.want {
+					t.Errorf("got %v", got)
+				}
+				next.Discard() // of a Func: nothing
+				return nil
+			})
+			if l, ok := tt.op.(*lasting); ok && l.discarded != 1 {
+				t.Errorf("discarded %d times", l.discarded)
+			}
+		})
+	}
+}
+
+func TestMomentString(t *testing.T) {
+	for m, want := range map[resilience.Moment]string{
+		0: "default", resilience.Answered: "answered", resilience.Ended: "ended", 9: "default",
+	} {
+		if got := m.String(); got != want {
+			t.Errorf("%d: %q, want %q", m, got, want)
+		}
+	}
+}
