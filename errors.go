@@ -173,4 +173,4 @@ func (e *contextError) Error() string   { return e.err.Error() + ": " + e.cause.
 func (e *contextError) Unwrap() []error { return []error{e.err, e.cause} }
 
 // Timeout is what net.Error and url.Error ask for.
-func (e *contextError) Timeout() bool { return errors.Is(e.err, context.DeadlineExceeded) }
+func (e *contextError) Timeout() bool { return errors.Is(e, context.DeadlineExceeded) }

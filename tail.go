@@ -6,8 +6,9 @@ import "sync"
 // Discard that only the adapter can write. The zero value is an operation that
 // is not going on.
 //
-// A run goes from Begin over Answer to End. Begin gives it a number, and calls
-// that name another number do nothing: a body that is closed twice, or a stream
+// A run goes from Begin over Answer to End; call Begin for every run after the
+// first one that had it, also for a run that ends at once. Begin gives the run a
+// number, and calls that name another number do nothing: a body that is closed twice, or a stream
 // that reports its end after it was discarded, cannot end the run that came
 // after it. The first End wins.
 //

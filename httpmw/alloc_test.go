@@ -1,0 +1,115 @@
+package httpmw_test
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/httpmw"
+)
+
+// holder is a policy that holds nothing until a moment, without an allocation.
+type holder struct{ at resilience.Moment }
+
+func (h *holder) Apply(ctx context.Context, next resilience.Next) (err error) {
+	err = resilience.ErrAborted
+	defer func() { next.Settle(h.at, err, h, 0) }()
+	err = next.Run(ctx)
+	return err
+}
+
+func (*holder) Settle(uint64, error) {}
+
+func TestClientAllocatesOnceMoreThanBare(t *testing.T) {
+	resp := response(200, "body")
+	bare := resp.Body
+	base := roundTripper(func(r *http.Request) (*http.Response, error) {
+		resp.Body = bare
+		return resp, nil
+	})
+	req := newRequest(t, "GET", "http://x", nil)
+	upload := newRequest(t, "PUT", "http://x", strings.NewReader("content"))
+	for name, policy := range map[string]resilience.Policy{
+		"no policy":     nil,
+		"body not held": &holder{resilience.Answered},
+		"body held":     resilience.Compose(again(3), &holder{resilience.Answered}, &holder{resilience.Ended}),
+	} {
+		tr := &httpmw.Transport{Base: base, Policy: policy}
+		for _, req := range []*http.Request{req, upload} {
+			got := testing.AllocsPerRun(100, func() {
+				resp, err := tr.RoundTrip(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				resp.Body.Close()
+			})
+			if got != 1 {
+				t.Errorf("%s, %s: %v allocations more", name, req.Method, got)
+			}
+		}
+	}
+}
+
+func TestServerAllocatesOnceMoreThanBare(t *testing.T) {
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(200) })
+	for name, policy := range map[string]resilience.Policy{
+		"no policy": nil,
+		"held":      resilience.Compose(&holder{resilience.Answered}, &holder{resilience.Ended}),
+	} {
+		wrapped := httpmw.Server{Policy: policy}.Wrap(h)
+		w := httptest.NewRecorder()
+		w.WriteHeader(200)
+		r := httptest.NewRequest("GET", "/", nil)
+		bare := testing.AllocsPerRun(100, func() { h.ServeHTTP(w, r) })
+		if got := testing.AllocsPerRun(100, func() { wrapped.ServeHTTP(w, r) }) - bare; got != 1 {
+			t.Errorf("%s: %v allocations more", name, got)
+		}
+	}
+}
+
+func BenchmarkClient(b *testing.B) {
+	resp := response(200, "body")
+	bare := resp.Body
+	base := roundTripper(func(r *http.Request) (*http.Response, error) {
+		resp.Body = bare
+		return resp, nil
+	})
+	req := newRequest(b, "GET", "http://x", nil)
+	for name, tr := range map[string]http.RoundTripper{
+		"bare":      base,
+		"no policy": &httpmw.Transport{Base: base},
+		"held":      &httpmw.Transport{Base: base, Policy: resilience.Compose(again(3), &holder{resilience.Answered}, &holder{resilience.Ended})},
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				resp, err := tr.RoundTrip(req)
+				if err != nil {
+					b.Fatal(err)
+				}
+				resp.Body.Close()
+			}
+		})
+	}
+}
+
+func BenchmarkServer(b *testing.B) {
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(200) })
+	w := httptest.NewRecorder()
+	w.WriteHeader(200)
+	r := httptest.NewRequest("GET", "/", nil)
+	for name, h := range map[string]http.Handler{
+		"bare": h,
+		"held": httpmw.Server{Policy: &holder{resilience.Answered}}.Wrap(h),
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				h.ServeHTTP(w, r)
+			}
+		})
+	}
+}

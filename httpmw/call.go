@@ -1,0 +1,327 @@
+package httpmw
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"reflect"
+	"strconv"
+	"time"
+
+	"github.com/resilience-go/resilience"
+)
+
+// attemptHeader carries the number of an attempt, from the second one on.
+const attemptHeader = "Retry-Attempt"
+
+// call is one RoundTrip: the operation that the policies run and, when somebody
+// waits for its end, also the body that the caller reads. That makes it the only
+// allocation of a call. It is not pooled: a policy that kept it too long would
+// then answer one request with the response of another.
+type call struct {
+	resilience.Tail
+	t   *Transport
+	req *http.Request // the caller's, never changed
+
+	// upload is a request body that nobody else has promised to close.
+	upload io.Closer
+	ran    bool
+
+	// Of the last attempt:
+	ctx    context.Context
+	run    uint32         // its number in the Tail, 0 if there is none
+	resp   *http.Response // nil if there was none or it cannot be handed over any more
+	body   io.ReadCloser  // of resp, nil if there is none or it was drained
+	err    error          // what Run returned
+	status *StatusError   // err, if resp is the reason for it
+	handed bool           // resp belongs to the caller
+}
+
+// Key implements resilience.Keyer.
+func (c *call) Key() string {
+	if c.t.Key != nil {
+		return c.t.Key(c.req)
+	}
+	return HostKey(c.req)
+}
+
+// Run implements resilience.Operation: it makes one attempt.
+func (c *call) Run(ctx context.Context) error {
+	c.Discard()
+	if c.ran && !c.replayable() {
+		// The result of the attempt before this one stays what it was.
+		return &replayError{c.err}
+	}
+	c.ctx, c.resp, c.err, c.status = ctx, nil, nil, nil
+	req, err := c.request(ctx)
+	if err != nil {
+		c.err = &requestError{failure{err: fmt.Errorf("httpmw: get the request body again: %w", err)}}
+		return c.err
+	}
+	c.ran = true
+	base := c.t.base()
+	resp, err := base.RoundTrip(req)
+	// Base has closed the body, as http.RoundTripper demands. Had it panicked,
+	// release would close it: better twice than not at all.
+	c.upload = nil
+	switch {
+	case err != nil:
+		if resp != nil && resp.Body != nil {
+			resp.Body.Close()
+		}
+		c.err = c.failed(ctx, err)
+	case resp == nil:
+		c.err = &failure{err: fmt.Errorf("httpmw: %T returned neither a response nor an error", base)}
+	default:
+		c.err = c.answered(resp)
+	}
+	return c.err
+}
+
+// replayable reports whether the request can be sent once more.
+func (c *call) replayable() bool {
+	return c.req.Body == nil || c.req.Body == http.NoBody || c.req.GetBody != nil
+}
+
+// request returns the request of an attempt under ctx: the caller's own if that
+// will do, else a copy.
+func (c *call) request(ctx context.Context) (*http.Request, error) {
+	n := resilience.Attempt(ctx)
+	if !c.ran && n < 2 && same(ctx, c.req.Context()) {
+		return c.req, nil
+	}
+	req := c.req.WithContext(ctx)
+	if n >= 2 && req.Header != nil {
+		req.Header = req.Header.Clone()
+		req.Header.Set(attemptHeader, strconv.Itoa(n))
+	}
+	if c.ran && req.Body != nil && req.Body != http.NoBody {
+		body, err := req.GetBody()
+		if err != nil {
+			return nil, err
+		}
+		req.Body, c.upload = body, body
+	}
+	return req, nil
+}
+
+// failed makes the error of an attempt that had no response but err.
+func (c *call) failed(ctx context.Context, err error) error {
+	f := failure{
+		err:       deadline(ctx, err),
+		retryable: c.replayable() && c.t.retryable(c.req, nil, err),
+	}
+	f.late = f.err == context.Cause(ctx) && errors.Is(f.err, context.DeadlineExceeded) //nolint:errorlint // an echo is the very value
+	if invalid(err) {
+		return &requestError{f}
+	}
+	return &f
+}
+
+// answered takes resp over and returns the error that it is for the policies.
+func (c *call) answered(resp *http.Response) error {
+	c.resp = resp
+	if resp.Body != nil && resp.Body != http.NoBody {
+		c.body = resp.Body
+	}
+	if c.body != nil || c.run != 0 {
+		c.run = c.Begin()
+		c.Answer(c.run)
+	}
+	if c.body == nil && c.run != 0 {
+		c.End(c.run, nil)
+	}
+	outcome := c.t.outcome(resp)
+	retryable := c.replayable() && c.t.retryable(c.req, resp, nil)
+	if outcome == resilience.Success && !retryable && !retriedStatus(resp.StatusCode) {
+		return nil
+	}
+	c.status = newStatusError(resp.StatusCode, resp.Header, outcome, retryable)
+	return c.status
+}
+
+// Discard implements resilience.Lasting. It reads what is left of the response,
+// within bounds, so that the connection can be used again, and keeps it, so that
+// the caller can still have the response if there is no further attempt.
+func (c *call) Discard() {
+	if c.body == nil || c.handed {
+		return
+	}
+	body, resp := c.body, c.resp
+	c.body, c.resp = nil, nil
+	err := resilience.ErrAborted // of a body that panics
+	defer func() { c.End(c.run, err) }()
+	kept, err := drain(body, resp.ContentLength)
+	if kept != nil {
+		resp.Body = kept
+		c.resp = resp
+	}
+}
+
+// result decides what the caller gets when the policies returned err.
+func (c *call) result(err error) (*http.Response, error) {
+	if c.resp != nil && (err == nil || c.status != nil && says(err, c.status)) {
+		return c.handOver(), nil
+	}
+	c.abandon(nil)
+	if err == nil {
+		err = c.err // a policy made light of it, but there is nothing else to return
+	}
+	if err == nil {
+		err = errors.New("httpmw: the policy returned neither an error nor a response")
+	}
+	return nil, public(err)
+}
+
+// says reports whether err says nothing but that the status of the response was
+// s. The end of a context says more, and so does what has another error beside s.
+func says(err error, s *StatusError) bool {
+	return leads(err, s) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
+}
+
+func leads(err error, s *StatusError) bool {
+	for err != nil && err != error(s) {
+		switch e := err.(type) { //nolint:errorlint // this walks the tree itself
+		case interface{ Unwrap() error }:
+			err = e.Unwrap()
+		case interface{ Unwrap() []error }:
+			all := e.Unwrap()
+			for _, branch := range all {
+				if !leads(branch, s) {
+					return false
+				}
+			}
+			return len(all) > 0
+		default:
+			return false
+		}
+	}
+	return err != nil
+}
+
+// handOver gives the response to the caller, untouched unless somebody waits for
+// its end.
+func (c *call) handOver() *http.Response {
+	c.handed = true
+	c.resp.Request = c.req
+	switch {
+	case c.body == nil:
+	case !c.Held():
+		c.End(c.run, nil)
+	default:
+		c.resp.Body = c
+		if w, ok := c.body.(io.Writer); ok {
+			c.resp.Body = &duplex{c, w}
+		}
+	}
+	return c.resp
+}
+
+// release closes what is left open, however RoundTrip came to its end.
+func (c *call) release() {
+	if c.upload != nil {
+		c.upload.Close()
+	}
+	c.abandon(resilience.ErrAborted)
+}
+
+// abandon closes a response that the caller will not get.
+func (c *call) abandon(err error) {
+	if c.body == nil || c.handed {
+		return
+	}
+	body := c.body
+	c.body, c.resp = nil, nil
+	defer c.End(c.run, err)
+	body.Close()
+}
+
+// Read reads the response body. Its end is the end of the operation.
+func (c *call) Read(p []byte) (int, error) {
+	n, err := c.body.Read(p)
+	switch err {
+	case nil:
+	case io.EOF:
+		c.End(c.run, nil)
+	default:
+		err = deadline(c.ctx, err)
+		c.End(c.run, err)
+	}
+	return n, err
+}
+
+// Close closes the response body, which ends the operation.
+func (c *call) Close() error {
+	defer c.End(c.run, nil)
+	return c.body.Close()
+}
+
+// duplex is the body of a response that switched protocols.
+type duplex struct {
+	*call
+	io.Writer
+}
+
+// CloseWrite does what the body of net/http does.
+func (d *duplex) CloseWrite() error {
+	if w, ok := d.Writer.(interface{ CloseWrite() error }); ok {
+		return w.CloseWrite()
+	}
+	return fmt.Errorf("CloseWrite: %w", http.ErrNotSupported)
+}
+
+// Bounds of what is read of a response that nobody will see: enough for an error
+// page, and less than what another connection costs.
+const (
+	drainBytes = 64 << 10
+	drainTime  = 50 * time.Millisecond
+)
+
+// drain reads body to its end, if that is near, and closes it. It returns a body
+// to read again, nil if the end was not reached, and the error of a body that
+// broke. length is the length of the body, -1 if that is not known.
+func drain(body io.ReadCloser, length int64) (io.ReadCloser, error) {
+	if length > drainBytes {
+		body.Close()
+		return nil, nil
+	}
+	// A Read can block for as long as the server likes. Closing the body from
+	// beside it is the one way to end it that asks nothing of the context.
+	late := make(chan struct{})
+	timer := time.AfterFunc(drainTime, func() {
+		defer close(late)
+		body.Close()
+	})
+	var timedOut bool
+	b, err := func() ([]byte, error) {
+		defer func() {
+			if timer.Stop() {
+				body.Close()
+				return
+			}
+			<-late
+			timedOut = true
+		}()
+		return io.ReadAll(io.LimitReader(body, drainBytes+1))
+	}()
+	switch {
+	case err == nil && len(b) <= drainBytes:
+		return reread(b), nil
+	case timedOut:
+		return nil, nil // the error is ours, not the server's
+	default:
+		return nil, err
+	}
+}
+
+// same reports whether a and b are one context. A context may be of any type, and
+// to compare two of a type that cannot be compared panics; so only pointers are,
+// and those of the standard library that are not.
+func same(a, b context.Context) bool {
+	if reflect.TypeOf(a).Kind() == reflect.Pointer {
+		return a == b
+	}
+	return a == context.Background() && b == context.Background() || a == context.TODO() && b == context.TODO()
+}

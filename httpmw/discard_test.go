@@ -1,0 +1,346 @@
+package httpmw_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/httpmw"
+)
+
+func TestExhaustedOn503HandsTheLastResponseOver(t *testing.T) {
+	var n atomic.Int32
+	serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("A", "b")
+		w.WriteHeader(503)
+		fmt.Fprintf(w, "answer %d", n.Add(1))
+	}, func(t *testing.T, url string, base *http.Transport) {
+		n.Store(0)
+		wrap := policyFunc(func(ctx context.Context, next resilience.Next) error {
+			if err := next.Run(ctx); err != nil {
+				return fmt.Errorf("gave up: %w", errors.Join(err))
+			}
+			return nil
+		})
+		client := &http.Client{Transport: &httpmw.Transport{Base: base, Policy: resilience.Compose(wrap, again(3))}}
+		resp, err := client.Do(newRequest(t, "GET", url, nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := read(t, resp); resp.StatusCode != 503 || got != "answer 3" || resp.Header.Get("A") != "b" {
+			t.Errorf("got %d %q", resp.StatusCode, got)
+		}
+	})
+}
+
+func TestFailureThatIsNotRetriedIsHandedOver(t *testing.T) {
+	for _, code := range []int{500, 501, 404, 429} {
+		resp, err := (&httpmw.Transport{Base: answer(code), Policy: again(3)}).RoundTrip(newRequest(t, "POST", "http://x", nil))
+		if err != nil || resp.StatusCode != code || read(t, resp) != "body" {
+			t.Errorf("%d: error %v", code, err)
+		}
+	}
+}
+
+func TestDiscardedResponseIsDrainedAndItsConnectionReused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // where a pause of the machine costs no time
+		l := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
+		attempts, conns := 0, 0
+		s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if attempts++; attempts < 3 {
+				w.WriteHeader(503)
+				w.Write(bytes.Repeat([]byte("x"), 60<<10))
+			}
+		})}
+		go s.Serve(l)
+		defer s.Close()
+		base := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
+			conns++
+			client, server := net.Pipe()
+			l.conns <- server
+			return client, nil
+		}}
+		defer base.CloseIdleConnections()
+		resp, err := (&httpmw.Transport{Base: base, Policy: again(3)}).RoundTrip(newRequest(t, "GET", "http://x", nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		read(t, resp)
+		if attempts != 3 || conns != 1 {
+			t.Errorf("%d attempts on %d connections", attempts, conns)
+		}
+	})
+}
+
+// pipeListener is a net.Listener in memory.
+type pipeListener struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pipeListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return nil
+}
+
+func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{} }
+
+// endless is a body that never ends: it blocks, or it dribbles.
+type endless struct {
+	pause  time.Duration // 0 blocks
+	closed chan struct{}
+	read   atomic.Int64
+	closes atomic.Int32
+}
+
+func (b *endless) Read(p []byte) (int, error) {
+	var tick <-chan time.Time
+	if b.pause > 0 {
+		tick = time.After(b.pause)
+	}
+	select {
+	case <-tick:
+		b.read.Add(1)
+		p[0] = 'x'
+		return 1, nil
+	case <-b.closed:
+		return 0, errors.New("read on a closed body")
+	}
+}
+
+func (b *endless) Close() error {
+	if b.closes.Add(1) == 1 {
+		close(b.closed)
+	}
+	return nil
+}
+
+func TestDiscardIsBoundedInTime(t *testing.T) {
+	for name, pause := range map[string]time.Duration{"blocks": 0, "dribbles": time.Millisecond} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := &endless{pause: pause, closed: make(chan struct{})}
+				n := 0
+				base := roundTripper(func(r *http.Request) (*http.Response, error) {
+					if n++; n > 1 {
+						return response(200, ""), nil
+					}
+					resp := response(503, "")
+					resp.Body, resp.ContentLength = b, -1
+					return resp, nil
+				})
+				s := newSlots(resilience.Ended)
+				start := time.Now()
+				resp, err := (&httpmw.Transport{Base: base, Policy: resilience.Compose(again(2), s)}).RoundTrip(newRequest(t, "GET", "http://x", nil))
+				if err != nil {
+					t.Fatal(err)
+				}
+				resp.Body.Close()
+				if took := time.Since(start); took != 50*time.Millisecond {
+					t.Errorf("took %v", took)
+				}
+				if b.closes.Load() != 1 {
+					t.Errorf("the body was closed %d times", b.closes.Load())
+				}
+				if _, ok := errors.AsType[*httpmw.StatusError](<-s.settled); !ok {
+					t.Error("the policy did not hear of its own verdict")
+				}
+			})
+		})
+	}
+}
+
+func TestDiscardOfAServerThatDribblesLeavesNothingBehind(t *testing.T) {
+	serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Retry-Attempt") != "" {
+			return
+		}
+		w.WriteHeader(503)
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
+	}, func(t *testing.T, url string, base *http.Transport) {
+		resp, err := (&httpmw.Transport{Base: base, Policy: again(2)}).RoundTrip(newRequest(t, "GET", url, nil))
+		if err != nil || resp.StatusCode != 200 {
+			t.Fatalf("response %v, error %v", resp, err)
+		}
+		resp.Body.Close()
+	})
+}
+
+func TestDiscardIsBoundedInBytes(t *testing.T) {
+	for _, known := range []bool{true, false} {
+		var b *bounded
+		base := roundTripper(func(r *http.Request) (*http.Response, error) {
+			if r.Header.Get("Retry-Attempt") != "" {
+				return response(200, ""), nil
+			}
+			b = &bounded{left: 1 << 20}
+			resp := response(503, "")
+			resp.Body, resp.ContentLength = b, -1
+			if known {
+				resp.ContentLength = 1 << 20
+			}
+			return resp, nil
+		})
+		resp, err := (&httpmw.Transport{Base: base, Policy: again(2)}).RoundTrip(newRequest(t, "GET", "http://x", nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if b.read > 64<<10+1 || known && b.read > 0 || b.closed != 1 {
+			t.Errorf("length known %v: read %d bytes, closed %d times", known, b.read, b.closed)
+		}
+	}
+}
+
+type bounded struct{ left, read, closed int }
+
+func (b *bounded) Read(p []byte) (int, error) {
+	n := min(len(p), b.left)
+	b.left, b.read = b.left-n, b.read+n
+	if n == 0 {
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+func (b *bounded) Close() error { b.closed++; return nil }
+
+func TestResponseThatWasDrained(t *testing.T) {
+	boom := errors.New("boom")
+	ctx, cancel := context.WithCancel(context.Background())
+	// canceling is a retry whose caller cancels while it waits.
+	canceling := policyFunc(func(ctx context.Context, next resilience.Next) error {
+		err := next.Run(ctx)
+		next.Discard()
+		cancel()
+		return errors.Join(err, resilience.ContextError(ctx))
+	})
+	for name, test := range map[string]struct {
+		policy resilience.Policy
+		size   int
+		next   error // of Base at the second attempt
+		ok     func(*http.Response, error) bool
+	}{
+		"is handed over when the next attempt is refused": {policy: resilience.Compose(again(3), after(1)), size: 64 << 10,
+			ok: func(resp *http.Response, err error) bool { return err == nil && resp.StatusCode == 503 }},
+		"is not when it was too long": {policy: resilience.Compose(again(3), after(1)), size: 64<<10 + 1,
+			ok: func(_ *http.Response, err error) bool { _, ok := errors.AsType[*httpmw.StatusError](err); return ok }},
+		"is not when the caller canceled": {policy: canceling, size: 10,
+			ok: func(_ *http.Response, err error) bool { return errors.Is(err, context.Canceled) }},
+		"is not when the next attempt failed": {policy: again(2), size: 10, next: boom,
+			ok: func(_ *http.Response, err error) bool { return errors.Is(err, boom) }},
+		"is handed over when a fallback makes light of it": {size: 10,
+			policy: policyFunc(func(ctx context.Context, next resilience.Next) error { _ = next.Run(ctx); next.Discard(); return nil }),
+			ok:     func(resp *http.Response, err error) bool { return err == nil && resp.StatusCode == 503 }},
+		"is not when another error came in its place": {size: 10,
+			policy: policyFunc(func(ctx context.Context, next resilience.Next) error {
+				err := next.Run(ctx)
+				next.Discard()
+				return errors.Join(err, boom)
+			}),
+			ok: func(_ *http.Response, err error) bool { return errors.Is(err, boom) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			content := strings.Repeat("x", test.size)
+			n := 0
+			var b *body
+			base := roundTripper(func(r *http.Request) (*http.Response, error) {
+				if n++; n > 1 && test.next != nil {
+					return nil, test.next
+				}
+				resp := response(503, "")
+				b = &body{Reader: strings.NewReader(content)}
+				resp.Body, resp.ContentLength = b, -1
+				return resp, nil
+			})
+			req := newRequest(t, "GET", "http://x", nil)
+			if name == "is not when the caller canceled" {
+				req = req.WithContext(ctx)
+			}
+			resp, err := (&httpmw.Transport{Base: base, Policy: test.policy}).RoundTrip(req)
+			if !test.ok(resp, err) || (resp == nil) == (err == nil) {
+				t.Errorf("response %v, error %v", resp, err)
+			}
+			if resp != nil && (read(t, resp) != content || resp.Request != req) {
+				t.Error("it is not the response that it was")
+			}
+			if b.closed.Load() != 1 {
+				t.Errorf("the body was closed %d times", b.closed.Load())
+			}
+		})
+	}
+}
+
+func TestResponseIsClosedWhenTheCallerGetsAnError(t *testing.T) {
+	boom := errors.New("boom")
+	for name, policy := range map[string]policyFunc{
+		"policy fails a failure": func(ctx context.Context, next resilience.Next) error { _ = next.Run(ctx); return boom },
+		"policy panics":          func(ctx context.Context, next resilience.Next) error { _ = next.Run(ctx); panic(boom) },
+	} {
+		for _, code := range []int{200, 503} {
+			b := &body{Reader: strings.NewReader("body")}
+			s := newSlots(resilience.Ended)
+			base := roundTripper(func(r *http.Request) (*http.Response, error) {
+				resp := response(code, "")
+				resp.Body = b
+				return resp, nil
+			})
+			func() {
+				defer func() { _ = recover() }()
+				resp, err := (&httpmw.Transport{Base: base, Policy: resilience.Compose(policy, s)}).RoundTrip(newRequest(t, "GET", "http://x", nil))
+				if resp != nil || err != boom { //nolint:errorlint
+					t.Errorf("%s: response %v, error %v", name, resp, err)
+				}
+			}()
+			if b.closed.Load() != 1 || s.held.Load() != 0 {
+				t.Errorf("%s, %d: closed %d times, %d slots held", name, code, b.closed.Load(), s.held.Load())
+			}
+		}
+	}
+}
+
+func TestNextAttemptDiscardsWhatThePolicyForgot(t *testing.T) {
+	forgetful := policyFunc(func(ctx context.Context, next resilience.Next) error {
+		_ = next.Run(ctx)
+		return next.Run(resilience.WithAttempt(ctx, 2))
+	})
+	b := &body{Reader: strings.NewReader("body")}
+	s := newSlots(resilience.Ended)
+	base := roundTripper(func(r *http.Request) (*http.Response, error) {
+		resp := response(503, "")
+		if resp.Body = b; r.Header.Get("Retry-Attempt") != "" {
+			if b.closed.Load() != 1 || s.held.Load() != 1 {
+				t.Errorf("closed %d times, %d slots held", b.closed.Load(), s.held.Load())
+			}
+			resp = response(200, "")
+			resp.Body = http.NoBody // and so nothing goes on after the second attempt
+		}
+		return resp, nil
+	})
+	resp, err := (&httpmw.Transport{Base: base, Policy: resilience.Compose(forgetful, s)}).RoundTrip(newRequest(t, "GET", "http://x", nil))
+	if err != nil || resp.Body != http.NoBody || s.held.Load() != 0 {
+		t.Errorf("response %v, error %v, %d slots held", resp, err, s.held.Load())
+	}
+}

@@ -1,0 +1,26 @@
+// Package httpmw puts policies around net/http: [Transport] around the requests
+// of a client, [Server] around the handlers of a server.
+//
+//	client := &http.Client{Transport: &httpmw.Transport{Policy: stack.Client("payments")}}
+//
+//	mux.Handle("/orders", httpmw.Server{Policy: stack.Server("orders")}.Wrap(orders))
+//
+// Both change nothing that they need not. A client gets the responses and errors
+// that net/http gives, streams included; a response of 503 is a failure for the
+// policies and a response for the caller. A handler has the abilities of its
+// http.ResponseWriter, and a panic of it is net/http's to deal with.
+//
+// What counts as a failure is the same on both sides, see [StatusOutcome]; what a
+// client tries again is that of [DefaultRetryable].
+//
+// # Several hops
+//
+// From the second attempt on, Transport sends the header
+//
+//	Retry-Attempt: 2
+//
+// and Server puts the number into the context of its handler, from where the
+// Transport of a further call takes it. A retry that finds it there does not try
+// again, so three hops of three attempts each do not make 27 calls of one. Proxies
+// should leave the header alone.
+package httpmw

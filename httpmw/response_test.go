@@ -1,0 +1,401 @@
+package httpmw_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/httpmw"
+)
+
+func TestBaseThatBreaksItsContract(t *testing.T) {
+	boom := errors.New("boom")
+	b := &body{Reader: strings.NewReader("body")}
+	for name, base := range map[string]roundTripper{
+		"both": func(*http.Request) (*http.Response, error) {
+			resp := response(200, "")
+			resp.Body = b
+			return resp, boom
+		},
+		"neither": func(*http.Request) (*http.Response, error) { return nil, nil },
+	} {
+		resp, err := (&httpmw.Transport{Base: base, Policy: pass}).RoundTrip(newRequest(t, "GET", "http://x", nil))
+		if resp != nil || err == nil {
+			t.Errorf("%s: response %v, error %v", name, resp, err)
+		}
+	}
+	if b.closed.Load() != 1 {
+		t.Errorf("the body was closed %d times", b.closed.Load())
+	}
+	noBody := roundTripper(func(*http.Request) (*http.Response, error) { return &http.Response{StatusCode: 200}, nil })
+	resp, err := (&httpmw.Transport{Base: noBody, Policy: newSlots(resilience.Ended)}).RoundTrip(newRequest(t, "GET", "http://x", nil))
+	if err != nil || resp.Body != nil {
+		t.Errorf("response %v, error %v", resp, err)
+	}
+}
+
+func TestAttemptContextLivesUntilTheBodyIsClosed(t *testing.T) {
+	proceed := make(chan struct{})
+	serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.(http.Flusher).Flush()
+		<-proceed
+		io.WriteString(w, "body")
+	}, func(t *testing.T, url string, base *http.Transport) {
+		// The policy cancels its context when the operation has ended.
+		var attempt context.Context
+		policy := policyFunc(func(ctx context.Context, next resilience.Next) error {
+			ctx, cancel := context.WithCancel(ctx)
+			attempt = ctx
+			err := resilience.ErrAborted
+			defer func() { next.Settle(resilience.Ended, err, cancelFunc(cancel), 0) }()
+			err = next.Run(ctx)
+			return err
+		})
+		for _, toTheEnd := range []bool{true, false} {
+			resp, err := (&httpmw.Transport{Base: base, Policy: policy}).RoundTrip(newRequest(t, "GET", url, nil))
+			if err != nil {
+				t.Fatal(err)
+			}
+			proceed <- struct{}{}
+			if attempt.Err() != nil {
+				t.Error("the context ended before the body")
+			}
+			if toTheEnd {
+				if b, err := io.ReadAll(resp.Body); string(b) != "body" || err != nil {
+					t.Errorf("got %q and %v", b, err)
+				}
+			} else {
+				resp.Body.Close()
+			}
+			if attempt.Err() == nil {
+				t.Error("the context lives on")
+			}
+			resp.Body.Close()
+		}
+	})
+}
+
+type cancelFunc context.CancelFunc
+
+func (f cancelFunc) Settle(uint64, error) { f() }
+
+func TestTrailersArrive(t *testing.T) {
+	serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Trailer", "Sum")
+		io.WriteString(w, "body")
+		w.Header().Set("Sum", "4")
+	}, func(t *testing.T, url string, base *http.Transport) {
+		resp, err := (&httpmw.Transport{Base: base, Policy: newSlots(resilience.Ended)}).RoundTrip(newRequest(t, "GET", url, nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := read(t, resp); got != "body" || resp.Trailer.Get("Sum") != "4" {
+			t.Errorf("body %q, trailer %v", got, resp.Trailer)
+		}
+	})
+}
+
+func TestSwitchedProtocolsBodyIsAReadWriteCloser(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, rw, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+		line, _ := rw.ReadString('\n')
+		io.WriteString(conn, line)
+		_, _ = io.Copy(io.Discard, rw) // to the end that CloseWrite makes
+	}))
+	defer s.Close()
+	sl := newSlots(resilience.Ended)
+	for _, policy := range []resilience.Policy{pass, sl} {
+		req := newRequest(t, "GET", s.URL, nil)
+		req.Header.Set("Connection", "Upgrade")
+		req.Header.Set("Upgrade", "echo")
+		resp, err := (&httpmw.Transport{Base: s.Client().Transport, Policy: policy}).RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rwc, ok := resp.Body.(io.ReadWriteCloser)
+		if !ok {
+			t.Fatalf("the body is a %T", resp.Body)
+		}
+		io.WriteString(rwc, "hello\n")
+		r := bufio.NewReader(rwc)
+		if line, err := r.ReadString('\n'); line != "hello\n" || err != nil {
+			t.Errorf("got %q and %v", line, err)
+		}
+		if policy == resilience.Policy(sl) && sl.held.Load() != 1 {
+			t.Error("the slot is free while the connection is in use")
+		}
+		if err := rwc.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+			t.Error(err)
+		}
+		if _, err := r.ReadByte(); err != io.EOF {
+			t.Errorf("after the end: %v", err)
+		}
+		rwc.Close()
+		if sl.held.Load() != 0 {
+			t.Error("the slot is held")
+		}
+	}
+}
+
+func TestResponseIsUntouchedWhenNobodyWaits(t *testing.T) {
+	b := &body{Reader: strings.NewReader("body")}
+	base := roundTripper(func(*http.Request) (*http.Response, error) {
+		resp := response(200, "")
+		resp.Body = b
+		return resp, nil
+	})
+	for _, policy := range []resilience.Policy{nil, pass, newSlots(resilience.Answered)} {
+		resp, err := (&httpmw.Transport{Base: base, Policy: policy}).RoundTrip(newRequest(t, "GET", "http://x", nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp.Body != io.ReadCloser(b) {
+			t.Errorf("the body is a %T", resp.Body)
+		}
+	}
+}
+
+func TestSlotIsFreeWhenTheBodyIsAtItsEndOrClosed(t *testing.T) {
+	broken := errors.New("broken")
+	for name, test := range map[string]struct {
+		reader io.Reader
+		end    func(io.ReadCloser)
+		want   error
+	}{
+		"closed":     {strings.NewReader("body"), func(b io.ReadCloser) { b.Close() }, nil},
+		"at its end": {strings.NewReader("body"), func(b io.ReadCloser) { io.Copy(io.Discard, b) }, nil},
+		"broken":     {io.MultiReader(strings.NewReader("bo"), &failing{broken}), func(b io.ReadCloser) { io.Copy(io.Discard, b) }, broken},
+	} {
+		t.Run(name, func(t *testing.T) {
+			base := roundTripper(func(*http.Request) (*http.Response, error) {
+				resp := response(200, "")
+				resp.Body = io.NopCloser(test.reader)
+				return resp, nil
+			})
+			s := newSlots(resilience.Ended)
+			resp, err := (&httpmw.Transport{Base: base, Policy: s}).RoundTrip(newRequest(t, "GET", "http://x", nil))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = resp.Body.Read(make([]byte, 1))
+			if s.held.Load() != 1 {
+				t.Error("the slot was free before")
+			}
+			test.end(resp.Body)
+			if s.held.Load() != 0 {
+				t.Error("the slot is held")
+			}
+			resp.Body.Close()
+			resp.Body.Close()
+			if s.held.Load() != 0 || len(s.settled) != 1 {
+				t.Errorf("settled %d times", len(s.settled))
+			}
+			if err := <-s.settled; !errors.Is(err, test.want) {
+				t.Errorf("settled with %v", err)
+			}
+		})
+	}
+}
+
+type failing struct{ err error }
+
+func (r *failing) Read([]byte) (int, error) { return 0, r.err }
+
+func TestSlotOfADiscardedResponseIsFreeDuringTheBackoff(t *testing.T) {
+	s := newSlots(resilience.Ended)
+	waiting := policyFunc(func(ctx context.Context, next resilience.Next) error {
+		_ = next.Run(ctx)
+		if s.held.Load() != 1 {
+			t.Error("the slot was free before")
+		}
+		next.Discard()
+		if s.held.Load() != 0 {
+			t.Error("the slot is held during the backoff")
+		}
+		return next.Run(resilience.WithAttempt(ctx, 2))
+	})
+	resp, err := (&httpmw.Transport{Base: answer(503, 200), Policy: resilience.Compose(waiting, s)}).RoundTrip(newRequest(t, "GET", "http://x", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.held.Load() != 1 {
+		t.Error("the slot of the response is free before its body is closed")
+	}
+	resp.Body.Close()
+	if s.held.Load() != 0 || len(s.settled) != 2 {
+		t.Errorf("settled %d times", len(s.settled))
+	}
+}
+
+func TestOutcomeOfAResponse(t *testing.T) {
+	for code := 200; code < 600; code++ {
+		want := resilience.Success
+		if code >= 500 && code != 501 && code != 505 {
+			want = resilience.Failure
+		}
+		for _, method := range []string{"GET", "POST"} {
+			if got := judge(t, &httpmw.Transport{Base: answer(code)}, newRequest(t, method, "http://x", nil)); got != want {
+				t.Errorf("%s, %d: %v", method, code, got)
+			}
+		}
+	}
+	for _, want := range []resilience.Outcome{resilience.Success, resilience.Failure, resilience.Ignored} {
+		tr := &httpmw.Transport{Base: answer(404), Status: func(*http.Response) resilience.Outcome { return want }}
+		if got := judge(t, tr, newRequest(t, "GET", "http://x", nil)); got != want {
+			t.Errorf("Status said %v: %v", want, got)
+		}
+	}
+	boom := roundTripper(func(*http.Request) (*http.Response, error) { return nil, errors.New("boom") })
+	if got := judge(t, &httpmw.Transport{Base: boom}, newRequest(t, "GET", "http://x", nil)); got != resilience.Failure {
+		t.Errorf("error of Base: %v", got)
+	}
+}
+
+func TestCancellationByTheCallerIsNoFailure(t *testing.T) {
+	serve(t, func(w http.ResponseWriter, r *http.Request) {
+		<-r.Context().Done()
+		panic(http.ErrAbortHandler) // or the client may see a response
+	}, func(t *testing.T, url string, base *http.Transport) {
+		for cause, want := range map[error]resilience.Outcome{nil: resilience.Ignored, context.DeadlineExceeded: resilience.Failure} {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			tr := &httpmw.Transport{Base: roundTripper(func(r *http.Request) (*http.Response, error) {
+				go cancel(cause)
+				return base.RoundTrip(r)
+			})}
+			if got := judge(t, tr, newRequest(t, "GET", url, nil).WithContext(ctx)); got != want {
+				t.Errorf("canceled because of %v: %v", cause, got)
+			}
+		}
+	})
+}
+
+func TestRejectionIsSeenThroughClient(t *testing.T) {
+	client := &http.Client{Transport: &httpmw.Transport{Base: answer(200), Policy: after(0)}}
+	_, err := client.Get("http://x")
+	if !errors.Is(err, resilience.ErrRejected) || !errors.Is(err, errOpen) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// limit is a policy that ends its context with a cause, without a deadline that
+// the transport could see.
+type limitError struct{ error }
+
+func (limitError) Is(target error) bool { return target == context.DeadlineExceeded }
+func (limitError) Timeout() bool        { return true }
+
+var errLimit = limitError{errors.New("limit")}
+
+func limit(d time.Duration) policyFunc {
+	return func(ctx context.Context, next resilience.Next) (err error) {
+		ctx, cancel := context.WithCancelCause(ctx)
+		timer := time.AfterFunc(d, func() { cancel(errLimit) })
+		defer func() {
+			next.Settle(resilience.Ended, err, cancelFunc(func() { timer.Stop(); cancel(nil) }), 0)
+		}()
+		return next.Run(ctx)
+	}
+}
+
+func TestAttemptTimeoutIsATimeout(t *testing.T) {
+	serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/body" {
+			w.WriteHeader(200)
+			w.(http.Flusher).Flush()
+		}
+		<-r.Context().Done()
+		panic(http.ErrAbortHandler) // or the client may see a proper end of the body
+	}, func(t *testing.T, base string, tr *http.Transport) {
+		silent := policyFunc(func(ctx context.Context, next resilience.Next) error {
+			err := next.Run(ctx)
+			if err != nil {
+				return fmt.Errorf("wrapped: %w", err) // without a method Timeout
+			}
+			return nil
+		})
+		client := &http.Client{Transport: &httpmw.Transport{Base: tr, Policy: resilience.Compose(silent, limit(20*time.Millisecond))}}
+		_, err := client.Get(base)
+		ue, ok := errors.AsType[*url.Error](err)
+		if !ok || !ue.Timeout() || !errors.Is(err, errLimit) {
+			t.Errorf("got %v", err)
+		}
+		s := newSlots(resilience.Ended)
+		var end context.CancelCauseFunc
+		client.Transport.(*httpmw.Transport).Policy = resilience.Compose(s, policyFunc(func(ctx context.Context, next resilience.Next) error {
+			ctx, end = context.WithCancelCause(ctx)
+			return next.Run(ctx)
+		}))
+		resp, err := client.Get(base + "/body")
+		if err != nil {
+			t.Fatal(err)
+		}
+		end(errLimit)
+		_, err = io.ReadAll(resp.Body)
+		if err != errLimit { //nolint:errorlint
+			t.Errorf("the body ended with %v", err)
+		}
+		resp.Body.Close()
+		if err := <-s.settled; !errors.Is(err, errLimit) {
+			t.Errorf("settled with %v", err)
+		}
+	})
+}
+
+func TestCloseIdleConnectionsReachesBase(t *testing.T) {
+	b := &closer{}
+	(&http.Client{Transport: &httpmw.Transport{Base: b}}).CloseIdleConnections()
+	if b.n != 1 {
+		t.Error("it did not")
+	}
+	(&http.Client{Transport: &httpmw.Transport{Base: answer(200)}}).CloseIdleConnections()
+}
+
+type closer struct {
+	http.RoundTripper
+	n int
+}
+
+func (c *closer) CloseIdleConnections() { c.n++ }
+
+func TestZeroTransportIsTheDefaultTransport(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "body") }))
+	defer s.Close()
+	client := &http.Client{Transport: &httpmw.Transport{}}
+	defer client.CloseIdleConnections()
+	resp, err := client.Get(s.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if read(t, resp) != "body" {
+		t.Error("another body")
+	}
+}
+
+func TestPolicyWithoutAnAnswer(t *testing.T) {
+	policy := policyFunc(func(context.Context, resilience.Next) error { return nil })
+	resp, err := (&httpmw.Transport{Base: answer(200), Policy: policy}).RoundTrip(newRequest(t, "GET", "http://x", nil))
+	if resp != nil || err == nil {
+		t.Errorf("response %v, error %v", resp, err)
+	}
+	boom := errors.New("boom")
+	light := policyFunc(func(ctx context.Context, next resilience.Next) error { _ = next.Run(ctx); return nil })
+	failing := roundTripper(func(*http.Request) (*http.Response, error) { return nil, boom })
+	if _, err := (&httpmw.Transport{Base: failing, Policy: light}).RoundTrip(newRequest(t, "GET", "http://x", nil)); !errors.Is(err, boom) {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,0 +1,225 @@
+package httpmw
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/resilience-go/resilience"
+)
+
+// Server guards the handlers of a server with a Policy:
+//
+//	mux.Handle("/orders", httpmw.Server{Policy: stack.Server("orders")}.Wrap(orders))
+//
+// The zero value guards with nothing. Handlers that are wrapped by one Server
+// share its Policy. They are safe for concurrent use if its functions are.
+//
+// A handler that panics is a failure, and the panic goes on to net/http as it
+// would without Server. http.ErrAbortHandler goes on too and counts as nothing,
+// and so does a request whose client has left before the handler returned.
+//
+// Policies that limit the time of a handler do so through the context of the
+// request: a handler is not abandoned. If it has written nothing when it returns,
+// ErrorHandler answers; a response that it has begun is left alone.
+//
+// A handler runs once, whatever the Policy wants: a retry belongs to the client.
+// A request that says, with the header that Transport sends, that it is a retry
+// has that number in its context, where resilience.Attempt finds it, so that
+// calls which its handler makes are not multiplied.
+type Server struct {
+	// Policy guards each request. nil guards with nothing.
+	Policy resilience.Policy
+
+	// Key returns what a keyed.Group picks the policy of a request by. nil is the
+	// Pattern of the request, which is set inside of an http.ServeMux.
+	Key func(*http.Request) string
+
+	// Status says what the status code of a response tells about the health of
+	// the handler. nil is StatusOutcome of the code.
+	Status func(r *http.Request, code int) resilience.Outcome
+
+	// Exempt chooses the requests that are not guarded, such as health checks.
+	// nil guards all.
+	Exempt func(*http.Request) bool
+
+	// ErrorHandler answers requests that the handler did not: err is that of the
+	// Policy, and matches resilience.ErrRejected if it is a refusal. The request
+	// body has not been read then. nil is Unavailable.
+	ErrorHandler func(w http.ResponseWriter, r *http.Request, err error)
+}
+
+// Wrap returns next guarded by s. It has the form of a middleware.
+//
+// The http.ResponseWriter that next gets is an http.Flusher, http.Hijacker,
+// io.ReaderFrom or http.Pusher if the one of the server is, and works with
+// http.ResponseController.
+func (s Server) Wrap(next http.Handler) http.Handler { return &handler{s, next} }
+
+// Unavailable answers with 503 Service Unavailable. If err is the rejection of a
+// policy it says in Retry-After when to come back: in whole seconds, rounded up,
+// at least 1.
+func Unavailable(w http.ResponseWriter, _ *http.Request, err error) {
+	if errors.Is(err, resilience.ErrRejected) {
+		seconds := int64(1)
+		if r, ok := errors.AsType[*resilience.Rejection](err); ok {
+			wait := time.Until(r.RetryAt) + time.Second - 1
+			seconds = max(1, int64(wait/time.Second))
+		}
+		w.Header().Set("Retry-After", strconv.FormatInt(seconds, 10))
+	}
+	http.Error(w, http.StatusText(http.StatusServiceUnavailable), http.StatusServiceUnavailable)
+}
+
+type handler struct {
+	Server
+	next http.Handler
+}
+
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if h.Exempt != nil && h.Exempt(r) {
+		h.next.ServeHTTP(w, r)
+		return
+	}
+	ctx := r.Context()
+	if n := parseAttempt(r.Header); n >= 2 {
+		ctx = resilience.WithAttempt(ctx, n)
+	}
+	e := &exchange{recorder: recorder{inner: w}, h: h, r: r, err: errNotRun}
+	err := resilience.RunOperation(ctx, h.Policy, e)
+	if e.aborted {
+		panic(http.ErrAbortHandler)
+	}
+	if e.begun() {
+		return
+	}
+	if err == nil {
+		err = e.err // a policy made light of it, but nobody has answered
+	}
+	if err == nil {
+		return
+	}
+	if h.ErrorHandler != nil {
+		h.ErrorHandler(w, r, err)
+		return
+	}
+	Unavailable(w, r, err)
+}
+
+// exchange is one request: the operation that the policies run, and the
+// http.ResponseWriter of the handler. That makes it the only allocation.
+type exchange struct {
+	recorder
+	h       *handler
+	r       *http.Request
+	ran     bool
+	aborted bool  // the handler panicked with http.ErrAbortHandler
+	err     error // what Run returned, errNotRun before
+}
+
+var (
+	errAgain   = &handlerError{"httpmw: a policy ran a handler twice: a retry belongs to the client"}
+	errAborted = &handlerError{"httpmw: the handler aborted the response"}
+	errNotRun  = &handlerError{"httpmw: the policy neither ran the handler nor returned an error"}
+)
+
+// handlerError is an error that says nothing about the health of a handler.
+type handlerError struct{ text string }
+
+func (e *handlerError) Error() string             { return e.text }
+func (*handlerError) Outcome() resilience.Outcome { return resilience.Ignored }
+func (*handlerError) Retryable() bool             { return false }
+
+// goneError is the error of a request whose client left.
+type goneError struct{ cause error }
+
+func (e *goneError) Error() string             { return "httpmw: the client left: " + e.cause.Error() }
+func (e *goneError) Unwrap() error             { return e.cause }
+func (*goneError) Outcome() resilience.Outcome { return resilience.Ignored }
+func (*goneError) Retryable() bool             { return false }
+
+// Key implements resilience.Keyer.
+func (e *exchange) Key() string {
+	if e.h.Key != nil {
+		return e.h.Key(e.r)
+	}
+	return e.r.Pattern
+}
+
+// Run implements resilience.Operation.
+func (e *exchange) Run(ctx context.Context) (err error) {
+	if e.ran {
+		return errAgain
+	}
+	e.ran, e.err = true, nil
+	r := e.r
+	if !same(ctx, r.Context()) {
+		r = r.WithContext(ctx)
+	}
+	returned := false
+	defer func() {
+		e.keep(r)
+		if returned {
+			return
+		}
+		// To look at a panic is to recover it. Panicking again from here leaves the
+		// frames that it came from on the stack, for net/http to log.
+		switch p := recover(); p {
+		case nil: // runtime.Goexit
+		case http.ErrAbortHandler:
+			e.aborted, err = true, errAborted
+		default:
+			panic(p)
+		}
+	}()
+	e.h.next.ServeHTTP(e.writer(), r)
+	returned = true
+	e.err = e.verdict(ctx)
+	return e.err
+}
+
+// keep brings back what a handler sets on its request for those outside: its
+// pattern, and the form whose files net/http removes in the end.
+func (e *exchange) keep(r *http.Request) {
+	if r != e.r {
+		e.r.Pattern = r.Pattern
+		e.r.Form, e.r.PostForm, e.r.MultipartForm = r.Form, r.PostForm, r.MultipartForm
+	}
+}
+
+// verdict returns the error that a handler which has returned is for the
+// policies.
+func (e *exchange) verdict(ctx context.Context) error {
+	if e.hijacked {
+		return nil
+	}
+	if own := e.r.Context(); own.Err() != nil && !expired(own) {
+		return &goneError{resilience.ContextError(own)}
+	}
+	code := e.status
+	if code == 0 {
+		switch {
+		case expired(ctx):
+			return deadline(ctx, resilience.ContextError(ctx))
+		case ctx.Err() != nil:
+			return resilience.ContextError(ctx)
+		}
+		code = http.StatusOK
+	}
+	outcome := StatusOutcome(code)
+	if e.h.Status != nil {
+		outcome = e.h.Status(e.r, code)
+	}
+	if outcome == resilience.Success {
+		return nil
+	}
+	return newStatusError(code, e.inner.Header(), outcome, false)
+}
+
+// expired reports whether a deadline ended ctx, be it one that is a cause only.
+func expired(ctx context.Context) bool {
+	return errors.Is(ctx.Err(), context.DeadlineExceeded) ||
+		ctx.Err() != nil && errors.Is(context.Cause(ctx), context.DeadlineExceeded)
+}

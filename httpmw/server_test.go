@@ -1,0 +1,442 @@
+package httpmw_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"mime/multipart"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/httpmw"
+)
+
+func TestRefusedRequestIsAnswered503BeforeItsBodyIsRead(t *testing.T) {
+	now := time.Now()
+	for name, test := range map[string]struct {
+		err    error
+		header string
+	}{
+		"full":             {&resilience.Rejection{Policy: "bulkhead", Reason: resilience.Full}, "1"},
+		"open, over now":   {&resilience.Rejection{Policy: "breaker", Reason: resilience.Open, RetryAt: now.Add(-time.Hour)}, "1"},
+		"open for long":    {&resilience.Rejection{Policy: "breaker", Reason: resilience.Open, RetryAt: now.Add(time.Hour)}, "3600"},
+		"wrapped":          {fmt.Errorf("wrapped: %w", &resilience.Rejection{RetryAt: now.Add(time.Hour)}), "3600"},
+		"only ErrRejected": {resilience.ErrRejected, "1"},
+		"no rejection":     {errors.New("other"), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			policy := policyFunc(func(context.Context, resilience.Next) error { return test.err })
+			h := httpmw.Server{Policy: policy}.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the handler ran") }))
+			w := httptest.NewRecorder()
+			b := &bounded{left: 10}
+			h.ServeHTTP(w, httptest.NewRequest("POST", "/", b))
+			if w.Code != 503 || w.Header().Get("Retry-After") != test.header {
+				t.Errorf("status %d, Retry-After %q", w.Code, w.Header().Get("Retry-After"))
+			}
+			if b.read != 0 {
+				t.Error("the body was read")
+			}
+		})
+	}
+}
+
+func TestRetryAfterIsRoundedUp(t *testing.T) {
+	for _, test := range []struct {
+		after time.Duration
+		want  string
+	}{{500 * time.Millisecond, "1"}, {1500 * time.Millisecond, "2"}, {4 * time.Second, "4"}} {
+		w := httptest.NewRecorder()
+		// Time goes on between here and there, but not by half a second.
+		httpmw.Unavailable(w, nil, &resilience.Rejection{RetryAt: time.Now().Add(test.after)})
+		if got := w.Header().Get("Retry-After"); got != test.want {
+			t.Errorf("%v: %s", test.after, got)
+		}
+	}
+}
+
+func TestErrorHandlerAnswersInPlaceOfTheDefault(t *testing.T) {
+	h := httpmw.Server{
+		Policy: after(0),
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			if !errors.Is(err, errOpen) {
+				t.Errorf("got %v", err)
+			}
+			w.WriteHeader(http.StatusTeapot)
+		},
+	}.Wrap(http.NotFoundHandler())
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+	if w.Code != http.StatusTeapot {
+		t.Errorf("status %d", w.Code)
+	}
+}
+
+func TestExemptRequestsAreNotGuarded(t *testing.T) {
+	h := httpmw.Server{
+		Policy: after(0),
+		Exempt: func(r *http.Request) bool { return r.URL.Path == "/healthz" },
+	}.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	for path, want := range map[string]int{"/healthz": 200, "/": 503} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+		if w.Code != want {
+			t.Errorf("%s: status %d", path, w.Code)
+		}
+	}
+}
+
+// judged is a policy that sends what a breaker would make of each operation.
+func judged(outcomes chan resilience.Outcome) policyFunc {
+	return func(ctx context.Context, next resilience.Next) error {
+		err := resilience.ErrAborted
+		defer func() { outcomes <- resilience.OutcomeOf(ctx, err, nil) }()
+		err = next.Run(ctx)
+		return err
+	}
+}
+
+func TestOutcomeOfAHandler(t *testing.T) {
+	outcomes := make(chan resilience.Outcome, 1)
+	s := httpmw.Server{Policy: judged(outcomes)}
+	for code := 200; code < 600; code++ {
+		want := resilience.Success
+		if code >= 500 && code != 501 && code != 505 {
+			want = resilience.Failure
+		}
+		s.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(103)
+			w.WriteHeader(code)
+		})).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+		if got := <-outcomes; got != want {
+			t.Errorf("%d: %v", code, got)
+		}
+	}
+	s.Status = func(r *http.Request, code int) resilience.Outcome {
+		if code == 200 {
+			return resilience.Failure
+		}
+		return resilience.Success
+	}
+	for _, body := range []string{"", "body"} {
+		s.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			io.WriteString(w, body)
+		})).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+		if got := <-outcomes; got != resilience.Failure {
+			t.Errorf("implicit 200 was not shown to Status: %v", got)
+		}
+	}
+}
+
+func TestPanicIsAFailureAndGoesOn(t *testing.T) {
+	type value struct{ odd []int } // cannot be compared
+	outcomes := make(chan resilience.Outcome, 1)
+	h := httpmw.Server{Policy: judged(outcomes)}.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { explode(value{[]int{1}}) }))
+	defer func() {
+		p := recover()
+		if v, ok := p.(value); !ok || len(v.odd) != 1 {
+			t.Errorf("recovered %v", p)
+		}
+		stack := make([]byte, 64<<10)
+		if stack = stack[:runtime.Stack(stack, false)]; !strings.Contains(string(stack), "httpmw_test.explode") {
+			t.Errorf("the stack of the panic is lost:\n%s", stack)
+		}
+		if got := <-outcomes; got != resilience.Failure {
+			t.Errorf("counted as a %v", got)
+		}
+	}()
+	h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+}
+
+//go:noinline
+func explode(v any) { panic(v) }
+
+func TestGoexitIsAFailureAndGoesOn(t *testing.T) {
+	outcomes := make(chan resilience.Outcome, 1)
+	h := httpmw.Server{Policy: judged(outcomes)}.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { runtime.Goexit() }))
+	done := make(chan bool)
+	go func() {
+		returned := false
+		defer func() { done <- returned }()
+		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+		returned = true
+	}()
+	if <-done {
+		t.Error("ServeHTTP returned")
+	}
+	if got := <-outcomes; got != resilience.Failure {
+		t.Errorf("counted as a %v", got)
+	}
+}
+
+func TestErrAbortHandlerCountsAsNothingAndGoesOn(t *testing.T) {
+	outcomes := make(chan resilience.Outcome, 10)
+	wrap := httpmw.Server{Policy: judged(outcomes)}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		panic(http.ErrAbortHandler)
+	}))
+	serve(t, wrap.ServeHTTP, func(t *testing.T, url string, base *http.Transport) {
+		if _, err := base.RoundTrip(newRequest(t, "POST", url, nil)); err == nil {
+			t.Error("the client got a response")
+		}
+		if got := <-outcomes; got != resilience.Ignored {
+			t.Errorf("counted as a %v", got)
+		}
+	})
+}
+
+func TestClientThatLeftCountsAsNothing(t *testing.T) {
+	outcomes := make(chan resilience.Outcome, 10)
+	started := make(chan struct{})
+	wrap := httpmw.Server{Policy: judged(outcomes)}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		started <- struct{}{}
+		<-r.Context().Done()
+		w.WriteHeader(500)
+	}))
+	serve(t, wrap.ServeHTTP, func(t *testing.T, url string, base *http.Transport) {
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			<-started
+			cancel()
+		}()
+		if _, err := base.RoundTrip(newRequest(t, "GET", url, nil).WithContext(ctx)); err == nil {
+			t.Error("the client got a response")
+		}
+		if got := <-outcomes; got != resilience.Ignored {
+			t.Errorf("counted as a %v", got)
+		}
+	})
+	gone, cancel := context.WithCancel(t.Context())
+	httpmw.Server{Policy: judged(outcomes)}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		cancel()
+		w.WriteHeader(200)
+	})).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil).WithContext(gone))
+	if got := <-outcomes; got != resilience.Ignored {
+		t.Errorf("answered 200 to nobody: counted as a %v", got)
+	}
+}
+
+func TestRetryAttemptHeaderIsReadBack(t *testing.T) {
+	for header, want := range map[string]int{
+		"": 1, "1": 1, "2": 2, "3": 3, "999": 999, "1000": 1, "99999999999999999999": 1,
+		"0": 1, "-2": 1, "+2": 1, "02": 1, " 2": 1, "2 ": 1, "2,3": 1, "٢": 1, "0x2": 1, "2.0": 1,
+	} {
+		r := httptest.NewRequest("GET", "/", nil)
+		if header != "" {
+			r.Header["Retry-Attempt"] = []string{header}
+		}
+		check := func(ctx context.Context) {
+			if got := resilience.Attempt(ctx); got != want {
+				t.Errorf("%q: attempt %d, want %d", header, got, want)
+			}
+		}
+		policy := policyFunc(func(ctx context.Context, next resilience.Next) error { check(ctx); return next.Run(ctx) })
+		httpmw.Server{Policy: policy}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			check(r.Context())
+		})).ServeHTTP(httptest.NewRecorder(), r)
+	}
+	r := httptest.NewRequest("GET", "/", nil)
+	r.Header["Retry-Attempt"] = []string{"2", "3"}
+	httpmw.Server{}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if got := resilience.Attempt(r.Context()); got != 1 {
+			t.Errorf("two values: attempt %d", got)
+		}
+	})).ServeHTTP(httptest.NewRecorder(), r)
+}
+
+func TestHopsDoNotMultiplyRetries(t *testing.T) {
+	// once is a retry that obeys the mark of somebody upstream.
+	once := policyFunc(func(ctx context.Context, next resilience.Next) error {
+		if resilience.Attempt(ctx) >= 2 {
+			return next.Run(ctx)
+		}
+		return again(3)(ctx, next)
+	})
+	var calls atomic.Int32
+	leaf := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		calls.Add(1)
+		w.WriteHeader(503)
+	}))
+	defer leaf.Close()
+	client := &http.Client{Transport: &httpmw.Transport{Base: leaf.Client().Transport, Policy: once}}
+	hop := func(to string) *httptest.Server {
+		return httptest.NewServer(httpmw.Server{}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			resp, err := client.Do(newRequest(t, "GET", to, nil).WithContext(r.Context()))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			resp.Body.Close()
+			w.WriteHeader(resp.StatusCode)
+		})))
+	}
+	near := hop(leaf.URL)
+	defer near.Close()
+	far := hop(near.URL)
+	defer far.Close()
+	resp, err := client.Get(far.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	// The first attempt of each hop makes three; the marked ones make one: 27 without.
+	if got := calls.Load(); got != 7 {
+		t.Errorf("%d calls", got)
+	}
+}
+
+func TestTimeoutIsAnswered503IfNothingWasWritten(t *testing.T) {
+	policy := limit(time.Millisecond)
+	for name, test := range map[string]struct {
+		begin func(w http.ResponseWriter)
+		code  int
+		body  string
+	}{
+		"nothing written": {func(http.ResponseWriter) {}, 503, "Service Unavailable\n"},
+		"header set":      {func(w http.ResponseWriter) { w.Header().Set("A", "b") }, 503, "Service Unavailable\n"},
+		"informational":   {func(w http.ResponseWriter) { w.WriteHeader(103) }, 503, "Service Unavailable\n"},
+		"status":          {func(w http.ResponseWriter) { w.WriteHeader(202) }, 202, ""},
+		"body":            {func(w http.ResponseWriter) { io.WriteString(w, "begun") }, 200, "begun"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			wrap := httpmw.Server{Policy: policy}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				test.begin(w)
+				<-r.Context().Done()
+			}))
+			serve(t, wrap.ServeHTTP, func(t *testing.T, url string, base *http.Transport) {
+				resp, err := base.RoundTrip(newRequest(t, "GET", url, nil))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := read(t, resp); resp.StatusCode != test.code || got != test.body {
+					t.Errorf("got %d %q", resp.StatusCode, got)
+				}
+				if h := resp.Header.Get("Retry-After"); h != "" {
+					t.Errorf("Retry-After: %s", h)
+				}
+			})
+		})
+	}
+}
+
+func TestHandlerRunsOnce(t *testing.T) {
+	n := 0
+	var errs []error
+	policy := policyFunc(func(ctx context.Context, next resilience.Next) error {
+		for range 3 {
+			errs = append(errs, next.Run(ctx))
+		}
+		return errs[2]
+	})
+	w := httptest.NewRecorder()
+	httpmw.Server{Policy: policy}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n++
+		w.WriteHeader(500)
+		io.WriteString(w, "body")
+	})).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+	if n != 1 || w.Code != 500 || w.Body.String() != "body" {
+		t.Errorf("ran %d times, status %d, body %q", n, w.Code, w.Body)
+	}
+	for i, err := range errs {
+		if err == nil || retryable(err) {
+			t.Errorf("run %d: %v", i+1, err)
+		}
+	}
+}
+
+func TestPolicyThatAnswersNothingIsAnswered503(t *testing.T) {
+	for name, policy := range map[string]policyFunc{
+		"not run":     func(context.Context, resilience.Next) error { return nil },
+		"makes light": func(ctx context.Context, next resilience.Next) error { _ = limit(0)(ctx, next); return nil },
+		"fails success": func(ctx context.Context, next resilience.Next) error {
+			return errors.Join(next.Run(ctx), errors.New("no"))
+		},
+	} {
+		w := httptest.NewRecorder()
+		httpmw.Server{Policy: policy}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if name == "makes light" {
+				<-r.Context().Done()
+			}
+		})).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+		if w.Code != 503 {
+			t.Errorf("%s: status %d", name, w.Code)
+		}
+	}
+}
+
+func TestRequestKeepsWhatTheHandlerSetOnIt(t *testing.T) {
+	type key struct{}
+	policy := policyFunc(func(ctx context.Context, next resilience.Next) error {
+		return next.Run(context.WithValue(ctx, key{}, 1))
+	})
+	mux := http.NewServeMux()
+	mux.HandleFunc("/items/{id}", func(w http.ResponseWriter, r *http.Request) {
+		if r.Context().Value(key{}) == nil || r.PathValue("id") != "7" {
+			t.Errorf("path value %q", r.PathValue("id"))
+		}
+		if err := r.ParseMultipartForm(1); err != nil {
+			t.Error(err)
+		}
+	})
+	var content strings.Builder
+	form := multipart.NewWriter(&content)
+	file, _ := form.CreateFormFile("file", "name")
+	io.WriteString(file, "content")
+	form.Close()
+	r := httptest.NewRequest("POST", "/items/7", strings.NewReader(content.String()))
+	r.Header.Set("Content-Type", form.FormDataContentType())
+	httpmw.Server{Policy: policy}.Wrap(mux).ServeHTTP(httptest.NewRecorder(), r)
+	if r.Pattern != "/items/{id}" {
+		t.Errorf("pattern %q", r.Pattern)
+	}
+	if r.MultipartForm == nil {
+		t.Fatal("the form is lost: net/http would leave its files behind")
+	}
+	r.MultipartForm.RemoveAll()
+}
+
+func TestServerKey(t *testing.T) {
+	var keys []string
+	policy := policyFunc(func(ctx context.Context, next resilience.Next) error {
+		keys = append(keys, next.Key())
+		return next.Run(ctx)
+	})
+	mux := http.NewServeMux()
+	mux.Handle("GET /items/{id}", httpmw.Server{Policy: policy}.Wrap(http.NotFoundHandler()))
+	mux.Handle("/own", httpmw.Server{Policy: policy, Key: func(r *http.Request) string { return r.Host }}.Wrap(http.NotFoundHandler()))
+	for _, path := range []string{"/items/7", "/own"} {
+		mux.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", path, nil))
+	}
+	if len(keys) != 2 || keys[0] != "GET /items/{id}" || keys[1] != "example.com" {
+		t.Errorf("keys %q", keys)
+	}
+}
+
+func TestServerRejectsBeforeContinue(t *testing.T) {
+	s := httptest.NewUnstartedServer(httpmw.Server{Policy: after(0)}.Wrap(http.NotFoundHandler()))
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.Start()
+	defer s.Close()
+	conn, err := net.Dial("tcp", s.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	io.WriteString(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n")
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != 503 {
+		t.Errorf("status %d", resp.StatusCode)
+	}
+}

@@ -1,0 +1,144 @@
+package httpmw
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/http"
+)
+
+// recorder is the http.ResponseWriter of a handler. It passes everything on and
+// remembers the status code.
+type recorder struct {
+	inner    http.ResponseWriter
+	status   int // 0 while no final status was sent
+	hijacked bool
+}
+
+// begun reports whether the handler has begun to answer.
+func (w *recorder) begun() bool { return w.status != 0 || w.hijacked }
+
+// wrote notes what a body without a status before it implies.
+func (w *recorder) wrote() {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+}
+
+// Unwrap is what http.ResponseController asks for.
+func (w *recorder) Unwrap() http.ResponseWriter { return w.inner }
+
+func (w *recorder) Header() http.Header { return w.inner.Header() }
+
+// WriteHeader notes the status, but for 1xx: these only announce it. 101 is final.
+func (w *recorder) WriteHeader(code int) {
+	if w.status == 0 && (code >= 200 || code == http.StatusSwitchingProtocols) {
+		w.status = code
+	}
+	w.inner.WriteHeader(code)
+}
+
+func (w *recorder) Write(p []byte) (int, error) {
+	w.wrote()
+	return w.inner.Write(p)
+}
+
+// WriteString is what io.WriteString asks for. It does what that would do if it
+// were not there.
+func (w *recorder) WriteString(s string) (int, error) {
+	w.wrote()
+	return io.WriteString(w.inner, s)
+}
+
+// flush is both Flush and FlushError, which http.ResponseController prefers.
+func (w *recorder) flush() error {
+	w.wrote()
+	if f, ok := w.inner.(interface{ FlushError() error }); ok {
+		return f.FlushError()
+	}
+	w.inner.(http.Flusher).Flush()
+	return nil
+}
+
+func (w *recorder) hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := w.inner.(http.Hijacker).Hijack()
+	w.hijacked = w.hijacked || err == nil
+	return conn, rw, err
+}
+
+func (w *recorder) readFrom(r io.Reader) (int64, error) {
+	w.wrote()
+	return w.inner.(io.ReaderFrom).ReadFrom(r)
+}
+
+func (w *recorder) push(target string, opts *http.PushOptions) error {
+	return w.inner.(http.Pusher).Push(target, opts)
+}
+
+// A handler finds out by assertion what its writer can do, so each set of
+// optional interfaces takes a type. All are an exchange under another name:
+// converting the pointer picks the methods and allocates nothing. The letters
+// stand for Flusher, Hijacker, ReaderFrom and Pusher.
+type (
+	plain     exchange
+	writerF   exchange
+	writerH   exchange
+	writerFH  exchange
+	writerR   exchange
+	writerFR  exchange
+	writerHR  exchange
+	writerFHR exchange
+	writerFP  exchange
+)
+
+func (w *writerF) Flush()              { _ = w.flush() }
+func (w *writerFH) Flush()             { _ = w.flush() }
+func (w *writerFR) Flush()             { _ = w.flush() }
+func (w *writerFHR) Flush()            { _ = w.flush() }
+func (w *writerFP) Flush()             { _ = w.flush() }
+func (w *writerF) FlushError() error   { return w.flush() }
+func (w *writerFH) FlushError() error  { return w.flush() }
+func (w *writerFR) FlushError() error  { return w.flush() }
+func (w *writerFHR) FlushError() error { return w.flush() }
+func (w *writerFP) FlushError() error  { return w.flush() }
+
+func (w *writerH) Hijack() (net.Conn, *bufio.ReadWriter, error)   { return w.hijack() }
+func (w *writerFH) Hijack() (net.Conn, *bufio.ReadWriter, error)  { return w.hijack() }
+func (w *writerHR) Hijack() (net.Conn, *bufio.ReadWriter, error)  { return w.hijack() }
+func (w *writerFHR) Hijack() (net.Conn, *bufio.ReadWriter, error) { return w.hijack() }
+
+func (w *writerR) ReadFrom(r io.Reader) (int64, error)   { return w.readFrom(r) }
+func (w *writerFR) ReadFrom(r io.Reader) (int64, error)  { return w.readFrom(r) }
+func (w *writerHR) ReadFrom(r io.Reader) (int64, error)  { return w.readFrom(r) }
+func (w *writerFHR) ReadFrom(r io.Reader) (int64, error) { return w.readFrom(r) }
+
+func (w *writerFP) Push(target string, opts *http.PushOptions) error { return w.push(target, opts) }
+
+// writer returns e as an http.ResponseWriter with the optional interfaces that
+// the one of the server has.
+func (e *exchange) writer() http.ResponseWriter {
+	_, f := e.inner.(http.Flusher)
+	_, h := e.inner.(http.Hijacker)
+	_, r := e.inner.(io.ReaderFrom)
+	switch {
+	case f && h && r: // HTTP/1
+		return (*writerFHR)(e)
+	case f && !h && !r:
+		if _, p := e.inner.(http.Pusher); p { // HTTP/2
+			return (*writerFP)(e)
+		}
+		return (*writerF)(e)
+	case f && h:
+		return (*writerFH)(e)
+	case f:
+		return (*writerFR)(e)
+	case h && r:
+		return (*writerHR)(e)
+	case h:
+		return (*writerH)(e)
+	case r:
+		return (*writerR)(e)
+	default:
+		return (*plain)(e)
+	}
+}

@@ -1,0 +1,208 @@
+package httpmw_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/httpmw"
+)
+
+// writer is an http.ResponseWriter to which the parts add what it can do.
+type writer struct{ http.ResponseWriter }
+
+type (
+	flusher  struct{}
+	hijacker struct{}
+	reader   struct{}
+	pusher   struct{}
+)
+
+func (flusher) Flush()                                        {}
+func (hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) { return nil, nil, nil }
+func (reader) ReadFrom(io.Reader) (int64, error)              { return 0, nil }
+func (pusher) Push(string, *http.PushOptions) error           { return nil }
+
+func TestWriterOffersWhatTheInnerOneDoes(t *testing.T) {
+	w := writer{httptest.NewRecorder()}
+	for name, inner := range map[string]http.ResponseWriter{
+		"": w,
+		"F": struct {
+			writer
+			flusher
+		}{writer: w},
+		"H": struct {
+			writer
+			hijacker
+		}{writer: w},
+		"R": struct {
+			writer
+			reader
+		}{writer: w},
+		"FH": struct {
+			writer
+			flusher
+			hijacker
+		}{writer: w},
+		"FR": struct {
+			writer
+			flusher
+			reader
+		}{writer: w},
+		"HR": struct {
+			writer
+			hijacker
+			reader
+		}{writer: w},
+		"FHR": struct {
+			writer
+			flusher
+			hijacker
+			reader
+		}{writer: w},
+		"FP": struct {
+			writer
+			flusher
+			pusher
+		}{writer: w},
+	} {
+		t.Run(name, func(t *testing.T) {
+			httpmw.Server{Policy: pass}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if got := offers(w); got != name {
+					t.Errorf("offers %q", got)
+				}
+				if err := http.NewResponseController(w).Flush(); (err == nil) != strings.Contains(name, "F") {
+					t.Errorf("flush: %v", err)
+				}
+				if u, ok := w.(interface{ Unwrap() http.ResponseWriter }); !ok || u.Unwrap() != inner {
+					t.Error("does not unwrap")
+				}
+			})).ServeHTTP(inner, httptest.NewRequest("GET", "/", nil))
+		})
+	}
+}
+
+// offers uses what w can do and says what that is.
+func offers(w http.ResponseWriter) (s string) {
+	if f, ok := w.(http.Flusher); ok {
+		f.Flush()
+		s += "F"
+	}
+	if h, ok := w.(http.Hijacker); ok {
+		h.Hijack()
+		s += "H"
+	}
+	if f, ok := w.(io.ReaderFrom); ok {
+		f.ReadFrom(nil)
+		s += "R"
+	}
+	if p, ok := w.(http.Pusher); ok {
+		p.Push("", nil)
+		s += "P"
+	}
+	return s
+}
+
+func TestServerSentEventsArriveOneByOne(t *testing.T) {
+	seen := make(chan struct{})
+	wrap := httpmw.Server{Policy: newSlots(resilience.Ended)}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rc := http.NewResponseController(w)
+		if err := rc.SetWriteDeadline(time.Now().Add(time.Minute)); err != nil {
+			t.Error(err)
+		}
+		for i := range 3 {
+			fmt.Fprintf(w, "data: %d\n", i)
+			if i == 1 {
+				w.(http.Flusher).Flush()
+			} else if err := rc.Flush(); err != nil {
+				t.Error(err)
+			}
+			<-seen // the next one is not sent before this one has arrived
+		}
+	}))
+	serve(t, wrap.ServeHTTP, func(t *testing.T, url string, base *http.Transport) {
+		resp, err := (&httpmw.Transport{Base: base, Policy: newSlots(resilience.Ended)}).RoundTrip(newRequest(t, "GET", url, nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		lines := bufio.NewScanner(resp.Body)
+		for i := range 3 {
+			if !lines.Scan() || lines.Text() != fmt.Sprintf("data: %d", i) {
+				t.Fatalf("got %q and %v", lines.Text(), lines.Err())
+			}
+			seen <- struct{}{}
+		}
+	})
+}
+
+func TestHijackedConnectionIsLeftAlone(t *testing.T) {
+	late := policyFunc(func(ctx context.Context, next resilience.Next) error {
+		return errors.Join(next.Run(ctx), errors.New("too late"))
+	})
+	s := httptest.NewServer(httpmw.Server{Policy: late}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, rw, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+		line, _ := rw.ReadString('\n')
+		io.WriteString(conn, line)
+	})))
+	defer s.Close()
+	req := newRequest(t, "GET", s.URL, nil)
+	req.Header.Set("Connection", "Upgrade")
+	req.Header.Set("Upgrade", "echo")
+	resp, err := s.Client().Transport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	io.WriteString(resp.Body.(io.Writer), "hello\n")
+	if b, err := io.ReadAll(resp.Body); string(b) != "hello\n" || err != nil {
+		t.Errorf("got %q and %v", b, err)
+	}
+}
+
+func TestReadFromReachesTheServer(t *testing.T) {
+	outcomes := make(chan resilience.Outcome, 1)
+	s := httptest.NewServer(httpmw.Server{Policy: judged(outcomes)}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if n, err := io.Copy(w, strings.NewReader("body")); n != 4 || err != nil {
+			t.Errorf("copied %d, %v", n, err)
+		}
+	})))
+	defer s.Close()
+	resp, err := s.Client().Get(s.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, resp); got != "body" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestHijackedConnectionIsNotAnswered(t *testing.T) {
+	inner := struct {
+		writer
+		hijacker
+	}{writer: writer{httptest.NewRecorder()}}
+	httpmw.Server{
+		Policy: policyFunc(func(ctx context.Context, next resilience.Next) error {
+			return errors.Join(next.Run(ctx), errors.New("too late"))
+		}),
+		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { t.Error("it was") },
+	}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.(http.Hijacker).Hijack()
+	})).ServeHTTP(inner, httptest.NewRequest("GET", "/", nil))
+}
