@@ -148,6 +148,11 @@ func TestContextErrorIsATimeoutItself(t *testing.T) {
 	if e, ok := resilience.ContextError(canceled).(interface{ Timeout() bool }); ok && e.Timeout() {
 		t.Error("a canceled context is a timeout")
 	}
+	limited, cancelLimited := context.WithCancelCause(t.Context())
+	cancelLimited(fmt.Errorf("limit: %w", context.DeadlineExceeded))
+	if e, ok := resilience.ContextError(limited).(interface{ Timeout() bool }); !ok || !e.Timeout() {
+		t.Error("a context that a limit canceled is no timeout")
+	}
 }
 
 func TestRejectionIs(t *testing.T) {

@@ -108,8 +108,8 @@ func wanted(ctx context.Context, err error, choose func(error) bool) bool {
 	if choose != nil {
 		return choose(err)
 	}
-	if errors.Is(err, resilience.ErrRejected) {
-		return ctx.Err() == nil
+	if ctx.Err() == nil && errors.Is(err, resilience.ErrRejected) {
+		return true
 	}
 	return resilience.OutcomeOf(ctx, err, nil) == resilience.Failure
 }
@@ -140,6 +140,10 @@ func (f *Fallback) Stats() Stats {
 // error may be that of fn or a refusal of a policy. It is for errors that a
 // Fallback without If is for.
 func Do[T any](ctx context.Context, p resilience.Policy, fn func(context.Context) (T, error), handle func(ctx context.Context, err error) (T, error)) (T, error) {
+	if ctx.Err() != nil {
+		var zero T
+		return zero, resilience.ContextError(ctx) // as a Fallback does
+	}
 	v, err := resilience.Do(ctx, p, fn)
 	if err == nil || !wanted(ctx, err, nil) {
 		return v, err
@@ -152,7 +156,8 @@ func Do[T any](ctx context.Context, p resilience.Policy, fn func(context.Context
 }
 
 // Error is the error of an operation whose fallback failed as well. errors.Is and
-// errors.As see both errors, the first one first.
+// errors.As see both errors, the first one first; but of an operation that did run
+// they do not see that what answered in its place was rejected.
 type Error struct {
 	Err      error // of the operation
 	Fallback error // of what answered in its place
@@ -160,7 +165,7 @@ type Error struct {
 
 // join keeps a fallback that returns the error it was given from saying it twice.
 func join(err, own error) error {
-	if errors.Is(own, err) {
+	if errors.Is(own, err) && rejected(own) == rejected(err) {
 		return own
 	}
 	return &Error{err, own}
@@ -169,5 +174,12 @@ func join(err, own error) error {
 // Error says both.
 func (e *Error) Error() string { return e.Err.Error() + "; fallback: " + e.Fallback.Error() }
 
-// Unwrap returns both, the operation's first.
-func (e *Error) Unwrap() []error { return []error{e.Err, e.Fallback} }
+// Unwrap returns the errors that the type describes.
+func (e *Error) Unwrap() []error {
+	if rejected(e.Fallback) && !rejected(e.Err) {
+		return []error{e.Err}
+	}
+	return []error{e.Err, e.Fallback}
+}
+
+func rejected(err error) bool { return errors.Is(err, resilience.ErrRejected) }

@@ -60,7 +60,7 @@ const dead = -1 << 40
 
 // New returns a Group of forks of template, or an error that says what to change.
 func New(template resilience.Forker, c Config) (*Group, error) {
-	if template == nil {
+	if absent(template) {
 		return nil, fmt.Errorf("keyed %q: the template is nil: give it a policy, or a pipeline of them", c.Name)
 	}
 	if c.Max == 0 {
@@ -70,7 +70,7 @@ func New(template resilience.Forker, c Config) (*Group, error) {
 		return nil, fmt.Errorf("keyed %q: Config.Max is %d: must be at least 1, or 0 for the default of %d", c.Name, c.Max, defaultMax)
 	}
 	for k, p := range c.Keys {
-		if p == nil {
+		if absent(p) {
 			return nil, fmt.Errorf("keyed %q: Config.Keys[%q] is nil: leave the key out, or give it resilience.Compose() to have no policy", c.Name, k)
 		}
 	}
@@ -78,6 +78,14 @@ func New(template resilience.Forker, c Config) (*Group, error) {
 	g := &Group{cfg: c, template: template}
 	g.sweepAt.Store(int64(c.Max))
 	return g, nil
+}
+
+// absent reports whether p is nil, or a pointer that is.
+func absent(p resilience.Policy) bool {
+	for range resilience.All(p) {
+		return false
+	}
+	return true
 }
 
 // Apply implements resilience.Policy.
@@ -125,10 +133,23 @@ func (g *Group) pin(key string) *entry {
 			continue
 		}
 		if g.len.Add(1) > g.sweepAt.Load() {
-			g.sweep()
+			g.sweepFor(e)
 		}
 		return e
 	}
+}
+
+// sweepFor makes room for e, which is pinned. If the policy of another key panics
+// when it is asked whether it is idle, nobody will use e.
+func (g *Group) sweepFor(e *entry) {
+	done := false
+	defer func() {
+		if !done {
+			e.pins.Add(-1)
+		}
+	}()
+	g.sweep()
+	done = true
 }
 
 // sweep drops entries that are unpinned, idle and not used since the last sweep
@@ -144,13 +165,15 @@ func (g *Group) sweep() {
 	want := int64(g.cfg.Max - g.cfg.Max/8)
 	for range 2 {
 		g.entries.Range(func(key, v any) bool {
-			e := v.(*entry)
-			if e.used.Load() {
+			if g.len.Load() <= want {
+				return false // before the second round takes one that the first has spared
+			}
+			if e := v.(*entry); e.used.Load() {
 				e.used.Store(false)
 			} else {
 				g.evict(key, e)
 			}
-			return g.len.Load() > want
+			return true
 		})
 	}
 	g.sweepAt.Store(max(int64(g.cfg.Max), g.len.Load()*9/8))
@@ -161,14 +184,18 @@ func (g *Group) evict(key any, e *entry) {
 	if e.pins.Load() != 0 || !idle(e.policy) || !e.pins.CompareAndSwap(0, dead) {
 		return
 	}
+	drop := false
+	defer func() {
+		if !drop { // also if Idle panics, or those who wait for e would wait for ever
+			e.pins.Add(-dead)
+		}
+	}()
 	// Nobody can use it now, so what it says is final.
-	if !idle(e.policy) {
-		e.pins.Add(-dead)
-		return
+	if drop = idle(e.policy); drop {
+		g.entries.CompareAndDelete(key, e)
+		g.len.Add(-1)
+		g.evicted.Add(1)
 	}
-	g.entries.CompareAndDelete(key, e)
-	g.len.Add(-1)
-	g.evicted.Add(1)
 }
 
 func idle(p resilience.Policy) bool {
@@ -188,6 +215,9 @@ type member struct {
 func (m *member) Apply(ctx context.Context, next resilience.Next) error {
 	return m.g.apply(ctx, m.key, next)
 }
+
+// Unwrap returns the group, so that resilience.All finds what counts for the key.
+func (m *member) Unwrap() []resilience.Policy { return []resilience.Policy{m.g} }
 
 // Unwrap returns the template, which counts for all its forks, and then the
 // policies of Config.Keys in the order of the keys.

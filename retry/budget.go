@@ -1,7 +1,6 @@
 package retry
 
 import (
-	"errors"
 	"sync"
 	"time"
 )
@@ -30,22 +29,22 @@ type bucket struct {
 	markAt   int64
 }
 
-func newBucket(units int) bucket {
-	return bucket{least: int64(units), level: int64(units), capacity: int64(units)}
+// newBucket returns a full bucket that is made at the time now.
+func newBucket(units int, now int64) bucket {
+	return bucket{least: int64(units), level: int64(units), capacity: int64(units), markAt: now}
 }
 
 // fill adds the successes since the last time, of successes in all, and returns
 // how many units that were. The caller holds mu.
 func (b *bucket) fill(successes uint64, now int64) (earned int64) {
 	if elapsed := now - b.markAt; elapsed >= int64(holds) {
-		rate := float64(successes-b.mark) / float64(elapsed)
-		b.capacity = max(b.least, int64(rate*float64(holds)))
+		b.capacity = max(b.least, int64(float64(successes-b.mark)*float64(holds)/float64(elapsed)))
 		b.mark, b.markAt = successes, now
 	} else if elapsed < 0 {
 		b.mark, b.markAt = successes, now // the clock was set back
 	}
 	before := b.level
-	b.level = min(b.level+int64(successes-b.seen), b.capacity)
+	b.level += min(int64(successes-b.seen), b.capacity-b.level)
 	b.seen = successes
 	return max(0, b.level-before)
 }
@@ -61,10 +60,7 @@ func (r *Retry) successes() uint64 {
 
 // price returns what a retry costs after an attempt that ended with err.
 func (r *Retry) price(err error) int64 {
-	if e, ok := errors.AsType[interface {
-		error
-		Timeout() bool
-	}](err); ok && e.Timeout() {
+	if timedOut(err) {
 		return timeoutPrice
 	}
 	return quickPrice
@@ -78,10 +74,10 @@ func (r *Retry) pay(price int64) Reason {
 	if r.streak.Load() >= int64(max(3, r.cfg.MaxAttempts)) {
 		return AllFailing
 	}
-	b := &r.bucket
+	b, now := &r.bucket, r.clock.Nanos() // a Clock is code of the user
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	r.earned.Add(b.fill(r.successes(), r.clock.Nanos()))
+	r.earned.Add(b.fill(r.successes(), now))
 	if b.level < price {
 		return OutOfBudget
 	}
@@ -135,10 +131,10 @@ func (r *Retry) Stats() Stats {
 	for reason := OutOfAttempts; reason < reasons; reason++ {
 		s.Stopped[reason] = r.stopped[reason].Load()
 	}
-	b := &r.bucket
+	b, now := &r.bucket, r.clock.Nanos()
 	b.mu.Lock()
 	if r.cfg.Budget > 0 {
-		r.earned.Add(b.fill(r.successes(), r.clock.Nanos()))
+		r.earned.Add(b.fill(r.successes(), now))
 		s.Level, s.Capacity = b.level, b.capacity
 	}
 	b.mu.Unlock()

@@ -81,10 +81,10 @@ func (e *Error) Error() string {
 		attempts = "attempt"
 	}
 	s := fmt.Sprintf("resilience: gave up after %d %s (%v): %v", e.Attempts, attempts, e.Reason, e.Err)
-	switch {
-	case e.Rejection != nil:
+	if e.Rejection != nil {
 		s += "; then " + e.Rejection.Error()
-	case e.done != nil:
+	}
+	if e.done != nil {
 		s += "; then " + e.done.Error()
 	}
 	return s
@@ -96,6 +96,20 @@ func (e *Error) Unwrap() []error {
 		return []error{e.Err, e.done}
 	}
 	return []error{e.Err}
+}
+
+// Timeout reports whether the last attempt that ran timed out: it is what net.Error
+// and url.Error ask for.
+func (e *Error) Timeout() bool { return timedOut(e.Err) }
+
+// timedOut reports whether the first error of the chain that can tell says that it
+// is a timeout.
+func timedOut(err error) bool {
+	e, ok := errors.AsType[interface {
+		error
+		Timeout() bool
+	}](err)
+	return ok && e.Timeout()
 }
 
 // Permanent returns err as one that no Retry tries again. errors.Is and errors.As

@@ -85,7 +85,7 @@ func New(c Config) (*Retry, error) {
 		return nil, err
 	}
 	s := &shared{cfg: c, clock: vclock.New(c.Clock)}
-	return &Retry{shared: s, bucket: newBucket(c.Budget)}, nil
+	return &Retry{shared: s, bucket: newBucket(c.Budget, 0)}, nil
 }
 
 // Apply implements resilience.Policy.
@@ -97,10 +97,9 @@ func (r *Retry) Apply(ctx context.Context, next resilience.Next) error {
 	defer func() {
 		if !returned {
 			r.aborted.Add(1)
-			r.streak.Add(1)
 		}
 	}()
-	err := next.Run(ctx)
+	err := r.run(ctx, next)
 	if err == nil {
 		if r.fork {
 			r.count.Add(forkFirstTry)
@@ -112,6 +111,19 @@ func (r *Retry) Apply(ctx context.Context, next resilience.Next) error {
 	} else {
 		err = r.again(ctx, next, err)
 	}
+	returned = true
+	return err
+}
+
+// run makes an attempt. One that does not return has failed.
+func (r *Retry) run(ctx context.Context, next resilience.Next) error {
+	returned := false
+	defer func() {
+		if !returned {
+			r.streak.Add(1)
+		}
+	}()
+	err := next.Run(ctx)
 	returned = true
 	return err
 }
@@ -129,20 +141,12 @@ func (r *Retry) again(ctx context.Context, next resilience.Next, err error) erro
 		if reason != 0 {
 			return r.stop(ctx, end, reason)
 		}
-		next.Discard()
-		if r.cfg.Observer != nil {
-			observe.Call(ctx, r.cfg.Observer, resilience.Event{
-				Kind: resilience.Retried, Time: r.clock.Now(), Policy: policy, Name: r.cfg.Name,
-				Attempt: end.Attempts + 1, Delay: delay, Err: err,
-			})
-		}
-		if !r.clock.Wait(ctx, delay) {
-			r.refund(price)
+		if !r.pause(ctx, next, end.Attempts+1, delay, err, price) {
 			return r.stop(ctx, end, ContextDone)
 		}
 		r.retries.Add(1)
 		end.Attempts++
-		err = next.Run(resilience.WithAttempt(ctx, end.Attempts))
+		err = r.run(resilience.WithAttempt(ctx, end.Attempts), next)
 		if err == nil {
 			r.refund(price)
 			r.recovered.Add(1)
@@ -155,14 +159,38 @@ func (r *Retry) again(ctx context.Context, next resilience.Next, err error) erro
 	}
 }
 
+// pause gives up the result of the attempt that ended with err and waits before
+// attempt number n. It reports whether to make that one; if not, also because code
+// of the user panicked, the price comes back.
+func (r *Retry) pause(ctx context.Context, next resilience.Next, n int, delay time.Duration, err error, price int64) (ready bool) {
+	defer func() {
+		if !ready {
+			r.refund(price)
+		}
+	}()
+	next.Discard()
+	if r.cfg.Observer != nil {
+		observe.Call(ctx, r.cfg.Observer, resilience.Event{
+			Kind: resilience.Retried, Time: r.clock.Now(), Policy: policy, Name: r.cfg.Name,
+			Attempt: n, Delay: delay, Err: err,
+		})
+	}
+	ready = r.clock.Wait(ctx, delay)
+	return ready
+}
+
 // tally counts a failed attempt for the streak.
 func (r *Retry) tally(ctx context.Context, err error) {
-	switch resilience.OutcomeOf(ctx, err, nil) {
-	case resilience.Failure:
-		r.streak.Add(1)
-	case resilience.Success:
-		r.endStreak() // the dependency works; what it says is no to this call
-	}
+	outcome := resilience.Failure // also if a method of the error panics
+	defer func() {
+		switch outcome {
+		case resilience.Failure:
+			r.streak.Add(1)
+		case resilience.Success:
+			r.endStreak() // the dependency works; what it says is no to this call
+		}
+	}()
+	outcome = resilience.OutcomeOf(ctx, err, nil)
 }
 
 // endStreak ends the streak. A failure between the load and the store counts as
@@ -246,9 +274,16 @@ func (r *Retry) retryAfter(err error) time.Duration {
 	return 0
 }
 
-// stop ends a call that did not succeed.
+// stop ends a call that did not succeed. It counts it last: if code of the user
+// panics, the call is counted as aborted instead.
 func (r *Retry) stop(ctx context.Context, end Error, why Reason) error {
+	err := r.finish(ctx, end, why)
 	r.stopped[why].Add(1)
+	return err
+}
+
+// finish returns the error of a call that is given up.
+func (r *Retry) finish(ctx context.Context, end Error, why Reason) error {
 	if end.Attempts == 1 && (why == NotRetryable || why == Rejected) {
 		return end.Err
 	}
@@ -274,7 +309,7 @@ func (r *Retry) Name() string { return r.cfg.Name }
 // Fork implements resilience.Forker: the fork has a budget of its own and shares
 // the configuration and the counters of r.
 func (r *Retry) Fork() resilience.Policy {
-	return &Retry{shared: r.shared, bucket: newBucket(r.cfg.Budget), fork: true}
+	return &Retry{shared: r.shared, bucket: newBucket(r.cfg.Budget, r.clock.Nanos()), fork: true}
 }
 
 // Idle implements resilience.Forker; it is always true.

@@ -24,6 +24,7 @@ package stack
 import (
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/resilience-go/resilience"
@@ -84,27 +85,23 @@ func (c ClientConfig) New() (resilience.Policy, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	p, err := layers(
+	p, inside := layers(
 		layer(c.Retry, retry.New),
 		layer(c.Breaker, breaker.New),
 		layer(c.Bulkhead, bulkhead.New),
 		layer(c.Attempt, timeout.New),
 	)
-	if err != nil {
+	all, outside := layers(
+		layer(c.Total, timeout.New),
+		layer(c.Keyed, func(k keyed.Config) (*keyed.Group, error) { return keyed.New(p, k) }),
+	)
+	if err := errors.Join(outside, inside); err != nil {
 		return nil, err
 	}
-	if c.Keyed != nil {
-		g, err := keyed.New(p, *c.Keyed)
-		if err != nil {
-			return nil, err
-		}
-		p = resilience.Compose(g)
+	if c.Keyed == nil {
+		all = resilience.Compose(all, p)
 	}
-	total, err := layer(c.Total, timeout.New)()
-	if err != nil {
-		return nil, err
-	}
-	return resilience.Compose(total, p), nil
+	return all, nil
 }
 
 // validate checks what concerns more than one layer.
@@ -118,8 +115,9 @@ func (c ClientConfig) validate() error {
 	}
 	lease := or(c.Breaker.ProbeTimeout, defaultProbeTimeout)
 	longest := attempt
-	if c.Bulkhead != nil {
-		longest += max(0, or(c.Bulkhead.MaxWait, defaultMaxWait))
+	if c.Bulkhead != nil && c.Bulkhead.MaxQueue >= 0 {
+		wait := max(0, or(c.Bulkhead.MaxWait, defaultMaxWait))
+		longest += min(wait, math.MaxInt64-longest)
 	}
 	if lease >= 0 && lease <= longest {
 		return fmt.Errorf("stack: Breaker.ProbeTimeout is %v, but a probe may take %v to wait for a slot and answer (Bulkhead.MaxWait and Attempt.Limit): lengthen ProbeTimeout, or shorten the others, or a slow dependency could never close the breaker", lease, longest)

@@ -120,52 +120,74 @@ func (t *Timeout) applyLasting(ctx context.Context, next resilience.Next) (err e
 	}
 	err = resilience.ErrAborted
 	defer func() {
+		if err != nil {
+			l.judge(err) // a failure at once, whatever goes on
+		}
 		if l.disarm != nil {
 			next.Settle(t.cfg.Until, err, (*armed)(l), 0)
 		}
 		next.Settle(resilience.Ended, err, (*running)(l), 0)
 	}()
-	err = t.result(l.ctx, next.Run(l.ctx))
-	l.counted = err != nil
+	if err = next.Run(l.ctx); err != nil && t.over(l.ctx, err) {
+		l.judge(err)
+		err = t.exceed(l.ctx, err)
+	}
 	return err
 }
 
 // limit is the limit of one lasting operation.
 type limit struct {
-	t       *Timeout
-	ctx     context.Context
-	cancel  context.CancelFunc
-	disarm  func() bool // stops the timer, nil if the context has a deadline
-	counted bool        // Apply has returned an error; written before it settles
+	t      *Timeout
+	ctx    context.Context
+	cancel context.CancelFunc
+	disarm func() bool // stops the timer, nil if the context has a deadline
+	judged atomic.Bool // it failed, or came to its moment late
+}
+
+// judge counts the operation, once, if its time is over now that it has failed or
+// come to its moment.
+func (l *limit) judge(err error) {
+	over := l.t.over(l.ctx, err)
+	if (over || err != nil) && !l.judged.Swap(true) && over {
+		l.t.count(l.ctx, err)
+	}
 }
 
 // armed is a limit that hears when its time no longer counts.
 type armed limit
 
-func (a *armed) Settle(uint64, error) { a.disarm() }
+func (a *armed) Settle(_ uint64, err error) {
+	a.disarm()
+	(*limit)(a).judge(err)
+}
 
 // running is a limit that hears of the end of its operation.
 type running limit
 
 func (r *running) Settle(_ uint64, err error) {
 	defer r.cancel()
-	if err != nil && !r.counted && r.t.over(r.ctx) {
-		r.t.cut(r.ctx, err)
+	// After an answer in time, a failure counts if the timer fired at the very
+	// instant of the answer and so cut off the rest.
+	if err != nil || r.disarm == nil {
+		(*limit)(r).judge(err)
 	}
 }
 
 // result is what the caller gets of an operation that ended with err under ctx.
 func (t *Timeout) result(ctx context.Context, err error) error {
-	switch {
-	case err == nil:
-		if ctx.Err() != nil && t.over(ctx) {
-			t.late.Add(1)
-		}
-		return nil
-	case !t.over(ctx):
+	if !t.over(ctx, err) {
 		return err
 	}
-	t.cut(ctx, err)
+	t.count(ctx, err)
+	if err == nil {
+		return nil
+	}
+	return t.exceed(ctx, err)
+}
+
+// exceed returns the error of an operation that failed with err when its time was
+// over.
+func (t *Timeout) exceed(ctx context.Context, err error) error {
 	if err == ctx.Err() || err == error(t.exceeded) { //nolint:errorlint // an echo is the very value
 		return t.exceeded
 	}
@@ -173,17 +195,25 @@ func (t *Timeout) result(ctx context.Context, err error) error {
 }
 
 // over reports whether the limit is what ended ctx. An operation that reads the
-// deadline and keeps it by itself, as a dialer does, may be quicker than the
-// context.
-func (t *Timeout) over(ctx context.Context) bool {
+// deadline and fails by itself when that is over, as a dialer does, may be quicker
+// than the context.
+func (t *Timeout) over(ctx context.Context, err error) bool {
 	if ctx.Err() != nil {
 		return context.Cause(ctx) == error(t.exceeded) //nolint:errorlint // the very value
+	}
+	if err == nil {
+		return false // without a look at the clock
 	}
 	deadline, ok := ctx.Deadline()
 	return ok && t.clock.Real() && t.cfg.Until == resilience.Ended && time.Until(deadline) <= 0
 }
 
-func (t *Timeout) cut(ctx context.Context, err error) {
+// count counts an operation whose time was over.
+func (t *Timeout) count(ctx context.Context, err error) {
+	if err == nil {
+		t.late.Add(1)
+		return
+	}
 	t.cutOff.Add(1)
 	if t.cfg.Observer != nil {
 		observe.Call(ctx, t.cfg.Observer, resilience.Event{

@@ -1,0 +1,34 @@
+package observe_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/internal/observe"
+)
+
+type observer func(resilience.Event)
+
+func (o observer) Observe(_ context.Context, e resilience.Event) { o(e) }
+
+func TestAnEventArrivesAsItIs(t *testing.T) {
+	want := resilience.Event{Kind: resilience.Retried, Name: "users", Attempt: 2}
+	var got resilience.Event
+	observe.Call(t.Context(), observer(func(e resilience.Event) { got = e }), want)
+	if got != want {
+		t.Errorf("observed %+v", got)
+	}
+}
+
+func TestAPanicIsDropped(t *testing.T) {
+	for name, value := range map[string]any{"a value": "boom", "nil": nil} {
+		t.Run(name, func(t *testing.T) {
+			observe.Call(t.Context(), observer(func(resilience.Event) { panic(value) }), resilience.Event{})
+		})
+	}
+}
+
+func TestNoObserverHearsNothing(t *testing.T) {
+	observe.Call(t.Context(), nil, resilience.Event{})
+}

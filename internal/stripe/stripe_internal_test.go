@@ -1,0 +1,87 @@
+package stripe
+
+import (
+	"sync"
+	"testing"
+	"unsafe"
+)
+
+func TestTheSumIsExactUnder64Goroutines(t *testing.T) {
+	var c Counters
+	var all sync.WaitGroup
+	for g := range 64 {
+		all.Go(func() {
+			for range 1000 {
+				c.Add(g % Width)
+			}
+		})
+	}
+	all.Wait()
+	for i := range Width {
+		if n := c.Sum(i); n != 64/Width*1000 {
+			t.Errorf("counter %d is %d", i, n)
+		}
+	}
+}
+
+func TestASumNeverShrinks(t *testing.T) {
+	var c Counters
+	stop := make(chan struct{})
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					c.Add(0)
+				}
+			}
+		})
+	}
+	last := uint64(0)
+	for range 10_000 {
+		n := c.Sum(0)
+		if n < last {
+			t.Errorf("%d after %d", n, last)
+		}
+		last = n
+	}
+	close(stop)
+	all.Wait()
+}
+
+func TestGoroutinesSpreadOverTheLines(t *testing.T) {
+	var c Counters
+	var ready, all sync.WaitGroup
+	leave := make(chan struct{})
+	for range 256 {
+		ready.Add(1)
+		all.Go(func() {
+			c.Add(0)
+			ready.Done()
+			<-leave // so that no two have the same stack
+		})
+	}
+	ready.Wait()
+	close(leave)
+	all.Wait()
+	used, most := 0, uint64(0)
+	for l := range c.line {
+		if n := c.line[l][0].Load(); n > 0 {
+			used++
+			most = max(most, n)
+		}
+	}
+	if used < lines/2 || most > 128 {
+		t.Errorf("256 goroutines use %d of %d lines, %d of them the same one", used, lines, most)
+	}
+}
+
+func TestALineIsACacheLine(t *testing.T) {
+	var c Counters
+	if n := unsafe.Sizeof(c.line[0]); n != 64 {
+		t.Errorf("%d bytes", n)
+	}
+}

@@ -1,0 +1,170 @@
+package vclock_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/benbjohnson/clock"
+	"github.com/resilience-go/resilience/internal/vclock"
+)
+
+func TestNanosCountFromConstruction(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mock := clock.NewMock()
+		mock.Add(time.Hour)
+		faked, actual := vclock.New(mock), vclock.New(nil)
+		time.Sleep(time.Second)
+		mock.Set(mock.Now().Add(2 * time.Second))
+		if n := faked.Nanos(); n != 2e9 {
+			t.Errorf("a Clock says %d", n)
+		}
+		if n := actual.Nanos(); n < 1e9 || n > 1.1e9 { // the mock sleeps a little as it moves
+			t.Errorf("real time says %d", n)
+		}
+		if faked.Real() || !actual.Real() {
+			t.Error("real time is not told from a Clock")
+		}
+	})
+}
+
+func TestAClockSetBackIsNeverNegative(t *testing.T) {
+	mock := clock.NewMock()
+	mock.Set(time.Unix(1e9, 0))
+	c := vclock.New(mock)
+	for _, back := range []time.Duration{1, time.Second, 1e9 * time.Second} {
+		mock.Set(time.Unix(1e9, 0).Add(-back))
+		if n := c.Nanos(); n != 0 {
+			t.Errorf("%v back: %d", back, n)
+		}
+	}
+}
+
+func TestAtIsTheTimeOfNanos(t *testing.T) {
+	mock := clock.NewMock()
+	c := vclock.New(mock)
+	mock.Add(time.Minute)
+	if at := c.At(c.Nanos()); !at.Equal(c.Now()) || !at.Equal(mock.Now()) {
+		t.Errorf("At says %v at %v", at, c.Now())
+	}
+}
+
+func TestWaitLastsAsLongAsAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := vclock.New(nil)
+		for _, d := range []time.Duration{-time.Hour, 0, 1, time.Hour} {
+			start := time.Now()
+			if !c.Wait(t.Context(), d) {
+				t.Errorf("%v: false", d)
+			}
+			if took := time.Since(start); took != max(0, d) {
+				t.Errorf("%v: took %v", d, took)
+			}
+		}
+	})
+}
+
+func TestWaitEndsAtOnceWithTheContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for name, c := range map[string]vclock.Clock{"real": vclock.New(nil), "mock": vclock.New(clock.NewMock())} {
+			ctx, cancel := context.WithCancel(t.Context())
+			time.AfterFunc(time.Second, cancel)
+			start := time.Now()
+			if c.Wait(ctx, time.Hour) {
+				t.Errorf("%s: true", name)
+			}
+			if took := time.Since(start); took > 1100*time.Millisecond {
+				t.Errorf("%s: took %v", name, took)
+			}
+		}
+	})
+}
+
+func TestWaitWithADoneContextIsFalse(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	c := vclock.New(nil)
+	for _, d := range []time.Duration{-1, 0, time.Hour} {
+		if c.Wait(ctx, d) {
+			t.Errorf("%v: true", d)
+		}
+	}
+}
+
+// instant is a clock whose timers fire as they are made, while something else
+// happens.
+type instant struct {
+	*clock.Mock
+	happens func()
+}
+
+func (c instant) Timer(d time.Duration) *clock.Timer {
+	timer := c.Mock.Timer(d)
+	c.Add(d)
+	c.happens()
+	return timer
+}
+
+func TestWaitTheContextCountsAtTheSameInstant(t *testing.T) {
+	for range 50 {
+		ctx, cancel := context.WithCancel(t.Context())
+		c := vclock.New(instant{clock.NewMock(), cancel})
+		if c.Wait(ctx, time.Second) {
+			t.Fatal("true")
+		}
+	}
+}
+
+func TestAMockWaitLeavesNoTimer(t *testing.T) {
+	mock := clock.NewMock()
+	ctx, cancel := context.WithCancel(t.Context())
+	c := vclock.New(cancelling{mock, cancel})
+	if c.Wait(ctx, time.Hour) {
+		t.Error("true")
+	}
+	if left := mock.WaitForAllTimers(); !left.Equal(time.Unix(0, 0)) {
+		t.Errorf("a timer was left until %v", left)
+	}
+}
+
+// cancelling makes a timer and lets its context end.
+type cancelling struct {
+	*clock.Mock
+	cancel func()
+}
+
+func (c cancelling) Timer(d time.Duration) *clock.Timer {
+	defer c.cancel()
+	return c.Mock.Timer(d)
+}
+
+func TestAfterFuncCallsUnlessStopped(t *testing.T) {
+	for name, mocked := range map[string]bool{"real": false, "mock": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, pass := vclock.New(nil), time.Sleep
+				if mocked {
+					mock := clock.NewMock()
+					c, pass = vclock.New(mock), mock.Add
+				}
+				called := 0
+				stop := c.AfterFunc(time.Second, func() { called++ })
+				pass(2 * time.Second)
+				synctest.Wait()
+				if called != 1 || stop() {
+					t.Errorf("called %d times, or stopped too late", called)
+				}
+				stop = c.AfterFunc(time.Second, func() { called++ })
+				if !stop() {
+					t.Error("not stopped in time")
+				}
+				pass(2 * time.Second)
+				synctest.Wait()
+				if called != 1 {
+					t.Error("called though stopped")
+				}
+			})
+		})
+	}
+}

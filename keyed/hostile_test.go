@@ -1,0 +1,201 @@
+package keyed_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/benbjohnson/clock"
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/breaker"
+	"github.com/resilience-go/resilience/keyed"
+	"github.com/resilience-go/resilience/retry"
+)
+
+// forker is a template whose forks do as they are told.
+type forker struct {
+	idle func() bool
+	fork func()
+}
+
+func (f *forker) Apply(ctx context.Context, next resilience.Next) error { return next.Run(ctx) }
+
+func (f *forker) Fork() resilience.Policy {
+	if f.fork != nil {
+		f.fork()
+	}
+	return &forker{idle: f.idle}
+}
+
+func (f *forker) Idle() bool { return f.idle() }
+
+func Test64GoroutinesDoNotBlockEachOther(t *testing.T) {
+	r := resilience.Must(retry.New(retry.Config{}))
+	g := must(t, r, keyed.Config{Max: 8})
+	var all sync.WaitGroup
+	var wrong atomic.Int64
+	for i := range 64 {
+		all.Go(func() {
+			random := rand.New(rand.NewPCG(uint64(i), 0))
+			for range 500 {
+				key := fmt.Sprint(random.IntN(100))
+				_ = resilience.Run(context.Background(), g.For(key), func(context.Context) error {
+					if remembered(g, key) == nil {
+						wrong.Add(1)
+					}
+					return nil
+				})
+			}
+		})
+	}
+	all.Wait()
+	if n := wrong.Load(); n != 0 {
+		t.Errorf("%d calls whose key was gone", n)
+	}
+	if s := r.Stats(); s.FirstTry != 64*500 {
+		t.Errorf("counted %d calls of %d", s.FirstTry, 64*500)
+	}
+	there := 0
+	for range g.All {
+		there++
+	}
+	if s := g.Stats(); s.Keys != there {
+		t.Errorf("counted %d keys, %d are there", s.Keys, there)
+	}
+	flood(t, g, 200)
+	if n := g.Stats().Keys; n > 8 {
+		t.Errorf("%d keys when all is quiet", n)
+	}
+}
+
+func TestAnOpenBreakerIsNotLostToGoroutinesThatEvict(t *testing.T) {
+	g := must(t, opensAtOnce(clock.NewMock()), keyed.Config{Max: 4})
+	var all sync.WaitGroup
+	for i := range 16 {
+		all.Go(func() {
+			for n := range 100 {
+				key := g.For(fmt.Sprint(i, "/", n))
+				if n%10 != 0 {
+					_ = resilience.Run(context.Background(), key, succeed)
+					continue
+				}
+				_ = resilience.Run(context.Background(), key, fail)
+				for range 3 {
+					if err := resilience.Run(context.Background(), key, succeed); !errors.Is(err, breaker.ErrOpen) {
+						t.Errorf("error %v of a breaker that had opened", err)
+					}
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
+func TestACallThatMeetsAnEvictionRunsOnce(t *testing.T) {
+	// An entry that turns out not to be idle at the last moment is spared; those
+	// who came meanwhile get it.
+	var asked atomic.Int64
+	meet := make(chan struct{})
+	met := sync.OnceFunc(func() { close(meet) })
+	g := must(t, &forker{idle: func() bool {
+		if asked.Add(1) == 2 { // the entry is marked as dead
+			met()
+			for range 1000 {
+				runtime.Gosched() // for the other to find it so; nothing depends on it
+			}
+		}
+		return asked.Load() == 1
+	}}, keyed.Config{Max: 1})
+	_ = run(t, g.For("a"), succeed)
+	first := remembered(g, "a")
+	ran := 0
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		<-meet
+		_ = resilience.Run(context.Background(), g.For("a"), func(context.Context) error { ran++; return nil })
+	}()
+	_ = run(t, g.For("b"), succeed)
+	met() // if it was not asked twice, the test fails below
+	<-done
+	if asked.Load() < 2 || ran != 1 || remembered(g, "a") != first {
+		t.Errorf("ran %d times, asked %d times", ran, asked.Load())
+	}
+}
+
+func TestAPanicInIdleBlocksNobody(t *testing.T) {
+	for at := int64(1); at <= 2; at++ { // before the entry is marked as dead, and after
+		t.Run(fmt.Sprint("time ", at), func(t *testing.T) {
+			var asked atomic.Int64
+			g := must(t, &forker{idle: func() bool {
+				if asked.Add(1) == at {
+					panic(errBoom)
+				}
+				return true
+			}}, keyed.Config{Max: 1})
+			_ = run(t, g.For("a"), succeed)
+			func() {
+				defer func() {
+					if v := recover(); v != any(errBoom) {
+						t.Errorf("panicked with %v", v)
+					}
+				}()
+				_ = run(t, g.For("b"), succeed)
+			}()
+			for _, key := range []string{"a", "b", "c"} {
+				if err := run(t, g.For(key), succeed); err != nil {
+					t.Error(err)
+				}
+			}
+			flood(t, g, 10)
+			if n := g.Stats().Keys; n > 1 {
+				t.Errorf("%d keys: one is pinned for ever", n)
+			}
+		})
+	}
+}
+
+func TestAPanicInForkBlocksNobody(t *testing.T) {
+	panics := true
+	f := &forker{idle: func() bool { return true }}
+	f.fork = func() {
+		if panics {
+			panic(errBoom)
+		}
+	}
+	g := must(t, f, keyed.Config{})
+	func() {
+		defer func() { _ = recover() }()
+		_ = run(t, g.For("a"), succeed)
+	}()
+	panics = false
+	if err := run(t, g.For("a"), succeed); err != nil || g.Stats().Keys != 1 {
+		t.Errorf("error %v, %d keys", err, g.Stats().Keys)
+	}
+}
+
+func TestIdleThatUsesTheGroupDoesNotDeadlock(t *testing.T) {
+	var g *keyed.Group
+	depth := 0
+	f := &forker{idle: func() bool {
+		if depth++; depth < 5 {
+			_ = resilience.Run(context.Background(), g.For(fmt.Sprint("inner ", depth)), succeed)
+		}
+		return true
+	}}
+	g = must(t, f, keyed.Config{Max: 1})
+	flood(t, g, 20)
+}
+
+func TestAKnownKeyAllocatesNothing(t *testing.T) {
+	g := must(t, resilience.Must(retry.New(retry.Config{})), keyed.Config{})
+	p, ctx, op := g.For("a"), context.Background(), resilience.Func(succeed)
+	if n := testing.AllocsPerRun(1000, func() { _ = resilience.RunOperation(ctx, p, op) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}

@@ -1,0 +1,384 @@
+package keyed_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/benbjohnson/clock"
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/breaker"
+	"github.com/resilience-go/resilience/bulkhead"
+	"github.com/resilience-go/resilience/keyed"
+	"github.com/resilience-go/resilience/retry"
+)
+
+var errBoom = errors.New("boom")
+
+func must(t testing.TB, template resilience.Forker, c keyed.Config) *keyed.Group {
+	t.Helper()
+	g, err := keyed.New(template, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// opensAtOnce is a breaker that opens at the first failure for an hour of the mock.
+func opensAtOnce(mock *clock.Mock) *breaker.Breaker {
+	return resilience.Must(breaker.New(breaker.Config{
+		Trip: []breaker.Rule{breaker.Consecutive(1)}, OpenFor: time.Hour, Clock: mock,
+	}))
+}
+
+func succeed(context.Context) error { return nil }
+func fail(context.Context) error    { return errBoom }
+
+func run(t testing.TB, p resilience.Policy, fn resilience.Func) error {
+	return resilience.Run(t.Context(), p, fn)
+}
+
+// call is an operation with a key, that may go on after it has returned.
+type call struct {
+	resilience.Tail
+	key  string
+	last bool // it goes on
+	fn   resilience.Func
+	run  uint32
+}
+
+func (c *call) Key() string { return c.key }
+func (c *call) Discard()    { c.End(c.run, context.Canceled) }
+
+func (c *call) Run(ctx context.Context) error {
+	if c.last {
+		c.run = c.Begin()
+		c.Answer(c.run)
+	}
+	return c.fn(ctx)
+}
+
+// remembered returns the policy of a key that the group remembers, or nil.
+func remembered(g *keyed.Group, key string) resilience.Policy {
+	for k, p := range g.All {
+		if k == key {
+			return p
+		}
+	}
+	return nil
+}
+
+// flood has many healthy keys pass through g.
+func flood(t testing.TB, g *keyed.Group, keys int) {
+	t.Helper()
+	for i := range keys {
+		if err := run(t, g.For(fmt.Sprint("flood ", i)), succeed); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestBehaviour41TenThousandKeysDoNotGrowIt(t *testing.T) {
+	for name, fn := range map[string]resilience.Func{"healthy": succeed, "failing": fail} {
+		t.Run(name, func(t *testing.T) {
+			b := resilience.Must(breaker.New(breaker.Config{}))
+			g := must(t, b, keyed.Config{Max: 100})
+			for i := range 10_000 {
+				_ = run(t, g.For(fmt.Sprint(i)), fn)
+				if n := g.Stats().Keys; n > 100 {
+					t.Fatalf("%d keys after %d", n, i+1)
+				}
+			}
+			s := g.Stats()
+			if n := len(slices.Collect(keys(g))); n != s.Keys || s.Evicted != uint64(10_000-n) {
+				t.Errorf("%d keys are there, counted %+v", n, s)
+			}
+		})
+	}
+}
+
+func keys(g *keyed.Group) func(func(string) bool) {
+	return func(yield func(string) bool) {
+		g.All(func(k string, _ resilience.Policy) bool { return yield(k) })
+	}
+}
+
+func TestBehaviour41TheDefaultRemembersAThousand(t *testing.T) {
+	g := must(t, resilience.Must(breaker.New(breaker.Config{})), keyed.Config{})
+	flood(t, g, 1000)
+	if n := g.Stats().Keys; n != 1000 {
+		t.Errorf("%d keys of 1000", n)
+	}
+	flood(t, g, 5000)
+	if n := g.Stats().Keys; n > 1000 {
+		t.Errorf("%d keys of 5000", n)
+	}
+}
+
+func TestBehaviour41AFailingKeyOpensOnlyItself(t *testing.T) {
+	g := must(t, opensAtOnce(clock.NewMock()), keyed.Config{})
+	_ = run(t, g.For("down"), fail)
+	if err := run(t, g.For("down"), succeed); !errors.Is(err, breaker.ErrOpen) {
+		t.Errorf("down: %v", err)
+	}
+	if err := run(t, g.For("up"), succeed); err != nil {
+		t.Errorf("up: %v", err)
+	}
+	if err := run(t, g, succeed); err != nil {
+		t.Errorf("no key: %v", err)
+	}
+}
+
+func TestTheKeyIsThatOfTheOperation(t *testing.T) {
+	g := must(t, opensAtOnce(clock.NewMock()), keyed.Config{})
+	_ = resilience.RunOperation(t.Context(), g, &call{key: "down", fn: fail})
+	if err := run(t, g.For("down"), succeed); !errors.Is(err, breaker.ErrOpen) {
+		t.Errorf("error %v", err)
+	}
+	// For names the key, whatever that of the operation.
+	if err := resilience.RunOperation(t.Context(), g.For("up"), &call{key: "down", fn: succeed}); err != nil {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestAnOpenBreakerIsNeverEvictedWhileItsTimeIsNotOver(t *testing.T) {
+	mock := clock.NewMock()
+	g := must(t, opensAtOnce(mock), keyed.Config{Max: 10})
+	down := g.For("down")
+	_ = run(t, down, fail)
+	flood(t, g, 1000)
+	if err := run(t, down, succeed); !errors.Is(err, breaker.ErrOpen) {
+		t.Fatalf("error %v, though the breaker had opened", err)
+	}
+	mock.Add(time.Hour)
+	flood(t, g, 1000)
+	if remembered(g, "down") != nil {
+		t.Error("remembered though its time is over and nobody calls")
+	}
+}
+
+func TestManyOpenBreakersMakeMaxSoft(t *testing.T) {
+	mock := clock.NewMock()
+	g := must(t, opensAtOnce(mock), keyed.Config{Max: 10})
+	for i := range 500 {
+		_ = run(t, g.For(fmt.Sprint(i)), fail)
+	}
+	for i := range 500 {
+		if err := run(t, g.For(fmt.Sprint(i)), succeed); !errors.Is(err, breaker.ErrOpen) {
+			t.Fatalf("key %d: %v", i, err)
+		}
+	}
+	mock.Add(time.Hour)
+	flood(t, g, 1000)
+	if n := g.Stats().Keys; n > 10 {
+		t.Errorf("%d keys long after the breakers closed", n)
+	}
+}
+
+func TestACallInFlightKeepsItsKey(t *testing.T) {
+	g := must(t, resilience.Must(retry.New(retry.Config{})), keyed.Config{Max: 2})
+	err := run(t, g.For("slow"), func(context.Context) error {
+		before := remembered(g, "slow")
+		flood(t, g, 100)
+		if p := remembered(g, "slow"); p == nil || p != before {
+			t.Error("evicted during the call")
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	flood(t, g, 100)
+	if remembered(g, "slow") != nil {
+		t.Error("still there after it")
+	}
+}
+
+func TestAnOperationThatGoesOnKeepsItsKey(t *testing.T) {
+	g := must(t, resilience.Must(retry.New(retry.Config{})), keyed.Config{Max: 2})
+	c := &call{key: "slow", last: true, fn: succeed}
+	if err := resilience.RunOperation(t.Context(), g, c); err != nil {
+		t.Fatal(err)
+	}
+	before := remembered(g, "slow")
+	flood(t, g, 100)
+	if p := remembered(g, "slow"); p == nil || p != before {
+		t.Fatal("evicted before its end")
+	}
+	c.End(c.run, nil)
+	flood(t, g, 100)
+	if remembered(g, "slow") != nil {
+		t.Error("still there after its end")
+	}
+}
+
+func TestAKeyInUseIsKeptRatherThanOneThatIsNot(t *testing.T) {
+	g := must(t, resilience.Must(retry.New(retry.Config{})), keyed.Config{Max: 64})
+	_ = run(t, g.For("popular"), succeed)
+	first := remembered(g, "popular")
+	for i := range 10_000 {
+		_ = run(t, g.For("popular"), succeed)
+		_ = run(t, g.For(fmt.Sprint(i)), succeed)
+	}
+	if remembered(g, "popular") != first {
+		t.Error("a key with every second call was evicted")
+	}
+}
+
+func TestItsOwnInsertionNeverEvictsAKey(t *testing.T) {
+	g := must(t, resilience.Must(retry.New(retry.Config{})), keyed.Config{Max: 1})
+	for i := range 100 {
+		key := fmt.Sprint(i)
+		err := run(t, g.For(key), func(context.Context) error {
+			if remembered(g, key) == nil {
+				t.Fatalf("key %s is gone during its own call", key)
+			}
+			return nil
+		})
+		if n := g.Stats().Keys; err != nil || n > 1 {
+			t.Fatalf("%d keys, error %v", n, err)
+		}
+	}
+}
+
+func TestCountersAreCompleteAfterEviction(t *testing.T) {
+	r := resilience.Must(retry.New(retry.Config{BaseDelay: -1, MaxAttempts: 2}))
+	b := resilience.Must(bulkhead.New(bulkhead.Config{}))
+	g := must(t, resilience.Compose(r, b), keyed.Config{Max: 10})
+	for i := range 3000 {
+		_ = run(t, g.For(fmt.Sprint(i)), []resilience.Func{succeed, fail}[i%2])
+	}
+	if s := r.Stats(); s.FirstTry != 1500 || s.Stopped[retry.OutOfAttempts] != 1500 {
+		t.Errorf("retry counted %+v", s)
+	}
+	if s := b.Stats(); s.Admitted != 4500 || s.InFlight != 0 {
+		t.Errorf("bulkhead counted %+v", s)
+	}
+}
+
+func TestForIsKeptForEver(t *testing.T) {
+	mock := clock.NewMock()
+	g := must(t, opensAtOnce(mock), keyed.Config{Max: 4})
+	p := g.For("users")
+	_ = run(t, p, succeed)
+	for range 5 {
+		flood(t, g, 100)
+		if remembered(g, "users") != nil {
+			t.Fatal("not evicted")
+		}
+		if err := run(t, p, succeed); err != nil || remembered(g, "users") == nil {
+			t.Fatalf("error %v", err)
+		}
+	}
+	_ = run(t, p, fail)
+	if err := run(t, g.For("users"), succeed); !errors.Is(err, breaker.ErrOpen) {
+		t.Errorf("another For of the key does not share its state: %v", err)
+	}
+}
+
+func TestForksHaveStatesOfTheirOwn(t *testing.T) {
+	b := resilience.Must(bulkhead.New(bulkhead.Config{Limit: 1, MaxQueue: -1}))
+	g := must(t, b, keyed.Config{})
+	err := run(t, g.For("a"), func(context.Context) error {
+		if err := run(t, g.For("a"), succeed); !errors.Is(err, bulkhead.ErrFull) {
+			t.Errorf("the same key: %v", err)
+		}
+		return run(t, g.For("b"), succeed)
+	})
+	if err != nil {
+		t.Errorf("another key: %v", err)
+	}
+}
+
+func TestAnExceptionHasAPolicyOfItsOwnAndIsNoKeyOfTheGroup(t *testing.T) {
+	template := opensAtOnce(clock.NewMock())
+	own := resilience.Must(breaker.New(breaker.Config{Name: "own", Trip: []breaker.Rule{breaker.Consecutive(2)}, OpenFor: time.Hour}))
+	exceptions := map[string]resilience.Policy{"special": own, "free": resilience.Compose()}
+	g := must(t, template, keyed.Config{Max: 1, Keys: exceptions})
+	delete(exceptions, "special") // the map is copied
+	for range 5 {
+		_ = run(t, g.For("free"), fail)
+	}
+	if err := run(t, g.For("free"), succeed); err != nil {
+		t.Errorf("free: %v", err)
+	}
+	_ = resilience.RunOperation(t.Context(), g, &call{key: "special", fn: fail})
+	if err := run(t, g.For("special"), fail); err != errBoom {
+		t.Errorf("special, one failure: %v", err)
+	}
+	if err := run(t, g.For("special"), succeed); !errors.Is(err, breaker.ErrOpen) {
+		t.Errorf("special, two failures: %v", err)
+	}
+	flood(t, g, 100)
+	if n := g.Stats().Keys; n != 1 || remembered(g, "special") != nil {
+		t.Errorf("%d keys", n)
+	}
+}
+
+func TestAllFindsTheTemplateAndTheExceptionsInOrder(t *testing.T) {
+	template := opensAtOnce(clock.NewMock())
+	a, b := resilience.Must(retry.New(retry.Config{Name: "a"})), resilience.Must(retry.New(retry.Config{Name: "b"}))
+	g := must(t, template, keyed.Config{Name: "hosts", Keys: map[string]resilience.Policy{"b": b, "a": a}})
+	flood(t, g, 10)
+	want := []resilience.Policy{g, template, a, b}
+	if got := slices.Collect(resilience.All(g)); !slices.Equal(got, want) {
+		t.Errorf("found %v, want %v", got, want)
+	}
+	if got := slices.Collect(resilience.All(g.For("x"))); !slices.Equal(got[1:], want) {
+		t.Errorf("found %v behind For, want %v", got, want)
+	}
+	if g.Name() != "hosts" {
+		t.Errorf("name %q", g.Name())
+	}
+}
+
+func TestAnInvalidGroupIsNamedWithWhatToChange(t *testing.T) {
+	var gone *breaker.Breaker
+	ok := resilience.Compose()
+	for name, test := range map[string]struct {
+		template resilience.Forker
+		config   keyed.Config
+		says     string
+	}{
+		"no template":             {nil, keyed.Config{Name: "hosts"}, "the template is nil: give it"},
+		"a template that is nil":  {gone, keyed.Config{Name: "hosts"}, "the template is nil: give it"},
+		"negative Max":            {ok, keyed.Config{Name: "hosts", Max: -1}, "Config.Max is -1: must be at least 1"},
+		"no exception":            {ok, keyed.Config{Name: "hosts", Keys: map[string]resilience.Policy{"x": nil}}, `Config.Keys["x"] is nil: leave`},
+		"an exception that isnil": {ok, keyed.Config{Name: "hosts", Keys: map[string]resilience.Policy{"x": gone}}, `Config.Keys["x"] is nil: leave`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g, err := keyed.New(test.template, test.config)
+			if g != nil || err == nil || !strings.Contains(err.Error(), test.says) || !strings.Contains(err.Error(), `"hosts"`) {
+				t.Errorf("New returned %v, %v", g, err)
+			}
+		})
+	}
+}
+
+func TestPanicAndGoexitUnpin(t *testing.T) {
+	for _, goexit := range []bool{false, true} {
+		g := must(t, resilience.Must(retry.New(retry.Config{})), keyed.Config{Max: 1})
+		done := make(chan any)
+		go func() {
+			defer func() { done <- recover() }()
+			_ = resilience.Run(context.Background(), g.For("bad"), func(context.Context) error {
+				if goexit {
+					runtime.Goexit()
+				}
+				panic(errBoom)
+			})
+		}()
+		if v := <-done; !goexit && v != any(errBoom) || goexit && v != nil {
+			t.Errorf("panicked with %v", v)
+		}
+		flood(t, g, 10)
+		if remembered(g, "bad") != nil {
+			t.Error("still pinned")
+		}
+	}
+}

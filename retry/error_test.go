@@ -1,0 +1,271 @@
+package retry_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/breaker"
+	"github.com/resilience-go/resilience/bulkhead"
+	"github.com/resilience-go/resilience/retry"
+)
+
+// opinion is an error that speaks for itself.
+type opinion struct{ outcome resilience.Outcome }
+
+func (o opinion) Error() string               { return "outcome " + o.outcome.String() }
+func (o opinion) Outcome() resilience.Outcome { return o.outcome }
+
+// wish is an error that says whether to retry it, and an outcome that disagrees.
+type wish struct{ again bool }
+
+func (w wish) Error() string   { return fmt.Sprint("again: ", w.again) }
+func (w wish) Retryable() bool { return w.again }
+func (w wish) Outcome() resilience.Outcome {
+	if w.again {
+		return resilience.Success
+	}
+	return resilience.Failure
+}
+
+func TestWhatIsRetried(t *testing.T) {
+	all := func(error) bool { return true }
+	for name, test := range map[string]struct {
+		err       error
+		retryable func(error) bool
+		runs      int
+	}{
+		"any error":                         {errBoom, nil, 3},
+		"a rejection":                       {refusal(), nil, 1},
+		"a wrapped rejection":               {fmt.Errorf("call: %w", refusal()), nil, 1},
+		"a rejection among others":          {errors.Join(errBoom, refusal()), nil, 1},
+		"permanent":                         {retry.Permanent(errBoom), nil, 1},
+		"wrapped permanent":                 {fmt.Errorf("call: %w", retry.Permanent(errBoom)), nil, 1},
+		"permanent, asked for all":          {retry.Permanent(errBoom), all, 1},
+		"permanent inside after":            {retry.After(retry.Permanent(errBoom), 1), nil, 1},
+		"says no failure":                   {opinion{resilience.Success}, nil, 1},
+		"says ignored":                      {opinion{resilience.Ignored}, nil, 1},
+		"says failure":                      {opinion{resilience.Failure}, nil, 3},
+		"wrapped, says no failure":          {fmt.Errorf("call: %w", opinion{resilience.Success}), nil, 1},
+		"says again, though a success":      {wish{true}, nil, 3},
+		"says not again, though a failure":  {wish{false}, nil, 1},
+		"says not again, asked for all":     {wish{false}, all, 3},
+		"nothing asked for":                 {errBoom, func(error) bool { return false }, 1},
+		"a rejection, asked for":            {refusal(), all, 3},
+		"another call's deadline is no end": {context.DeadlineExceeded, nil, 2}, // and costs 20
+		"another call's cancellation":       {context.Canceled, nil, 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			op, runs := script(test.err)
+			err := run(must(t, quick(retry.Config{Retryable: test.retryable})), op)
+			if runs() != test.runs || !errors.Is(err, test.err) {
+				t.Fatalf("%d runs, error %v; want %d runs", runs(), err, test.runs)
+			}
+		})
+	}
+}
+
+func TestAFirstErrorThatIsNotRetriedIsUntouched(t *testing.T) {
+	for _, want := range []error{retry.Permanent(errBoom), refusal(), opinion{resilience.Success}} {
+		op, _ := script(want)
+		if err := run(must(t, retry.Config{}), op); err != want {
+			t.Errorf("error %#v, want %#v itself", err, want)
+		}
+	}
+}
+
+func TestALaterErrorThatIsNotRetriedSaysHowOftenItWasTried(t *testing.T) {
+	last := retry.Permanent(errors.New("last"))
+	op, _ := script(errBoom, last)
+	e := wantReason(t, run(must(t, quick(retry.Config{})), op), retry.NotRetryable)
+	if e.Attempts != 2 || e.Err != last {
+		t.Fatalf("%+v", e)
+	}
+}
+
+func TestPermanentAndAfterOfNilAreNil(t *testing.T) {
+	if retry.Permanent(nil) != nil || retry.After(nil, time.Second) != nil {
+		t.Fatal("not nil")
+	}
+}
+
+func TestPermanentAndAfterKeepTheErrorVisible(t *testing.T) {
+	for _, err := range []error{retry.Permanent(opinion{resilience.Success}), retry.After(opinion{resilience.Success}, 1)} {
+		var o opinion
+		if !errors.As(err, &o) || err.Error() != o.Error() {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
+func TestBehaviour25ARejectionThatEndedTheCallIsAFieldAndNotSeen(t *testing.T) {
+	op, _ := script(errBoom, refusal())
+	r := must(t, quick(retry.Config{}))
+	err := run(r, op)
+	e := wantReason(t, err, retry.Rejected)
+	if errors.Is(err, resilience.ErrRejected) || !errors.Is(err, errBoom) {
+		t.Errorf("errors.Is: rejected %v, boom %v", errors.Is(err, resilience.ErrRejected), errors.Is(err, errBoom))
+	}
+	if !errors.Is(e.Rejection, resilience.ErrRejected) || e.Attempts != 2 {
+		t.Errorf("%+v", e)
+	}
+	if s := r.Stats(); s.Spent != 5 || s.Refunded != 5 {
+		t.Errorf("the attempt that was refused was paid for: %+v", s)
+	}
+}
+
+func TestBehaviour25ARejectionAskedForIsRetriedAndRefunded(t *testing.T) {
+	r := must(t, quick(retry.Config{Retryable: func(error) bool { return true }, MaxAttempts: 100, Budget: 5}))
+	op, runs := script(refusal())
+	err := run(r, op)
+	e := wantReason(t, err, retry.OutOfAttempts)
+	if runs() != 100 || !errors.Is(err, resilience.ErrRejected) || e.Rejection != nil {
+		t.Fatalf("%d runs, error %v", runs(), err)
+	}
+	if s := r.Stats(); s.Level != 5 {
+		t.Fatalf("level %d after attempts that were all refused", s.Level)
+	}
+}
+
+func TestBehaviour25ARejectionBetweenAttemptsLeavesTheLastRealError(t *testing.T) {
+	last := errors.New("last")
+	for name, test := range map[string]struct {
+		errs     []error
+		is       error
+		rejected bool
+	}{
+		"refused first":       {[]error{refusal(), errBoom, last}, last, false},
+		"refused in between":  {[]error{errBoom, refusal(), last}, last, false},
+		"refused at last":     {[]error{errBoom, last, refusal()}, last, true},
+		"refused twice":       {[]error{last, refusal(), refusal()}, last, true},
+		"refused, ran, again": {[]error{refusal(), last, refusal()}, last, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			op, runs := script(test.errs...)
+			err := run(must(t, quick(retry.Config{Retryable: func(error) bool { return true }})), op)
+			e := asError(t, err)
+			if runs() != 3 || !errors.Is(err, test.is) || errors.Is(err, resilience.ErrRejected) || (e.Rejection != nil) != test.rejected {
+				t.Fatalf("%d runs, error %v", runs(), err)
+			}
+		})
+	}
+}
+
+func TestBehaviour25AnOpenBreakerAndAFullBulkheadAreNotRetried(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive(2)}, OpenFor: time.Hour}))
+		r := must(t, retry.Config{})
+		op, runs := script(errBoom)
+		err := run(resilience.Compose(r, b), op)
+		wantReason(t, err, retry.Rejected)
+		if runs() != 2 || !errors.Is(err, errBoom) {
+			t.Fatalf("%d runs, error %v", runs(), err)
+		}
+		if err := run(resilience.Compose(r, b), op); !errors.Is(err, breaker.ErrOpen) || runs() != 2 {
+			t.Fatalf("error %v after %d runs", err, runs())
+		}
+	})
+}
+
+func TestBehaviour25ARejectionAskedForWaitsUntilTheBreakerAdmitsOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive(1)}, OpenFor: 30 * time.Second}))
+		r := must(t, retry.Config{Backoff: fixed(0), MaxDelay: time.Minute, Retryable: func(error) bool { return true }})
+		op, runs := script(errBoom, nil)
+		start := time.Now()
+		err := run(resilience.Compose(r, b), op)
+		// Refused at the second attempt, admitted as a probe at the third.
+		if took := time.Since(start); err != nil || runs() != 2 || took != 30*time.Second {
+			t.Fatalf("error %v after %d runs and %v", err, runs(), took)
+		}
+	})
+}
+
+// lasting is an operation that goes on after each run until it is discarded.
+type lasting struct {
+	resilience.Tail
+	run  uint32
+	errs []error
+	runs int
+}
+
+func (l *lasting) Run(context.Context) error {
+	l.run = l.Begin()
+	l.Answer(l.run)
+	l.runs++
+	return l.errs[min(l.runs, len(l.errs))-1]
+}
+
+func (l *lasting) Discard() { l.End(l.run, context.Canceled) }
+
+func TestBehaviour26RetryOverABulkheadOfOneDoesNotRejectItsOwnSecondAttempt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := resilience.Must(bulkhead.New(bulkhead.Config{Limit: 1, MaxQueue: -1}))
+		inFlight := -1
+		r := must(t, retry.Config{Backoff: fixed(time.Second), Observer: observer(func(e resilience.Event) {
+			inFlight = b.Stats().InFlight
+		})})
+		op := &lasting{errs: []error{errBoom, nil}}
+		if err := resilience.RunOperation(t.Context(), resilience.Compose(r, b), op); err != nil || op.runs != 2 {
+			t.Fatalf("error %v after %d runs", err, op.runs)
+		}
+		if inFlight != 0 {
+			t.Errorf("%d slots taken when user code runs before the wait", inFlight)
+		}
+		if n := b.Stats().InFlight; n != 1 {
+			t.Errorf("%d slots taken by the result that is handed back, want 1", n)
+		}
+		op.End(op.run, nil)
+		if n := b.Stats().InFlight; n != 0 {
+			t.Errorf("%d slots taken after the end", n)
+		}
+	})
+}
+
+func TestTheResultThatIsHandedBackIsNotDiscarded(t *testing.T) {
+	b := resilience.Must(bulkhead.New(bulkhead.Config{Limit: 1, MaxQueue: -1}))
+	op := &lasting{errs: []error{errBoom}}
+	_ = resilience.RunOperation(t.Context(), resilience.Compose(must(t, quick(retry.Config{})), b), op)
+	if n := b.Stats().InFlight; op.runs != 3 || n != 1 {
+		t.Fatalf("%d slots taken after %d runs, want 1 for the last result", n, op.runs)
+	}
+}
+
+func TestErrorMessageSaysHowOftenWhyAndWhat(t *testing.T) {
+	op, _ := script(errBoom, refusal())
+	err := run(must(t, quick(retry.Config{})), op)
+	for _, want := range []string{"2 attempts", "rejected", "boom", "inner"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q does not say %q", err, want)
+		}
+	}
+}
+
+func TestErrorMessageSaysBothTheRejectionAndTheEndOfTheContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		left := errors.New("the caller left")
+		r := must(t, retry.Config{Backoff: fixed(time.Second), Retryable: func(error) bool { return true }})
+		op, _ := script(errBoom, refusal())
+		time.AfterFunc(1500*time.Millisecond, func() { cancel(left) })
+		err := resilience.Run(ctx, r, op)
+		if !strings.Contains(err.Error(), "inner") || !strings.Contains(err.Error(), "the caller left") {
+			t.Errorf("%q", err)
+		}
+	})
+}
+
+// url.Error asks the error itself, not its chain.
+func TestAnErrorOfAnAttemptThatTimedOutIsATimeoutItself(t *testing.T) {
+	for _, err := range []error{context.DeadlineExceeded, errDown} {
+		got := &retry.Error{Attempts: 3, Err: fmt.Errorf("attempt: %w", err)}
+		if want := err == context.DeadlineExceeded; got.Timeout() != want {
+			t.Errorf("%v: Timeout is %v", err, got.Timeout())
+		}
+	}
+}

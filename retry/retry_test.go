@@ -1,0 +1,305 @@
+package retry_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/benbjohnson/clock"
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/retry"
+)
+
+// fixed is a Backoff that always waits for d.
+func fixed(d time.Duration) func(int) time.Duration {
+	return func(int) time.Duration { return d }
+}
+
+func TestBehaviour19NoSleepAfterTheLastAttempt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := must(t, retry.Config{Backoff: fixed(time.Second)})
+		op, runs := script(errBoom)
+		start := time.Now()
+		err := run(r, op)
+		wantReason(t, err, retry.OutOfAttempts)
+		if took := time.Since(start); runs() != 3 || took != 2*time.Second {
+			t.Fatalf("%d attempts took %v, want 3 and the two waits of 1s", runs(), took)
+		}
+	})
+}
+
+func TestBehaviour19NoSleepThatWouldEndAfterTheDeadline(t *testing.T) {
+	for name, test := range map[string]struct {
+		left time.Duration
+		runs int
+	}{
+		"ends before the deadline": {time.Second + time.Nanosecond, 2},
+		"ends at the deadline":     {time.Second, 1},
+		"ends after the deadline":  {time.Second - time.Nanosecond, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := must(t, retry.Config{MaxAttempts: 2, Backoff: fixed(time.Second)})
+				ctx, cancel := context.WithTimeout(t.Context(), test.left)
+				defer cancel()
+				op, runs := script(errBoom)
+				start := time.Now()
+				err := resilience.Run(ctx, r, op)
+				if runs() != test.runs {
+					t.Fatalf("%d attempts, want %d", runs(), test.runs)
+				}
+				if test.runs == 1 {
+					wantReason(t, err, retry.PastDeadline)
+					if took := time.Since(start); took != 0 {
+						t.Fatalf("gave up after %v, want at once", took)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestBehaviour19TheLastRealErrorIsReturned(t *testing.T) {
+	first, last := errors.New("first"), errors.New("last")
+	op, _ := script(first, last)
+	err := run(must(t, quick(retry.Config{MaxAttempts: 2})), op)
+	if !errors.Is(err, last) || errors.Is(err, first) {
+		t.Fatalf("error %v, want that of the last attempt only", err)
+	}
+}
+
+func TestBehaviour20CanceledWhileWaitingReturnsAtOnceWithCauseAndLastError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		left := errors.New("the caller left")
+		r := must(t, retry.Config{Backoff: fixed(time.Second)})
+		ctx, cancel := context.WithCancelCause(t.Context())
+		time.AfterFunc(300*time.Millisecond, func() { cancel(left) })
+		op, runs := script(errBoom)
+		start := time.Now()
+		err := resilience.Run(ctx, r, op)
+		if took := time.Since(start); took != 300*time.Millisecond || runs() != 1 {
+			t.Fatalf("%d attempts, returned after %v", runs(), took)
+		}
+		wantReason(t, err, retry.ContextDone)
+		for _, want := range []error{left, context.Canceled, errBoom} {
+			if !errors.Is(err, want) {
+				t.Errorf("errors.Is(%v, %v) is false", err, want)
+			}
+		}
+		if s := r.Stats(); s.Level != s.Capacity || s.Retries != 0 {
+			t.Errorf("the retry that was not made was paid for: %+v", s)
+		}
+	})
+}
+
+func TestBehaviour20CanceledWhileTheOperationRunsKeepsBothErrors(t *testing.T) {
+	left := errors.New("the caller left")
+	for name, test := range map[string]struct {
+		err       error
+		untouched bool
+	}{
+		"an echo of the context":  {context.Canceled, false},
+		"the cause":               {left, true},
+		"an error of its own":     {errBoom, false},
+		"an error not to retry":   {retry.Permanent(errBoom), false},
+		"a refusal of the moment": {refusal(), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithCancelCause(context.Background())
+			runs := 0
+			err := resilience.Run(ctx, must(t, quick(retry.Config{})), func(context.Context) error {
+				runs++
+				cancel(left)
+				return test.err
+			})
+			if runs != 1 || !errors.Is(err, left) || !errors.Is(err, test.err) {
+				t.Fatalf("%d runs, error %v", runs, err)
+			}
+			if got := err == test.err; got != test.untouched {
+				t.Fatalf("error %v untouched: %v", err, got)
+			}
+		})
+	}
+}
+
+// instantClock has timers that fire as they are made, and something happen at that
+// instant.
+type instantClock struct {
+	*clock.Mock
+	happens func()
+}
+
+func (c instantClock) Timer(d time.Duration) *clock.Timer {
+	timer := c.Mock.Timer(d)
+	c.Add(d)
+	c.happens()
+	return timer
+}
+
+func TestBehaviour21CanceledAtTheInstantTheTimerFiresMakesNoFurtherAttempt(t *testing.T) {
+	for range 100 { // of two channels that are ready a select takes any
+		ctx, cancel := context.WithCancel(t.Context())
+		r := must(t, retry.Config{Backoff: fixed(time.Second), Clock: instantClock{clock.NewMock(), cancel}})
+		op, runs := script(errBoom)
+		err := resilience.Run(ctx, r, op)
+		wantReason(t, err, retry.ContextDone)
+		if runs() != 1 {
+			t.Fatalf("%d attempts", runs())
+		}
+	}
+}
+
+func TestBehaviour23OneValueServesAHundredGoroutines(t *testing.T) {
+	r := must(t, quick(retry.Config{Budget: -1}))
+	var all sync.WaitGroup
+	for i := range 100 {
+		all.Go(func() {
+			for range 20 {
+				fails, want := i%3, fmt.Errorf("call %d", i)
+				runs := 0
+				err := run(r, func(ctx context.Context) error {
+					runs++
+					if n := resilience.Attempt(ctx); n != runs {
+						t.Errorf("attempt %d says it is number %d", runs, n)
+					}
+					if runs <= fails {
+						return want
+					}
+					return nil
+				})
+				if err != nil || runs != fails+1 {
+					t.Errorf("error %v after %d attempts, want none after %d", err, runs, fails+1)
+				}
+			}
+		})
+	}
+	all.Wait()
+	s := r.Stats()
+	if s.FirstTry != 34*20 || s.Recovered != 66*20 || total(s) != 2000 || s.Retries != 20*(33+2*33) {
+		t.Fatalf("counted %+v", s)
+	}
+}
+
+func TestBehaviour26AnInheritedAttemptIsNotMultiplied(t *testing.T) {
+	for _, inherited := range []int{2, 3, 1000} {
+		op, runs := script(errBoom)
+		err := resilience.Run(resilience.WithAttempt(t.Context(), inherited), must(t, quick(retry.Config{})), op)
+		wantReason(t, err, retry.Inherited)
+		if runs() != 1 {
+			t.Fatalf("%d attempts under attempt %d of a caller", runs(), inherited)
+		}
+	}
+}
+
+func TestBehaviour26AnInheritedFirstAttemptIsRetried(t *testing.T) {
+	for _, inherited := range []int{-1, 0, 1} {
+		op, runs := script(errBoom)
+		_ = resilience.Run(resilience.WithAttempt(t.Context(), inherited), must(t, quick(retry.Config{})), op)
+		if runs() != 3 {
+			t.Fatalf("%d attempts under attempt %d of a caller", runs(), inherited)
+		}
+	}
+}
+
+func TestBehaviour26NestedRetriesDoNotMultiply(t *testing.T) {
+	p := resilience.Compose(must(t, quick(retry.Config{Budget: -1})), must(t, quick(retry.Config{Budget: -1})))
+	op, runs := script(errBoom)
+	err := run(p, op)
+	// The inner one tries thrice under the first attempt of the outer one and once
+	// under each of the others.
+	if runs() != 5 || !errors.Is(err, errBoom) {
+		t.Fatalf("%d runs, error %v", runs(), err)
+	}
+}
+
+func TestBehaviour26AttemptIsTheNumberFromTheSecondOn(t *testing.T) {
+	type key struct{}
+	ctx := context.WithValue(t.Context(), key{}, "kept")
+	var seen []int
+	_ = resilience.Run(ctx, must(t, quick(retry.Config{MaxAttempts: 4})), func(ctx context.Context) error {
+		if ctx.Value(key{}) != "kept" {
+			t.Error("the context does not derive from that of the caller")
+		}
+		seen = append(seen, resilience.Attempt(ctx))
+		return errBoom
+	})
+	if fmt.Sprint(seen) != "[1 2 3 4]" {
+		t.Fatalf("attempts %v", seen)
+	}
+}
+
+func TestADoneContextRunsAndCountsNothing(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	r := must(t, retry.Config{})
+	// Through a policy of its own, since Run looks at the context too.
+	err := r.Apply(ctx, resilience.Next{})
+	if !errors.Is(err, context.Canceled) || total(r.Stats()) != 0 {
+		t.Fatalf("error %v, counted %+v", err, r.Stats())
+	}
+}
+
+func TestObserverHearsOfEachRetryAndTheEnd(t *testing.T) {
+	var got []string
+	r := must(t, quick(retry.Config{Name: "users", MaxAttempts: 3, Observer: observer(func(e resilience.Event) {
+		got = append(got, fmt.Sprintln(e.Policy, e.Name, e.Kind, e.Attempt, e.Reason, e.Err))
+	})}))
+	op, _ := script(errBoom)
+	_ = run(r, op)
+	want := "[retry users retried 2  boom retry users retried 3  boom retry users stopped 3 out of attempts boom]"
+	if strings.ReplaceAll(fmt.Sprint(got), "\n", "") != want {
+		t.Fatalf("observed %v, want %v", got, want)
+	}
+}
+
+func TestNothingIsObservedOnSuccess(t *testing.T) {
+	r := must(t, retry.Config{Observer: observer(func(e resilience.Event) { t.Errorf("observed %+v", e) })})
+	if err := run(r, func(context.Context) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestTheFirstTryAllocatesNothing(t *testing.T) {
+	r := must(t, retry.Config{})
+	fork := r.Fork()
+	ctx, op := context.Background(), resilience.Func(func(context.Context) error { return nil })
+	for name, p := range map[string]resilience.Policy{"root": r, "fork": fork} {
+		if n := testing.AllocsPerRun(1000, func() { _ = resilience.RunOperation(ctx, p, op) }); n != 0 {
+			t.Errorf("%s: %v allocations", name, n)
+		}
+	}
+}
+
+func TestStatsHaveAllReasonsFromTheStart(t *testing.T) {
+	s := must(t, retry.Config{}).Stats()
+	for reason := retry.OutOfAttempts; reason <= retry.ContextDone; reason++ {
+		if n, ok := s.Stopped[reason]; !ok || n != 0 {
+			t.Errorf("%v: %d, %v", reason, n, ok)
+		}
+		if reason.String() == retry.Reason(0).String() {
+			t.Errorf("reason %d has no name", reason)
+		}
+	}
+	if len(s.Stopped) != int(retry.ContextDone) {
+		t.Errorf("%d reasons", len(s.Stopped))
+	}
+}
+
+func TestEachCallIsCountedOnce(t *testing.T) {
+	r := must(t, quick(retry.Config{Budget: -1, MaxAttempts: 2}))
+	for i, errs := range [][]error{
+		{nil}, {errBoom, nil}, {errBoom}, {refusal()}, {errBoom, refusal()}, {retry.Permanent(errBoom)},
+		{retry.After(errBoom, time.Hour)}, {errBoom, retry.Permanent(errBoom)},
+	} {
+		op, _ := script(errs...)
+		_ = run(r, op)
+		if n := total(r.Stats()); n != uint64(i+1) {
+			t.Fatalf("%d calls counted after %d: %+v", n, i+1, r.Stats())
+		}
+	}
+}

@@ -1,0 +1,188 @@
+package retry_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/retry"
+)
+
+// trap is an error whose methods run code of the user.
+type trap struct {
+	onOutcome, onRetryable, onRetryAfter, onTimeout, onIs func()
+}
+
+func call(f func()) {
+	if f != nil {
+		f()
+	}
+}
+
+func (e *trap) Error() string               { return "trap" }
+func (e *trap) Outcome() resilience.Outcome { call(e.onOutcome); return resilience.Failure }
+func (e *trap) Retryable() bool             { call(e.onRetryable); return true }
+func (e *trap) RetryAfter() time.Duration   { call(e.onRetryAfter); return 0 }
+func (e *trap) Timeout() bool               { call(e.onTimeout); return false }
+func (e *trap) Is(error) bool               { call(e.onIs); return false }
+
+type discarded struct {
+	resilience.Func
+	onDiscard func()
+}
+
+func (d discarded) Hold(resilience.Moment, resilience.Settler, uint64) bool { return false }
+func (d discarded) Discard()                                                { d.onDiscard() }
+
+// unwinding are all places at which code of the user runs and may not return.
+func unwinding(boom func()) map[string]struct {
+	config retry.Config
+	op     resilience.Operation
+} {
+	fail := func(err error) resilience.Func { return func(context.Context) error { return err } }
+	type c = struct {
+		config retry.Config
+		op     resilience.Operation
+	}
+	at := func(n int) resilience.Func {
+		return func(ctx context.Context) error {
+			if resilience.Attempt(ctx) == n {
+				boom()
+			}
+			return errBoom
+		}
+	}
+	return map[string]c{
+		"operation, attempt 1": {retry.Config{}, at(1)},
+		"operation, attempt 2": {retry.Config{}, at(2)},
+		"operation, attempt 3": {retry.Config{}, at(3)},
+		"Backoff":              {retry.Config{Backoff: func(int) time.Duration { boom(); return 0 }}, fail(errBoom)},
+		"Retryable":            {retry.Config{Retryable: func(error) bool { boom(); return true }}, fail(errBoom)},
+		"Outcome of the error": {retry.Config{}, fail(&trap{onOutcome: boom})},
+		"Retryable of it":      {retry.Config{}, fail(&trap{onRetryable: boom})},
+		"RetryAfter of it":     {retry.Config{}, fail(&trap{onRetryAfter: boom})},
+		"Timeout of it":        {retry.Config{}, fail(&trap{onTimeout: boom})},
+		"Is of it":             {retry.Config{}, fail(&trap{onIs: boom})},
+		"Discard":              {retry.Config{}, discarded{fail(errBoom), boom}},
+	}
+}
+
+func TestPanicAndGoexitGoOnUnchangedAndAreCounted(t *testing.T) {
+	for _, goexit := range []bool{false, true} {
+		for name, test := range unwinding(func() { abort(goexit) }) {
+			t.Run(name+map[bool]string{false: "/panic", true: "/Goexit"}[goexit], func(t *testing.T) {
+				r := must(t, quick(test.config))
+				e := unwind(func() error { return resilience.RunOperation(context.Background(), r, test.op) })
+				if e.goexit != goexit || !goexit && e.panicked != any(errBoom) {
+					t.Fatalf("ended with %+v", e)
+				}
+				s := r.Stats()
+				if s.Aborted != 1 || total(s) != 1 {
+					t.Errorf("counted %+v, want one aborted call", s)
+				}
+				if paid := s.Spent - s.Refunded; paid != int64(5*s.Retries) {
+					t.Errorf("paid %d for %d retries", paid, s.Retries)
+				}
+				usable(t, r)
+			})
+		}
+	}
+}
+
+// usable checks that r still works and nothing of it is locked.
+func usable(t *testing.T, r *retry.Retry) {
+	t.Helper()
+	if err := run(r, func(context.Context) error { return nil }); err != nil {
+		t.Errorf("a call after it: %v", err)
+	}
+	if s := r.Stats(); s.FirstTry != 1 {
+		t.Errorf("counted %+v after a success", s)
+	}
+}
+
+func TestAPanickingObserverIsDropped(t *testing.T) {
+	r := must(t, quick(retry.Config{Observer: observer(func(resilience.Event) { panic(errBoom) })}))
+	op, runs := script(errBoom)
+	e := unwind(func() error { return run(r, op) })
+	if e.panicked != nil || runs() != 3 || total(r.Stats()) != 1 {
+		t.Fatalf("ended with %+v after %d runs", e, runs())
+	}
+}
+
+func TestGoexitInTheObserverCountsTheCallOnce(t *testing.T) {
+	for _, kind := range []resilience.Kind{resilience.Retried, resilience.Stopped} {
+		t.Run(kind.String(), func(t *testing.T) {
+			r := must(t, quick(retry.Config{Observer: observer(func(e resilience.Event) {
+				if e.Kind == kind {
+					abort(true)
+				}
+			})}))
+			op, _ := script(errBoom)
+			if e := unwind(func() error { return run(r, op) }); !e.goexit {
+				t.Fatalf("ended with %+v", e)
+			}
+			s := r.Stats()
+			if s.Aborted != 1 || total(s) != 1 {
+				t.Errorf("counted %+v", s)
+			}
+			if paid := s.Spent - s.Refunded; paid != int64(5*s.Retries) {
+				t.Errorf("paid %d for %d retries", paid, s.Retries)
+			}
+			usable(t, r)
+		})
+	}
+}
+
+func TestAPanickingOperationIsAFailedAttempt(t *testing.T) {
+	r := must(t, quick(retry.Config{}))
+	for range 3 {
+		unwind(func() error { return run(r, func(context.Context) error { panic(errBoom) }) })
+	}
+	op, runs := script(errBoom)
+	wantReason(t, run(r, op), retry.AllFailing)
+	if runs() != 1 {
+		t.Fatalf("%d runs", runs())
+	}
+}
+
+func TestAPanicInCodeThatJudgesIsNoFailedAttempt(t *testing.T) {
+	panics := true
+	r := must(t, quick(retry.Config{Retryable: func(error) bool {
+		if panics {
+			panic(errBoom)
+		}
+		return true
+	}}))
+	op, runs := script(errBoom)
+	unwind(func() error { return run(r, op) }) // one attempt failed
+	panics = false
+	wantReason(t, run(r, op), retry.AllFailing)
+	if runs() != 3 {
+		t.Fatalf("stopped after %d failed attempts, want 3", runs())
+	}
+}
+
+// panickyClock panics once it is told to.
+type panickyClock struct {
+	*handClock
+	panics *bool
+}
+
+func (c panickyClock) Since(t time.Time) time.Duration {
+	if *c.panics {
+		panic(errBoom)
+	}
+	return c.handClock.Since(t)
+}
+
+func TestAPanickingClockLocksNothing(t *testing.T) {
+	panics := false
+	r := must(t, quick(retry.Config{Clock: panickyClock{newHandClock(), &panics}}))
+	panics = true
+	op, _ := script(errBoom)
+	unwind(func() error { return run(r, op) })
+	unwind(func() error { r.Stats(); return nil })
+	panics = false
+	usable(t, r)
+}

@@ -1,0 +1,200 @@
+package stack_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/bulkhead"
+	"github.com/resilience-go/resilience/keyed"
+	"github.com/resilience-go/resilience/stack"
+	"github.com/resilience-go/resilience/timeout"
+)
+
+var errBoom = errors.New("boom")
+
+// call is an operation with a key.
+type call struct {
+	key string
+	fn  resilience.Func
+}
+
+func (c call) Key() string                   { return c.key }
+func (c call) Run(ctx context.Context) error { return c.fn(ctx) }
+
+func succeed(context.Context) error { return nil }
+func fail(context.Context) error    { return errBoom }
+
+// named are the policies of p with their names, the outer before the inner.
+func named(p resilience.Policy) (all []string) {
+	for q := range resilience.All(p) {
+		if n, ok := q.(interface{ Name() string }); ok {
+			all = append(all, strings.TrimPrefix(fmt.Sprintf("%T %s", q, n.Name()), "*"))
+		}
+	}
+	return all
+}
+
+func TestTheLayersAreThereInOrder(t *testing.T) {
+	whole := stack.DefaultClient("users")
+	whole.Total = &timeout.Config{Name: "total", Limit: time.Minute}
+	flat := stack.DefaultClient("users")
+	flat.Keyed = nil
+	bare := stack.DefaultClient("users")
+	bare.Keyed, bare.Breaker, bare.Attempt = nil, nil, nil
+	const layers = "retry.Retry users, breaker.Breaker users, bulkhead.Bulkhead users, timeout.Timeout users"
+	for name, test := range map[string]struct {
+		policy resilience.Policy
+		want   string
+	}{
+		"Client":           {stack.Client("users"), "keyed.Group users, " + layers},
+		"with a total":     {resilience.Must(whole.New()), "timeout.Timeout total, keyed.Group users, " + layers},
+		"without keys":     {resilience.Must(flat.New()), layers},
+		"some left out":    {resilience.Must(bare.New()), "retry.Retry users, bulkhead.Bulkhead users"},
+		"all left out":     {resilience.Must(stack.ClientConfig{}.New()), ""},
+		"Server":           {stack.Server("users"), "bulkhead.Bulkhead users"},
+		"an empty one":     {resilience.Must(stack.ServerConfig{}.New()), ""},
+		"keys and no more": {resilience.Must(stack.ClientConfig{Keyed: &keyed.Config{Name: "k"}}.New()), "keyed.Group k"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := strings.Join(named(test.policy), ", "); got != test.want {
+				t.Errorf("layers %s, want %s", got, test.want)
+			}
+			if err := resilience.Run(t.Context(), test.policy, succeed); err != nil {
+				t.Errorf("a call: %v", err)
+			}
+			if err := resilience.Run(t.Context(), test.policy, fail); !errors.Is(err, errBoom) {
+				t.Errorf("a call that fails: %v", err)
+			}
+		})
+	}
+}
+
+func TestTheConfigMayBeChangedAfterNew(t *testing.T) {
+	c := stack.DefaultClient("users")
+	p := resilience.Must(c.New())
+	c.Retry.Name, c.Breaker.Name, c.Keyed.Max = "other", "other", -1
+	if got := strings.Join(named(p), ", "); strings.Contains(got, "other") {
+		t.Errorf("layers %s", got)
+	}
+}
+
+func TestWhatDoesNotFitIsRefusedWithWhatToChange(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(*stack.ClientConfig)
+		says   []string
+	}{
+		"attempt longer than the total": {
+			func(c *stack.ClientConfig) {
+				c.Total, c.Attempt.Limit = &timeout.Config{Limit: 2 * time.Second}, 3*time.Second
+			},
+			[]string{"Attempt.Limit is 3s", "Total.Limit, which is 2s", "shorten it or lengthen"},
+		},
+		"default attempt longer than the total": {
+			func(c *stack.ClientConfig) { c.Total = &timeout.Config{Limit: 2 * time.Second} },
+			[]string{"Attempt.Limit is 10s", "Total.Limit, which is 2s"},
+		},
+		"attempt longer than the default total": {
+			func(c *stack.ClientConfig) { c.Total, c.Attempt.Limit = &timeout.Config{}, 11*time.Second },
+			[]string{"Attempt.Limit is 11s", "Total.Limit, which is 10s"},
+		},
+		"lease not longer than wait and attempt": {
+			func(c *stack.ClientConfig) {
+				c.Breaker.ProbeTimeout, c.Attempt.Limit, c.Bulkhead.MaxWait = 3*time.Second, 2*time.Second, time.Second
+			},
+			[]string{"Breaker.ProbeTimeout is 3s", "may take 3s", "lengthen ProbeTimeout"},
+		},
+		"attempt longer than the default lease": {
+			func(c *stack.ClientConfig) { c.Attempt.Limit = time.Minute },
+			[]string{"Breaker.ProbeTimeout is 15s", "may take 1m0.1s"},
+		},
+		"the longest attempt": {
+			func(c *stack.ClientConfig) { c.Attempt.Limit = math.MaxInt64 },
+			[]string{"Breaker.ProbeTimeout is 15s"},
+		},
+		"several layers at once": {
+			func(c *stack.ClientConfig) {
+				c.Keyed.Max, c.Retry.Budget, c.Breaker.OpenFor, c.Bulkhead.Limit, c.Attempt.Until = -1, 1, -1, -1, 9
+				c.Total = &timeout.Config{Name: "total", Until: 9}
+			},
+			[]string{"keyed", "Config.Max", "retry", "Config.Budget", "breaker", "Config.OpenFor", "bulkhead", "Config.Limit", `timeout "users"`, `timeout "total"`, "Config.Until"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := stack.DefaultClient("users")
+			test.change(&c)
+			p, err := c.New()
+			if p != nil || err == nil {
+				t.Fatalf("New returned %v, %v", p, err)
+			}
+			for _, s := range test.says {
+				if !strings.Contains(err.Error(), s) {
+					t.Errorf("%q does not say %q", err, s)
+				}
+			}
+		})
+	}
+}
+
+func TestWhatFitsIsAccepted(t *testing.T) {
+	for name, change := range map[string]func(*stack.ClientConfig){
+		"attempt as long as the total": func(c *stack.ClientConfig) { c.Total = &timeout.Config{} },
+		"no limit of an attempt":       func(c *stack.ClientConfig) { c.Attempt.Limit = -1 },
+		"no limit at all":              func(c *stack.ClientConfig) { c.Attempt.Limit, c.Total = -1, &timeout.Config{Limit: -1} },
+		"a total that is off":          func(c *stack.ClientConfig) { c.Total = &timeout.Config{Limit: -1} },
+		"a long attempt, no breaker":   func(c *stack.ClientConfig) { c.Attempt.Limit, c.Breaker = time.Hour, nil },
+		"a long attempt, no lease":     func(c *stack.ClientConfig) { c.Attempt.Limit, c.Breaker.ProbeTimeout = time.Hour, -1 },
+		"a wait without end":           func(c *stack.ClientConfig) { c.Bulkhead.MaxWait = -1 },
+		"a long wait, no attempt":      func(c *stack.ClientConfig) { c.Bulkhead.MaxWait, c.Attempt = time.Hour, nil },
+		"a long wait, nobody waits":    func(c *stack.ClientConfig) { c.Bulkhead.MaxWait, c.Bulkhead.MaxQueue = time.Hour, -1 },
+		"no bulkhead":                  func(c *stack.ClientConfig) { c.Attempt.Limit, c.Bulkhead = 15*time.Second-1, nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := stack.DefaultClient("users")
+			change(&c)
+			if _, err := c.New(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestAServerIsRefusedWithWhatToChange(t *testing.T) {
+	c := stack.DefaultServer("orders")
+	c.Bulkhead.Limit = -1
+	if p, err := c.New(); p != nil || err == nil || !strings.Contains(err.Error(), "Config.Limit is -1") {
+		t.Errorf("New returned %v, %v", p, err)
+	}
+}
+
+func TestAServerAdmitsAThousandAndNobodyWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := stack.Server("orders")
+		leave := make(chan struct{})
+		var all sync.WaitGroup
+		for range 1000 {
+			all.Go(func() {
+				if err := resilience.Run(t.Context(), p, func(context.Context) error { <-leave; return nil }); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		synctest.Wait()
+		start := time.Now()
+		if err := resilience.Run(t.Context(), p, succeed); !errors.Is(err, bulkhead.ErrFull) || time.Since(start) != 0 {
+			t.Errorf("error %v after %v", err, time.Since(start))
+		}
+		close(leave)
+		all.Wait()
+		if err := resilience.Run(t.Context(), p, succeed); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -1,0 +1,379 @@
+package timeout_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/bulkhead"
+	"github.com/resilience-go/resilience/timeout"
+)
+
+func TestAnOperationThatIsCutOffFailsWithExceeded(t *testing.T) {
+	everywhere(t, func(w *world) {
+		rec := &recorder{}
+		p := w.timeout(timeout.Config{Name: "users", Limit: time.Second, Observer: rec})
+		w.later(time.Second)
+		err := w.run(w.t.Context(), p, echo)
+		if !errors.Is(err, timeout.ErrExceeded) || !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, resilience.ErrRejected) {
+			w.t.Errorf("error %v", err)
+		}
+		var e *timeout.Error
+		if !errors.As(err, &e) || e.Name != "users" || e.Limit != time.Second {
+			w.t.Errorf("error %#v", err)
+		}
+		wantStats(w.t, p, timeout.Stats{Calls: 1, Exceeded: 1})
+		if len(rec.events) != 1 || rec.events[0].Kind != resilience.TimedOut || rec.events[0].Delay != time.Second || rec.events[0].Name != "users" {
+			w.t.Errorf("observed %+v", rec.events)
+		}
+	})
+}
+
+func TestAnOperationInTimeIsLeftAlone(t *testing.T) {
+	for _, want := range []error{nil, errBoom} {
+		everywhere(t, func(w *world) {
+			p := w.timeout(timeout.Config{Limit: time.Second, Observer: &recorder{}})
+			err := w.run(w.t.Context(), p, func(ctx context.Context) error {
+				w.pass(time.Second - time.Nanosecond)
+				if ctx.Err() != nil {
+					w.t.Error("the context is done before the limit")
+				}
+				return want
+			})
+			if err != want {
+				w.t.Errorf("error %v, want %v itself", err, want)
+			}
+			wantStats(w.t, p, timeout.Stats{Calls: 1})
+		})
+	}
+}
+
+func TestTheDefaultLimitIs10Seconds(t *testing.T) {
+	everywhere(t, func(w *world) {
+		p := w.timeout(timeout.Config{})
+		_ = w.run(w.t.Context(), p, func(ctx context.Context) error {
+			w.pass(10*time.Second - 1)
+			if ctx.Err() != nil {
+				w.t.Error("done before 10 s")
+			}
+			w.pass(1)
+			if ctx.Err() == nil {
+				w.t.Error("not done after 10 s")
+			}
+			return nil
+		})
+	})
+}
+
+func TestTheErrorIsAnEchoOrWrapsWhatTheOperationSaid(t *testing.T) {
+	for name, test := range map[string]struct {
+		op    resilience.Func
+		wraps bool
+	}{
+		"the error of the context": {echo, false},
+		"its cause":                {func(ctx context.Context) error { <-ctx.Done(); return context.Cause(ctx) }, false},
+		"an error of its own":      {func(ctx context.Context) error { <-ctx.Done(); return errBoom }, true},
+		"a wrapped echo":           {func(ctx context.Context) error { <-ctx.Done(); return fmt.Errorf("query: %w", ctx.Err()) }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			everywhere(t, func(w *world) {
+				p := w.timeout(timeout.Config{Limit: time.Second})
+				w.later(time.Second)
+				var said error
+				err := w.run(w.t.Context(), p, func(ctx context.Context) error {
+					said = test.op(ctx)
+					return said
+				})
+				var e *timeout.Error
+				if !errors.As(err, &e) || (e.Err != nil) != test.wraps {
+					w.t.Fatalf("error %#v", err)
+				}
+				if test.wraps && (!errors.Is(err, said) || !strings.Contains(err.Error(), said.Error())) {
+					w.t.Errorf("error %v does not show %v", err, said)
+				}
+			})
+		})
+	}
+}
+
+func TestErrorIsATimeoutForThoseWhoAsk(t *testing.T) {
+	var e error = &timeout.Error{Name: "users", Limit: time.Second, Err: errBoom}
+	var n interface{ Timeout() bool }
+	if !errors.As(e, &n) || !n.Timeout() {
+		t.Error("Timeout() is not true")
+	}
+	var o interface{ Outcome() resilience.Outcome }
+	if !errors.As(e, &o) || o.Outcome() != resilience.Failure {
+		t.Error("Outcome() is not Failure")
+	}
+	if errors.Is(e, context.Canceled) || errors.Is(e, resilience.ErrRejected) || !errors.Is(e, errBoom) {
+		t.Error("matches what it should not, or not what it wraps")
+	}
+	if got, want := e.Error(), `resilience: timeout "users" of 1s exceeded: boom`; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func TestBehaviour30TheSlotIsHeldPastATimeoutUntilTheWorkEnds(t *testing.T) {
+	for name, compose := range map[string]func(b, p resilience.Policy) resilience.Policy{
+		"bulkhead(timeout)": func(b, p resilience.Policy) resilience.Policy { return resilience.Compose(b, p) },
+		"timeout(bulkhead)": func(b, p resilience.Policy) resilience.Policy { return resilience.Compose(p, b) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			everywhere(t, func(w *world) {
+				b := resilience.Must(bulkhead.New(bulkhead.Config{Limit: 1, MaxQueue: -1}))
+				p := w.timeout(timeout.Config{Limit: time.Second})
+				over := make(chan error)
+				leave := make(chan struct{})
+				go func() {
+					over <- w.run(w.t.Context(), compose(b, p), func(ctx context.Context) error {
+						<-leave // whatever the context says
+						return ctx.Err()
+					})
+				}()
+				synctest.Wait()
+				w.pass(time.Minute)
+				select {
+				case <-over:
+					w.t.Error("the work was abandoned")
+				default:
+				}
+				if n := b.Stats().InFlight; n != 1 {
+					w.t.Errorf("%d slots taken long after the limit, want 1", n)
+				}
+				close(leave)
+				if err := <-over; !errors.Is(err, timeout.ErrExceeded) {
+					w.t.Errorf("error %v", err)
+				}
+				if n := b.Stats().InFlight; n != 0 {
+					w.t.Errorf("%d slots taken after the end", n)
+				}
+			})
+		})
+	}
+}
+
+func TestBehaviour31TheErrorOfAParentThatWasFirstIsReturned(t *testing.T) {
+	left := errors.New("the caller left")
+	for name, parent := range map[string]func(context.Context) (context.Context, context.CancelFunc){
+		"deadline": func(ctx context.Context) (context.Context, context.CancelFunc) {
+			return context.WithTimeout(ctx, time.Second)
+		},
+		"deadline at the same instant": func(ctx context.Context) (context.Context, context.CancelFunc) {
+			return context.WithTimeout(ctx, time.Minute)
+		},
+		"deadline with a cause": func(ctx context.Context) (context.Context, context.CancelFunc) {
+			return context.WithTimeoutCause(ctx, time.Second, left)
+		},
+		"canceled": func(ctx context.Context) (context.Context, context.CancelFunc) {
+			ctx, cancel := context.WithCancelCause(ctx)
+			time.AfterFunc(time.Second, func() { cancel(left) })
+			return ctx, func() { cancel(nil) }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			everywhere(t, func(w *world) {
+				for _, until := range []resilience.Moment{resilience.Answered, resilience.Ended} {
+					p := w.timeout(timeout.Config{Limit: time.Minute, Until: until})
+					ctx, cancel := parent(w.t.Context())
+					err := w.run(ctx, p, func(limited context.Context) error {
+						<-limited.Done()
+						if context.Cause(limited) != context.Cause(ctx) {
+							w.t.Errorf("cause %v, want that of the caller", context.Cause(limited))
+						}
+						return limited.Err()
+					})
+					if err != ctx.Err() || errors.Is(err, timeout.ErrExceeded) {
+						w.t.Errorf("error %v, want %v itself", err, ctx.Err())
+					}
+					cancel()
+					wantStats(w.t, p, timeout.Stats{Calls: 1})
+				}
+			})
+		})
+	}
+}
+
+func TestBehaviour31TheContextHasADeadlineAndACauseWhereTheLimitHoldsToTheEnd(t *testing.T) {
+	everywhere(t, func(w *world) {
+		p := w.timeout(timeout.Config{Name: "users", Limit: time.Second})
+		begun := time.Now()
+		_ = w.run(w.t.Context(), p, func(ctx context.Context) error {
+			deadline, ok := ctx.Deadline()
+			if ok == w.mode.mock || ok && !deadline.Equal(begun.Add(time.Second)) {
+				w.t.Errorf("deadline %v, %v", deadline, ok)
+			}
+			w.pass(time.Second)
+			if cause := context.Cause(ctx); !errors.Is(cause, timeout.ErrExceeded) || !errors.Is(cause, context.DeadlineExceeded) {
+				w.t.Errorf("cause %v", cause)
+			}
+			return nil
+		})
+	})
+}
+
+func TestBehaviour31AnOperationThatKeepsTheDeadlineByItselfIsCutOffToo(t *testing.T) {
+	// A net.Conn has the deadline and no context, and may be the quicker one.
+	p := must(t, timeout.Config{Limit: 5 * time.Millisecond})
+	for range 20 {
+		err := resilience.Run(t.Context(), p, func(ctx context.Context) error {
+			client, server := net.Pipe()
+			defer client.Close()
+			defer server.Close()
+			deadline, _ := ctx.Deadline()
+			_ = client.SetReadDeadline(deadline)
+			_, err := client.Read(make([]byte, 1))
+			return err
+		})
+		if !errors.Is(err, timeout.ErrExceeded) {
+			t.Fatalf("error %v", err)
+		}
+	}
+	wantStats(t, p, timeout.Stats{Calls: 20, Exceeded: 20})
+}
+
+func TestBehaviour32ManyTimeoutsLeaveNothingBehind(t *testing.T) {
+	// The bubble fails if a goroutine is left when the test returns.
+	everywhere(t, func(w *world) {
+		p := w.timeout(timeout.Config{Limit: time.Second})
+		var all sync.WaitGroup
+		for i := range 100 {
+			all.Go(func() {
+				_ = w.run(w.t.Context(), p, func(ctx context.Context) error {
+					if i%2 == 0 {
+						return nil
+					}
+					return echo(ctx)
+				})
+			})
+		}
+		synctest.Wait()
+		w.pass(time.Second)
+		all.Wait()
+		wantStats(w.t, p, timeout.Stats{Calls: 100, Exceeded: 50})
+	})
+}
+
+func TestBehaviour33AValueThatComesLateIsReturnedAndCounted(t *testing.T) {
+	everywhere(t, func(w *world) {
+		p := w.timeout(timeout.Config{Limit: time.Second, Observer: &recorder{}})
+		err := w.run(w.t.Context(), p, func(context.Context) error {
+			w.pass(2 * time.Second)
+			return nil
+		})
+		if err != nil {
+			w.t.Errorf("error %v", err)
+		}
+		wantStats(w.t, p, timeout.Stats{Calls: 1, Late: 1})
+	})
+}
+
+func TestBehaviour33DoReturnsTheLateValue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := must(t, timeout.Config{Limit: time.Second})
+		v, err := resilience.Do(t.Context(), p, func(context.Context) (string, error) {
+			time.Sleep(time.Minute)
+			return "late", nil
+		})
+		if v != "late" || err != nil {
+			t.Fatalf("%q, %v", v, err)
+		}
+	})
+}
+
+func TestNestedTimeoutsTheStricterOneIsNamed(t *testing.T) {
+	for name, test := range map[string]struct {
+		outer, inner time.Duration
+		want         string
+	}{
+		"inner": {2 * time.Second, time.Second, "inner"},
+		"outer": {time.Second, 2 * time.Second, "outer"},
+	} {
+		for _, until := range []resilience.Moment{resilience.Answered, resilience.Ended} {
+			t.Run(name+"/"+until.String(), func(t *testing.T) {
+				everywhere(t, func(w *world) {
+					outer := w.timeout(timeout.Config{Name: "outer", Limit: test.outer})
+					inner := w.timeout(timeout.Config{Name: "inner", Limit: test.inner, Until: until})
+					w.later(3 * time.Second)
+					err := w.run(w.t.Context(), resilience.Compose(outer, inner), echo)
+					var e *timeout.Error
+					if !errors.As(err, &e) || e.Name != test.want {
+						w.t.Errorf("error %v, want that of the %s timeout", err, test.want)
+					}
+					if n := outer.Stats().Exceeded + inner.Stats().Exceeded; n != 1 {
+						w.t.Errorf("counted %d times", n)
+					}
+				})
+			})
+		}
+	}
+}
+
+func TestANegativeLimitIsOff(t *testing.T) {
+	for _, limit := range []time.Duration{-1, math.MinInt64} {
+		everywhere(t, func(w *world) {
+			p := w.timeout(timeout.Config{Limit: limit})
+			want := w.t.Context()
+			err := w.run(want, p, func(ctx context.Context) error {
+				if ctx != want {
+					w.t.Error("the context is not that of the caller")
+				}
+				w.pass(time.Hour)
+				return ctx.Err()
+			})
+			if err != nil {
+				w.t.Errorf("error %v", err)
+			}
+			wantStats(w.t, p, timeout.Stats{Calls: 1})
+		})
+	}
+}
+
+func TestTheLongestLimitNeverEnds(t *testing.T) {
+	everywhere(t, func(w *world) {
+		p := w.timeout(timeout.Config{Limit: math.MaxInt64})
+		if err := w.run(w.t.Context(), p, func(ctx context.Context) error { w.pass(time.Hour); return ctx.Err() }); err != nil {
+			w.t.Errorf("error %v", err)
+		}
+	})
+}
+
+func TestAnInvalidUntilIsNamedWithWhatToChange(t *testing.T) {
+	p, err := timeout.New(timeout.Config{Name: "users", Until: 7})
+	if p != nil || err == nil {
+		t.Fatalf("New returned %v, %v", p, err)
+	}
+	for _, want := range []string{`"users"`, "Config.Until", "7", "resilience.Answered or resilience.Ended"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q does not say %q", err, want)
+		}
+	}
+}
+
+func TestADoneContextRunsAndCountsNothing(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	p := must(t, timeout.Config{})
+	if err := p.Apply(ctx, resilience.Next{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+	wantStats(t, p, timeout.Stats{})
+}
+
+func TestForksCountTogether(t *testing.T) {
+	p := must(t, timeout.Config{Name: "users"})
+	fork := p.Fork().(resilience.Forker)
+	_ = resilience.Run(t.Context(), fork, func(context.Context) error { return nil })
+	wantStats(t, p, timeout.Stats{Calls: 1})
+	if !fork.Idle() || p.Name() != "users" {
+		t.Error("not idle, or without its name")
+	}
+}
