@@ -18,7 +18,7 @@ type observerFunc func(context.Context, resilience.Event)
 
 func (f observerFunc) Observe(ctx context.Context, e resilience.Event) { f(ctx, e) }
 
-func TestBehaviour11AReentrantObserverDoesNotDeadlock(t *testing.T) {
+func TestAReentrantObserverDoesNotDeadlock(t *testing.T) {
 	var r *rig
 	var order []string
 	c := quick
@@ -41,7 +41,7 @@ func TestBehaviour11AReentrantObserverDoesNotDeadlock(t *testing.T) {
 	}
 }
 
-func TestBehaviour11ASlowObserverDelaysOnlyTheCallThatMadeTheTransition(t *testing.T) {
+func TestASlowObserverDelaysOnlyTheCallThatMadeTheTransition(t *testing.T) {
 	entered, leave := make(chan bool), make(chan bool)
 	var told atomic.Int64
 	c := quick
@@ -73,7 +73,7 @@ func TestBehaviour11ASlowObserverDelaysOnlyTheCallThatMadeTheTransition(t *testi
 	}
 }
 
-func TestBehaviour11AnObserverThatPanicsOrExitsLosesNoEvent(t *testing.T) {
+func TestAnObserverThatPanicsOrExitsLosesNoEvent(t *testing.T) {
 	for name, how := range map[string]func(){"panic": func() { panic("observer") }, "goexit": runtime.Goexit} {
 		t.Run(name, func(t *testing.T) {
 			var told []string
@@ -102,7 +102,7 @@ func TestBehaviour11AnObserverThatPanicsOrExitsLosesNoEvent(t *testing.T) {
 	}
 }
 
-func TestBehaviour12EventsCarryTheRuleTheCountAndTheError(t *testing.T) {
+func TestEventsCarryTheRuleTheCountAndTheError(t *testing.T) {
 	r := newRig(t, breaker.Config{
 		Name: "users", OpenFor: time.Second, CloseAfter: 1,
 		Trip: []breaker.Rule{breaker.Consecutive(50), breaker.Silence(3, 20*time.Millisecond)},
@@ -122,7 +122,7 @@ func TestBehaviour12EventsCarryTheRuleTheCountAndTheError(t *testing.T) {
 	}
 }
 
-func TestBehaviour12EventsAlternateAndTheLastIsTheState(t *testing.T) {
+func TestEventsAlternateAndTheLastIsTheState(t *testing.T) {
 	r := newRig(t, breaker.Config{Trip: quick.Trip, OpenFor: time.Microsecond, CloseAfter: 2})
 	var wg sync.WaitGroup
 	for i := range 8 {

@@ -141,7 +141,7 @@ func (h *held) unwind(how func()) error {
 	return <-h.result
 }
 
-func TestBehaviour1ResultsOfCallsAdmittedBeforeATransitionChangeNothing(t *testing.T) {
+func TestResultsOfCallsAdmittedBeforeATransitionChangeNothing(t *testing.T) {
 	bg := context.Background()
 	t.Run("an old success does not close", func(t *testing.T) {
 		r := newRig(t, quick)
@@ -212,7 +212,7 @@ func TestBehaviour1ResultsOfCallsAdmittedBeforeATransitionChangeNothing(t *testi
 	})
 }
 
-func TestBehaviour2ExactlyOneOfFiftyCallersIsTheProbe(t *testing.T) {
+func TestExactlyOneOfFiftyCallersIsTheProbe(t *testing.T) {
 	r := newRig(t, quick)
 	for round := range 200 {
 		r.trip()
@@ -245,7 +245,7 @@ func TestBehaviour2ExactlyOneOfFiftyCallersIsTheProbe(t *testing.T) {
 	}
 }
 
-func TestBehaviour3AProbeThatPanicsOrExitsIsAFailureAndFreesItsPlace(t *testing.T) {
+func TestAProbeThatPanicsOrExitsIsAFailureAndFreesItsPlace(t *testing.T) {
 	for name, how := range map[string]func(){
 		"panic":  func() { panic("boom") },
 		"goexit": runtime.Goexit,
@@ -271,7 +271,7 @@ func TestBehaviour3AProbeThatPanicsOrExitsIsAFailureAndFreesItsPlace(t *testing.
 	}
 }
 
-func TestBehaviour3APanicInClassifyIsAFailureAndFreesThePlace(t *testing.T) {
+func TestAPanicInClassifyIsAFailureAndFreesThePlace(t *testing.T) {
 	var angry atomic.Bool
 	c := quick
 	c.Classify = func(error) resilience.Outcome {
@@ -304,7 +304,7 @@ func TestBehaviour3APanicInClassifyIsAFailureAndFreesThePlace(t *testing.T) {
 	r.want(breaker.Open)
 }
 
-func TestBehaviour4AfterTheLeaseOfAHangingProbeAnotherIsAdmitted(t *testing.T) {
+func TestAfterTheLeaseOfAHangingProbeAnotherIsAdmitted(t *testing.T) {
 	r := newRig(t, quick)
 	r.trip()
 	r.clock.add(time.Second)
@@ -327,7 +327,7 @@ func TestBehaviour4AfterTheLeaseOfAHangingProbeAnotherIsAdmitted(t *testing.T) {
 	r.want(breaker.Closed)
 }
 
-func TestBehaviour4AClockSetBackDoesNotProlongALease(t *testing.T) {
+func TestAClockSetBackDoesNotProlongALease(t *testing.T) {
 	r := newRig(t, quick)
 	r.clock.add(time.Hour)
 	r.trip()
@@ -368,7 +368,7 @@ func (o *stubborn) Hold(_ resilience.Moment, s resilience.Settler, token uint64)
 	return true
 }
 
-func TestBehaviour5SettlingTwiceCountsOnce(t *testing.T) {
+func TestSettlingTwiceCountsOnce(t *testing.T) {
 	for _, outcome := range []error{nil, errDown} {
 		t.Run(fmt.Sprint(outcome), func(t *testing.T) {
 			for range 100 {
@@ -398,7 +398,7 @@ func TestBehaviour5SettlingTwiceCountsOnce(t *testing.T) {
 	}
 }
 
-func TestBehaviour6CancellationByTheCallerIsIgnored(t *testing.T) {
+func TestCancellationByTheCallerIsIgnored(t *testing.T) {
 	r := newRig(t, quick)
 	for range 100 {
 		ctx, cancel := context.WithCancel(context.Background())
@@ -423,7 +423,7 @@ func TestBehaviour6CancellationByTheCallerIsIgnored(t *testing.T) {
 	r.want(breaker.Closed)
 }
 
-func TestBehaviour6TheDeadlineOfTheCallerIsAFailure(t *testing.T) {
+func TestTheDeadlineOfTheCallerIsAFailure(t *testing.T) {
 	for name, end := range map[string]func() (context.Context, context.CancelFunc){
 		"deadline": func() (context.Context, context.CancelFunc) {
 			return context.WithTimeout(context.Background(), time.Millisecond)
@@ -451,7 +451,7 @@ func TestBehaviour6TheDeadlineOfTheCallerIsAFailure(t *testing.T) {
 	}
 }
 
-func TestBehaviour8EightFailuresAtOnceAtAThresholdOfTwoOpen(t *testing.T) {
+func TestEightFailuresAtOnceAtAThresholdOfTwoOpen(t *testing.T) {
 	for range 200 {
 		r := newRig(t, quick)
 		calls := make([]*held, 8)
@@ -472,7 +472,7 @@ func TestBehaviour8EightFailuresAtOnceAtAThresholdOfTwoOpen(t *testing.T) {
 	}
 }
 
-func TestBehaviour13AnInnerRejectionGivesTheProbeBack(t *testing.T) {
+func TestAnInnerRejectionGivesTheProbeBack(t *testing.T) {
 	r := newRig(t, quick)
 	r.trip()
 	r.clock.add(time.Second)
@@ -495,7 +495,7 @@ type judged struct{ o resilience.Outcome }
 func (j judged) Error() string               { return "judged" }
 func (j judged) Outcome() resilience.Outcome { return j.o }
 
-func TestBehaviour14WrappedErrorsAreClassifiedAsWhatTheyWrap(t *testing.T) {
+func TestWrappedErrorsAreClassifiedAsWhatTheyWrap(t *testing.T) {
 	c := quick
 	c.Classify = func(err error) resilience.Outcome {
 		if errors.Is(err, errDown) {
@@ -523,7 +523,7 @@ func TestBehaviour14WrappedErrorsAreClassifiedAsWhatTheyWrap(t *testing.T) {
 	}
 }
 
-func TestBehaviour15AContextThatIsDoneRunsAndCountsNothing(t *testing.T) {
+func TestAContextThatIsDoneRunsAndCountsNothing(t *testing.T) {
 	gone := errors.New("gone")
 	done := func() context.Context {
 		ctx, cancel := context.WithCancelCause(context.Background())

@@ -31,7 +31,7 @@ func (r *rig) drive(rng *rand.Rand, interval, d time.Duration, fail float64) (ma
 
 func seeded(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 17)) }
 
-func TestBehaviour17OneCallASecondAllFailingOpensWithinTenSeconds(t *testing.T) {
+func TestOneCallASecondAllFailingOpensWithinTenSeconds(t *testing.T) {
 	r := newRig(t, breaker.Config{})
 	r.drive(seeded(0), time.Second, time.Minute, 0)
 	start := r.clock.Now()
@@ -43,7 +43,7 @@ func TestBehaviour17OneCallASecondAllFailingOpensWithinTenSeconds(t *testing.T) 
 	}
 }
 
-func TestBehaviour17FivePercentFailingDoNotOpenInAWeek(t *testing.T) {
+func TestFivePercentFailingDoNotOpenInAWeek(t *testing.T) {
 	for seed := range uint64(3) {
 		r := newRig(t, breaker.Config{})
 		r.drive(seeded(seed), time.Second, 7*24*time.Hour, 0.05)
@@ -53,7 +53,7 @@ func TestBehaviour17FivePercentFailingDoNotOpenInAWeek(t *testing.T) {
 	}
 }
 
-func TestBehaviour17HalfFailingAtFiftyASecondDoNotOpenInAnHour(t *testing.T) {
+func TestHalfFailingAtFiftyASecondDoNotOpenInAnHour(t *testing.T) {
 	for seed := range uint64(3) {
 		r := newRig(t, breaker.Config{})
 		r.drive(seeded(seed), 20*time.Millisecond, time.Hour, 0.5)
@@ -63,13 +63,13 @@ func TestBehaviour17HalfFailingAtFiftyASecondDoNotOpenInAnHour(t *testing.T) {
 	}
 }
 
-func TestBehaviour17TheFirstErrorsAfterTheStartDoNotOpen(t *testing.T) {
+func TestTheFirstErrorsAfterTheStartDoNotOpen(t *testing.T) {
 	r := newRig(t, breaker.Config{})
 	r.drive(seeded(0), time.Millisecond, 900*time.Millisecond, 1)
 	r.want(breaker.Closed)
 }
 
-func TestBehaviour18AfterRecoveryOneMoreCallIsAdmittedForEachSuccess(t *testing.T) {
+func TestAfterRecoveryOneMoreCallIsAdmittedForEachSuccess(t *testing.T) {
 	r := newRig(t, breaker.Config{})
 	r.silence(7, time.Second)
 	r.openTime()
@@ -102,7 +102,7 @@ func TestBehaviour18AfterRecoveryOneMoreCallIsAdmittedForEachSuccess(t *testing.
 	}
 }
 
-func TestBehaviour18ABurstOfFailuresInHalfOpenOpensAgain(t *testing.T) {
+func TestABurstOfFailuresInHalfOpenOpensAgain(t *testing.T) {
 	r := newRig(t, breaker.Config{})
 	r.silence(7, time.Second)
 	r.openTime()
@@ -120,7 +120,7 @@ func TestBehaviour18ABurstOfFailuresInHalfOpenOpensAgain(t *testing.T) {
 	}
 }
 
-func TestBehaviour18TheEndOfAnOutageIsNoticedInTime(t *testing.T) {
+func TestTheEndOfAnOutageIsNoticedInTime(t *testing.T) {
 	const interval = 20 * time.Millisecond
 	for _, outage := range []time.Duration{3 * time.Second, 10 * time.Second, time.Minute} {
 		for seed := range uint64(20) {

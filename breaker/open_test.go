@@ -146,7 +146,7 @@ func TestRetryAfterOfTheLastFailureProlongsOpenByAMinuteAtMost(t *testing.T) {
 	}
 }
 
-func TestBehaviour10AClockSetBack(t *testing.T) {
+func TestAClockSetBack(t *testing.T) {
 	t.Run("does not freeze a run", func(t *testing.T) {
 		r := newRig(t, breaker.Config{})
 		r.clock.add(time.Hour)

@@ -43,7 +43,7 @@ func occupy(b resilience.Policy, n int) (free func()) {
 	return func() { leave <- struct{}{}; synctest.Wait() }
 }
 
-func TestBehaviour27WithoutAQueueAFreeSlotIsAlwaysTaken(t *testing.T) {
+func TestWithoutAQueueAFreeSlotIsAlwaysTaken(t *testing.T) {
 	b := newBulkhead(t, bulkhead.Config{Limit: 4, MaxQueue: -1})
 	var wg sync.WaitGroup
 	for range 4 {
@@ -59,7 +59,7 @@ func TestBehaviour27WithoutAQueueAFreeSlotIsAlwaysTaken(t *testing.T) {
 	wg.Wait()
 }
 
-func TestBehaviour27FourWorkersAndOneSlotRejectNobodyAndLoseNoWakeUp(t *testing.T) {
+func TestFourWorkersAndOneSlotRejectNobodyAndLoseNoWakeUp(t *testing.T) {
 	for _, queue := range []int{3, 4} {
 		b := newBulkhead(t, bulkhead.Config{Limit: 1, MaxQueue: queue, MaxWait: time.Minute})
 		var wg sync.WaitGroup
@@ -88,7 +88,7 @@ func TestBehaviour27FourWorkersAndOneSlotRejectNobodyAndLoseNoWakeUp(t *testing.
 	}
 }
 
-func TestBehaviour28AWaiterWhoseContextEndsLeavesAtOnceAndTakesNoSlot(t *testing.T) {
+func TestAWaiterWhoseContextEndsLeavesAtOnceAndTakesNoSlot(t *testing.T) {
 	gone := errors.New("gone")
 	synctest.Test(t, func(t *testing.T) {
 		b := newBulkhead(t, bulkhead.Config{Limit: 1, MaxQueue: 2, MaxWait: time.Hour})
@@ -118,7 +118,7 @@ func TestBehaviour28AWaiterWhoseContextEndsLeavesAtOnceAndTakesNoSlot(t *testing
 	})
 }
 
-func TestBehaviour28ASlotHandedOverAtThatInstantIsPassedOn(t *testing.T) {
+func TestASlotHandedOverAtThatInstantIsPassedOn(t *testing.T) {
 	for range 500 {
 		b := newBulkhead(t, bulkhead.Config{Limit: 1, MaxQueue: 8, MaxWait: time.Minute})
 		leave, in := make(chan bool), make(chan bool)
@@ -146,7 +146,7 @@ func TestBehaviour28ASlotHandedOverAtThatInstantIsPassedOn(t *testing.T) {
 	}
 }
 
-func TestBehaviour29FirstInFirstOutAndNewcomersDoNotBarge(t *testing.T) {
+func TestFirstInFirstOutAndNewcomersDoNotBarge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBulkhead(t, bulkhead.Config{Limit: 1, MaxQueue: 10, MaxWait: time.Hour})
 		free := occupy(b, 1)
@@ -175,7 +175,7 @@ func TestBehaviour29FirstInFirstOutAndNewcomersDoNotBarge(t *testing.T) {
 	})
 }
 
-func TestBehaviour29AFullQueueRejectsAtOnce(t *testing.T) {
+func TestAFullQueueRejectsAtOnce(t *testing.T) {
 	for _, tt := range []struct{ limit, queue, waiting int }{
 		{1, 0, 1}, {2, 0, 1}, {3, 0, 2}, {10, 0, 5}, {0, 0, 12}, {2, 7, 7}, {2, -1, 0}, {0, 3, 3},
 	} {
@@ -204,7 +204,7 @@ func TestBehaviour29AFullQueueRejectsAtOnce(t *testing.T) {
 	}
 }
 
-func TestBehaviour29TheWaitLimitLimitsWaitingNotRunning(t *testing.T) {
+func TestTheWaitLimitLimitsWaitingNotRunning(t *testing.T) {
 	for name, c := range map[string]bulkhead.Config{
 		"default": {Limit: 1},
 		"clock":   {Limit: 1, Clock: clock.New()},
@@ -265,7 +265,7 @@ type stream struct {
 func (s *stream) Run(context.Context) error { s.run = s.Begin(); return s.err }
 func (s *stream) Discard()                  { s.End(s.run, context.Canceled) }
 
-func TestBehaviour30ASlotIsHeldUntilTheOperationEnds(t *testing.T) {
+func TestASlotIsHeldUntilTheOperationEnds(t *testing.T) {
 	for _, failure := range []error{nil, errors.New("503")} {
 		b := newBulkhead(t, bulkhead.Config{Limit: 1, MaxQueue: -1})
 		op := &stream{err: failure}
@@ -297,7 +297,7 @@ func TestBehaviour30ASlotIsHeldUntilTheOperationEnds(t *testing.T) {
 	}
 }
 
-func TestBehaviour30ASlotIsFreeAfterPanicAndGoexit(t *testing.T) {
+func TestASlotIsFreeAfterPanicAndGoexit(t *testing.T) {
 	for name, how := range map[string]func(){"panic": func() { panic("boom") }, "goexit": runtime.Goexit} {
 		for _, limit := range []int{1, 0} {
 			t.Run(fmt.Sprint(name, limit), func(t *testing.T) {

@@ -136,7 +136,7 @@ func TestADoneContextAnswersAndCountsNothing(t *testing.T) {
 	}
 }
 
-func TestBehaviour33TheFallbacksOwnErrorDoesNotHideTheFirst(t *testing.T) {
+func TestTheFallbacksOwnErrorDoesNotHideTheFirst(t *testing.T) {
 	f := must(t, fallback.Config{Handle: func(context.Context, error) error { return errOwn }})
 	err := resilience.Run(t.Context(), f, fail(opinion{resilience.Failure}))
 	var first opinion
@@ -155,7 +155,7 @@ func TestBehaviour33TheFallbacksOwnErrorDoesNotHideTheFirst(t *testing.T) {
 	}
 }
 
-func TestBehaviour33AFallbackThatReturnsTheErrorItWasGivenDoesNotSayItTwice(t *testing.T) {
+func TestAFallbackThatReturnsTheErrorItWasGivenDoesNotSayItTwice(t *testing.T) {
 	for _, wrap := range []func(error) error{
 		func(err error) error { return err },
 		func(err error) error { return fmt.Errorf("no cache: %w", err) },
@@ -169,7 +169,7 @@ func TestBehaviour33AFallbackThatReturnsTheErrorItWasGivenDoesNotSayItTwice(t *t
 	}
 }
 
-func TestBehaviour33AnOperationThatRanIsNotRejectedBecauseItsFallbackWas(t *testing.T) {
+func TestAnOperationThatRanIsNotRejectedBecauseItsFallbackWas(t *testing.T) {
 	for name, own := range map[string]func(err error) error{
 		"alone":  func(error) error { return refusal() },
 		"joined": func(err error) error { return errors.Join(err, refusal()) },
@@ -188,7 +188,7 @@ func TestBehaviour33AnOperationThatRanIsNotRejectedBecauseItsFallbackWas(t *test
 	}
 }
 
-func TestBehaviour33AnOperationThatWasRejectedStaysSo(t *testing.T) {
+func TestAnOperationThatWasRejectedStaysSo(t *testing.T) {
 	f := must(t, fallback.Config{Handle: func(context.Context, error) error { return refusal() }})
 	first := &resilience.Rejection{Policy: "breaker", Name: "users", Reason: resilience.Open}
 	if err := resilience.Run(t.Context(), f, fail(first)); !errors.Is(err, breaker.ErrOpen) || !errors.Is(err, resilience.ErrRejected) {
@@ -214,7 +214,7 @@ func (l *lasting) Discard() {
 	l.End(l.run, context.Canceled)
 }
 
-func TestBehaviour33WhatLiesInsideIsGivenUpBeforeTheFallbackRuns(t *testing.T) {
+func TestWhatLiesInsideIsGivenUpBeforeTheFallbackRuns(t *testing.T) {
 	b := resilience.Must(bulkhead.New(bulkhead.Config{Limit: 1, MaxQueue: -1}))
 	inFlight := map[string]int{}
 	f := must(t, fallback.Config{

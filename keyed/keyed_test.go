@@ -83,7 +83,7 @@ func flood(t testing.TB, g *keyed.Group, keys int) {
 	}
 }
 
-func TestBehaviour41TenThousandKeysDoNotGrowIt(t *testing.T) {
+func TestTenThousandKeysDoNotGrowIt(t *testing.T) {
 	for name, fn := range map[string]resilience.Func{"healthy": succeed, "failing": fail} {
 		t.Run(name, func(t *testing.T) {
 			b := resilience.Must(breaker.New(breaker.Config{}))
@@ -108,7 +108,7 @@ func keys(g *keyed.Group) func(func(string) bool) {
 	}
 }
 
-func TestBehaviour41TheDefaultRemembersAThousand(t *testing.T) {
+func TestTheDefaultRemembersAThousand(t *testing.T) {
 	g := must(t, resilience.Must(breaker.New(breaker.Config{})), keyed.Config{})
 	flood(t, g, 1000)
 	if n := g.Stats().Keys; n != 1000 {
@@ -120,7 +120,7 @@ func TestBehaviour41TheDefaultRemembersAThousand(t *testing.T) {
 	}
 }
 
-func TestBehaviour41AFailingKeyOpensOnlyItself(t *testing.T) {
+func TestAFailingKeyOpensOnlyItself(t *testing.T) {
 	g := must(t, opensAtOnce(clock.NewMock()), keyed.Config{})
 	_ = run(t, g.For("down"), fail)
 	if err := run(t, g.For("down"), succeed); !errors.Is(err, breaker.ErrOpen) {

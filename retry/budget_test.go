@@ -13,7 +13,7 @@ import (
 	"github.com/resilience-go/resilience/retry"
 )
 
-func TestBehaviour24StartsWithFourQuickRetriesOrOneAfterATimeout(t *testing.T) {
+func TestStartsWithFourQuickRetriesOrOneAfterATimeout(t *testing.T) {
 	for name, test := range map[string]struct {
 		err     error
 		retries uint64
@@ -35,7 +35,7 @@ func TestBehaviour24StartsWithFourQuickRetriesOrOneAfterATimeout(t *testing.T) {
 	}
 }
 
-func TestBehaviour24TheDefaultBudgetPaysForAllRetriesOfOneCall(t *testing.T) {
+func TestTheDefaultBudgetPaysForAllRetriesOfOneCall(t *testing.T) {
 	for attempts := 2; attempts <= 20; attempts++ {
 		op, runs := script(errBoom)
 		wantReason(t, run(must(t, quick(retry.Config{MaxAttempts: attempts})), op), retry.OutOfAttempts)
@@ -45,7 +45,7 @@ func TestBehaviour24TheDefaultBudgetPaysForAllRetriesOfOneCall(t *testing.T) {
 	}
 }
 
-func TestBehaviour24ARefusalKeepsTheErrorAndIsVisible(t *testing.T) {
+func TestARefusalKeepsTheErrorAndIsVisible(t *testing.T) {
 	r := must(t, quick(retry.Config{Budget: 5}))
 	op, _ := script(timedOut{})
 	err := run(r, op)
@@ -55,7 +55,7 @@ func TestBehaviour24ARefusalKeepsTheErrorAndIsVisible(t *testing.T) {
 	}
 }
 
-func TestBehaviour24ARetryThatSucceedsGetsItsPriceBack(t *testing.T) {
+func TestARetryThatSucceedsGetsItsPriceBack(t *testing.T) {
 	r := must(t, quick(retry.Config{Budget: 20}))
 	for range 1000 {
 		op, _ := script(timedOut{}, nil)
@@ -68,7 +68,7 @@ func TestBehaviour24ARetryThatSucceedsGetsItsPriceBack(t *testing.T) {
 	}
 }
 
-func TestBehaviour24WithEveryCallFailingTheExtraLoadTendsTo0(t *testing.T) {
+func TestWithEveryCallFailingTheExtraLoadTendsTo0(t *testing.T) {
 	r := must(t, quick(retry.Config{}))
 	succeed, _ := script(nil)
 	for range 100_000 {
@@ -83,7 +83,7 @@ func TestBehaviour24WithEveryCallFailingTheExtraLoadTendsTo0(t *testing.T) {
 	}
 }
 
-func TestBehaviour24WithoutTheBudgetEveryCallIsTriedToTheEnd(t *testing.T) {
+func TestWithoutTheBudgetEveryCallIsTriedToTheEnd(t *testing.T) {
 	r := must(t, quick(retry.Config{Budget: -1}))
 	op, runs := script(timedOut{})
 	for range 1000 {
@@ -94,7 +94,7 @@ func TestBehaviour24WithoutTheBudgetEveryCallIsTriedToTheEnd(t *testing.T) {
 	}
 }
 
-func TestBehaviour24EachForkHasABucketOfItsOwn(t *testing.T) {
+func TestEachForkHasABucketOfItsOwn(t *testing.T) {
 	root := must(t, quick(retry.Config{MaxAttempts: 6, Budget: 20}))
 	one, other := root.Fork(), root.Fork()
 	op, _ := script(errBoom)
@@ -115,7 +115,7 @@ func TestBehaviour24EachForkHasABucketOfItsOwn(t *testing.T) {
 	wantReason(t, run(other, op), retry.AllFailing)
 }
 
-func TestBehaviour24TheSuccessesOfForksAreNotThoseOfTheRoot(t *testing.T) {
+func TestTheSuccessesOfForksAreNotThoseOfTheRoot(t *testing.T) {
 	root := must(t, quick(retry.Config{}))
 	fork := root.Fork().(*retry.Retry)
 	succeed, _ := script(nil)
@@ -135,7 +135,7 @@ func TestBehaviour24TheSuccessesOfForksAreNotThoseOfTheRoot(t *testing.T) {
 	}
 }
 
-func TestBehaviour24AForkMadeLateHoldsOneSecondOfItsOwnSuccesses(t *testing.T) {
+func TestAForkMadeLateHoldsOneSecondOfItsOwnSuccesses(t *testing.T) {
 	c := newHandClock()
 	root := must(t, quick(retry.Config{Clock: c}))
 	c.move(time.Hour)
@@ -150,7 +150,7 @@ func TestBehaviour24AForkMadeLateHoldsOneSecondOfItsOwnSuccesses(t *testing.T) {
 	}
 }
 
-func TestBehaviour24TheBucketHoldsOneSecondOfSuccesses(t *testing.T) {
+func TestTheBucketHoldsOneSecondOfSuccesses(t *testing.T) {
 	c := newHandClock()
 	r := must(t, quick(retry.Config{Clock: c}))
 	succeed, _ := script(nil)
@@ -187,7 +187,7 @@ func demand(t *testing.T, c retry.Config, p float64, err error, seed uint64) (am
 	return float64(runs) / calls, float64(s.Retries) / float64(max(1, s.Retries+refused))
 }
 
-func TestBehaviour24CallsPerRequestNeverExceed145(t *testing.T) {
+func TestCallsPerRequestNeverExceed145(t *testing.T) {
 	worst := 0.0
 	for _, attempts := range []int{2, 3, 10, 1000} {
 		for _, p := range []int{0, 5, 10, 20, 25, 30, 31, 32, 33, 35, 40, 50, 70, 90, 99, 100} {
@@ -206,7 +206,7 @@ func TestBehaviour24CallsPerRequestNeverExceed145(t *testing.T) {
 	t.Logf("at most %.3f calls per request", worst)
 }
 
-func TestBehaviour24UpTo20PercentQuickFailuresAlmostAllRetriesAreAllowed(t *testing.T) {
+func TestUpTo20PercentQuickFailuresAlmostAllRetriesAreAllowed(t *testing.T) {
 	for p := 1; p <= 20; p++ {
 		if _, allowed := demand(t, retry.Config{}, float64(p)/100, errBoom, uint64(p)); allowed < .98 {
 			t.Errorf("%d %% fail: %.3f of the retries are allowed", p, allowed)
@@ -217,7 +217,7 @@ func TestBehaviour24UpTo20PercentQuickFailuresAlmostAllRetriesAreAllowed(t *test
 // Of calls that overlap, as those of a busy process do, a part p*p finds the two
 // attempts before its own failed as well and is stopped as if all were failing. So
 // 98 % are allowed only up to 14 % failures, and 96 % at 20 %.
-func TestBehaviour24RetriesAllowedOfCallsThatOverlap(t *testing.T) {
+func TestRetriesAllowedOfCallsThatOverlap(t *testing.T) {
 	for _, p := range []float64{.05, .1, .15, .2} {
 		synctest.Test(t, func(t *testing.T) {
 			r := must(t, retry.Config{})
@@ -248,7 +248,7 @@ func TestBehaviour24RetriesAllowedOfCallsThatOverlap(t *testing.T) {
 	}
 }
 
-func TestBehaviour24AllCallsShareTheBudgetOf64Goroutines(t *testing.T) {
+func TestAllCallsShareTheBudgetOf64Goroutines(t *testing.T) {
 	r := must(t, quick(retry.Config{MaxAttempts: 1000, Budget: 500}))
 	op, _ := script(errBoom)
 	var all sync.WaitGroup
@@ -261,7 +261,7 @@ func TestBehaviour24AllCallsShareTheBudgetOf64Goroutines(t *testing.T) {
 	}
 }
 
-func TestBehaviour24WhatComesBackNeverOverfillsTheBucket(t *testing.T) {
+func TestWhatComesBackNeverOverfillsTheBucket(t *testing.T) {
 	r := must(t, quick(retry.Config{}))
 	succeed, _ := script(nil)
 	err := run(r, func(ctx context.Context) error {
@@ -279,7 +279,7 @@ func TestBehaviour24WhatComesBackNeverOverfillsTheBucket(t *testing.T) {
 	}
 }
 
-func TestBehaviour24AnAnswerThatIsNoFailureEndsTheStreak(t *testing.T) {
+func TestAnAnswerThatIsNoFailureEndsTheStreak(t *testing.T) {
 	r := must(t, quick(retry.Config{}))
 	op, runs := script(retry.Permanent(errBoom), retry.Permanent(errBoom), opinion{resilience.Success}, errBoom)
 	for range 3 {

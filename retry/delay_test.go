@@ -41,7 +41,7 @@ func check22(t *testing.T, base, limit time.Duration, jitter, attempt int) {
 	}
 }
 
-func TestBehaviour22DelaysStayWithinTheirBoundsAtAnyAttemptAndJitter(t *testing.T) {
+func TestDelaysStayWithinTheirBoundsAtAnyAttemptAndJitter(t *testing.T) {
 	for _, d := range []struct{ base, limit time.Duration }{
 		{50 * time.Millisecond, time.Second},
 		{1, math.MaxInt64},
@@ -64,13 +64,13 @@ func TestBehaviour22DelaysStayWithinTheirBoundsAtAnyAttemptAndJitter(t *testing.
 	}
 }
 
-func TestBehaviour22JitterOutOfRangeCountsAsTheNearest(t *testing.T) {
+func TestJitterOutOfRangeCountsAsTheNearest(t *testing.T) {
 	for _, jitter := range []int{math.MinInt, -1, 101, math.MaxInt} {
 		check22(t, time.Second, time.Minute, jitter, 3)
 	}
 }
 
-func TestBehaviour22AttemptsOutOfRangeDoNotHurt(t *testing.T) {
+func TestAttemptsOutOfRangeDoNotHurt(t *testing.T) {
 	for _, attempt := range []int{math.MinInt, -1, 129, math.MaxInt} {
 		check22(t, 1, math.MaxInt64, 50, attempt)
 		check22(t, 0, math.MaxInt64, 50, attempt)
@@ -100,7 +100,7 @@ func waits(t *testing.T, c retry.Config) (all []time.Duration) {
 	return all[1:]
 }
 
-func TestBehaviour22FullJitterIsTheDefault(t *testing.T) {
+func TestFullJitterIsTheDefault(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bound := 50 * time.Millisecond
 		var low, high [12]bool
@@ -122,7 +122,7 @@ func TestBehaviour22FullJitterIsTheDefault(t *testing.T) {
 	})
 }
 
-func TestBehaviour22BackoffIsKeptWithinMaxDelay(t *testing.T) {
+func TestBackoffIsKeptWithinMaxDelay(t *testing.T) {
 	for name, test := range map[string]struct {
 		backoff, maxDelay, want time.Duration
 	}{
@@ -144,7 +144,7 @@ func TestBehaviour22BackoffIsKeptWithinMaxDelay(t *testing.T) {
 	}
 }
 
-func TestBehaviour22BackoffIsAskedWithTheNumberOfTheFailedAttempt(t *testing.T) {
+func TestBackoffIsAskedWithTheNumberOfTheFailedAttempt(t *testing.T) {
 	var asked []int
 	c := retry.Config{MaxAttempts: 4, Budget: -1, Backoff: func(n int) time.Duration { asked = append(asked, n); return 0 }}
 	op, _ := script(errBoom)

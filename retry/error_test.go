@@ -103,7 +103,7 @@ func TestPermanentAndAfterKeepTheErrorVisible(t *testing.T) {
 	}
 }
 
-func TestBehaviour25ARejectionThatEndedTheCallIsAFieldAndNotSeen(t *testing.T) {
+func TestARejectionThatEndedTheCallIsAFieldAndNotSeen(t *testing.T) {
 	op, _ := script(errBoom, refusal())
 	r := must(t, quick(retry.Config{}))
 	err := run(r, op)
@@ -119,7 +119,7 @@ func TestBehaviour25ARejectionThatEndedTheCallIsAFieldAndNotSeen(t *testing.T) {
 	}
 }
 
-func TestBehaviour25ARejectionAskedForIsRetriedAndRefunded(t *testing.T) {
+func TestARejectionAskedForIsRetriedAndRefunded(t *testing.T) {
 	r := must(t, quick(retry.Config{Retryable: func(error) bool { return true }, MaxAttempts: 100, Budget: 5}))
 	op, runs := script(refusal())
 	err := run(r, op)
@@ -132,7 +132,7 @@ func TestBehaviour25ARejectionAskedForIsRetriedAndRefunded(t *testing.T) {
 	}
 }
 
-func TestBehaviour25ARejectionBetweenAttemptsLeavesTheLastRealError(t *testing.T) {
+func TestARejectionBetweenAttemptsLeavesTheLastRealError(t *testing.T) {
 	last := errors.New("last")
 	for name, test := range map[string]struct {
 		errs     []error
@@ -156,7 +156,7 @@ func TestBehaviour25ARejectionBetweenAttemptsLeavesTheLastRealError(t *testing.T
 	}
 }
 
-func TestBehaviour25AnOpenBreakerAndAFullBulkheadAreNotRetried(t *testing.T) {
+func TestAnOpenBreakerAndAFullBulkheadAreNotRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive(2)}, OpenFor: time.Hour}))
 		r := must(t, retry.Config{})
@@ -172,7 +172,7 @@ func TestBehaviour25AnOpenBreakerAndAFullBulkheadAreNotRetried(t *testing.T) {
 	})
 }
 
-func TestBehaviour25ARejectionAskedForWaitsUntilTheBreakerAdmitsOne(t *testing.T) {
+func TestARejectionAskedForWaitsUntilTheBreakerAdmitsOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive(1)}, OpenFor: 30 * time.Second}))
 		r := must(t, retry.Config{Backoff: fixed(0), MaxDelay: time.Minute, Retryable: func(error) bool { return true }})
@@ -203,7 +203,7 @@ func (l *lasting) Run(context.Context) error {
 
 func (l *lasting) Discard() { l.End(l.run, context.Canceled) }
 
-func TestBehaviour26RetryOverABulkheadOfOneDoesNotRejectItsOwnSecondAttempt(t *testing.T) {
+func TestRetryOverABulkheadOfOneDoesNotRejectItsOwnSecondAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := resilience.Must(bulkhead.New(bulkhead.Config{Limit: 1, MaxQueue: -1}))
 		inFlight := -1
@@ -262,7 +262,7 @@ func TestErrorMessageSaysBothTheRejectionAndTheEndOfTheContext(t *testing.T) {
 
 // url.Error asks the error itself, not its chain.
 func TestAnErrorOfAnAttemptThatTimedOutIsATimeoutItself(t *testing.T) {
-	for _, err := range []error{context.DeadlineExceeded, errDown} {
+	for _, err := range []error{context.DeadlineExceeded, opinion{}} {
 		got := &retry.Error{Attempts: 3, Err: fmt.Errorf("attempt: %w", err)}
 		if want := err == context.DeadlineExceeded; got.Timeout() != want {
 			t.Errorf("%v: Timeout is %v", err, got.Timeout())

@@ -171,7 +171,7 @@ func FuzzBudget(f *testing.F) {
 	})
 }
 
-func TestBehaviour24TheBudgetIsThatOfTheModel(t *testing.T) {
+func TestTheBudgetIsThatOfTheModel(t *testing.T) {
 	random := rand.New(rand.NewPCG(7, 7))
 	for range 300 {
 		steps := make([]byte, 200)

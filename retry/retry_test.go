@@ -20,7 +20,7 @@ func fixed(d time.Duration) func(int) time.Duration {
 	return func(int) time.Duration { return d }
 }
 
-func TestBehaviour19NoSleepAfterTheLastAttempt(t *testing.T) {
+func TestNoSleepAfterTheLastAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := must(t, retry.Config{Backoff: fixed(time.Second)})
 		op, runs := script(errBoom)
@@ -33,7 +33,7 @@ func TestBehaviour19NoSleepAfterTheLastAttempt(t *testing.T) {
 	})
 }
 
-func TestBehaviour19NoSleepThatWouldEndAfterTheDeadline(t *testing.T) {
+func TestNoSleepThatWouldEndAfterTheDeadline(t *testing.T) {
 	for name, test := range map[string]struct {
 		left time.Duration
 		runs int
@@ -64,7 +64,7 @@ func TestBehaviour19NoSleepThatWouldEndAfterTheDeadline(t *testing.T) {
 	}
 }
 
-func TestBehaviour19TheLastRealErrorIsReturned(t *testing.T) {
+func TestTheLastRealErrorIsReturned(t *testing.T) {
 	first, last := errors.New("first"), errors.New("last")
 	op, _ := script(first, last)
 	err := run(must(t, quick(retry.Config{MaxAttempts: 2})), op)
@@ -73,7 +73,7 @@ func TestBehaviour19TheLastRealErrorIsReturned(t *testing.T) {
 	}
 }
 
-func TestBehaviour20CanceledWhileWaitingReturnsAtOnceWithCauseAndLastError(t *testing.T) {
+func TestCanceledWhileWaitingReturnsAtOnceWithCauseAndLastError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		left := errors.New("the caller left")
 		r := must(t, retry.Config{Backoff: fixed(time.Second)})
@@ -97,7 +97,7 @@ func TestBehaviour20CanceledWhileWaitingReturnsAtOnceWithCauseAndLastError(t *te
 	})
 }
 
-func TestBehaviour20CanceledWhileTheOperationRunsKeepsBothErrors(t *testing.T) {
+func TestCanceledWhileTheOperationRunsKeepsBothErrors(t *testing.T) {
 	left := errors.New("the caller left")
 	for name, test := range map[string]struct {
 		err       error
@@ -141,7 +141,7 @@ func (c instantClock) Timer(d time.Duration) *clock.Timer {
 	return timer
 }
 
-func TestBehaviour21CanceledAtTheInstantTheTimerFiresMakesNoFurtherAttempt(t *testing.T) {
+func TestCanceledAtTheInstantTheTimerFiresMakesNoFurtherAttempt(t *testing.T) {
 	for range 100 { // of two channels that are ready a select takes any
 		ctx, cancel := context.WithCancel(t.Context())
 		r := must(t, retry.Config{Backoff: fixed(time.Second), Clock: instantClock{clock.NewMock(), cancel}})
@@ -154,7 +154,7 @@ func TestBehaviour21CanceledAtTheInstantTheTimerFiresMakesNoFurtherAttempt(t *te
 	}
 }
 
-func TestBehaviour23OneValueServesAHundredGoroutines(t *testing.T) {
+func TestOneValueServesAHundredGoroutines(t *testing.T) {
 	r := must(t, quick(retry.Config{Budget: -1}))
 	var all sync.WaitGroup
 	for i := range 100 {
@@ -185,7 +185,7 @@ func TestBehaviour23OneValueServesAHundredGoroutines(t *testing.T) {
 	}
 }
 
-func TestBehaviour26AnInheritedAttemptIsNotMultiplied(t *testing.T) {
+func TestAnInheritedAttemptIsNotMultiplied(t *testing.T) {
 	for _, inherited := range []int{2, 3, 1000} {
 		op, runs := script(errBoom)
 		err := resilience.Run(resilience.WithAttempt(t.Context(), inherited), must(t, quick(retry.Config{})), op)
@@ -196,7 +196,7 @@ func TestBehaviour26AnInheritedAttemptIsNotMultiplied(t *testing.T) {
 	}
 }
 
-func TestBehaviour26AnInheritedFirstAttemptIsRetried(t *testing.T) {
+func TestAnInheritedFirstAttemptIsRetried(t *testing.T) {
 	for _, inherited := range []int{-1, 0, 1} {
 		op, runs := script(errBoom)
 		_ = resilience.Run(resilience.WithAttempt(t.Context(), inherited), must(t, quick(retry.Config{})), op)
@@ -206,7 +206,7 @@ func TestBehaviour26AnInheritedFirstAttemptIsRetried(t *testing.T) {
 	}
 }
 
-func TestBehaviour26NestedRetriesDoNotMultiply(t *testing.T) {
+func TestNestedRetriesDoNotMultiply(t *testing.T) {
 	p := resilience.Compose(must(t, quick(retry.Config{Budget: -1})), must(t, quick(retry.Config{Budget: -1})))
 	op, runs := script(errBoom)
 	err := run(p, op)
@@ -217,7 +217,7 @@ func TestBehaviour26NestedRetriesDoNotMultiply(t *testing.T) {
 	}
 }
 
-func TestBehaviour26AttemptIsTheNumberFromTheSecondOn(t *testing.T) {
+func TestAttemptIsTheNumberFromTheSecondOn(t *testing.T) {
 	type key struct{}
 	ctx := context.WithValue(t.Context(), key{}, "kept")
 	var seen []int

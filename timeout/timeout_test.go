@@ -122,7 +122,7 @@ func TestErrorIsATimeoutForThoseWhoAsk(t *testing.T) {
 	}
 }
 
-func TestBehaviour30TheSlotIsHeldPastATimeoutUntilTheWorkEnds(t *testing.T) {
+func TestTheSlotIsHeldPastATimeoutUntilTheWorkEnds(t *testing.T) {
 	for name, compose := range map[string]func(b, p resilience.Policy) resilience.Policy{
 		"bulkhead(timeout)": func(b, p resilience.Policy) resilience.Policy { return resilience.Compose(b, p) },
 		"timeout(bulkhead)": func(b, p resilience.Policy) resilience.Policy { return resilience.Compose(p, b) },
@@ -161,7 +161,7 @@ func TestBehaviour30TheSlotIsHeldPastATimeoutUntilTheWorkEnds(t *testing.T) {
 	}
 }
 
-func TestBehaviour31TheErrorOfAParentThatWasFirstIsReturned(t *testing.T) {
+func TestTheErrorOfAParentThatWasFirstIsReturned(t *testing.T) {
 	left := errors.New("the caller left")
 	for name, parent := range map[string]func(context.Context) (context.Context, context.CancelFunc){
 		"deadline": func(ctx context.Context) (context.Context, context.CancelFunc) {
@@ -202,7 +202,7 @@ func TestBehaviour31TheErrorOfAParentThatWasFirstIsReturned(t *testing.T) {
 	}
 }
 
-func TestBehaviour31TheContextHasADeadlineAndACauseWhereTheLimitHoldsToTheEnd(t *testing.T) {
+func TestTheContextHasADeadlineAndACauseWhereTheLimitHoldsToTheEnd(t *testing.T) {
 	everywhere(t, func(w *world) {
 		p := w.timeout(timeout.Config{Name: "users", Limit: time.Second})
 		begun := time.Now()
@@ -220,7 +220,7 @@ func TestBehaviour31TheContextHasADeadlineAndACauseWhereTheLimitHoldsToTheEnd(t 
 	})
 }
 
-func TestBehaviour31AnOperationThatKeepsTheDeadlineByItselfIsCutOffToo(t *testing.T) {
+func TestAnOperationThatKeepsTheDeadlineByItselfIsCutOffToo(t *testing.T) {
 	// A net.Conn has the deadline and no context, and may be the quicker one.
 	p := must(t, timeout.Config{Limit: 5 * time.Millisecond})
 	for range 20 {
@@ -240,7 +240,7 @@ func TestBehaviour31AnOperationThatKeepsTheDeadlineByItselfIsCutOffToo(t *testin
 	wantStats(t, p, timeout.Stats{Calls: 20, Exceeded: 20})
 }
 
-func TestBehaviour32ManyTimeoutsLeaveNothingBehind(t *testing.T) {
+func TestManyTimeoutsLeaveNothingBehind(t *testing.T) {
 	// The bubble fails if a goroutine is left when the test returns.
 	everywhere(t, func(w *world) {
 		p := w.timeout(timeout.Config{Limit: time.Second})
@@ -262,7 +262,7 @@ func TestBehaviour32ManyTimeoutsLeaveNothingBehind(t *testing.T) {
 	})
 }
 
-func TestBehaviour33AValueThatComesLateIsReturnedAndCounted(t *testing.T) {
+func TestAValueThatComesLateIsReturnedAndCounted(t *testing.T) {
 	everywhere(t, func(w *world) {
 		p := w.timeout(timeout.Config{Limit: time.Second, Observer: &recorder{}})
 		err := w.run(w.t.Context(), p, func(context.Context) error {
@@ -276,7 +276,7 @@ func TestBehaviour33AValueThatComesLateIsReturnedAndCounted(t *testing.T) {
 	})
 }
 
-func TestBehaviour33DoReturnsTheLateValue(t *testing.T) {
+func TestDoReturnsTheLateValue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := must(t, timeout.Config{Limit: time.Second})
 		v, err := resilience.Do(t.Context(), p, func(context.Context) (string, error) {
