@@ -58,6 +58,16 @@ func (h *holdings) add(x holding) {
 	h.n++
 }
 
+// moveTo empties h into l, which is empty. It touches only what is there, since
+// most calls have no more than one or two.
+func (h *holdings) moveTo(l *holdings) {
+	first := h.first[:min(h.n, len(h.first))]
+	copy(l.first[:], first)
+	clear(first)
+	l.n, l.more = h.n, h.more
+	h.n, h.more = 0, nil
+}
+
 // settle settles all that wait for at; with Ended, all there are.
 func (h *holdings) settle(at Moment, err error) {
 	settle(h.first[:min(h.n, len(h.first))], h.more, at, err)
@@ -79,9 +89,9 @@ func settle(hs, more []holding, at Moment, err error) {
 // Begin starts a run and returns its number. A run that had not ended yet ends
 // with ErrAborted.
 func (t *Tail) Begin() (run uint32) {
+	var left holdings
 	t.mu.Lock()
-	left := t.holdings
-	t.holdings = holdings{}
+	t.moveTo(&left)
 	t.run++
 	run = t.run
 	t.phase, t.answered, t.err = going, false, nil
@@ -93,14 +103,14 @@ func (t *Tail) Begin() (run uint32) {
 // Answer says that the run has answered, and settles those who hold for that
 // with nil.
 func (t *Tail) Answer(run uint32) {
+	var now holdings
 	t.mu.Lock()
 	if run != t.run || t.phase != going || t.answered {
 		t.mu.Unlock()
 		return
 	}
 	t.answered = true
-	now := t.holdings
-	t.holdings = holdings{}
+	t.moveTo(&now)
 	for _, h := range now.first[:min(now.n, len(now.first))] {
 		t.keep(h)
 	}
@@ -120,14 +130,14 @@ func (t *Tail) keep(h holding) {
 // End says that the run has ended with err, nil for success, and settles all
 // who hold it. A run that ends without having answered answers with err.
 func (t *Tail) End(run uint32, err error) {
+	var now holdings
 	t.mu.Lock()
 	if run != t.run || t.phase != going {
 		t.mu.Unlock()
 		return
 	}
 	t.phase, t.err = ended, err
-	now := t.holdings
-	t.holdings = holdings{}
+	t.moveTo(&now)
 	t.mu.Unlock()
 	now.settle(Ended, err)
 }

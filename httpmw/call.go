@@ -31,7 +31,8 @@ type call struct {
 
 	// Of the last attempt:
 	ctx    context.Context
-	run    uint32         // its number in the Tail, 0 if there is none
+	run    uint32         // its number in the Tail, if held
+	held   bool           // somebody waits for the end of body
 	resp   *http.Response // nil if there was none or it cannot be handed over any more
 	body   io.ReadCloser  // of resp, nil if there is none or it was drained
 	err    error          // what Run returned
@@ -54,7 +55,7 @@ func (c *call) Run(ctx context.Context) error {
 		// The result of the attempt before this one stays what it was.
 		return &replayError{c.err}
 	}
-	c.ctx, c.resp, c.err, c.status = ctx, nil, nil, nil
+	c.ctx, c.resp, c.err, c.status, c.held = ctx, nil, nil, nil, false
 	req, err := c.request(ctx)
 	if err != nil {
 		c.err = &requestError{failure{err: fmt.Errorf("httpmw: get the request body again: %w", err)}}
@@ -126,13 +127,6 @@ func (c *call) answered(resp *http.Response) error {
 	if resp.Body != nil && resp.Body != http.NoBody {
 		c.body = resp.Body
 	}
-	if c.body != nil || c.run != 0 {
-		c.run = c.Begin()
-		c.Answer(c.run)
-	}
-	if c.body == nil && c.run != 0 {
-		c.End(c.run, nil)
-	}
 	outcome := c.t.outcome(resp)
 	retryable := c.replayable() && c.t.retryable(c.req, resp, nil)
 	if outcome == resilience.Success && !retryable && !retriedStatus(resp.StatusCode) {
@@ -140,6 +134,27 @@ func (c *call) answered(resp *http.Response) error {
 	}
 	c.status = newStatusError(resp.StatusCode, resp.Header, outcome, retryable)
 	return c.status
+}
+
+// Hold implements resilience.Lasting. The headers are there when Run returns, so
+// only the end of a body is yet to come. The Tail does not begin before somebody
+// waits for it.
+func (c *call) Hold(at resilience.Moment, s resilience.Settler, token uint64) bool {
+	if at == resilience.Answered || c.body == nil {
+		return false
+	}
+	if !c.held {
+		c.held = true
+		c.run = c.Begin()
+	}
+	return c.Tail.Hold(at, s, token)
+}
+
+// end ends the run that somebody may wait for.
+func (c *call) end(err error) {
+	if c.held {
+		c.End(c.run, err)
+	}
 }
 
 // Discard implements resilience.Lasting. It reads what is left of the response,
@@ -152,7 +167,7 @@ func (c *call) Discard() {
 	body, resp := c.body, c.resp
 	c.body, c.resp = nil, nil
 	err := resilience.ErrAborted // of a body that panics
-	defer func() { c.End(c.run, err) }()
+	defer func() { c.end(err) }()
 	kept, err := drain(body, resp.ContentLength)
 	if kept != nil {
 		resp.Body = kept
@@ -206,11 +221,7 @@ func leads(err error, s *StatusError) bool {
 func (c *call) handOver() *http.Response {
 	c.handed = true
 	c.resp.Request = c.req
-	switch {
-	case c.body == nil:
-	case !c.Held():
-		c.End(c.run, nil)
-	default:
+	if c.held && c.body != nil {
 		c.resp.Body = c
 		if w, ok := c.body.(io.Writer); ok {
 			c.resp.Body = &duplex{c, w}
@@ -234,7 +245,7 @@ func (c *call) abandon(err error) {
 	}
 	body := c.body
 	c.body, c.resp = nil, nil
-	defer c.End(c.run, err)
+	defer c.end(err)
 	body.Close()
 }
 

@@ -1,0 +1,208 @@
+package bench_test
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/bench"
+	"github.com/resilience-go/resilience/bulkhead"
+	"github.com/resilience-go/resilience/keyed"
+	"github.com/resilience-go/resilience/stack"
+	"github.com/resilience-go/resilience/timeout"
+)
+
+func skipUnderRace(t *testing.T) {
+	t.Helper()
+	if raceEnabled {
+		t.Skip("the race detector allocates, and makes objects larger, on its own account")
+	}
+}
+
+// calls is how many calls of a row are measured at a time, so that what it
+// allocates once for all of them vanishes.
+const calls = 10_000
+
+// perCall returns how many objects a call allocates.
+func perCall(run func(n int)) float64 {
+	return testing.AllocsPerRun(3, func() { run(calls) }) / calls
+}
+
+// bytesPerCall returns how many bytes a call allocates.
+func bytesPerCall(run func(n int)) float64 {
+	var before, after runtime.MemStats
+	run(calls)
+	runtime.ReadMemStats(&before)
+	run(calls)
+	runtime.ReadMemStats(&after)
+	return float64(after.TotalAlloc-before.TotalAlloc) / calls
+}
+
+// slack is what the runtime may allocate beside a row: a small part of an object.
+const slack = 0.01
+
+func TestAllocations(t *testing.T) {
+	skipUnderRace(t)
+	for _, d := range bench.Demands {
+		t.Run(d.Row, func(t *testing.T) {
+			got := perCall(setup(t, d.Benchmark()))
+			if d.Less != "" {
+				less := perCall(setup(t, d.Less))
+				got -= less
+			}
+			if got > float64(d.MostAllocs)+slack {
+				t.Errorf("%.2f allocations a call, want at most %d", got, d.MostAllocs)
+			}
+		})
+	}
+}
+
+// A context whose Done somebody asks for makes a channel, as it does in the bare
+// use of package context.
+func TestAllocationsOfTimeoutWithDone(t *testing.T) {
+	skipUnderRace(t)
+	p := resilience.Must(timeout.New(timeout.Config{}))
+	got := perCall(func(n int) {
+		for range n {
+			_ = resilience.Run(context.Background(), p, func(ctx context.Context) error { ctx.Done(); return nil })
+		}
+	})
+	if got > 5+slack {
+		t.Errorf("%.2f allocations a call, want at most 5", got)
+	}
+}
+
+// A policy that rejects allocates nothing: not even the error.
+func TestAllocationsOfRejection(t *testing.T) {
+	skipUnderRace(t)
+	full := resilience.Must(bulkhead.New(bulkhead.Config{Limit: 1, MaxQueue: -1}))
+	_ = resilience.Run(context.Background(), full, func(ctx context.Context) error {
+		if got := perCall(guarded(full, bulkhead.ErrFull)); got > slack {
+			t.Errorf("%.2f allocations a rejected call, want none", got)
+		}
+		return nil
+	})
+}
+
+// The references that stand for the one allocation of a call over HTTP must be of
+// its size, or the rows over HTTP are measured against something else.
+func TestCallSize(t *testing.T) {
+	skipUnderRace(t)
+	for _, c := range []struct{ ref, row string }{
+		{bench.AllocClient, "HTTP/client/retry_breaker_bulkhead"},
+		{bench.AllocServer, "HTTP/server/breaker"},
+	} {
+		want := bytesPerCall(setup(t, c.row))
+		got := bytesPerCall(setup(t, c.ref))
+		if d := got - want; d < -4 || 4 < d {
+			t.Errorf("%s allocates %.0f bytes a call, and %s %.0f: change its size", c.row, want, c.ref, got)
+		}
+	}
+}
+
+func setup(t *testing.T, name string) func(n int) {
+	t.Helper()
+	for _, r := range rows {
+		if r.name == name {
+			return r.setup(t)
+		}
+	}
+	t.Fatalf("there is no row %s", name)
+	return nil
+}
+
+// heap returns how many bytes more the heap holds after grow.
+func heap(grow func()) int {
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	grow()
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	return int(after.HeapAlloc) - int(before.HeapAlloc)
+}
+
+func TestMemoryOfPolicy(t *testing.T) {
+	skipUnderRace(t)
+	const most = 1024
+	for name, newPolicy := range map[string]func() resilience.Policy{
+		"breaker":  func() resilience.Policy { return newBreaker() },
+		"retry":    func() resilience.Policy { return newRetry() },
+		"bulkhead": func() resilience.Policy { return newBulkhead() },
+		"timeout":  func() resilience.Policy { return resilience.Must(timeout.New(timeout.Config{})) },
+		"fallback": func() resilience.Policy { return newFallback() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			all := make([]resilience.Policy, 1000)
+			size := heap(func() {
+				for i := range all {
+					all[i] = newPolicy()
+				}
+			}) / len(all)
+			runtime.KeepAlive(all)
+			t.Logf("%d bytes", size)
+			if size > most {
+				t.Errorf("a policy takes %d bytes, want at most %d", size, most)
+			}
+		})
+	}
+}
+
+// perKey returns how many bytes a group takes for each key, without the key
+// itself.
+func perKey(newGroup func(max int) resilience.Policy) int {
+	ops := make([]keyOperation, 10_000)
+	for i := range ops {
+		ops[i] = keyOperation(fmt.Sprintf("https://host-%d.example.com:443", i))
+	}
+	var p resilience.Policy
+	size := heap(func() {
+		p = newGroup(len(ops))
+		for i := range ops {
+			_ = resilience.RunOperation(context.Background(), p, &ops[i])
+		}
+	})
+	runtime.KeepAlive(p)
+	runtime.KeepAlive(ops)
+	return size / len(ops)
+}
+
+func TestMemoryOfKey(t *testing.T) {
+	skipUnderRace(t)
+	const most = 350
+	size := perKey(func(max int) resilience.Policy { return newGroup(newBreaker(), max) })
+	t.Logf("keyed(breaker) takes %d bytes a key", size)
+	if size > most {
+		t.Errorf("keyed(breaker) takes %d bytes a key, want at most %d", size, most)
+	}
+	size = perKey(func(max int) resilience.Policy {
+		c := stack.DefaultClient("test")
+		c.Keyed = &keyed.Config{Max: max}
+		return resilience.Must(c.New())
+	})
+	t.Logf("stack.Client takes %d bytes a key", size)
+}
+
+// TestNoGoroutines looks at all goroutines for one that a policy has started.
+func TestNoGoroutines(t *testing.T) {
+	const module = "created by github.com/resilience-go/resilience/"
+	p := stack.Client("test")
+	op := keyOperation("test")
+	for range 10 {
+		if err := resilience.RunOperation(t.Context(), p, &op); err != nil {
+			t.Fatal(err)
+		}
+	}
+	client(p, body{})(10)
+	stacks := make([]byte, 1<<20)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	for _, line := range strings.Split(string(stacks), "\n") {
+		if strings.HasPrefix(line, module) {
+			t.Errorf("a goroutine is left: %s", line)
+		}
+	}
+	runtime.KeepAlive(p)
+}

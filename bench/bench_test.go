@@ -1,0 +1,96 @@
+package bench_test
+
+import (
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/resilience-go/resilience/bench"
+)
+
+func BenchmarkRef(b *testing.B)      { group(b, "Ref/") }
+func BenchmarkLayer(b *testing.B)    { group(b, "Layer/") }
+func BenchmarkBreaker(b *testing.B)  { group(b, "Breaker/") }
+func BenchmarkBulkhead(b *testing.B) { group(b, "Bulkhead/") }
+func BenchmarkRetry(b *testing.B)    { group(b, "Retry/") }
+func BenchmarkFallback(b *testing.B) { group(b, "Fallback/") }
+func BenchmarkTimeout(b *testing.B)  { group(b, "Timeout/") }
+func BenchmarkStack(b *testing.B)    { group(b, "Stack/") }
+func BenchmarkHTTP(b *testing.B)     { group(b, "HTTP/") }
+func BenchmarkKeyed(b *testing.B)    { group(b, "Keyed/") }
+
+// BenchmarkParallel runs all rows on all cores.
+func BenchmarkParallel(b *testing.B) {
+	for _, r := range rows {
+		b.Run(inParallel(r.name), func(b *testing.B) {
+			b.ReportAllocs()
+			calls := r.setup(b)
+			b.ResetTimer()
+			parallel(b.N, calls)
+		})
+	}
+}
+
+// group runs the rows whose names begin with prefix, on one core.
+func group(b *testing.B, prefix string) {
+	for _, r := range rows {
+		if name, ok := strings.CutPrefix(r.name, prefix); ok {
+			b.Run(name, func(b *testing.B) {
+				b.ReportAllocs()
+				calls := r.setup(b)
+				b.ResetTimer()
+				calls(b.N)
+			})
+		}
+	}
+}
+
+// inParallel returns the name of a row in BenchmarkParallel. An add by all cores to
+// one word goes by a name of its own.
+func inParallel(name string) string {
+	if name == bench.Add {
+		return strings.TrimPrefix(bench.ContendedAdd, bench.Parallel)
+	}
+	return name
+}
+
+// parallel makes n calls on as many goroutines as there are cores. They take them
+// in portions, large enough that sharing these out costs nothing and small enough
+// that none waits long for another at the end. b.RunParallel would put its own
+// loop around each call.
+func parallel(n int, calls func(n int)) {
+	portion := min(1000, max(1, n/100))
+	var left atomic.Int64
+	left.Store(int64(n))
+	var wg sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for {
+				now := int(left.Add(int64(-portion))) + portion
+				if now <= 0 {
+					return
+				}
+				calls(min(portion, now))
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// TestDemandsHaveBenchmarks keeps the table and the benchmarks together.
+func TestDemandsHaveBenchmarks(t *testing.T) {
+	have := map[string]bool{}
+	for _, r := range rows {
+		have[r.name] = true
+		have[bench.Parallel+inParallel(r.name)] = true
+	}
+	for _, d := range bench.Demands {
+		for _, name := range append(d.Benchmarks(), d.InParallel().Benchmarks()...) {
+			if !have[name] {
+				t.Errorf("%s needs the benchmark %s, and there is none", d.Row, name)
+			}
+		}
+	}
+}

@@ -1,0 +1,254 @@
+package bench_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/breaker"
+	"github.com/resilience-go/resilience/bulkhead"
+	"github.com/resilience-go/resilience/fallback"
+	"github.com/resilience-go/resilience/keyed"
+	"github.com/resilience-go/resilience/retry"
+	"github.com/resilience-go/resilience/timeout"
+)
+
+// A row is a benchmark. What setup returns makes n calls and may run on several
+// goroutines. The loop is in there, and not around a function of one call, so
+// that nothing but the call is in it, be it of a reference or of a policy.
+type row struct {
+	name  string
+	setup func(tb testing.TB) func(n int)
+}
+
+// rows are all that is measured: the references, the rows that demands are on, and
+// those that these are compared with.
+var rows = []row{
+	{"Ref/atomic_add", func(testing.TB) func(int) {
+		var word counter
+		return func(n int) {
+			for range n {
+				word.Add(1)
+			}
+		}
+	}},
+	{"Ref/clock", func(testing.TB) func(int) {
+		base := time.Now()
+		return func(n int) {
+			var since time.Duration
+			for range n {
+				since += time.Since(base)
+			}
+			sink.Store(int64(since))
+		}
+	}},
+	{"Ref/context_with_timeout", func(testing.TB) func(int) {
+		cause := errors.New("too late")
+		return func(n int) {
+			for range n {
+				bareTimeout(context.Background(), cause)
+			}
+		}
+	}},
+	{"Ref/alloc_client", func(testing.TB) func(int) { return allocate[clientCall]() }},
+	{"Ref/alloc_server", func(testing.TB) func(int) { return allocate[serverCall]() }},
+
+	{"Layer/plain/1", func(testing.TB) func(int) { return guarded(layers(1, plain{}), nil) }},
+	{"Layer/plain/5", func(testing.TB) func(int) { return guarded(layers(5, plain{}), nil) }},
+	{"Layer/settle/1", func(testing.TB) func(int) { return guarded(layers(1, &settling{}), nil) }},
+	{"Layer/settle/5", func(testing.TB) func(int) { return guarded(layers(5, &settling{}), nil) }},
+	{"Breaker/default/closed", func(testing.TB) func(int) { return guarded(newBreaker(), nil) }},
+	{"Breaker/consecutive/closed", func(testing.TB) func(int) {
+		return guarded(resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive(5)}})), nil)
+	}},
+	{"Breaker/default/open", open},
+	{"Bulkhead/free", func(testing.TB) func(int) { return guarded(newBulkhead(), nil) }},
+	{"Retry/first_try", func(testing.TB) func(int) { return guarded(newRetry(), nil) }},
+	{"Fallback/unused", func(testing.TB) func(int) { return guarded(newFallback(), nil) }},
+	{"Timeout/whole", func(testing.TB) func(int) {
+		return guarded(resilience.Must(timeout.New(timeout.Config{})), nil)
+	}},
+	{"Stack/retry_breaker_bulkhead_fallback", func(testing.TB) func(int) { return guarded(newStack(), nil) }},
+	{"Stack/retry_breaker_bulkhead_fallback/do", do},
+	{"HTTP/client/bare", func(testing.TB) func(int) { return client(nil, body{}) }},
+	{"HTTP/client/retry_breaker_bulkhead", func(testing.TB) func(int) {
+		return client(resilience.Compose(newRetry(), newBreaker(), newBulkhead()), body{})
+	}},
+	{"HTTP/client/bare/no_body", func(testing.TB) func(int) { return client(nil, nil) }},
+	{"HTTP/client/retry_breaker_bulkhead/no_body", func(testing.TB) func(int) {
+		return client(resilience.Compose(newRetry(), newBreaker(), newBulkhead()), nil)
+	}},
+	{"HTTP/server/bare", func(testing.TB) func(int) { return server(nil) }},
+	{"HTTP/server/breaker", func(testing.TB) func(int) { return server(newBreaker()) }},
+	{"Keyed/pin", func(testing.TB) func(int) { return forKey(&pinning{p: resilience.Compose()}) }},
+	{"Keyed/lookup", func(testing.TB) func(int) { return forKey(hundredKeys(resilience.Compose())) }},
+	{"Keyed/breaker", func(testing.TB) func(int) { return forKey(hundredKeys(newBreaker())) }},
+}
+
+// sink keeps the compiler from leaving out what has no other use.
+var sink atomic.Int64
+
+// counter is an atomic word that shares its cache line with nothing.
+type counter struct {
+	_ [64]byte
+	atomic.Uint64
+	_ [64]byte
+}
+
+// noop is the operation of all rows but those of HTTP and Keyed.
+func noop(context.Context) error { return nil }
+
+// operation is noop where the compiler cannot see it, as a policy does.
+var operation resilience.Operation = resilience.Func(noop)
+
+func bareTimeout(ctx context.Context, cause error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, time.Minute, cause)
+	defer cancel()
+	_ = operation.Run(ctx)
+}
+
+// allocate makes objects that nobody uses, but for all the compiler knows somebody
+// may.
+func allocate[T any]() func(n int) {
+	last := new(atomic.Pointer[T])
+	return func(n int) {
+		var x *T
+		for range n {
+			x = new(T)
+		}
+		last.Store(x)
+	}
+}
+
+// guarded runs noop under p and expects it to return want.
+func guarded(p resilience.Policy, want error) func(n int) {
+	return func(n int) {
+		var err error
+		for range n {
+			err = resilience.Run(context.Background(), p, noop)
+		}
+		if !errors.Is(err, want) {
+			panic(err)
+		}
+	}
+}
+
+func layers(n int, p resilience.Policy) resilience.Policy {
+	var all []resilience.Policy
+	for range n {
+		all = append(all, p)
+	}
+	return resilience.Compose(all...)
+}
+
+// plain is the least that a policy can do.
+type plain struct{}
+
+func (plain) Apply(ctx context.Context, next resilience.Next) error { return next.Run(ctx) }
+
+// settling is the least that a policy can do that holds something.
+type settling struct{}
+
+func (s *settling) Apply(ctx context.Context, next resilience.Next) (err error) {
+	err = resilience.ErrAborted
+	defer func() { next.Settle(resilience.Ended, err, s, 0) }()
+	err = next.Run(ctx)
+	return err
+}
+
+func (s *settling) Settle(uint64, error) {}
+
+func newBreaker() *breaker.Breaker    { return resilience.Must(breaker.New(breaker.Config{})) }
+func newBulkhead() *bulkhead.Bulkhead { return resilience.Must(bulkhead.New(bulkhead.Config{})) }
+func newRetry() *retry.Retry          { return resilience.Must(retry.New(retry.Config{})) }
+
+func newFallback() *fallback.Fallback {
+	return resilience.Must(fallback.New(fallback.Config{
+		Handle: func(context.Context, error) error { return nil },
+	}))
+}
+
+func newStack() resilience.Policy {
+	return resilience.Compose(newFallback(), newRetry(), newBreaker(), newBulkhead())
+}
+
+// open is a breaker that is open for as long as the benchmark takes. It is the
+// default one otherwise: how it came to be open does not matter to a rejection.
+func open(tb testing.TB) func(n int) {
+	b := resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive(1)}, OpenFor: time.Hour}))
+	if err := resilience.Run(tb.Context(), b, func(context.Context) error { return errors.ErrUnsupported }); err == nil {
+		tb.Fatal("the breaker did not see the failure")
+	}
+	return guarded(b, breaker.ErrOpen)
+}
+
+// do runs a func that captures variables and has a value.
+func do(testing.TB) func(n int) {
+	p := newStack()
+	return func(n int) {
+		var sum int
+		for i := range n {
+			v, err := resilience.Do(context.Background(), p, func(context.Context) (int, error) { return i + n, nil })
+			if err != nil {
+				panic(err)
+			}
+			sum += v
+		}
+		sink.Store(int64(sum))
+	}
+}
+
+// keyOperation is a noop with a key.
+type keyOperation string
+
+func (k *keyOperation) Run(context.Context) error { return nil }
+func (k *keyOperation) Key() string               { return string(*k) }
+
+func newGroup(template resilience.Forker, max int) *keyed.Group {
+	return resilience.Must(keyed.New(template, keyed.Config{Max: max}))
+}
+
+// hundredKeys is a group that has seen other keys before.
+func hundredKeys(template resilience.Forker) *keyed.Group {
+	g := newGroup(template, 0)
+	for i := range 99 {
+		key := keyOperation(fmt.Sprintf("https://host-%d.example.com:443", i))
+		_ = resilience.RunOperation(context.Background(), g, &key)
+	}
+	return g
+}
+
+// pinning does what a group does, but for finding the key.
+type pinning struct {
+	p    resilience.Policy
+	pins atomic.Int64
+}
+
+func (p *pinning) Apply(ctx context.Context, next resilience.Next) error {
+	p.pins.Add(1)
+	err := resilience.ErrAborted
+	defer func() { next.Settle(resilience.Ended, err, (*unpinning)(p), 0) }()
+	err = p.p.Apply(ctx, next)
+	return err
+}
+
+type unpinning pinning
+
+func (p *unpinning) Settle(uint64, error) { p.pins.Add(-1) }
+
+// forKey runs an operation whose key is that of an HTTP client.
+func forKey(p resilience.Policy) func(n int) {
+	key := keyOperation("https://payments.example.com:443")
+	var op resilience.Operation = &key
+	return func(n int) {
+		for range n {
+			if err := resilience.RunOperation(context.Background(), p, op); err != nil {
+				panic(err)
+			}
+		}
+	}
+}
