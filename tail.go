@@ -75,12 +75,14 @@ func (h *holdings) settle(at Moment, err error) {
 
 func settle(hs, more []holding, at Moment, err error) {
 	if len(hs) == 0 {
-		if len(more) == 0 {
-			return
-		}
 		hs, more = more, nil
 	}
-	defer settle(hs[1:], more, at, err) // also if this one panics
+	if len(hs) == 0 {
+		return
+	}
+	if len(hs)+len(more) > 1 {
+		defer settle(hs[1:], more, at, err) // also if this one panics
+	}
 	if h := hs[0]; h.at <= at {
 		h.s.Settle(h.token, err)
 	}
@@ -89,14 +91,11 @@ func settle(hs, more []holding, at Moment, err error) {
 // Begin starts a run and returns its number. A run that had not ended yet ends
 // with ErrAborted.
 func (t *Tail) Begin() (run uint32) {
-	var left holdings
 	t.mu.Lock()
-	t.moveTo(&left)
 	t.run++
 	run = t.run
 	t.phase, t.answered, t.err = going, false, nil
-	t.mu.Unlock()
-	left.settle(Ended, ErrAborted)
+	t.settleAll(ErrAborted)
 	return run
 }
 
@@ -130,13 +129,29 @@ func (t *Tail) keep(h holding) {
 // End says that the run has ended with err, nil for success, and settles all
 // who hold it. A run that ends without having answered answers with err.
 func (t *Tail) End(run uint32, err error) {
-	var now holdings
 	t.mu.Lock()
 	if run != t.run || t.phase != going {
 		t.mu.Unlock()
 		return
 	}
 	t.phase, t.err = ended, err
+	if t.n == 0 {
+		t.mu.Unlock()
+		return
+	}
+	t.settleAll(err)
+}
+
+// settleAll unlocks mu and settles all who hold.
+func (t *Tail) settleAll(err error) {
+	if t.n == 1 {
+		h := t.first[0]
+		t.first[0], t.n = holding{}, 0
+		t.mu.Unlock()
+		h.s.Settle(h.token, err)
+		return
+	}
+	var now holdings
 	t.moveTo(&now)
 	t.mu.Unlock()
 	now.settle(Ended, err)
