@@ -135,22 +135,26 @@ func (t *Tail) End(run uint32, err error) {
 		return
 	}
 	t.phase, t.err = ended, err
-	if t.n == 0 {
-		t.mu.Unlock()
-		return
-	}
 	t.settleAll(err)
 }
 
 // settleAll unlocks mu and settles all who hold.
 func (t *Tail) settleAll(err error) {
-	if t.n == 1 {
+	switch t.n {
+	case 0:
+		t.mu.Unlock()
+	case 1:
 		h := t.first[0]
 		t.first[0], t.n = holding{}, 0
 		t.mu.Unlock()
 		h.s.Settle(h.token, err)
-		return
+	default:
+		t.settleMany(err)
 	}
+}
+
+// settleMany stands apart because its list is large.
+func (t *Tail) settleMany(err error) {
 	var now holdings
 	t.moveTo(&now)
 	t.mu.Unlock()

@@ -122,7 +122,7 @@ func (r *Retry) Stats() Stats {
 	s := Stats{
 		FirstTry:  r.count.Sum(rootFirstTry) + r.count.Sum(forkFirstTry),
 		Recovered: r.recovered.Load(),
-		Aborted:   r.aborted.Load(),
+		Aborted:   r.stopped[aborted].Load(),
 		Stopped:   make(map[Reason]uint64, reasons-1),
 		Retries:   r.retries.Load(),
 		Spent:     r.spent.Load(),

@@ -34,6 +34,9 @@ const (
 	reasons = iota + 1
 )
 
+// aborted is what calls that panicked are counted under, which need no reason.
+const aborted Reason = 0
+
 var reasonNames = [reasons]string{
 	"unknown", "out of attempts", "out of budget", "all attempts are failing", "past the deadline",
 	"asked to wait too long", "rejected", "not retryable", "a retry already", "context done",

@@ -63,10 +63,9 @@ type shared struct {
 	cfg   Config
 	clock vclock.Clock
 
-	retries   atomic.Uint64 // attempts after the first
-	recovered atomic.Uint64 // calls that succeeded after a retry
-	aborted   atomic.Uint64 // calls that panicked
-	stopped   [reasons]atomic.Uint64
+	retries   atomic.Uint64          // attempts after the first
+	recovered atomic.Uint64          // calls that succeeded after a retry
+	stopped   [reasons]atomic.Uint64 // calls that failed, by the reason
 
 	earned, spent, refunded atomic.Int64 // units
 }
@@ -96,7 +95,7 @@ func (r *Retry) Apply(ctx context.Context, next resilience.Next) error {
 	returned := false
 	defer func() {
 		if !returned {
-			r.aborted.Add(1)
+			r.stopped[aborted].Add(1)
 		}
 	}()
 	err := r.run(ctx, next)
