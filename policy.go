@@ -132,22 +132,19 @@ func (n Next) Run(ctx context.Context) error {
 //	return err
 func (n Next) Settle(at Moment, err error, s Settler, token uint64) {
 	if _, ok := n.op.(Func); !ok {
-		if l, ok := n.op.(Lasting); ok && hold(l, at, err, s, token) {
-			return
+		if l, ok := n.op.(Lasting); ok {
+			if at != Answered {
+				at = Ended
+			}
+			if err != nil {
+				s = &verdict{s, err}
+			}
+			if l.Hold(at, s, token) {
+				return
+			}
 		}
 	}
 	s.Settle(token, err)
-}
-
-// hold stands apart so that the common path of Settle stays small.
-func hold(l Lasting, at Moment, err error, s Settler, token uint64) bool {
-	if err != nil {
-		s = &verdict{s, err}
-	}
-	if at != Answered {
-		at = Ended
-	}
-	return l.Hold(at, s, token)
 }
 
 // verdict keeps the error that a policy has already decided on, for an

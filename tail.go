@@ -1,6 +1,9 @@
 package resilience
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // Tail makes the per-call struct of an adapter Lasting: embed it, and add the
 // Discard that only the adapter can write. The zero value is an operation that
@@ -8,32 +11,27 @@ import "sync"
 //
 // A run goes from Begin over Answer to End; call Begin for every run after the
 // first one that had it, also for a run that ends at once. Begin gives the run a
-// number, and calls that name another number do nothing: a body that is closed twice, or a stream
-// that reports its end after it was discarded, cannot end the run that came
-// after it. The first End wins.
+// number, and calls that name another number do nothing: a body that is closed
+// twice, or a stream that reports its end after it was discarded, cannot end the
+// run that came after it. The first End wins.
 //
-// A Tail is safe for concurrent use. Its mutex is never held while a Settler
-// runs. Settlers run on the goroutine that brought the moment about, in the
-// order in which they were held; one that panics does not keep the others from
-// being settled.
+// A Tail is safe for concurrent use. Its mutex is never held while a Settler runs.
+// Settlers run on the goroutine that brought the moment about, in the order in
+// which they were held; one that panics does not keep the others from being
+// settled.
 type Tail struct {
-	mu    sync.Mutex // guards everything below
-	run   uint32
-	phase phase
+	// run is the number of the last run that began, 0 before the first, and ended
+	// that of the last one that ended. Both are written under mu, but for the first
+	// run, which there is nothing to tidy up before.
+	run, ended atomic.Uint32
+
+	mu sync.Mutex // guards everything below
 	// answered is whether Answer came before the end: those who wait for
 	// Answered then hear nil, whatever the end brings.
 	answered bool
 	err      error // what the run ended with
 	holdings
 }
-
-type phase uint8
-
-const (
-	idle phase = iota
-	going
-	ended
-)
 
 type holding struct {
 	s     Settler
@@ -91,20 +89,25 @@ func settle(hs, more []holding, at Moment, err error) {
 // Begin starts a run and returns its number. A run that had not ended yet ends
 // with ErrAborted.
 func (t *Tail) Begin() (run uint32) {
+	if t.run.CompareAndSwap(0, 1) {
+		return 1
+	}
 	t.mu.Lock()
-	t.run++
-	run = t.run
-	t.phase, t.answered, t.err = going, false, nil
+	run = t.run.Add(1)
+	t.answered, t.err = false, nil
 	t.settleAll(ErrAborted)
 	return run
 }
+
+// over reports whether that run has ended, or is not the last one.
+func (t *Tail) over(run uint32) bool { return t.run.Load() != run || t.ended.Load() == run }
 
 // Answer says that the run has answered, and settles those who hold for that
 // with nil.
 func (t *Tail) Answer(run uint32) {
 	var now holdings
 	t.mu.Lock()
-	if run != t.run || t.phase != going || t.answered {
+	if t.over(run) || t.answered {
 		t.mu.Unlock()
 		return
 	}
@@ -129,12 +132,16 @@ func (t *Tail) keep(h holding) {
 // End says that the run has ended with err, nil for success, and settles all
 // who hold it. A run that ends without having answered answers with err.
 func (t *Tail) End(run uint32, err error) {
+	if t.ended.Load() == run {
+		return // a body is usually read to its end and then closed
+	}
 	t.mu.Lock()
-	if run != t.run || t.phase != going {
+	if t.over(run) {
 		t.mu.Unlock()
 		return
 	}
-	t.phase, t.err = ended, err
+	t.ended.Store(run)
+	t.err = err
 	t.settleAll(err)
 }
 
@@ -165,10 +172,10 @@ func (t *Tail) settleMany(err error) {
 func (t *Tail) Hold(at Moment, s Settler, token uint64) bool {
 	t.mu.Lock()
 	switch {
-	case t.phase == idle, at == Answered && t.answered:
+	case t.run.Load() == 0, at == Answered && t.answered:
 		t.mu.Unlock()
 		return false
-	case t.phase == ended:
+	case t.over(t.run.Load()):
 		// The policy saw a success, but the operation has come to its end since.
 		err := t.err
 		t.mu.Unlock()

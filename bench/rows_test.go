@@ -222,13 +222,16 @@ func hundredKeys(template resilience.Forker) *keyed.Group {
 	return g
 }
 
-// pinning does what a group does, but for finding the key.
+// pinning does what a group does, but for finding the policy of the key.
 type pinning struct {
 	p    resilience.Policy
 	pins atomic.Int64
 }
 
 func (p *pinning) Apply(ctx context.Context, next resilience.Next) error {
+	if next.Key() == "" {
+		panic("no key")
+	}
 	p.pins.Add(1)
 	err := resilience.ErrAborted
 	defer func() { next.Settle(resilience.Ended, err, (*unpinning)(p), 0) }()

@@ -223,8 +223,10 @@ func (c *call) handOver() *http.Response {
 	c.resp.Request = c.req
 	if c.held && c.body != nil {
 		c.resp.Body = c
-		if w, ok := c.body.(io.Writer); ok {
-			c.resp.Body = &duplex{c, w}
+		if c.resp.StatusCode == http.StatusSwitchingProtocols {
+			if w, ok := c.body.(io.Writer); ok {
+				c.resp.Body = &duplex{c, w}
+			}
 		}
 	}
 	return c.resp

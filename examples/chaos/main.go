@@ -1,0 +1,160 @@
+// Command chaos breaks a service and shows what that does to the system around
+// it: once without protection, once with the default client stack.
+//
+//	go run ./examples/chaos                        watch it
+//	go run ./examples/chaos -check                 exit with 1 unless protection held
+//	go run ./examples/chaos -json f.json -svg f.svg  keep the figures and a chart
+//
+// It starts two copies of one small system on 127.0.0.1, each a process with three
+// HTTP servers, and in another process a load generator that sends both copies
+// the same requests at the same instants:
+//
+//	                   /healthy          +--> healthy service
+//	load generator --> /broken --> front +
+//	                   100/s each        +--> broken service
+//
+// For 25 seconds the broken service goes through healthy, slow, hanging,
+// refusing and recovered. One copy's front calls the services with plain
+// http.Clients and a naive retry, the other's with stack.DefaultClient. Both are
+// told the one thing that only an operator can know, how long an attempt may
+// take; nothing else is set.
+//
+// On a terminal the program draws both copies side by side while they run, and
+// otherwise it prints a line a second. Look at the route to the healthy service:
+// it breaks in the unprotected copy, although nothing is wrong with what it
+// calls, because requests that wait for the broken service take all the slots of
+// the front. The verdict at the end has a row for each route and phase.
+//
+// The exit code is 0 if all went well, 1 if a check failed or the run did not
+// come to its end, and 2 for a mistake on the command line.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+func main() {
+	if role := os.Getenv(roleVariable); role != "" {
+		os.Exit(child(role))
+	}
+	o, err := parse(os.Args[1:], os.Stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		os.Exit(0)
+	case err != nil:
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, o, theScript(time.Second), newScreen(os.Stdout), os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+type options struct {
+	check     bool
+	json, svg string // files to write, "" for none
+}
+
+// parse has told the user what is wrong when it returns an error.
+func parse(args []string, stderr io.Writer) (options, error) {
+	var o options
+	fs := flag.NewFlagSet("chaos", flag.ContinueOnError)
+	fs.SetOutput(stderr)
+	fs.BoolVar(&o.check, "check", false, "exit with 1 unless the protected system stood and the unprotected one fell")
+	fs.StringVar(&o.json, "json", "", "write the figures to `FILE`")
+	fs.StringVar(&o.svg, "svg", "", "write a chart of both systems over time to `FILE`")
+	fs.Usage = func() {
+		fmt.Fprintln(stderr, "usage: chaos [-check] [-json FILE] [-svg FILE]")
+		fs.PrintDefaults()
+	}
+	if err := fs.Parse(args); err != nil {
+		return o, err
+	}
+	err := o.validate(fs.Args())
+	if err != nil {
+		fmt.Fprintln(stderr, "chaos:", err)
+		fs.Usage()
+	}
+	return o, err
+}
+
+// validate finds out before the run what would spoil its end.
+func (o options) validate(rest []string) error {
+	if len(rest) > 0 {
+		return fmt.Errorf("unexpected argument %q", rest[0])
+	}
+	for _, file := range []string{o.json, o.svg} {
+		if file == "" {
+			continue
+		}
+		if info, err := os.Stat(filepath.Dir(file)); err != nil || !info.IsDir() {
+			return fmt.Errorf("%s: there is no such directory", filepath.Dir(file))
+		}
+		if info, err := os.Stat(file); err == nil && info.IsDir() {
+			return fmt.Errorf("%s is a directory", file)
+		}
+	}
+	return nil
+}
+
+// tries is how many runs -check makes at most to have a valid one.
+const tries = 3
+
+// run is the whole program but for the command line; tests give it a script
+// with a shorter unit.
+func run(ctx context.Context, o options, s script, out *screen, stderr io.Writer) int {
+	printHeader(out, s)
+	var r result
+	for try := 1; ; try++ {
+		m, err := experiment(ctx, s, out)
+		if ctx.Err() != nil {
+			fmt.Fprintln(stderr, "chaos: interrupted, everything is stopped")
+			return 1
+		}
+		if err != nil {
+			fmt.Fprintln(stderr, "chaos:", err)
+			return 1
+		}
+		r = evaluate(s, m)
+		printVerdict(out, r)
+		// What the machine did to the load generator depends on neither system,
+		// so that nothing is chosen by trying again.
+		if !o.check || r.valid() || try == tries {
+			break
+		}
+		fmt.Fprintf(out, "Run %d of at most %d:\n\n", try+1, tries)
+	}
+	if err := save(o, r); err != nil {
+		fmt.Fprintln(stderr, "chaos:", err)
+		return 1
+	}
+	if o.check && !r.passed() {
+		return 1
+	}
+	return 0
+}
+
+func save(o options, r result) error {
+	if o.json != "" {
+		data, err := encode(r)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(o.json, data, 0o644); err != nil {
+			return err
+		}
+	}
+	if o.svg != "" {
+		return os.WriteFile(o.svg, chart(r), 0o644)
+	}
+	return nil
+}
