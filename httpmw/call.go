@@ -127,6 +127,9 @@ func (c *call) answered(resp *http.Response) error {
 	if resp.Body != nil && resp.Body != http.NoBody {
 		c.body = resp.Body
 	}
+	if resp.StatusCode < 400 && c.t.Status == nil && c.t.Retryable == nil {
+		return nil // as the rest would find
+	}
 	outcome := c.t.outcome(resp)
 	retryable := c.replayable() && c.t.retryable(c.req, resp, nil)
 	if outcome == resilience.Success && !retryable && !retriedStatus(resp.StatusCode) {
@@ -331,10 +334,12 @@ func drain(body io.ReadCloser, length int64) (io.ReadCloser, error) {
 
 // same reports whether a and b are one context. A context may be of any type, and
 // to compare two of a type that cannot be compared panics; so only pointers are,
-// and those of the standard library that are not.
+// and types without a size, such as that of context.Background, of which there is
+// only one value.
 func same(a, b context.Context) bool {
-	if reflect.TypeOf(a).Kind() == reflect.Pointer {
+	t := reflect.TypeOf(a)
+	if t.Kind() == reflect.Pointer {
 		return a == b
 	}
-	return a == context.Background() && b == context.Background() || a == context.TODO() && b == context.TODO()
+	return t.Size() == 0 && t == reflect.TypeOf(b)
 }

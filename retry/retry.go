@@ -92,13 +92,18 @@ func (r *Retry) Apply(ctx context.Context, next resilience.Next) error {
 	if ctx.Err() != nil {
 		return resilience.ContextError(ctx)
 	}
-	returned := false
+	running, returned := true, false
 	defer func() {
-		if !returned {
-			r.stopped[aborted].Add(1)
+		if returned {
+			return
+		}
+		r.stopped[aborted].Add(1)
+		if running {
+			r.streak.Add(1) // as run does for the attempts after the first
 		}
 	}()
-	err := r.run(ctx, next)
+	err := next.Run(ctx)
+	running = false
 	if err == nil {
 		if r.fork {
 			r.count.Add(forkFirstTry)
