@@ -126,7 +126,7 @@ func OutcomeOf(ctx context.Context, err error, classify func(error) Outcome) Out
 	switch {
 	case err == nil:
 		return Success
-	case err == ErrAborted: //nolint:errorlint // an identity that no operation returns
+	case err == ErrAborted: // an identity that no operation returns
 		return Failure
 	}
 	if ctx.Err() != nil {

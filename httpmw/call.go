@@ -114,7 +114,7 @@ func (c *call) failed(ctx context.Context, err error) error {
 		err:       deadline(ctx, err),
 		retryable: c.replayable() && c.t.retryable(c.req, nil, err),
 	}
-	f.late = f.err == context.Cause(ctx) && errors.Is(f.err, context.DeadlineExceeded) //nolint:errorlint // an echo is the very value
+	f.late = f.err == context.Cause(ctx) && errors.Is(f.err, context.DeadlineExceeded) // an echo is the very value
 	if invalid(err) {
 		return &requestError{f}
 	}
@@ -201,7 +201,7 @@ func says(err error, s *StatusError) bool {
 
 func leads(err error, s *StatusError) bool {
 	for err != nil && err != error(s) {
-		switch e := err.(type) { //nolint:errorlint // this walks the tree itself
+		switch e := err.(type) { // this walks the tree itself
 		case interface{ Unwrap() error }:
 			err = e.Unwrap()
 		case interface{ Unwrap() []error }:

@@ -310,7 +310,7 @@ func TestResponseIsClosedWhenTheCallerGetsAnError(t *testing.T) {
 			func() {
 				defer func() { _ = recover() }()
 				resp, err := (&httpmw.Transport{Base: base, Policy: resilience.Compose(policy, s)}).RoundTrip(newRequest(t, "GET", "http://x", nil))
-				if resp != nil || err != boom { //nolint:errorlint
+				if resp != nil || err != boom {
 					t.Errorf("%s: response %v, error %v", name, resp, err)
 				}
 			}()

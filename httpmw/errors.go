@@ -68,13 +68,13 @@ func timedOut(err error) bool {
 
 // public returns err as RoundTrip returns it.
 func public(err error) error {
-	switch e := err.(type) { //nolint:errorlint // what is around an error says more than it does
+	switch e := err.(type) { // what is around an error says more than it does
 	case *failure:
 		err = e.err
 	case *requestError:
 		err = e.err
 	}
-	if _, ok := err.(timeouter); !ok && timedOut(err) { //nolint:errorlint // as url.Error asks
+	if _, ok := err.(timeouter); !ok && timedOut(err) { // as url.Error asks
 		return &timeoutError{err}
 	}
 	return err

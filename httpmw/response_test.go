@@ -346,7 +346,7 @@ func TestAttemptTimeoutIsATimeout(t *testing.T) {
 		}
 		end(errLimit)
 		_, err = io.ReadAll(resp.Body)
-		if err != errLimit { //nolint:errorlint
+		if err != errLimit {
 			t.Errorf("the body ended with %v", err)
 		}
 		resp.Body.Close()

@@ -328,7 +328,7 @@ func TestRetryableIsAskedInPlaceOfTheDefault(t *testing.T) {
 			if err == nil && read(t, resp) != "body" {
 				t.Error("the body is gone")
 			}
-			if name == "error" && err != boom { //nolint:errorlint // as bare net/http returns it
+			if name == "error" && err != boom { // as bare net/http returns it
 				t.Errorf("the error is %v", err)
 			}
 		})
@@ -338,7 +338,7 @@ func TestRetryableIsAskedInPlaceOfTheDefault(t *testing.T) {
 func TestErrorsAreThoseOfBase(t *testing.T) {
 	boom := errors.New("boom")
 	base := roundTripper(func(r *http.Request) (*http.Response, error) { return nil, boom })
-	if _, err := (&httpmw.Transport{Base: base, Policy: again(3)}).RoundTrip(newRequest(t, "GET", "http://x", nil)); err != boom { //nolint:errorlint
+	if _, err := (&httpmw.Transport{Base: base, Policy: again(3)}).RoundTrip(newRequest(t, "GET", "http://x", nil)); err != boom {
 		t.Errorf("got %v", err)
 	}
 	wrapping := policyFunc(func(ctx context.Context, next resilience.Next) error {

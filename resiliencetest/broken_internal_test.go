@@ -251,7 +251,7 @@ func brokenUnwinding() map[string]broken {
 			})
 		}},
 		"takes panics for nothing": {caught: []string{"outcomes"}, policy: func() resilience.Policy {
-			return &breaker{forgets: func(err error) bool { return err == resilience.ErrAborted }} //nolint:errorlint
+			return &breaker{forgets: func(err error) bool { return err == resilience.ErrAborted }}
 		}},
 	}
 }

@@ -103,7 +103,7 @@ func (o *probe) running() bool {
 }
 
 // last returns the error of the last run, and whether that goes on.
-func (o *probe) last() (err error, open bool) { //nolint:revive // the error is a value here
+func (o *probe) last() (err error, open bool) { // the error is a value here
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.err, o.open

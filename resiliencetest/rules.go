@@ -140,7 +140,7 @@ func contexts(c *check) {
 			synctest.Wait()
 			if ctx.Err() == nil {
 				c.faultf("its cancellation does not reach run %d", run)
-			} else if context.Cause(ctx) != cause { //nolint:errorlint // handed on as it is
+			} else if context.Cause(ctx) != cause { // handed on as it is
 				c.faultf("the cause of its cancellation does not reach run %d", run)
 			}
 			return ctx.Err()

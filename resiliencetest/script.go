@@ -39,7 +39,7 @@ func (s *Scripted) Run(ctx context.Context) error {
 		err = s.errs[min(s.runs, n)-1]
 	}
 	s.mu.Unlock()
-	if err == Hang { //nolint:errorlint // a mark, not an error that somebody wraps
+	if err == Hang { // a mark, not an error that somebody wraps
 		<-ctx.Done()
 		return resilience.ContextError(ctx)
 	}

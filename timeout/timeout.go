@@ -188,7 +188,7 @@ func (t *Timeout) result(ctx context.Context, err error) error {
 // exceed returns the error of an operation that failed with err when its time was
 // over.
 func (t *Timeout) exceed(ctx context.Context, err error) error {
-	if err == ctx.Err() || err == error(t.exceeded) { //nolint:errorlint // an echo is the very value
+	if err == ctx.Err() || err == error(t.exceeded) { // an echo is the very value
 		return t.exceeded
 	}
 	return &Error{Name: t.cfg.Name, Limit: t.cfg.Limit, Err: err}
@@ -199,7 +199,7 @@ func (t *Timeout) exceed(ctx context.Context, err error) error {
 // than the context.
 func (t *Timeout) over(ctx context.Context, err error) bool {
 	if ctx.Err() != nil {
-		return context.Cause(ctx) == error(t.exceeded) //nolint:errorlint // the very value
+		return context.Cause(ctx) == error(t.exceeded) // the very value
 	}
 	if err == nil {
 		return false // without a look at the clock

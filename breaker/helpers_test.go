@@ -1,0 +1,144 @@
+package breaker_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/benbjohnson/clock"
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/breaker"
+)
+
+var errDown = errors.New("down")
+
+// hands is a clock that tests move by hand, forwards and backwards.
+type hands struct {
+	clock.Clock
+	now atomic.Int64
+}
+
+func (h *hands) Now() time.Time                  { return time.Unix(1e9, h.now.Load()) }
+func (h *hands) Since(t time.Time) time.Duration { return h.Now().Sub(t) }
+func (h *hands) add(d time.Duration)             { h.now.Add(int64(d)) }
+
+// rig is a breaker with a clock and a record of its transitions.
+type rig struct {
+	*breaker.Breaker
+	t     *testing.T
+	clock *hands
+	mu    sync.Mutex
+	seen  []resilience.Event
+}
+
+func (r *rig) Observe(_ context.Context, e resilience.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.seen = append(r.seen, e)
+}
+
+func (r *rig) events() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var s []string
+	for _, e := range r.seen {
+		s = append(s, e.From+">"+e.To)
+	}
+	return s
+}
+
+func newRig(t *testing.T, c breaker.Config) *rig {
+	t.Helper()
+	r := &rig{t: t, clock: &hands{}}
+	c.Clock = r.clock
+	if c.Observer == nil {
+		c.Observer = r
+	}
+	b, err := breaker.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Breaker = b
+	return r
+}
+
+// quick opens at the second failure in a row, for a second, and closes at the
+// first success.
+var quick = breaker.Config{Name: "q", Trip: []breaker.Rule{breaker.Consecutive(2)}, OpenFor: time.Second, CloseAfter: 1}
+
+func (r *rig) run(err error) error {
+	return resilience.Run(context.Background(), r.Breaker, func(context.Context) error { return err })
+}
+
+func (r *rig) trip() {
+	r.t.Helper()
+	for range 10000 {
+		if r.State() == breaker.Open {
+			return
+		}
+		if _ = r.run(errDown); r.State() == breaker.Closed {
+			r.clock.add(time.Millisecond)
+		}
+	}
+	r.t.Fatal("does not open")
+}
+
+func (r *rig) want(s breaker.State) {
+	r.t.Helper()
+	if got := r.State(); got != s {
+		r.t.Fatalf("state is %v, want %v", got, s)
+	}
+}
+
+// held is a call that is in flight until it is told how to end.
+type held struct {
+	end    chan func() error
+	result chan error
+}
+
+// start starts a call and returns when it is in flight, or nil if it was rejected.
+func (r *rig) start(ctx context.Context) *held {
+	h := &held{make(chan func() error), make(chan error, 1)}
+	in := make(chan bool)
+	go func() {
+		returned := false
+		defer func() {
+			if !returned {
+				p := recover()
+				h.result <- fmt.Errorf("unwound: %v", p)
+			}
+		}()
+		err := resilience.Run(ctx, r.Breaker, func(context.Context) error {
+			in <- true
+			return (<-h.end)()
+		})
+		returned = true
+		if errors.Is(err, breaker.ErrOpen) {
+			close(in)
+			return
+		}
+		h.result <- err
+	}()
+	if !<-in {
+		return nil
+	}
+	return h
+}
+
+func (h *held) finish(err error) error {
+	h.end <- func() error { return err }
+	return <-h.result
+}
+
+func (h *held) unwind(how func()) error {
+	h.end <- func() error { how(); return nil }
+	return <-h.result
+}
+
+type policyFunc func(context.Context, resilience.Next) error
+
+func (f policyFunc) Apply(ctx context.Context, next resilience.Next) error { return f(ctx, next) }
