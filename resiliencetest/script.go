@@ -9,9 +9,9 @@ import (
 	"github.com/resilience-go/resilience"
 )
 
-// Hang stands in a Script for a run that does not come back before its context
+// ErrHang stands in a Script for a run that does not come back before its context
 // is done. The run then returns resilience.ContextError.
-var Hang = errors.New("resiliencetest: hang")
+var ErrHang = errors.New("resiliencetest: hang")
 
 // Scripted is the operation that Script returns. It is safe for concurrent use.
 type Scripted struct {
@@ -21,7 +21,7 @@ type Scripted struct {
 }
 
 // Script returns an operation whose first run returns the first error, the second
-// run the second, and so on; nil is a success, and Hang waits. The last one is
+// run the second, and so on; nil is a success, and ErrHang waits. The last one is
 // returned ever after, so Script(err) always fails and Script(err, err, nil) fails
 // twice. Script() always succeeds.
 //
@@ -39,7 +39,7 @@ func (s *Scripted) Run(ctx context.Context) error {
 		err = s.errs[min(s.runs, n)-1]
 	}
 	s.mu.Unlock()
-	if err == Hang { // a mark, not an error that somebody wraps
+	if err == ErrHang { // a mark, not an error that somebody wraps
 		<-ctx.Done()
 		return resilience.ContextError(ctx)
 	}

@@ -82,7 +82,7 @@ func TestScriptHangsUntilTheContextIsDone(t *testing.T) {
 		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Minute, errDown)
 		defer cancel()
 		start := time.Now()
-		err := resiliencetest.Script(resiliencetest.Hang).Run(ctx)
+		err := resiliencetest.Script(resiliencetest.ErrHang).Run(ctx)
 		if d := time.Since(start); d != time.Minute {
 			t.Errorf("hung for %v", d)
 		}
