@@ -33,7 +33,7 @@ const (
 	Rejected
 	// TimedOut: an operation was cut off after Delay.
 	TimedOut
-	// FellBack: a fallback answered in the place of an operation that ended with
+	// FellBack: a fallback answered in place of an operation that ended with
 	// Err.
 	FellBack
 )

@@ -20,7 +20,7 @@ import "context"
 //   - It holds no lock while next, or any other code of the user, runs.
 //   - It starts no goroutine on the success path.
 //   - What it holds until the operation is over it settles through
-//     next.Settle; before it runs next again, waits, or answers in the place of
+//     next.Settle; before it runs next again, waits, or answers in place of
 //     next, it calls next.Discard.
 type Policy interface {
 	Apply(ctx context.Context, next Next) error
@@ -67,7 +67,7 @@ func (m Moment) String() string {
 }
 
 // Lasting is an Operation that can go on after Run has returned, as an HTTP
-// response does while its body is read. Embed a Tail to have Hold.
+// response does while its body is read. Embed a Tail to get Hold.
 type Lasting interface {
 	Operation
 	// Hold reports whether the operation has yet to come to the moment. If so
@@ -131,17 +131,17 @@ func (n Next) Run(ctx context.Context) error {
 //	err = next.Run(ctx)
 //	return err
 func (n Next) Settle(at Moment, err error, s Settler, token uint64) {
-	if _, ok := n.op.(Func); !ok {
-		if l, ok := n.op.(Lasting); ok {
-			if at != Answered {
-				at = Ended
-			}
-			if err != nil {
-				s = &verdict{s, err}
-			}
-			if l.Hold(at, s, token) {
-				return
-			}
+	switch op := n.op.(type) {
+	case Func: // is never Lasting, and quicker to tell
+	case Lasting:
+		if at != Answered {
+			at = Ended
+		}
+		if err != nil {
+			s = &verdict{s, err}
+		}
+		if op.Hold(at, s, token) {
+			return
 		}
 	}
 	s.Settle(token, err)

@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/resilience-go/resilience"
-	"github.com/resilience-go/resilience/bench"
+	"github.com/resilience-go/resilience/bench/internal/demand"
 	"github.com/resilience-go/resilience/bulkhead"
 	"github.com/resilience-go/resilience/keyed"
 	"github.com/resilience-go/resilience/stack"
@@ -46,7 +46,7 @@ const slack = 0.01
 
 func TestAllocations(t *testing.T) {
 	skipUnderRace(t)
-	for _, d := range bench.Demands {
+	for _, d := range demand.Table {
 		t.Run(d.Row, func(t *testing.T) {
 			got := perCall(setup(t, d.Benchmark()))
 			if d.Less != "" {
@@ -92,8 +92,8 @@ func TestAllocationsOfRejection(t *testing.T) {
 func TestCallSize(t *testing.T) {
 	skipUnderRace(t)
 	for _, c := range []struct{ ref, row string }{
-		{bench.AllocClient, "HTTP/client/retry_breaker_bulkhead"},
-		{bench.AllocServer, "HTTP/server/breaker"},
+		{demand.AllocClient, "HTTP/client/retry_breaker_bulkhead"},
+		{demand.AllocServer, "HTTP/server/breaker"},
 	} {
 		want := bytesPerCall(setup(t, c.row))
 		got := bytesPerCall(setup(t, c.ref))

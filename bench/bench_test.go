@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/resilience-go/resilience/bench"
+	"github.com/resilience-go/resilience/bench/internal/demand"
 )
 
 func BenchmarkRef(b *testing.B)      { group(b, "Ref/") }
@@ -50,8 +50,8 @@ func group(b *testing.B, prefix string) {
 // inParallel returns the name of a row in BenchmarkParallel. An add by all cores to
 // one word goes by a name of its own.
 func inParallel(name string) string {
-	if name == bench.Add {
-		return strings.TrimPrefix(bench.ContendedAdd, bench.Parallel)
+	if name == demand.Add {
+		return strings.TrimPrefix(demand.ContendedAdd, demand.Parallel)
 	}
 	return name
 }
@@ -84,9 +84,9 @@ func TestDemandsHaveBenchmarks(t *testing.T) {
 	have := map[string]bool{}
 	for _, r := range rows {
 		have[r.name] = true
-		have[bench.Parallel+inParallel(r.name)] = true
+		have[demand.Parallel+inParallel(r.name)] = true
 	}
-	for _, d := range bench.Demands {
+	for _, d := range demand.Table {
 		for _, name := range append(d.Benchmarks(), d.InParallel().Benchmarks()...) {
 			if !have[name] {
 				t.Errorf("%s needs the benchmark %s, and there is none", d.Row, name)

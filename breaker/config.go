@@ -7,14 +7,14 @@ import (
 
 	"github.com/benbjohnson/clock"
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/internal/defaults"
 )
 
 const (
 	// The defaults were chosen by simulation, together with those of the other
 	// policies in package stack.
-	defaultCloseAfter   = 64
-	defaultProbeTimeout = 15 * time.Second
-	defaultMaxOpenFor   = 5 * time.Second
+	defaultCloseAfter = 64
+	defaultMaxOpenFor = 5 * time.Second
 
 	minOpenFor    = 50 * time.Millisecond
 	maxRetryAfter = time.Minute
@@ -54,7 +54,7 @@ type Config struct {
 	// Classify judges errors that do not say themselves what they are. It is asked
 	// last, as resilience.OutcomeOf describes; nil judges them as failures.
 	Classify func(error) resilience.Outcome
-	// Observer hears of each transition. nil hears nothing.
+	// Observer hears of each transition. nil: none.
 	Observer resilience.Observer
 	// Clock is the time to use, nil for real time.
 	Clock clock.Clock
@@ -95,7 +95,7 @@ func (c Config) withDefaults() (Config, error) {
 		return bad("CloseAfter", c.CloseAfter, fmt.Sprintf("must be 1 to %d, or 0 for the default of %d", maxCredit, defaultCloseAfter))
 	}
 	if c.ProbeTimeout == 0 {
-		c.ProbeTimeout = defaultProbeTimeout
+		c.ProbeTimeout = defaults.ProbeTimeout
 	}
 	switch c.Judge {
 	case 0:

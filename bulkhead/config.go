@@ -6,9 +6,8 @@ import (
 
 	"github.com/benbjohnson/clock"
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/internal/defaults"
 )
-
-const defaultMaxWait = 100 * time.Millisecond
 
 // Config says how a Bulkhead works. The zero value is a good default.
 type Config struct {
@@ -23,7 +22,7 @@ type Config struct {
 	// MaxWait is how long a caller may wait for a slot, by default 100 ms; a
 	// negative value lets it wait until its context ends.
 	MaxWait time.Duration
-	// Observer hears of each rejection. nil hears nothing.
+	// Observer hears of each rejection. nil: none.
 	Observer resilience.Observer
 	// Clock is the time to use, nil for real time.
 	Clock clock.Clock
@@ -41,7 +40,7 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("bulkhead %q: Config.MaxQueue is %d: must be at most %d, 0 for half of the limit, or negative for no queue", c.Name, c.MaxQueue, maxLimit)
 	}
 	if c.MaxWait == 0 {
-		c.MaxWait = defaultMaxWait
+		c.MaxWait = defaults.MaxWait
 	}
 	return c, nil
 }

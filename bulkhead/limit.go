@@ -7,10 +7,10 @@ import (
 )
 
 const (
-	minLimit = 24
-	headroom = 3    // limit per call usually in flight
-	share    = 32   // the moving average takes one part in so many of each call
-	decay    = 1024 // high loses one part in so many with each call
+	minLimit  = 24
+	headroom  = 3    // limit per call usually in flight
+	smoothing = 32   // the moving average takes one part in so many of each call
+	decay     = 1024 // high loses one part in so many with each call
 
 	fraction = 12 // binary digits behind the point of avg and high
 )
@@ -29,13 +29,13 @@ type answered Bulkhead
 func (a *answered) Settle(_ uint64, err error) {
 	b := (*Bulkhead)(a)
 	var inFlight int64
-	if err == nil || resilience.OutcomeOf(context.Background(), err, nil) == resilience.Success {
+	if resilience.OutcomeOf(context.Background(), err, nil) == resilience.Success {
 		inFlight = b.inFlight()
 	}
 	for {
 		w := b.load.Load()
 		avg, high := int64(w>>32), int64(w&(1<<32-1))
-		avg += (inFlight<<fraction - avg) / share
+		avg += (inFlight<<fraction - avg) / smoothing
 		high = max(avg, high-high/decay)
 		next := uint64(avg)<<32 | uint64(high)
 		if next == w || b.load.CompareAndSwap(w, next) {

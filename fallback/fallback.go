@@ -1,4 +1,4 @@
-// Package fallback answers in the place of an operation that failed.
+// Package fallback answers in place of an operation that failed.
 //
 //	rates, err := fallback.Do(ctx, p, fetchRates,
 //		func(ctx context.Context, err error) (Rates, error) { return cached() })
@@ -26,7 +26,7 @@ const policy = "fallback"
 type Config struct {
 	// Name appears in errors, events and metrics.
 	Name string
-	// Handle answers in the place of an operation that ended with err. Nothing of
+	// Handle answers in place of an operation that ended with err. Nothing of
 	// the operation goes on any more when it is called.
 	Handle func(ctx context.Context, err error) error
 	// If chooses the errors that Handle is called for. By default these are all
@@ -34,13 +34,13 @@ type Config struct {
 	// the answer, and errors that say they are a success of the dependency, such
 	// as that what was asked for does not exist.
 	If func(err error) bool
-	// Observer hears of each time that Handle was called. nil hears nothing.
+	// Observer hears of each time that Handle was called. nil: none.
 	Observer resilience.Observer
 	// Clock dates the events, nil for real time.
 	Clock clock.Clock
 }
 
-// Fallback answers in the place of operations that failed. It is safe for
+// Fallback answers in place of operations that failed. It is safe for
 // concurrent use if the functions in its Config are.
 type Fallback struct {
 	count  stripe.Counters // first, for its alignment
@@ -57,7 +57,7 @@ const unused = 0
 // New returns a Fallback, or an error that says what to change in c.
 func New(c Config) (*Fallback, error) {
 	if c.Handle == nil {
-		return nil, fmt.Errorf("fallback %q: Config.Handle is nil: set it to a function that answers in the place of the operation", c.Name)
+		return nil, fmt.Errorf("fallback %q: Config.Handle is nil: set it to a function that answers in place of the operation", c.Name)
 	}
 	return &Fallback{cfg: c, clock: vclock.New(c.Clock)}, nil
 }

@@ -185,7 +185,7 @@ func (c *call) result(err error) (*http.Response, error) {
 	}
 	c.abandon(nil)
 	if err == nil {
-		err = c.err // a policy made light of it, but there is nothing else to return
+		err = c.err // a policy dropped the error, but there is nothing else to return
 	}
 	if err == nil {
 		err = errors.New("httpmw: the policy returned neither an error nor a response")

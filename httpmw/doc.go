@@ -8,7 +8,7 @@
 // Both change nothing that they need not. A client gets the responses and errors
 // that net/http gives, streams included; a response of 503 is a failure for the
 // policies and a response for the caller. A handler has the abilities of its
-// http.ResponseWriter, and a panic of it is net/http's to deal with.
+// http.ResponseWriter, and its panics are left to net/http.
 //
 // What counts as a failure is the same on both sides, see [StatusOutcome]; what a
 // client tries again is that of [DefaultRetryable].
@@ -21,6 +21,6 @@
 //
 // and Server puts the number into the context of its handler, from where the
 // Transport of a further call takes it. A retry that finds it there does not try
-// again, so three hops of three attempts each do not make 27 calls of one. Proxies
+// again, so three hops of three attempts each do not turn one call into 27. Proxies
 // should leave the header alone.
 package httpmw

@@ -80,7 +80,7 @@ func public(err error) error {
 	return err
 }
 
-// deadline returns the cause of a deadline of ours in the place of an err that is
+// deadline returns the cause of a deadline of ours in place of an err that is
 // only its echo: the bare error of the context. HTTP/2 says "context canceled"
 // when an attempt has timed out.
 func deadline(ctx context.Context, err error) error {

@@ -96,7 +96,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err == nil {
-		err = e.err // a policy made light of it, but nobody has answered
+		err = e.err // a policy dropped the error, but nobody has answered
 	}
 	if err == nil {
 		return

@@ -23,7 +23,7 @@ import (
 //
 // The first attempt sends the request as it is and buffers nothing of its body.
 // Those after it take a body from Request.GetBody, which http.NewRequest sets for
-// the usual readers; a request whose body cannot be had again is tried once.
+// the usual readers; a request whose body cannot be replayed is tried once.
 //
 // Policies that hold something until the operation is over, such as the slot of a
 // bulkhead or the context of an attempt, hold it until the response body is at
@@ -47,7 +47,7 @@ type Transport struct {
 	// Retryable says whether a request may be sent again, because of a response
 	// (then the error is nil) or of an error of Base (then the response is nil).
 	// It is asked for every attempt, must leave the body alone, and is not asked
-	// about a request whose body cannot be had again. nil is DefaultRetryable,
+	// about a request whose body cannot be replayed. nil is DefaultRetryable,
 	// which one's own function can fall back on.
 	Retryable func(*http.Request, *http.Response, error) bool
 }

@@ -61,7 +61,7 @@ func Test64GoroutinesDoNotBlockEachOther(t *testing.T) {
 		t.Errorf("counted %d calls of %d", s.FirstTry, 64*500)
 	}
 	there := 0
-	for range g.All {
+	for range g.All() {
 		there++
 	}
 	if s := g.Stats(); s.Keys != there {

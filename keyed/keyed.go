@@ -8,6 +8,7 @@ package keyed
 import (
 	"context"
 	"fmt"
+	"iter"
 	"maps"
 	"runtime"
 	"slices"
@@ -229,10 +230,11 @@ func (g *Group) Unwrap() []resilience.Policy {
 	return all
 }
 
-// All calls yield with each key that the group remembers, and its policy, in no
-// order. It stops when yield returns false.
-func (g *Group) All(yield func(key string, p resilience.Policy) bool) {
-	g.entries.Range(func(k, v any) bool { return yield(k.(string), v.(*entry).policy) })
+// All returns the keys that the group remembers, with their policies, in no order.
+func (g *Group) All() iter.Seq2[string, resilience.Policy] {
+	return func(yield func(string, resilience.Policy) bool) {
+		g.entries.Range(func(k, v any) bool { return yield(k.(string), v.(*entry).policy) })
+	}
 }
 
 // Name returns the name from the Config.

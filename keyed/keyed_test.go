@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
+	"maps"
 	"runtime"
 	"slices"
 	"strings"
@@ -65,7 +67,7 @@ func (c *call) Run(ctx context.Context) error {
 
 // remembered returns the policy of a key that the group remembers, or nil.
 func remembered(g *keyed.Group, key string) resilience.Policy {
-	for k, p := range g.All {
+	for k, p := range g.All() {
 		if k == key {
 			return p
 		}
@@ -102,11 +104,7 @@ func TestTenThousandKeysDoNotGrowIt(t *testing.T) {
 	}
 }
 
-func keys(g *keyed.Group) func(func(string) bool) {
-	return func(yield func(string) bool) {
-		g.All(func(k string, _ resilience.Policy) bool { return yield(k) })
-	}
-}
+func keys(g *keyed.Group) iter.Seq[string] { return maps.Keys(maps.Collect(g.All())) }
 
 func TestTheDefaultRemembersAThousand(t *testing.T) {
 	g := must(t, resilience.Must(breaker.New(breaker.Config{})), keyed.Config{})

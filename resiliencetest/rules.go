@@ -370,7 +370,7 @@ func discarding(c *check) {
 			c.faultf("it waits while the last run goes on")
 		}
 		if o.count() > 0 && r.err == nil && err != nil && open {
-			c.faultf("it answers in the place of next while the last run goes on")
+			c.faultf("it answers in place of next while the last run goes on")
 		}
 		o.end()
 	}

@@ -12,9 +12,9 @@ const (
 	quickPrice   = 5
 	timeoutPrice = 20
 
-	// holds is how many seconds of successes a bucket holds. More would let many
+	// window is the time whose successes a bucket holds. More would let many
 	// small clients save up for a storm.
-	holds = time.Second
+	window = time.Second
 )
 
 // bucket is what is left to pay retries with. It is brought up to date when an
@@ -37,8 +37,8 @@ func newBucket(units int, now int64) bucket {
 // fill adds the successes since the last time, of successes in all, and returns
 // how many units that were. The caller holds mu.
 func (b *bucket) fill(successes uint64, now int64) (earned int64) {
-	if elapsed := now - b.markAt; elapsed >= int64(holds) {
-		b.capacity = max(b.least, int64(float64(successes-b.mark)*float64(holds)/float64(elapsed)))
+	if elapsed := now - b.markAt; elapsed >= int64(window) {
+		b.capacity = max(b.least, int64(float64(successes-b.mark)*float64(window)/float64(elapsed)))
 		b.mark, b.markAt = successes, now
 	} else if elapsed < 0 {
 		b.mark, b.markAt = successes, now // the clock was set back
@@ -59,7 +59,7 @@ func (r *Retry) successes() uint64 {
 }
 
 // price returns what a retry costs after an attempt that ended with err.
-func (r *Retry) price(err error) int64 {
+func price(err error) int64 {
 	if timedOut(err) {
 		return timeoutPrice
 	}

@@ -185,7 +185,7 @@ func TestAfterBeyondMaxDelayStopsAtOnce(t *testing.T) {
 		op, runs := script(retry.After(errBoom, time.Second+1))
 		start := time.Now()
 		err := run(must(t, retry.Config{}), op)
-		e := wantReason(t, err, retry.TooLate)
+		e := wantReason(t, err, retry.WaitTooLong)
 		if runs() != 1 || e.Attempts != 1 || !errors.Is(err, errBoom) || time.Since(start) != 0 {
 			t.Fatalf("error %v after %d runs and %v", err, runs(), time.Since(start))
 		}

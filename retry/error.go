@@ -20,8 +20,8 @@ const (
 	AllFailing
 	// PastDeadline: the wait would not have been over before the deadline.
 	PastDeadline
-	// TooLate: the error asked for a longer wait than Config.MaxDelay.
-	TooLate
+	// WaitTooLong: the error asked for a longer wait than Config.MaxDelay.
+	WaitTooLong
 	// Rejected: a policy further in refused the attempt.
 	Rejected
 	// NotRetryable: the error was not one to retry.

@@ -99,7 +99,7 @@ func (r *Retry) Apply(ctx context.Context, next resilience.Next) error {
 		}
 		r.stopped[aborted].Add(1)
 		if running {
-			r.streak.Add(1) // as run does for the attempts after the first
+			r.streak.Add(1) // an attempt that does not return has failed
 		}
 	}()
 	err := next.Run(ctx)
@@ -113,52 +113,42 @@ func (r *Retry) Apply(ctx context.Context, next resilience.Next) error {
 		}
 		r.endStreak()
 	} else {
-		err = r.again(ctx, next, err)
+		err = r.again(ctx, next, err, &running)
 	}
 	returned = true
 	return err
 }
 
-// run makes an attempt. One that does not return has failed.
-func (r *Retry) run(ctx context.Context, next resilience.Next) error {
-	returned := false
-	defer func() {
-		if !returned {
-			r.streak.Add(1)
-		}
-	}()
-	err := next.Run(ctx)
-	returned = true
-	return err
-}
-
-// again goes on with a call whose first attempt ended with err.
-func (r *Retry) again(ctx context.Context, next resilience.Next, err error) error {
+// again goes on with a call whose first attempt ended with err. running is whether
+// an attempt runs.
+func (r *Retry) again(ctx context.Context, next resilience.Next, err error, running *bool) error {
 	end := Error{Attempts: 1}
 	for end.add(err); ; end.add(err) {
 		r.tally(ctx, err)
 		delay, reason := r.decide(ctx, end.Attempts, err)
-		price := r.price(err)
+		cost := price(err)
 		if reason == 0 {
-			reason = r.pay(price)
+			reason = r.pay(cost)
 		}
 		if reason != 0 {
 			return r.stop(ctx, end, reason)
 		}
-		if !r.pause(ctx, next, end.Attempts+1, delay, err, price) {
+		if !r.pause(ctx, next, end.Attempts+1, delay, err, cost) {
 			return r.stop(ctx, end, ContextDone)
 		}
 		r.retries.Add(1)
 		end.Attempts++
-		err = r.run(resilience.WithAttempt(ctx, end.Attempts), next)
+		*running = true
+		err = next.Run(resilience.WithAttempt(ctx, end.Attempts))
+		*running = false
 		if err == nil {
-			r.refund(price)
+			r.refund(cost)
 			r.recovered.Add(1)
 			r.endStreak()
 			return nil
 		}
 		if errors.Is(err, resilience.ErrRejected) {
-			r.refund(price)
+			r.refund(cost)
 		}
 	}
 }
@@ -166,10 +156,10 @@ func (r *Retry) again(ctx context.Context, next resilience.Next, err error) erro
 // pause gives up the result of the attempt that ended with err and waits before
 // attempt number n. It reports whether to make that one; if not, also because code
 // of the user panicked, the price comes back.
-func (r *Retry) pause(ctx context.Context, next resilience.Next, n int, delay time.Duration, err error, price int64) (ready bool) {
+func (r *Retry) pause(ctx context.Context, next resilience.Next, n int, delay time.Duration, err error, cost int64) (ready bool) {
 	defer func() {
 		if !ready {
-			r.refund(price)
+			r.refund(cost)
 		}
 	}()
 	next.Discard()
@@ -225,7 +215,7 @@ func (r *Retry) decide(ctx context.Context, n int, err error) (time.Duration, Re
 	delay := min(max(0, r.cfg.Backoff(n)), r.cfg.MaxDelay)
 	if after := r.retryAfter(err); after > 0 {
 		if after > r.cfg.MaxDelay {
-			return 0, TooLate
+			return 0, WaitTooLong
 		}
 		// What the error asks for is the least; the rest keeps callers apart.
 		delay = after + min(delay, r.cfg.MaxDelay-after)

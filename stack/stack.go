@@ -30,6 +30,7 @@ import (
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/breaker"
 	"github.com/resilience-go/resilience/bulkhead"
+	"github.com/resilience-go/resilience/internal/defaults"
 	"github.com/resilience-go/resilience/keyed"
 	"github.com/resilience-go/resilience/retry"
 	"github.com/resilience-go/resilience/timeout"
@@ -72,13 +73,6 @@ func DefaultClient(name string) ClientConfig {
 	}
 }
 
-// The defaults of the layers, as far as they matter to each other.
-const (
-	defaultAttempt      = 10 * time.Second
-	defaultMaxWait      = 100 * time.Millisecond
-	defaultProbeTimeout = 15 * time.Second
-)
-
 // New returns the stack, or an error that says what to change: what is wrong with
 // a layer, or what does not fit together.
 func (c ClientConfig) New() (resilience.Policy, error) {
@@ -113,10 +107,10 @@ func (c ClientConfig) validate() error {
 	if c.Breaker == nil || c.Attempt == nil || attempt < 0 {
 		return nil
 	}
-	lease := or(c.Breaker.ProbeTimeout, defaultProbeTimeout)
+	lease := or(c.Breaker.ProbeTimeout, defaults.ProbeTimeout)
 	longest := attempt
 	if c.Bulkhead != nil && c.Bulkhead.MaxQueue >= 0 {
-		wait := max(0, or(c.Bulkhead.MaxWait, defaultMaxWait))
+		wait := max(0, or(c.Bulkhead.MaxWait, defaults.MaxWait))
 		longest += min(wait, math.MaxInt64-longest)
 	}
 	if lease >= 0 && lease <= longest {
@@ -130,7 +124,7 @@ func limit(c *timeout.Config) time.Duration {
 	if c == nil {
 		return 0
 	}
-	return or(c.Limit, defaultAttempt)
+	return or(c.Limit, defaults.Limit)
 }
 
 func or(d, otherwise time.Duration) time.Duration {

@@ -19,13 +19,12 @@ import (
 
 	"github.com/benbjohnson/clock"
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/internal/defaults"
 	"github.com/resilience-go/resilience/internal/observe"
 	"github.com/resilience-go/resilience/internal/vclock"
 )
 
 const policy = "timeout"
-
-const defaultLimit = 10 * time.Second
 
 // Config says how a Timeout works. The zero value is a good default.
 type Config struct {
@@ -39,7 +38,7 @@ type Config struct {
 	// that a long download works; the context then lives on until the end, but
 	// has no deadline.
 	Until resilience.Moment
-	// Observer hears of each operation that was cut off. nil hears nothing.
+	// Observer hears of each operation that was cut off. nil: none.
 	Observer resilience.Observer
 	// Clock is the time to use, nil for real time. With a Clock the context has
 	// no deadline, since a deadline is real time.
@@ -65,7 +64,7 @@ type Timeout struct {
 // New returns a Timeout, or an error that says what to change in c.
 func New(c Config) (*Timeout, error) {
 	if c.Limit == 0 {
-		c.Limit = defaultLimit
+		c.Limit = defaults.Limit
 	}
 	switch c.Until {
 	case 0:

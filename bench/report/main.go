@@ -24,7 +24,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"github.com/resilience-go/resilience/bench"
+	"github.com/resilience-go/resilience/bench/internal/demand"
 )
 
 func main() {
@@ -58,9 +58,9 @@ func report(w io.Writer, o options) (ok bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("-bench: %w", err)
 	}
-	var demands []bench.Demand
-	all := slices.Clone(bench.Demands)
-	for _, d := range bench.Demands {
+	var demands []demand.Demand
+	all := slices.Clone(demand.Table)
+	for _, d := range demand.Table {
 		all = append(all, d.InParallel())
 	}
 	for _, d := range all {
@@ -75,7 +75,7 @@ func report(w io.Writer, o options) (ok bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	var measured []bench.Measured
+	var measured []demand.Measured
 	ok = true
 	for _, d := range demands {
 		m, err := d.Measure(results)
@@ -93,7 +93,7 @@ func report(w io.Writer, o options) (ok bool, err error) {
 // pattern returns what go test needs to run the benchmarks of demands. It matches
 // the levels of a name one by one, so it cannot ask for a whole name: it asks for
 // the groups.
-func pattern(demands []bench.Demand) string {
+func pattern(demands []demand.Demand) string {
 	groups := map[string]bool{}
 	var list []string
 	for _, d := range demands {
@@ -110,7 +110,7 @@ func pattern(demands []bench.Demand) string {
 
 // run runs the benchmarks that match pattern and returns the least that each took,
 // and the name of the processor.
-func run(o options, pattern string) (results map[string]bench.Result, cpu string, err error) {
+func run(o options, pattern string) (results map[string]demand.Result, cpu string, err error) {
 	dir, err := os.MkdirTemp("", "bench")
 	if err != nil {
 		return nil, "", err
@@ -123,7 +123,7 @@ func run(o options, pattern string) (results map[string]bench.Result, cpu string
 	if err := build.Run(); err != nil {
 		return nil, "", fmt.Errorf("go test -c: %w", err)
 	}
-	runs := map[string][]bench.Result{}
+	runs := map[string][]demand.Result{}
 	for pass := range o.passes {
 		fmt.Fprintf(os.Stderr, "\rpass %d of %d", pass+1, o.passes)
 		alone := exec.Command(binary, "-test.run=^$", "-test.bench="+pattern, "-test.skip=^BenchmarkParallel$",
@@ -146,11 +146,11 @@ func run(o options, pattern string) (results map[string]bench.Result, cpu string
 		}
 	}
 	fmt.Fprint(os.Stderr, "\r                    \r")
-	results = map[string]bench.Result{}
+	results = map[string]demand.Result{}
 	for name, of := range runs {
-		slices.SortFunc(of, func(a, b bench.Result) int { return cmp.Compare(a.Nanos, b.Nanos) })
+		slices.SortFunc(of, func(a, b demand.Result) int { return cmp.Compare(a.Nanos, b.Nanos) })
 		results[name] = of[0]
-		if strings.HasPrefix(name, bench.Parallel) {
+		if strings.HasPrefix(name, demand.Parallel) {
 			results[name] = of[len(of)/2]
 		}
 	}
@@ -162,7 +162,7 @@ var cores = regexp.MustCompile(`-\d+$`)
 // parse reads a line such as
 //
 //	BenchmarkRetry/first_try-2   2059465   12.3 ns/op   0 B/op   0 allocs/op
-func parse(line string) (name string, r bench.Result, ok bool) {
+func parse(line string) (name string, r demand.Result, ok bool) {
 	fields := strings.Fields(line)
 	if len(fields) < 4 || !strings.HasPrefix(fields[0], "Benchmark") {
 		return "", r, false
@@ -184,9 +184,9 @@ func parse(line string) (name string, r bench.Result, ok bool) {
 }
 
 // cells returns the table: the references, and then the rows.
-func cells(rows []bench.Measured, results map[string]bench.Result) [][]string {
+func cells(rows []demand.Measured, results map[string]demand.Result) [][]string {
 	all := [][]string{{"row", "ns", "multiple", "demand", "allocs", "demand", ""}}
-	for _, ref := range []string{bench.Add, bench.ContendedAdd, bench.Clock, bench.Timeout, bench.AllocClient, bench.AllocServer} {
+	for _, ref := range []string{demand.Add, demand.ContendedAdd, demand.Clock, demand.Timeout, demand.AllocClient, demand.AllocServer} {
 		if r, ok := results[ref]; ok {
 			all = append(all, []string{ref, nanos(r.Nanos), "", "", strconv.Itoa(r.Allocs), "", ""})
 		}

@@ -3,19 +3,19 @@ package main
 import (
 	"testing"
 
-	"github.com/resilience-go/resilience/bench"
+	"github.com/resilience-go/resilience/bench/internal/demand"
 )
 
 func TestParse(t *testing.T) {
 	for _, c := range []struct {
 		line, name string
-		want       bench.Result
+		want       demand.Result
 		ok         bool
 	}{
-		{"BenchmarkRetry/first_try-2 \t 2059465\t        12.3 ns/op\t       0 B/op\t       3 allocs/op\n", "Retry/first_try", bench.Result{Nanos: 12.3, Allocs: 3}, true},
-		{"BenchmarkLayer/plain/5 \t 1\t 7 ns/op\n", "Layer/plain/5", bench.Result{Nanos: 7}, true},
-		{"BenchmarkRetry/first_try-2\n", "", bench.Result{}, false},
-		{"PASS\n", "", bench.Result{}, false},
+		{"BenchmarkRetry/first_try-2 \t 2059465\t        12.3 ns/op\t       0 B/op\t       3 allocs/op\n", "Retry/first_try", demand.Result{Nanos: 12.3, Allocs: 3}, true},
+		{"BenchmarkLayer/plain/5 \t 1\t 7 ns/op\n", "Layer/plain/5", demand.Result{Nanos: 7}, true},
+		{"BenchmarkRetry/first_try-2\n", "", demand.Result{}, false},
+		{"PASS\n", "", demand.Result{}, false},
 	} {
 		name, got, ok := parse(c.line)
 		if ok != c.ok || ok && (name != c.name || got != c.want) {
@@ -25,9 +25,9 @@ func TestParse(t *testing.T) {
 }
 
 func TestMeasure(t *testing.T) {
-	d := bench.Demand{Row: "x", Of: "x/5", Less: "x/1", Share: 4, Unit: bench.Add, Most: 2, Beside: bench.Clock, MostAllocs: 1}
-	results := map[string]bench.Result{
-		"x/5": {Nanos: 150, Allocs: 1}, "x/1": {Nanos: 30}, bench.Add: {Nanos: 5}, bench.Clock: {Nanos: 20},
+	d := demand.Demand{Row: "x", Of: "x/5", Less: "x/1", Share: 4, Unit: demand.Add, Most: 2, Beside: demand.Clock, MostAllocs: 1}
+	results := map[string]demand.Result{
+		"x/5": {Nanos: 150, Allocs: 1}, "x/1": {Nanos: 30}, demand.Add: {Nanos: 5}, demand.Clock: {Nanos: 20},
 	}
 	m, err := d.Measure(results)
 	if err != nil {

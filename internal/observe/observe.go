@@ -7,12 +7,9 @@ import (
 	"github.com/resilience-go/resilience"
 )
 
-// Call has o, unless it is nil, observe e, and drops a panic: watching a call
-// must not break it.
+// Call has o, which is not nil, observe e, and drops a panic: watching a call must
+// not break it.
 func Call(ctx context.Context, o resilience.Observer, e resilience.Event) {
-	if o == nil {
-		return
-	}
 	defer func() { _ = recover() }()
 	o.Observe(ctx, e)
 }

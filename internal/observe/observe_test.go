@@ -28,7 +28,3 @@ func TestAPanicIsDropped(t *testing.T) {
 		})
 	}
 }
-
-func TestNoObserverHearsNothing(t *testing.T) {
-	observe.Call(t.Context(), nil, resilience.Event{})
-}

@@ -8,8 +8,7 @@ import (
 
 const (
 	lines = 8
-	// Width is how many counters there are.
-	Width = 8
+	width = 8 // how many counters there are
 )
 
 // Counters is a fixed set of counters that only grow. Each of its lines fills one
@@ -19,7 +18,7 @@ const (
 // Put it first in a struct that is allocated on its own: the allocator then
 // aligns it to a cache line.
 type Counters struct {
-	line [lines][Width]atomic.Uint64
+	line [lines][width]atomic.Uint64
 }
 
 // Add adds one to counter i.

@@ -12,13 +12,13 @@ func TestTheSumIsExactUnder64Goroutines(t *testing.T) {
 	for g := range 64 {
 		all.Go(func() {
 			for range 1000 {
-				c.Add(g % Width)
+				c.Add(g % width)
 			}
 		})
 	}
 	all.Wait()
-	for i := range Width {
-		if n := c.Sum(i); n != 64/Width*1000 {
+	for i := range width {
+		if n := c.Sum(i); n != 64/width*1000 {
 			t.Errorf("counter %d is %d", i, n)
 		}
 	}

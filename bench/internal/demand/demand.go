@@ -1,9 +1,5 @@
-// Package bench measures what the policies cost a call.
-//
-// The benchmarks and the tests of the allocation and memory demands are in the
-// test files; go run ./bench/report prints the times beside what is demanded of
-// them. README.md says how to read that.
-package bench
+// Package demand is the table of what the policies may cost a call.
+package demand
 
 import (
 	"fmt"
@@ -44,8 +40,8 @@ const layers = 4
 
 const stackRow = "Stack/retry_breaker_bulkhead_fallback"
 
-// Demands is the table. Its rows have the names and the numbers of the design.
-var Demands = []Demand{
+// Table is all demands. Its rows have the names and the numbers of the design.
+var Table = []Demand{
 	{Row: "Layer/plain", Of: "Layer/plain/5", Less: "Layer/plain/1", Share: layers, Unit: Add, Most: 3},
 	{Row: "Layer/settle", Of: "Layer/settle/5", Less: "Layer/settle/1", Share: layers, Unit: Add, Most: 5},
 	{Row: "Breaker/default/closed", Unit: Add, Most: 6.5},
