@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"math/rand/v2"
 	"runtime"
 	"slices"
 	"sync"
@@ -154,10 +155,11 @@ func (g *Group) sweepFor(e *entry) {
 }
 
 // sweep drops entries that are unpinned, idle and not used since the last sweep
-// until an eighth of the places is free, so that it is not needed again soon. Its
-// first round leaves the others marked as unused, for the second round and for the
-// next sweep. If too few could be dropped it is not tried again until the group
-// has grown by an eighth.
+// until an eighth of the places is free, so that it is not needed again soon. It
+// takes them at random, because a map has its keys in an order of its own in which
+// the first would always be the victims. What was used it marks as unused, for the
+// second round and for the next sweep. If too few could be dropped it is not tried
+// again until the group has grown by an eighth.
 func (g *Group) sweep() {
 	if !g.sweeping.TryLock() {
 		return // somebody else is at it
@@ -165,17 +167,27 @@ func (g *Group) sweep() {
 	defer g.sweeping.Unlock()
 	want := int64(g.cfg.Max - g.cfg.Max/8)
 	for range 2 {
+		var unused []any
 		g.entries.Range(func(key, v any) bool {
-			if g.len.Load() <= want {
-				return false // before the second round takes one that the first has spared
-			}
 			if e := v.(*entry); e.used.Load() {
 				e.used.Store(false)
 			} else {
-				g.evict(key, e)
+				unused = append(unused, key)
 			}
 			return true
 		})
+		rand.Shuffle(len(unused), func(i, j int) { unused[i], unused[j] = unused[j], unused[i] })
+		for _, key := range unused {
+			if g.len.Load() <= want {
+				break
+			}
+			if v, ok := g.entries.Load(key); ok {
+				g.evict(key, v.(*entry))
+			}
+		}
+		if g.len.Load() <= want {
+			break
+		}
 	}
 	g.sweepAt.Store(max(int64(g.cfg.Max), g.len.Load()*9/8))
 }
