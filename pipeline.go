@@ -80,7 +80,8 @@ func (p *Pipeline) Idle() bool {
 
 // All returns p and every policy inside it, the outer before the inner. It finds
 // them through the optional method Unwrap() []Policy. A policy that stands in
-// two places comes twice.
+// two places comes twice. Of a keyed.Group it finds the template, which counts for
+// all keys; the policy of each key is in Group.All.
 func All(p Policy) iter.Seq[Policy] {
 	return func(yield func(Policy) bool) { walk(p, yield) }
 }

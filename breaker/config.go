@@ -23,7 +23,7 @@ const (
 
 // Config says how a Breaker works. The zero value is a good default.
 type Config struct {
-	// Name appears in errors, events and metrics.
+	// Name appears in errors and events.
 	Name string
 	// Trip holds the rules that open the breaker; any one of them does. The
 	// default is Silence(7, time.Second).

@@ -11,7 +11,7 @@ import (
 
 // Config says how a Bulkhead works. The zero value is a good default.
 type Config struct {
-	// Name appears in errors, events and metrics.
+	// Name appears in errors and events.
 	Name string
 	// Limit is how many calls may be in flight. With 0, the default, the bulkhead
 	// sizes itself, as its type describes.

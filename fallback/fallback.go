@@ -24,7 +24,7 @@ const policy = "fallback"
 
 // Config says how a Fallback works. Handle is required.
 type Config struct {
-	// Name appears in errors, events and metrics.
+	// Name appears in events.
 	Name string
 	// Handle answers in place of an operation that ended with err. Nothing of
 	// the operation goes on any more when it is called.

@@ -23,14 +23,15 @@ const defaultMax = 1000
 
 // Config says how a Group works. The zero value is a good default.
 type Config struct {
-	// Name appears in metrics. Keys do not: their number has no bound.
+	// Name tells groups apart for who looks at them through resilience.All.
 	Name string
 	// Max is how many keys the group remembers, by default 1000. It may hold more
 	// while more are in use: a key with a call in flight, or whose policy is not
 	// idle, is never dropped.
 	Max int
 	// Keys are the exceptions: keys with a policy of their own, which is always
-	// remembered.
+	// remembered. Over HTTP a key is what httpmw.HostKey returns, with the port, as
+	// in "https://api.example.com:443".
 	Keys map[string]resilience.Policy
 }
 

@@ -352,7 +352,7 @@ func settling(c *check) {
 		c.do(p, c.probe(succeed))
 	}
 	if limit > 0 && limit < many && c.capacity(p, limit+many/2) == limit+many/2 {
-		c.faultf("it admitted %d at once, and %d more after %d calls: it releases more than it holds", limit, many/2, many)
+		c.faultf("it admitted %d at once, and %d more after %d calls: a place is free again before the operation has ended, or more often than it was taken: release it through next.Settle", limit, many/2, many)
 	}
 	c.admitsAgain(p, "operations that ended")
 }

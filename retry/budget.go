@@ -109,7 +109,7 @@ type Stats struct {
 	// Retries are the attempts after the first ones.
 	Retries uint64
 	// Units of the budget that successes have earned, and that retries were paid
-	// with and got back. A retry gets back what it cost, as far as the bucket has
+	// with and got back. What a fork has earned is added when it next pays. A retry gets back what it cost, as far as the bucket has
 	// room for it.
 	Earned, Spent, Refunded int64
 	// Level is what is in the bucket, Capacity what it holds at present.

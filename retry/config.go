@@ -19,7 +19,7 @@ const (
 
 // Config says how a Retry works. The zero value is a good default.
 type Config struct {
-	// Name appears in errors, events and metrics.
+	// Name appears in errors and events.
 	Name string
 	// MaxAttempts is how often a call is tried, the first time included: at most
 	// 1000, by default 3. A negative value tries once.

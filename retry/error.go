@@ -54,6 +54,7 @@ func (r Reason) String() string {
 // the error of the last attempt that ran and, if the context of the caller ended
 // while it waited, that of the context.
 type Error struct {
+	Name     string // of the Retry, as configured
 	Attempts int    // that were made, those that were rejected included
 	Reason   Reason // why there was no further one
 	Err      error  // of the last attempt that ran
@@ -83,7 +84,11 @@ func (e *Error) Error() string {
 	if e.Attempts == 1 {
 		attempts = "attempt"
 	}
-	s := fmt.Sprintf("resilience: gave up after %d %s (%v): %v", e.Attempts, attempts, e.Reason, e.Err)
+	name := ""
+	if e.Name != "" {
+		name = fmt.Sprintf(" %q", e.Name)
+	}
+	s := fmt.Sprintf("resilience: retry%s gave up after %d %s (%v): %v", name, e.Attempts, attempts, e.Reason, e.Err)
 	if e.Rejection != nil {
 		s += "; then " + e.Rejection.Error()
 	}

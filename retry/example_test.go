@@ -44,7 +44,7 @@ func ExampleAfter() {
 		return retry.After(errors.New("come back in an hour"), time.Hour)
 	})
 	fmt.Println(err)
-	// Output: resilience: gave up after 1 attempt (asked to wait too long): come back in an hour
+	// Output: resilience: retry "users" gave up after 1 attempt (asked to wait too long): come back in an hour
 }
 
 func ExampleExponential() {

@@ -122,7 +122,7 @@ func (r *Retry) Apply(ctx context.Context, next resilience.Next) error {
 // again goes on with a call whose first attempt ended with err. running is whether
 // an attempt runs.
 func (r *Retry) again(ctx context.Context, next resilience.Next, err error, running *bool) error {
-	end := Error{Attempts: 1}
+	end := Error{Name: r.cfg.Name, Attempts: 1}
 	for end.add(err); ; end.add(err) {
 		r.tally(ctx, err)
 		delay, reason := r.decide(ctx, end.Attempts, err)

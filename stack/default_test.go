@@ -11,6 +11,7 @@ import (
 	"github.com/resilience-go/resilience/breaker"
 	"github.com/resilience-go/resilience/bulkhead"
 	"github.com/resilience-go/resilience/retry"
+	"github.com/resilience-go/resilience/resiliencetest"
 	"github.com/resilience-go/resilience/stack"
 	"github.com/resilience-go/resilience/timeout"
 )
@@ -137,4 +138,26 @@ func TestTheWholeDefaultStackAllocatesOnlyForTheLimit(t *testing.T) {
 	if n := testing.AllocsPerRun(1000, func() { _ = resilience.RunOperation(ctx, p, op) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
+}
+
+func TestTheObserverOfTheStackIsThatOfLayersWithoutTheirOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var all, own resiliencetest.Recorder
+		c := stack.DefaultClient("users")
+		c.Observer, c.Breaker.Observer = &all, &own
+		p := resilience.Must(c.New())
+		if c.Retry.Observer != nil {
+			t.Error("the configuration of the caller was changed")
+		}
+		for range 8 {
+			_ = resilience.Run(t.Context(), p, fail)
+			time.Sleep(time.Second)
+		}
+		if len(all.Events(resilience.Stopped)) == 0 || len(all.Events(resilience.Transition)) != 0 {
+			t.Errorf("the observer of the stack heard %v", all.Events())
+		}
+		if len(own.Transitions()) == 0 {
+			t.Error("the observer of the breaker heard nothing")
+		}
+	})
 }

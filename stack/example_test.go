@@ -3,9 +3,13 @@ package stack_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
+	"net/http"
 	"time"
 
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/breaker"
+	"github.com/resilience-go/resilience/httpmw"
 	"github.com/resilience-go/resilience/stack"
 )
 
@@ -29,6 +33,34 @@ func ExampleDefaultClient() {
 	err = resilience.Run(context.Background(), p, func(context.Context) error { return nil })
 	fmt.Println(err)
 	// Output: <nil>
+}
+
+// One host has more time than the others; everything is logged.
+func ExampleClientConfig() {
+	events := resilience.LogObserver(slog.New(slog.DiscardHandler))
+
+	slow := stack.DefaultClient("reports")
+	slow.Attempt.Limit = time.Minute
+	slow.Breaker.ProbeTimeout = 2 * time.Minute // longer than an attempt
+	slow.Keyed = nil                            // it is for one host
+	slow.Observer = events
+
+	c := stack.DefaultClient("partners")
+	c.Attempt.Limit = 500 * time.Millisecond
+	c.Observer = events
+	c.Keyed.Keys = map[string]resilience.Policy{
+		"https://reports.example.com:443": resilience.Must(slow.New()), // as httpmw.HostKey has it
+	}
+	client := &http.Client{Transport: &httpmw.Transport{Policy: resilience.Must(c.New())}}
+
+	for p := range resilience.All(client.Transport.(*httpmw.Transport).Policy) {
+		if p, ok := p.(*breaker.Breaker); ok {
+			fmt.Println(p.Name(), p.Stats().Opened)
+		}
+	}
+	// Output:
+	// partners 0
+	// reports 0
 }
 
 func ExampleServer() {

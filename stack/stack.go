@@ -37,23 +37,28 @@ import (
 )
 
 // Client returns the default stack for calls to a dependency, called name in
-// errors, events and metrics: at most three attempts, a breaker, a bulkhead that
+// errors and events: at most three attempts, a breaker, a bulkhead that
 // sizes itself, and 10 s for an attempt to answer, with state of its own for each
-// key (over HTTP the host, over gRPC the target and method).
+// key (over HTTP the host).
 func Client(name string) resilience.Policy {
 	return resilience.Must(DefaultClient(name).New())
 }
 
-// Server returns the default stack for a service, called name in errors, events
-// and metrics: at most 1000 calls at a time, and no queue. A long-lived stream
-// holds its place until it ends.
+// Server returns the default stack for a service, called name in errors and
+// events: a bulkhead of 1000 calls without a queue, and nothing else. A long-lived
+// stream holds its place until it ends.
 func Server(name string) resilience.Policy {
 	return resilience.Must(DefaultServer(name).New())
 }
 
 // ClientConfig says what a client stack is made of. Start with DefaultClient. A
-// layer that is nil is left out; a Keyed that is nil has all keys share one state.
+// layer that is nil is left out, so the zero value guards nothing; a Keyed that is
+// nil has all keys share one state.
 type ClientConfig struct {
+	// Observer hears of the events of all layers that have no Observer of their
+	// own. nil: none.
+	Observer resilience.Observer
+
 	Total    *timeout.Config // of all attempts and the waits between them
 	Keyed    *keyed.Config
 	Retry    *retry.Config
@@ -79,6 +84,7 @@ func (c ClientConfig) New() (resilience.Policy, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
+	c.observe()
 	p, inside := layers(
 		layer(c.Retry, retry.New),
 		layer(c.Breaker, breaker.New),
@@ -96,6 +102,24 @@ func (c ClientConfig) New() (resilience.Policy, error) {
 		all = resilience.Compose(all, p)
 	}
 	return all, nil
+}
+
+// observe gives Observer to the layers, in copies of their configurations.
+func (c *ClientConfig) observe() {
+	c.Total = observed(c.Total, c.Observer, func(l *timeout.Config) *resilience.Observer { return &l.Observer })
+	c.Retry = observed(c.Retry, c.Observer, func(l *retry.Config) *resilience.Observer { return &l.Observer })
+	c.Breaker = observed(c.Breaker, c.Observer, func(l *breaker.Config) *resilience.Observer { return &l.Observer })
+	c.Bulkhead = observed(c.Bulkhead, c.Observer, func(l *bulkhead.Config) *resilience.Observer { return &l.Observer })
+	c.Attempt = observed(c.Attempt, c.Observer, func(l *timeout.Config) *resilience.Observer { return &l.Observer })
+}
+
+func observed[C any](layer *C, o resilience.Observer, field func(*C) *resilience.Observer) *C {
+	if layer == nil || o == nil || *field(layer) != nil {
+		return layer
+	}
+	c := *layer
+	*field(&c) = o
+	return &c
 }
 
 // validate checks what concerns more than one layer.

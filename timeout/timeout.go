@@ -28,7 +28,7 @@ const policy = "timeout"
 
 // Config says how a Timeout works. The zero value is a good default.
 type Config struct {
-	// Name appears in errors, events and metrics.
+	// Name appears in errors and events.
 	Name string
 	// Limit is how long an operation may take, by default 10 s; a negative value
 	// sets no limit.
