@@ -10,8 +10,8 @@ import (
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/breaker"
 	"github.com/resilience-go/resilience/bulkhead"
-	"github.com/resilience-go/resilience/retry"
 	"github.com/resilience-go/resilience/resiliencetest"
+	"github.com/resilience-go/resilience/retry"
 	"github.com/resilience-go/resilience/stack"
 	"github.com/resilience-go/resilience/timeout"
 )
