@@ -138,13 +138,13 @@ func OutcomeOf(ctx context.Context, err error, classify func(error) Outcome) Out
 	if errors.Is(err, ErrRejected) {
 		return Ignored
 	}
-	if o, ok := errors.AsType[outcomer](err); ok {
-		return o.Outcome()
+	o := Failure
+	if e, ok := errors.AsType[outcomer](err); ok {
+		o = e.Outcome()
+	} else if classify != nil {
+		o = classify(err)
 	}
-	if classify != nil {
-		return classify(err)
-	}
-	return Failure
+	return min(o, Ignored) // an Outcome that there is not
 }
 
 type outcomer interface {

@@ -15,6 +15,7 @@ package breaker
 import (
 	"context"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
@@ -108,7 +109,7 @@ func (b *Breaker) Apply(ctx context.Context, next resilience.Next) (err error) {
 	err = resilience.ErrAborted
 	defer func() {
 		if err != nil {
-			b.judge(ctx, token, err)
+			b.judge(ctx, token, err, false)
 		} else {
 			next.Settle(b.cfg.Judge, nil, (*settler)(b), token)
 		}
@@ -123,12 +124,11 @@ func (b *Breaker) admit(ctx context.Context, e *episode) (token uint64, err erro
 		if e.state == Closed {
 			return e.base, nil
 		}
-		now := b.clock.Nanos()
 		if e.state == HalfOpen {
-			if token, ok := b.probe(e, now); ok {
+			if token, ok := b.probe(e); ok {
 				return token, nil
 			}
-		} else if e.over(now) {
+		} else if now := b.clock.Nanos(); e.over(now) {
 			half, token := b.halfOpen(e, now)
 			if !b.install(ctx, e, half, "open time is over", 0, nil) {
 				continue // somebody else is the probe
@@ -159,23 +159,32 @@ func (b *Breaker) announceProbe(e *episode, token uint64) {
 func (e *episode) over(now int64) bool { return now >= e.until || now < e.since }
 
 // probe takes a place in HALF_OPEN, if need be one whose lease has ended.
-func (b *Breaker) probe(e *episode, now int64) (token uint64, ok bool) {
-	end := b.leaseEnd(now)
+func (b *Breaker) probe(e *episode) (token uint64, ok bool) {
+	_, end := b.lease()
 	if token, ok = e.take(end); ok {
 		return token, true
 	}
-	if n := e.expire(now, end); n > 0 {
+	if n := e.expire(b.lease); n > 0 {
 		b.leaked.Add(uint64(n))
 		return e.take(end)
 	}
 	return 0, false
 }
 
-func (b *Breaker) leaseEnd(now int64) int64 {
+// lease returns the time and when a lease ends that is taken now, both in ms; the
+// end is rounded up.
+func (b *Breaker) lease() (now, end int64) {
+	const ms = int64(time.Millisecond)
+	now = b.clock.Nanos()
 	if b.cfg.ProbeTimeout < 0 {
-		return leaseTimeMask * 1000
+		return now / ms, never
 	}
-	return now + int64(b.cfg.ProbeTimeout)
+	return now / ms, min(never, (after(now, b.cfg.ProbeTimeout)-1)/ms+1)
+}
+
+// after returns the time d after now; a longest d lasts for ever.
+func after(now int64, d time.Duration) int64 {
+	return now + min(int64(d), math.MaxInt64-now)
 }
 
 // settler hears of operations that have answered, or ended, after Run returned
@@ -184,23 +193,24 @@ type settler Breaker
 
 func (s *settler) Settle(token uint64, err error) {
 	b := (*Breaker)(s)
-	switch {
-	case err == nil:
+	if err == nil {
 		b.record(context.Background(), token, resilience.Success, nil, 0)
-	case errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded):
-		// The context of the call may be gone; only the error can tell that its
-		// caller gave up.
-		b.record(context.Background(), token, resilience.Ignored, err, 0)
-	default:
-		b.judge(context.Background(), token, err)
+	} else {
+		b.judge(context.Background(), token, err, true)
 	}
 }
 
 // judge records a call that ended with err. It asks code of the user, the error
-// and Classify, before anything changes; if that panics, the call is a failure.
-func (b *Breaker) judge(ctx context.Context, token uint64, err error) {
+// and Classify, before anything changes; if that panics, the call is a failure. Of
+// a late one the context may be gone, and only the error can tell that its caller
+// gave up.
+func (b *Breaker) judge(ctx context.Context, token uint64, err error, late bool) {
 	o, wait := resilience.Failure, time.Duration(0)
 	defer func() { b.record(ctx, token, o, err, wait) }()
+	if late && errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+		o = resilience.Ignored
+		return
+	}
 	o = resilience.OutcomeOf(ctx, err, b.cfg.Classify)
 	if o == resilience.Failure {
 		if r, ok := errors.AsType[retryAfterer](err); ok {
@@ -280,16 +290,17 @@ func (b *Breaker) open(ctx context.Context, e, open *episode, wait time.Duration
 	if b.cfg.OpenFor > 0 {
 		d = int64(b.cfg.OpenFor)
 		for range open.rounds {
-			if d *= 2; d >= int64(b.cfg.MaxOpenFor) {
+			if d > int64(b.cfg.MaxOpenFor)/2 {
 				d = int64(b.cfg.MaxOpenFor)
 				break
 			}
+			d *= 2
 		}
 	} else {
 		d = max(int64(minOpenFor), min((open.since-open.silence)/silenceShare, open.limit))
 		d += d/5 - rand.Int64N(2*d/5+1)
 	}
-	open.until = open.since + max(d, min(int64(wait), int64(maxRetryAfter)))
+	open.until = after(open.since, max(time.Duration(d), min(wait, maxRetryAfter)))
 	open.rejection = &resilience.Rejection{
 		Policy: policy, Name: b.cfg.Name, Reason: resilience.Open, RetryAt: b.clock.At(open.until), Cause: err,
 	}
@@ -305,7 +316,8 @@ func (b *Breaker) halfOpen(e *episode, now int64) (*episode, uint64) {
 	h.silence, h.limit, h.rounds, h.rejection = e.silence, e.limit, e.rounds, e.rejection
 	h.leases = make([]lease, b.cfg.CloseAfter)
 	h.word.Store(credit{left: 1, inFlight: 1}.pack())
-	return h, h.claim(b.leaseEnd(now))
+	_, end := b.lease()
+	return h, h.claim(end)
 }
 
 // follow returns an episode of state s that comes after e.

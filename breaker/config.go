@@ -85,8 +85,10 @@ func (c Config) withDefaults() (Config, error) {
 		c.MaxOpenFor = c.OpenFor
 	case c.MaxOpenFor == 0:
 		c.MaxOpenFor = defaultMaxOpenFor
-	case c.MaxOpenFor < max(c.OpenFor, minOpenFor):
-		return bad("MaxOpenFor", c.MaxOpenFor, fmt.Sprintf("must be at least %v, or 0 for the default", max(c.OpenFor, minOpenFor)))
+	case c.OpenFor > 0 && c.MaxOpenFor < c.OpenFor:
+		return bad("MaxOpenFor", c.MaxOpenFor, fmt.Sprintf("must be at least OpenFor, which is %v, or 0 for the default", c.OpenFor))
+	case c.OpenFor == 0 && c.MaxOpenFor < minOpenFor:
+		return bad("MaxOpenFor", c.MaxOpenFor, fmt.Sprintf("must be at least %v, or 0 for the default of %v", minOpenFor, defaultMaxOpenFor))
 	}
 	if c.CloseAfter == 0 {
 		c.CloseAfter = defaultCloseAfter

@@ -135,14 +135,16 @@ func (c credit) pack() uint64 {
 func (e *episode) final(c credit) bool { return c.left == 0 || c.left > len(e.leases) }
 
 // A lease is a call's place in HALF_OPEN: its id in the upper 20 bits, so that it
-// is settled once, and when it ends, in µs, in the lower 44. 0 is a free place.
+// is settled once, and when it ends, in ms, in the lower 44. 0 is a free place.
 // The caller that takes it out of the table, by CAS, is the one that accounts
 // for it: whoever loses that CAS was late, and does nothing.
 type lease struct{ atomic.Uint64 }
 
-const leaseTimeMask = 1<<(64-idBits) - 1
+// never is the end of a lease that does not end.
+const never = 1<<(64-idBits) - 1
 
-// take takes a place if there is credit for it and returns its token.
+// take takes a place if there is credit for it and returns its token. end is when
+// its lease ends, in ms.
 func (e *episode) take(end int64) (token uint64, ok bool) {
 	for {
 		w := e.word.Load()
@@ -161,7 +163,7 @@ func (e *episode) take(end int64) (token uint64, ok bool) {
 // before they are taken off the count, so there is one.
 func (e *episode) claim(end int64) uint64 {
 	id := leaseID.Add(1)%(1<<idBits-1) + 1 // never 0
-	value := id<<(64-idBits) | uint64(end/1000)&leaseTimeMask
+	value := id<<(64-idBits) | uint64(end)
 	for {
 		for slot := range e.leases {
 			l := &e.leases[slot]
@@ -188,15 +190,17 @@ func (e *episode) free(token uint64) bool {
 }
 
 // expire frees the places whose lease has ended, or ends later than one taken now
-// would, because the clock was set back.
-func (e *episode) expire(now, end int64) (freed int) {
+// would, because the clock was set back. It reads the clock, through now, after the
+// lease, or it could take one that is newer than its time for that.
+func (e *episode) expire(now func() (now, end int64)) (freed int) {
 	for slot := range e.leases {
 		l := &e.leases[slot]
 		value := l.Load()
 		if value == 0 {
 			continue
 		}
-		if ends := int64(value & leaseTimeMask); ends > now/1000 && ends <= end/1000 {
+		ends := int64(value & never)
+		if now, latest := now(); ends > now && ends <= latest {
 			continue
 		}
 		if l.CompareAndSwap(value, 0) {

@@ -19,12 +19,21 @@ var errDown = errors.New("down")
 // hands is a clock that tests move by hand, forwards and backwards.
 type hands struct {
 	clock.Clock
-	now atomic.Int64
+	now       atomic.Int64
+	afterRead func() // what happens after the next reading, before it is used
 }
 
-func (h *hands) Now() time.Time                  { return time.Unix(1e9, h.now.Load()) }
-func (h *hands) Since(t time.Time) time.Duration { return h.Now().Sub(t) }
-func (h *hands) add(d time.Duration)             { h.now.Add(int64(d)) }
+func (h *hands) Now() time.Time { return time.Unix(1e9, h.now.Load()) }
+
+func (h *hands) Since(t time.Time) time.Duration {
+	d := h.Now().Sub(t)
+	if f := h.afterRead; f != nil {
+		f()
+	}
+	return d
+}
+
+func (h *hands) add(d time.Duration) { h.now.Add(int64(d)) }
 
 // rig is a breaker with a clock and a record of its transitions.
 type rig struct {

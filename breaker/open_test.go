@@ -274,7 +274,7 @@ func TestConfigErrorsSayWhatToChange(t *testing.T) {
 		{breaker.Config{Trip: []breaker.Rule{breaker.Silence(1, -1)}}, "the span must not be negative"},
 		{breaker.Config{OpenFor: -1}, "Config.OpenFor is -1ns: must not be negative"},
 		{breaker.Config{MaxOpenFor: -1}, "Config.MaxOpenFor is -1ns: must not be negative"},
-		{breaker.Config{OpenFor: time.Second, MaxOpenFor: time.Millisecond}, "Config.MaxOpenFor is 1ms: must be at least 1s"},
+		{breaker.Config{OpenFor: time.Second, MaxOpenFor: time.Millisecond}, "Config.MaxOpenFor is 1ms: must be at least OpenFor, which is 1s"},
 		{breaker.Config{MaxOpenFor: time.Millisecond}, "Config.MaxOpenFor is 1ms: must be at least 50ms"},
 		{breaker.Config{CloseAfter: -1}, "Config.CloseAfter is -1: must be 1 to 4095"},
 		{breaker.Config{CloseAfter: 4096}, "Config.CloseAfter is 4096: must be 1 to 4095"},

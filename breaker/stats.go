@@ -56,7 +56,11 @@ func (b *Breaker) Stats() Stats {
 	case Closed:
 		s.FailuresInARow, _ = e.run()
 	case Open:
-		s.RetryAt = b.clock.At(e.until)
+		if s.State == HalfOpen {
+			s.Credit = 1 // for the call that comes next
+		} else {
+			s.RetryAt = b.clock.At(e.until)
+		}
 	case HalfOpen:
 		c := unpack(e.word.Load())
 		s.Credit, s.InFlight, s.FailuresInARow = c.left, c.inFlight, c.failures

@@ -114,7 +114,7 @@ func (c *call) failed(ctx context.Context, err error) error {
 		err:       deadline(ctx, err),
 		retryable: c.replayable() && c.t.retryable(c.req, nil, err),
 	}
-	f.late = f.err == context.Cause(ctx) && errors.Is(f.err, context.DeadlineExceeded) // an echo is the very value
+	f.late = errors.Is(f.err, context.DeadlineExceeded) && errors.Is(context.Cause(ctx), f.err)
 	if invalid(err) {
 		return &requestError{f}
 	}

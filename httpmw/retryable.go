@@ -133,7 +133,7 @@ func redirects(err error) bool {
 func invalid(err error) bool {
 	text := cause(err).Error()
 	for _, prefix := range [...]string{
-		"unsupported protocol scheme", "http2: unsupported scheme", "http: nil Request.", "http: no Host in request URL",
+		"unsupported protocol scheme", "http2: unsupported scheme", "http: nil Request.", "http: no Host in request URL", "http: Request.ContentLength=",
 		"net/http: invalid method", "net/http: invalid header", "net/http: invalid trailer",
 	} {
 		if strings.HasPrefix(text, prefix) {

@@ -65,8 +65,12 @@ func Unavailable(w http.ResponseWriter, _ *http.Request, err error) {
 	if errors.Is(err, resilience.ErrRejected) {
 		seconds := int64(1)
 		if r, ok := errors.AsType[*resilience.Rejection](err); ok {
-			wait := time.Until(r.RetryAt) + time.Second - 1
-			seconds = max(1, int64(wait/time.Second))
+			wait := time.Until(r.RetryAt)
+			seconds = int64(wait / time.Second)
+			if wait%time.Second > 0 {
+				seconds++
+			}
+			seconds = max(1, seconds)
 		}
 		w.Header().Set("Retry-After", strconv.FormatInt(seconds, 10))
 	}

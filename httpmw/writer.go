@@ -60,6 +60,17 @@ func (w *recorder) flush() error {
 	return nil
 }
 
+// flushThrough flushes for an inner writer that is no http.Flusher, but may lead to
+// one by Unwrap. As FlushError it is seen by http.ResponseController and nobody
+// else; without it, a body begun in this way would go unnoticed.
+func (w *recorder) flushThrough() error {
+	err := http.NewResponseController(w.inner).Flush()
+	if err == nil {
+		w.wrote()
+	}
+	return err
+}
+
 func (w *recorder) hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := w.inner.(http.Hijacker).Hijack()
 	w.hijacked = w.hijacked || err == nil
@@ -101,6 +112,10 @@ func (w *writerFH) FlushError() error  { return w.flush() }
 func (w *writerFR) FlushError() error  { return w.flush() }
 func (w *writerFHR) FlushError() error { return w.flush() }
 func (w *writerFP) FlushError() error  { return w.flush() }
+func (w *plain) FlushError() error     { return w.flushThrough() }
+func (w *writerH) FlushError() error   { return w.flushThrough() }
+func (w *writerR) FlushError() error   { return w.flushThrough() }
+func (w *writerHR) FlushError() error  { return w.flushThrough() }
 
 func (w *writerH) Hijack() (net.Conn, *bufio.ReadWriter, error)   { return w.hijack() }
 func (w *writerFH) Hijack() (net.Conn, *bufio.ReadWriter, error)  { return w.hijack() }

@@ -160,7 +160,7 @@ func (g *Group) sweepFor(e *entry) {
 // takes them at random, because a map has its keys in an order of its own in which
 // the first would always be the victims. What was used it marks as unused, for the
 // second round and for the next sweep. If too few could be dropped it is not tried
-// again until the group has grown by an eighth.
+// again until an eighth of Max has come on top.
 func (g *Group) sweep() {
 	if !g.sweeping.TryLock() {
 		return // somebody else is at it
@@ -190,7 +190,7 @@ func (g *Group) sweep() {
 			break
 		}
 	}
-	g.sweepAt.Store(max(int64(g.cfg.Max), g.len.Load()*9/8))
+	g.sweepAt.Store(max(int64(g.cfg.Max), g.len.Load()+int64(g.cfg.Max/8)))
 }
 
 // evict drops e if nobody uses it and its policy is idle.

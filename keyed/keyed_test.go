@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -378,5 +379,24 @@ func TestPanicAndGoexitUnpin(t *testing.T) {
 		if remembered(g, "bad") != nil {
 			t.Error("still pinned")
 		}
+	}
+}
+
+func TestABurstOfBusyKeysIsForgottenSoonAfter(t *testing.T) {
+	g := must(t, resilience.Must(breaker.New(breaker.Config{})), keyed.Config{Max: 100})
+	leave := make(chan struct{})
+	var in, all sync.WaitGroup
+	for i := range 2000 {
+		in.Add(1)
+		all.Go(func() {
+			_ = run(t, g.For(fmt.Sprint("busy ", i)), func(context.Context) error { in.Done(); <-leave; return nil })
+		})
+	}
+	in.Wait()
+	close(leave)
+	all.Wait()
+	flood(t, g, 50)
+	if n := g.Stats().Keys; n > 100 {
+		t.Errorf("%d keys", n)
 	}
 }

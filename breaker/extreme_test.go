@@ -1,0 +1,124 @@
+package breaker_test
+
+import (
+	"context"
+	"errors"
+	"math"
+	"testing"
+	"time"
+
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/breaker"
+)
+
+const days = 24 * time.Hour
+
+func TestTheLongestOpenForLastsForEver(t *testing.T) {
+	r := newRig(t, breaker.Config{Trip: quick.Trip, OpenFor: math.MaxInt64})
+	r.clock.add(time.Hour)
+	_, _ = r.run(errDown), r.run(errDown)
+	r.clock.add(10000 * days)
+	r.want(breaker.Open)
+}
+
+func TestDoublingDoesNotOverflow(t *testing.T) {
+	r := newRig(t, breaker.Config{Trip: quick.Trip, OpenFor: math.MaxInt64/2 - 1, MaxOpenFor: math.MaxInt64})
+	_, _ = r.run(errDown), r.run(errDown)
+	r.clock.add(math.MaxInt64/2 - 1)
+	_ = r.run(errDown)
+	r.want(breaker.Open)
+}
+
+func TestALeaseHoldsHoweverLongTheProcessHasRunAndTheProbeMayTake(t *testing.T) {
+	for _, timeout := range []time.Duration{0, -1, 300 * days, math.MaxInt64} {
+		t.Run(timeout.String(), func(t *testing.T) {
+			c := quick
+			c.ProbeTimeout = timeout
+			r := newRig(t, c)
+			r.clock.add(2000 * days)
+			r.trip()
+			r.clock.add(time.Second)
+			probe := r.start(context.Background())
+			r.clock.add(10 * time.Second)
+			for range 3 {
+				if r.start(context.Background()) != nil {
+					t.Fatal("a second probe")
+				}
+			}
+			_ = probe.finish(nil)
+			r.want(breaker.Closed)
+		})
+	}
+}
+
+// TestACallerThatReadTheClockBeforeTheProbeDoesNotEndItsLease has a caller read
+// the clock, another become the probe 2 ms later, and only then the first go on.
+func TestACallerThatReadTheClockBeforeTheProbeDoesNotEndItsLease(t *testing.T) {
+	r := newRig(t, quick)
+	r.trip()
+	r.clock.add(time.Second)
+	ctx, cancel := context.WithCancel(context.Background())
+	ignored := r.start(ctx)
+	cancel()
+	_ = ignored.finish(errDown) // HALF_OPEN, and its only place is free
+	var probe *held
+	r.clock.afterRead = func() {
+		r.clock.afterRead = nil
+		r.clock.add(2 * time.Millisecond)
+		probe = r.start(context.Background())
+	}
+	if r.start(context.Background()) != nil {
+		t.Error("two probes at once")
+	}
+	if s := r.Stats(); s.InFlight != 1 || s.Leaked != 0 {
+		t.Errorf("stats %+v", s)
+	}
+	_ = probe.finish(nil)
+}
+
+func TestAnOutcomeThatThereIsNotIsIgnored(t *testing.T) {
+	c := quick
+	c.Classify = func(error) resilience.Outcome { return 99 }
+	r := newRig(t, c)
+	_, _ = r.run(errDown), r.run(judged{77})
+	if s := r.Stats(); s.Ignored != 2 || s.Rejected != 0 {
+		t.Errorf("stats %+v", s)
+	}
+}
+
+type panicIs struct{}
+
+func (panicIs) Error() string { return "angry" }
+func (panicIs) Is(error) bool { panic("is") }
+
+func TestAPanicInAnErrorAtTheEndIsAFailureAndFreesThePlace(t *testing.T) {
+	c := quick
+	c.Judge = resilience.Ended
+	r := newRig(t, c)
+	r.trip()
+	r.clock.add(time.Second)
+	op := &stream{}
+	_ = resilience.RunOperation(context.Background(), r.Breaker, op)
+	func() {
+		defer func() { _ = recover() }()
+		op.End(op.run, panicIs{})
+	}()
+	if s := r.Stats(); s.InFlight != 0 || s.Failures != 3 {
+		t.Errorf("stats %+v", s)
+	}
+}
+
+func TestAShortOpenForNeedsNoMaxOpenForOf50ms(t *testing.T) {
+	if _, err := breaker.New(breaker.Config{OpenFor: 10 * time.Millisecond, MaxOpenFor: 20 * time.Millisecond}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestStatsOfAnOpenTimeThatIsOver(t *testing.T) {
+	r := newRig(t, quick)
+	r.trip()
+	r.clock.add(time.Second)
+	if s := r.Stats(); s.State != breaker.HalfOpen || s.Credit != 1 || !s.RetryAt.IsZero() || !errors.Is(s.LastError, errDown) {
+		t.Errorf("stats %+v", s)
+	}
+}
