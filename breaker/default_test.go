@@ -159,6 +159,7 @@ func TestJudgeSaysWhenASuccessCounts(t *testing.T) {
 		{resilience.Ended, errDown, true, breaker.Open},
 		{resilience.Ended, fmt.Errorf("body: %w", context.Canceled), true, breaker.HalfOpen},
 		{resilience.Ended, fmt.Errorf("body: %w", context.DeadlineExceeded), true, breaker.Open},
+		{resilience.Ended, errors.Join(context.Canceled, context.DeadlineExceeded), true, breaker.Open},
 	} {
 		t.Run(fmt.Sprint(tt.judge, tt.answered, tt.end), func(t *testing.T) {
 			c := quick

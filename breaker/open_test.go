@@ -76,6 +76,21 @@ func TestOpenTimeIsBoundedByTheRateOfTheFailures(t *testing.T) {
 	within(t, "open time after a probe", r.openTime(), 320*time.Millisecond)
 }
 
+func TestOpenTimesDifferSoThatClientsDoNotProbeTogether(t *testing.T) {
+	seen := map[time.Duration]bool{}
+	shortest, longest := time.Hour, time.Duration(0)
+	for range 200 {
+		r := newRig(t, breaker.Config{})
+		r.silence(7, 8*time.Second)
+		d := r.openTime()
+		seen[d] = true
+		shortest, longest = min(shortest, d), max(longest, d)
+	}
+	if len(seen) < 100 || shortest > 215*time.Millisecond || longest < 285*time.Millisecond {
+		t.Errorf("%d different times of 200, from %v to %v", len(seen), shortest, longest)
+	}
+}
+
 func TestOpenTimeAfterAFailedProbeCountsTheWholeSilence(t *testing.T) {
 	r := newRig(t, breaker.Config{})
 	r.silence(7, time.Second)

@@ -308,6 +308,7 @@ func drain(body io.ReadCloser, length int64) (io.ReadCloser, error) {
 	late := make(chan struct{})
 	timer := time.AfterFunc(drainTime, func() {
 		defer close(late)
+		defer func() { _ = recover() }() // on this goroutine nobody else could
 		body.Close()
 	})
 	var timedOut bool
