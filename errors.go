@@ -38,7 +38,9 @@ const (
 type Rejection struct {
 	Policy string // kind of the policy: "breaker", "bulkhead"
 	Name   string // name of the policy, as configured
+	Key    string // what it is for in a keyed.Group: a host, a method
 	Reason Reason
+	Detail string // what the policy counted, for people; may be empty
 	// RetryAt is when the policy expects to admit operations again, zero if that
 	// is not known.
 	RetryAt time.Time
@@ -58,11 +60,18 @@ func (r *Rejection) Error() string {
 	if r.Name != "" {
 		fmt.Fprintf(&b, " %q", r.Name)
 	}
+	if r.Key != "" {
+		fmt.Fprintf(&b, " for %q", r.Key)
+	}
 	b.WriteString(": ")
 	b.WriteString(string(r.Reason))
 	if !r.RetryAt.IsZero() {
 		b.WriteString(" until ")
 		b.WriteString(r.RetryAt.Format(time.RFC3339Nano))
+	}
+	if r.Detail != "" {
+		b.WriteString(", ")
+		b.WriteString(r.Detail)
 	}
 	if r.Cause != nil {
 		cause, rest := r.Cause.Error(), ""

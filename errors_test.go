@@ -189,6 +189,8 @@ func TestRejectionError(t *testing.T) {
 		"resilience: rejected by bulkhead: full":                {Policy: "bulkhead", Reason: resilience.Full},
 		`resilience: rejected by limit "a\"b": limited`:         {Policy: "limit", Name: `a"b`, Reason: resilience.Limited},
 		`resilience: rejected by breaker "x": open after: down`: {Policy: "breaker", Name: "x", Reason: resilience.Open, Cause: errDown},
+		`resilience: rejected by breaker "x" for "host:1": open, 7 failures in a row after: down`: {
+			Policy: "breaker", Name: "x", Key: "host:1", Reason: resilience.Open, Detail: "7 failures in a row", Cause: errDown},
 		"resilience: rejected by breaker: open until 2026-01-02T03:04:05.000000006Z": {
 			Policy: "breaker", Reason: resilience.Open, RetryAt: at},
 	} {

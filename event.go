@@ -55,15 +55,21 @@ type Event struct {
 	Time   time.Time // by the clock of the policy
 	Policy string    // kind of the policy: "breaker", "retry"
 	Name   string    // name of the policy, as configured
+	// Key is what the policy is for in a keyed.Group, such as a host or a method;
+	// of a timeout and a fallback, which have no state, that of the operation.
+	Key string
 
 	From, To string // states, in a Transition: "CLOSED", "OPEN", "HALF_OPEN"
 	// Reason is the rule that caused a Transition, or why a retry Stopped or a
 	// bulkhead Rejected.
-	Reason   string
-	Failures int           // failures in a row that the rule of a Transition counted
-	Attempt  int           // number of an attempt, the first being 1
-	Delay    time.Duration // how long a breaker stays open, a retry waits, a limit lasted
-	Err      error         // the last error that had a part in it, nil if none had
+	Reason string
+	// Failures and Calls are what the rule of a Transition counted: so many of so
+	// many calls failed, or were slow. Calls is 0 if it counts failures in a row.
+	Failures, Calls int
+
+	Attempt int           // number of an attempt, the first being 1
+	Delay   time.Duration // how long a breaker stays open, a retry waits, a limit lasted
+	Err     error         // the last error that had a part in it, nil if none had
 }
 
 // LogObserver returns an Observer that writes events to l, slog.Default if l is
@@ -88,8 +94,11 @@ func (o *logObserver) Observe(ctx context.Context, e Event) {
 	if !l.Enabled(ctx, level) {
 		return
 	}
-	attrs := make([]slog.Attr, 0, 8)
+	attrs := make([]slog.Attr, 0, 10)
 	attrs = append(attrs, slog.String("name", e.Name))
+	if e.Key != "" {
+		attrs = append(attrs, slog.String("key", e.Key))
+	}
 	if e.From != "" {
 		attrs = append(attrs, slog.String("from", e.From), slog.String("to", e.To))
 	}
@@ -98,6 +107,9 @@ func (o *logObserver) Observe(ctx context.Context, e Event) {
 	}
 	if e.Failures > 0 {
 		attrs = append(attrs, slog.Int("failures", e.Failures))
+	}
+	if e.Calls > 0 {
+		attrs = append(attrs, slog.Int("calls", e.Calls))
 	}
 	if e.Attempt > 0 {
 		attrs = append(attrs, slog.Int("attempt", e.Attempt))

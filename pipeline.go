@@ -58,10 +58,16 @@ func (p *Pipeline) Unwrap() []Policy { return slices.Clone(p.policies) }
 
 // Fork implements Forker: it forks each policy that is a Forker and shares the
 // others.
-func (p *Pipeline) Fork() Policy {
+func (p *Pipeline) Fork() Policy { return p.ForkFor("") }
+
+// ForkFor is Fork for a key that errors and events are to say.
+func (p *Pipeline) ForkFor(key string) Policy {
 	f := &Pipeline{policies: slices.Clone(p.policies)}
 	for i, q := range f.policies {
-		if q, ok := q.(Forker); ok {
+		switch q := q.(type) {
+		case interface{ ForkFor(key string) Policy }:
+			f.policies[i] = q.ForkFor(key)
+		case Forker:
 			f.policies[i] = q.Fork()
 		}
 	}

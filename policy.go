@@ -96,7 +96,9 @@ type Settler interface {
 // shares configuration and counters with the policy it came from.
 type Forker interface {
 	Policy
-	// Fork returns a policy in its initial state.
+	// Fork returns a policy in its initial state. A Forker whose errors and events
+	// are to say which key they are about has ForkFor(key string) Policy as well,
+	// which is then called in its place.
 	Fork() Policy
 	// Idle reports whether dropping this policy loses nothing but history:
 	// nothing is in flight and nothing is being kept away.

@@ -23,6 +23,7 @@ func (b *Breaker) install(ctx context.Context, e, next *episode, rule string, fa
 			Time:     b.clock.At(next.since),
 			Policy:   policy,
 			Name:     b.cfg.Name,
+			Key:      b.key,
 			From:     e.state.String(),
 			To:       next.state.String(),
 			Reason:   rule,

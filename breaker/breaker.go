@@ -57,6 +57,7 @@ var ErrOpen error = &resilience.Rejection{Policy: policy, Reason: resilience.Ope
 type Breaker struct {
 	episode atomic.Pointer[episode]
 	*shared
+	key     string       // what it is for in a keyed.Group
 	told    *episode     // the last that was announced; only announce uses it, if there is an observer
 	pending atomic.Int64 // transitions made and not yet announced
 }
@@ -80,11 +81,11 @@ func New(c Config) (*Breaker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return fork(&shared{cfg: c, clock: vclock.New(c.Clock)}), nil
+	return fork(&shared{cfg: c, clock: vclock.New(c.Clock)}, ""), nil
 }
 
-func fork(s *shared) *Breaker {
-	b := &Breaker{shared: s}
+func fork(s *shared, key string) *Breaker {
+	b := &Breaker{shared: s, key: key}
 	e := &episode{since: s.clock.Nanos()}
 	b.episode.Store(e)
 	if s.cfg.Observer != nil {
@@ -302,7 +303,7 @@ func (b *Breaker) open(ctx context.Context, e, open *episode, wait time.Duration
 	}
 	open.until = after(open.since, max(time.Duration(d), min(wait, maxRetryAfter)))
 	open.rejection = &resilience.Rejection{
-		Policy: policy, Name: b.cfg.Name, Reason: resilience.Open, RetryAt: b.clock.At(open.until), Cause: err,
+		Policy: policy, Name: b.cfg.Name, Key: b.key, Reason: resilience.Open, RetryAt: b.clock.At(open.until), Cause: err,
 	}
 	if b.install(ctx, e, open, rule, failures, err) {
 		b.announce()
@@ -342,7 +343,10 @@ func (b *Breaker) Name() string { return b.cfg.Name }
 
 // Fork implements resilience.Forker: the fork is closed, has a state of its own,
 // and shares the configuration and the counters of b.
-func (b *Breaker) Fork() resilience.Policy { return fork(b.shared) }
+func (b *Breaker) Fork() resilience.Policy { return b.ForkFor("") }
+
+// ForkFor is Fork for a key that errors and events are to say.
+func (b *Breaker) ForkFor(key string) resilience.Policy { return fork(b.shared, key) }
 
 // idleAfter is how long a closed breaker that is on its way to opening is worth
 // keeping: one whose dependency gets a call a second opens within it.

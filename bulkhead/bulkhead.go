@@ -45,20 +45,21 @@ var ErrFull error = &resilience.Rejection{Policy: policy, Reason: resilience.Ful
 // A Bulkhead is safe for concurrent use.
 type Bulkhead struct {
 	*shared
+	key string // what it is for in a keyed.Group
 	sem *semaphore.Weighted
 	// arrived and departed count calls as they come and as they leave, refused or
 	// done. The difference is in line or in flight.
 	arrived, departed, waiting atomic.Int64
 	load                       atomic.Uint64 // see answered.Settle
 	limit                      atomic.Int64  // slots there are, written under mu
-	mu                         sync.Mutex    // guards the moving of tokens between the limit and what is held back
+	full                       atomic.Pointer[resilience.Rejection]
+	mu                         sync.Mutex // guards the moving of tokens between the limit and what is held back
 }
 
 // shared is what a bulkhead and its forks have in common.
 type shared struct {
 	cfg   Config
 	clock vclock.Clock
-	full  *resilience.Rejection
 	root  *Bulkhead
 	// The same counts as in Bulkhead, of all forks together.
 	arrived, departed, waiting atomic.Int64
@@ -78,14 +79,13 @@ func New(c Config) (*Bulkhead, error) {
 	s := &shared{
 		cfg:   c,
 		clock: vclock.New(c.Clock),
-		full:  &resilience.Rejection{Policy: policy, Name: c.Name, Reason: resilience.Full},
 	}
-	s.root = fork(s)
+	s.root = fork(s, "")
 	return s.root, nil
 }
 
-func fork(s *shared) *Bulkhead {
-	b := &Bulkhead{shared: s, sem: semaphore.NewWeighted(capacity)}
+func fork(s *shared, key string) *Bulkhead {
+	b := &Bulkhead{shared: s, key: key, sem: semaphore.NewWeighted(capacity)}
 	limit := int64(s.cfg.Limit)
 	if limit == 0 {
 		limit = minLimit
@@ -165,10 +165,20 @@ func (b *Bulkhead) refuse(ctx context.Context, count *atomic.Uint64, reason stri
 	b.depart()
 	if b.cfg.Observer != nil {
 		observe.Call(ctx, b.cfg.Observer, resilience.Event{
-			Kind: resilience.Rejected, Time: b.clock.Now(), Policy: policy, Name: b.cfg.Name, Reason: reason,
+			Kind: resilience.Rejected, Time: b.clock.Now(), Policy: policy, Name: b.cfg.Name, Key: b.key, Reason: reason,
 		})
 	}
-	return b.full
+	return b.rejection()
+}
+
+// rejection returns the one error of all whom b refuses. It is made for the first
+// of them, since most bulkheads never refuse anybody; whoever loses the exchange
+// takes that of the winner.
+func (b *Bulkhead) rejection() error {
+	if b.full.Load() == nil {
+		b.full.CompareAndSwap(nil, &resilience.Rejection{Policy: policy, Name: b.cfg.Name, Key: b.key, Reason: resilience.Full})
+	}
+	return b.full.Load()
 }
 
 func (b *Bulkhead) arrive() int64 {
@@ -207,7 +217,10 @@ func (b *Bulkhead) Name() string { return b.cfg.Name }
 
 // Fork implements resilience.Forker: the fork has slots and a limit of its own,
 // and shares the configuration and the counters of b.
-func (b *Bulkhead) Fork() resilience.Policy { return fork(b.shared) }
+func (b *Bulkhead) Fork() resilience.Policy { return b.ForkFor("") }
+
+// ForkFor is Fork for a key that errors and events are to say.
+func (b *Bulkhead) ForkFor(key string) resilience.Policy { return fork(b.shared, key) }
 
 // Idle implements resilience.Forker: no call is in flight or waits.
 func (b *Bulkhead) Idle() bool { return b.departed.Load() >= b.arrived.Load() }

@@ -92,7 +92,7 @@ func (f *Fallback) handle(ctx context.Context, next resilience.Next, err error) 
 	next.Discard()
 	if f.cfg.Observer != nil {
 		observe.Call(ctx, f.cfg.Observer, resilience.Event{
-			Kind: resilience.FellBack, Time: f.clock.Now(), Policy: policy, Name: f.cfg.Name, Err: err,
+			Kind: resilience.FellBack, Time: f.clock.Now(), Policy: policy, Name: f.cfg.Name, Key: next.Key(), Err: err,
 		})
 	}
 	if own := f.cfg.Handle(ctx, err); own != nil {

@@ -130,7 +130,7 @@ func (g *Group) pin(key string) *entry {
 			continue
 		}
 		// It is inserted pinned: its own insertion may make the group evict.
-		e := &entry{policy: g.template.Fork()}
+		e := &entry{policy: g.fork(key)}
 		e.pins.Store(1)
 		if _, lost := g.entries.LoadOrStore(key, e); lost {
 			continue
@@ -140,6 +140,15 @@ func (g *Group) pin(key string) *entry {
 		}
 		return e
 	}
+}
+
+func (g *Group) fork(key string) resilience.Policy {
+	if f, ok := g.template.(interface {
+		ForkFor(key string) resilience.Policy
+	}); ok {
+		return f.ForkFor(key)
+	}
+	return g.template.Fork()
 }
 
 // sweepFor makes room for e, which is pinned. If the policy of another key panics

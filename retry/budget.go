@@ -21,7 +21,6 @@ const (
 // attempt fails, so that a success costs one counter and no clock.
 type bucket struct {
 	mu       sync.Mutex // guards all below; never held while code of the user runs
-	least    int64      // what it can hold at least
 	level    int64
 	capacity int64
 	seen     uint64 // successes that are in level
@@ -31,14 +30,15 @@ type bucket struct {
 
 // newBucket returns a full bucket that is made at the time now.
 func newBucket(units int, now int64) bucket {
-	return bucket{least: int64(units), level: int64(units), capacity: int64(units), markAt: now}
+	return bucket{level: int64(units), capacity: int64(units), markAt: now}
 }
 
 // fill adds the successes since the last time, of successes in all, and returns
-// how many units that were. The caller holds mu.
-func (b *bucket) fill(successes uint64, now int64) (earned int64) {
+// how many units that were. The bucket can hold least units at least. The caller holds
+// mu.
+func (b *bucket) fill(least int, successes uint64, now int64) (earned int64) {
 	if elapsed := now - b.markAt; elapsed >= int64(window) {
-		b.capacity = max(b.least, int64(float64(successes-b.mark)*float64(window)/float64(elapsed)))
+		b.capacity = max(int64(least), int64(float64(successes-b.mark)*float64(window)/float64(elapsed)))
 		b.mark, b.markAt = successes, now
 	} else if elapsed < 0 {
 		b.mark, b.markAt = successes, now // the clock was set back
@@ -77,7 +77,7 @@ func (r *Retry) pay(price int64) Reason {
 	b, now := &r.bucket, r.clock.Nanos() // a Clock is code of the user
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	r.earned.Add(b.fill(r.successes(), now))
+	r.earned.Add(b.fill(r.cfg.Budget, r.successes(), now))
 	if b.level < price {
 		return OutOfBudget
 	}
@@ -134,7 +134,7 @@ func (r *Retry) Stats() Stats {
 	b, now := &r.bucket, r.clock.Nanos()
 	b.mu.Lock()
 	if r.cfg.Budget > 0 {
-		r.earned.Add(b.fill(r.successes(), now))
+		r.earned.Add(b.fill(r.cfg.Budget, r.successes(), now))
 		s.Level, s.Capacity = b.level, b.capacity
 	}
 	b.mu.Unlock()

@@ -54,6 +54,7 @@ type Retry struct {
 	// streak counts failed attempts, of all calls, since the last success.
 	streak atomic.Int64
 	fork   bool
+	key    string        // what a fork is for in a keyed.Group
 	first  atomic.Uint64 // calls of a fork that succeeded at the first attempt
 }
 
@@ -165,7 +166,7 @@ func (r *Retry) pause(ctx context.Context, next resilience.Next, n int, delay ti
 	next.Discard()
 	if r.cfg.Observer != nil {
 		observe.Call(ctx, r.cfg.Observer, resilience.Event{
-			Kind: resilience.Retried, Time: r.clock.Now(), Policy: policy, Name: r.cfg.Name,
+			Kind: resilience.Retried, Time: r.clock.Now(), Policy: policy, Name: r.cfg.Name, Key: r.key,
 			Attempt: n, Delay: delay, Err: err,
 		})
 	}
@@ -290,7 +291,7 @@ func (r *Retry) finish(ctx context.Context, end Error, why Reason) error {
 	end.Reason = why
 	if r.cfg.Observer != nil {
 		observe.Call(ctx, r.cfg.Observer, resilience.Event{
-			Kind: resilience.Stopped, Time: r.clock.Now(), Policy: policy, Name: r.cfg.Name,
+			Kind: resilience.Stopped, Time: r.clock.Now(), Policy: policy, Name: r.cfg.Name, Key: r.key,
 			Attempt: end.Attempts, Reason: why.String(), Err: end.Err,
 		})
 	}
@@ -302,8 +303,11 @@ func (r *Retry) Name() string { return r.cfg.Name }
 
 // Fork implements resilience.Forker: the fork has a budget of its own and shares
 // the configuration and the counters of r.
-func (r *Retry) Fork() resilience.Policy {
-	return &Retry{shared: r.shared, bucket: newBucket(r.cfg.Budget, r.clock.Nanos()), fork: true}
+func (r *Retry) Fork() resilience.Policy { return r.ForkFor("") }
+
+// ForkFor is Fork for a key that events are to say.
+func (r *Retry) ForkFor(key string) resilience.Policy {
+	return &Retry{shared: r.shared, bucket: newBucket(r.cfg.Budget, r.clock.Nanos()), fork: true, key: key}
 }
 
 // Idle implements resilience.Forker; it is always true.

@@ -96,7 +96,7 @@ func (t *Timeout) Apply(ctx context.Context, next resilience.Next) error {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, t.cfg.Limit, t.exceeded)
 	defer cancel()
-	return t.result(ctx, next.Run(ctx))
+	return t.result(ctx, next, next.Run(ctx))
 }
 
 // stricter reports whether the caller has less time than the limit gives, so that
@@ -108,7 +108,7 @@ func (t *Timeout) stricter(ctx context.Context) bool {
 
 // applyLasting is for operations that may go on after Run, and for a Clock.
 func (t *Timeout) applyLasting(ctx context.Context, next resilience.Next) (err error) {
-	l := &limit{t: t}
+	l := &limit{t: t, next: next}
 	if t.clock.Real() && t.cfg.Until == resilience.Ended {
 		l.ctx, l.cancel = context.WithTimeoutCause(ctx, t.cfg.Limit, t.exceeded)
 	} else {
@@ -137,6 +137,7 @@ func (t *Timeout) applyLasting(ctx context.Context, next resilience.Next) (err e
 // limit is the limit of one lasting operation.
 type limit struct {
 	t      *Timeout
+	next   resilience.Next
 	ctx    context.Context
 	cancel context.CancelFunc
 	disarm func() bool // stops the timer, nil if the context has a deadline
@@ -148,7 +149,7 @@ type limit struct {
 func (l *limit) judge(err error) {
 	over := l.t.over(l.ctx, err)
 	if (over || err != nil) && !l.judged.Swap(true) && over {
-		l.t.count(l.ctx, err)
+		l.t.count(l.ctx, l.next, err)
 	}
 }
 
@@ -173,11 +174,11 @@ func (r *running) Settle(_ uint64, err error) {
 }
 
 // result is what the caller gets of an operation that ended with err under ctx.
-func (t *Timeout) result(ctx context.Context, err error) error {
+func (t *Timeout) result(ctx context.Context, next resilience.Next, err error) error {
 	if !t.over(ctx, err) {
 		return err
 	}
-	t.count(ctx, err)
+	t.count(ctx, next, err)
 	if err == nil {
 		return nil
 	}
@@ -208,7 +209,7 @@ func (t *Timeout) over(ctx context.Context, err error) bool {
 }
 
 // count counts an operation whose time was over.
-func (t *Timeout) count(ctx context.Context, err error) {
+func (t *Timeout) count(ctx context.Context, next resilience.Next, err error) {
 	if err == nil {
 		t.late.Add(1)
 		return
@@ -216,7 +217,7 @@ func (t *Timeout) count(ctx context.Context, err error) {
 	t.cutOff.Add(1)
 	if t.cfg.Observer != nil {
 		observe.Call(ctx, t.cfg.Observer, resilience.Event{
-			Kind: resilience.TimedOut, Time: t.clock.Now(), Policy: policy, Name: t.cfg.Name, Delay: t.cfg.Limit, Err: err,
+			Kind: resilience.TimedOut, Time: t.clock.Now(), Policy: policy, Name: t.cfg.Name, Key: next.Key(), Delay: t.cfg.Limit, Err: err,
 		})
 	}
 }
