@@ -62,9 +62,10 @@ var rows = []row{
 	{"Layer/settle/1", func(testing.TB) func(int) { return guarded(layers(1, &settling{}), nil) }},
 	{"Layer/settle/5", func(testing.TB) func(int) { return guarded(layers(5, &settling{}), nil) }},
 	{"Breaker/default/closed", func(testing.TB) func(int) { return guarded(newBreaker(), nil) }},
-	{"Breaker/consecutive/closed", func(testing.TB) func(int) {
-		return guarded(resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive(5)}})), nil)
-	}},
+	{"Breaker/consecutive/closed", tripping(breaker.Consecutive(5))},
+	{"Breaker/last100/closed", tripping(breaker.FailureRate(50, 100))},
+	{"Breaker/window/closed", tripping(breaker.FailureRateOver(50, 100, 10*time.Second))},
+	{"Breaker/slow/closed", tripping(breaker.SlowRate(50, time.Second, 100, 10*time.Second))},
 	{"Breaker/default/open", open},
 	{"Bulkhead/free", func(testing.TB) func(int) { return guarded(newBulkhead(), nil) }},
 	{"Retry/first_try", func(testing.TB) func(int) { return guarded(newRetry(), nil) }},
@@ -162,7 +163,15 @@ func (s *settling) Apply(ctx context.Context, next resilience.Next) (err error) 
 
 func (s *settling) Settle(uint64, error) {}
 
-func newBreaker() *breaker.Breaker    { return resilience.Must(breaker.New(breaker.Config{})) }
+func newBreaker() *breaker.Breaker { return resilience.Must(breaker.New(breaker.Config{})) }
+
+// tripping is a closed breaker with that rule.
+func tripping(rule breaker.Rule) func(testing.TB) func(int) {
+	return func(testing.TB) func(int) {
+		return guarded(resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{rule}})), nil)
+	}
+}
+
 func newBulkhead() *bulkhead.Bulkhead { return resilience.Must(bulkhead.New(bulkhead.Config{})) }
 func newRetry() *retry.Retry          { return resilience.Must(retry.New(retry.Config{})) }
 

@@ -16,32 +16,45 @@ type note struct {
 
 // install makes next the current episode, unless another goroutine has replaced
 // e before. The caller announces it.
-func (b *Breaker) install(ctx context.Context, e, next *episode, rule string, failures int, err error) bool {
+func (b *Breaker) install(ctx context.Context, e, next *episode, why match, err error) bool {
 	if b.cfg.Observer != nil {
-		next.note = &note{ctx, resilience.Event{
-			Kind:     resilience.Transition,
-			Time:     b.clock.At(next.since),
-			Policy:   policy,
-			Name:     b.cfg.Name,
-			Key:      b.key,
-			From:     e.state.String(),
-			To:       next.state.String(),
-			Reason:   rule,
-			Failures: failures,
-			Err:      err,
-		}}
-		if next.state == Open {
-			next.note.event.Delay = time.Duration(next.until - next.since)
-		}
+		next.note = b.newNote(ctx, e, next, why, err)
 		next.prev.Store(e)
 		e.link()
 	}
 	if !b.episode.CompareAndSwap(e, next) {
 		return false // the winner announces its own
 	}
-	b.entered[next.state].Add(1)
+	if e.state != next.state {
+		b.count.Add(entered + int(next.state))
+	}
 	next.link()
 	return true
+}
+
+// newNote returns what to announce of next, nil if the state stays as it was in e:
+// then only the mode is another one, or the counts are.
+func (b *Breaker) newNote(ctx context.Context, e, next *episode, why match, err error) *note {
+	if e.state == next.state {
+		return nil
+	}
+	n := &note{ctx, resilience.Event{
+		Kind:     resilience.Transition,
+		Time:     b.clock.At(next.since),
+		Policy:   policy,
+		Name:     b.cfg.Name,
+		Key:      b.key,
+		From:     e.state.String(),
+		To:       next.state.String(),
+		Reason:   why.rule,
+		Failures: why.hits,
+		Calls:    why.calls,
+		Err:      err,
+	}}
+	if next.state == Open && next.mode != ForcedOpen {
+		n.event.Delay = time.Duration(max(0, next.until-next.since))
+	}
+	return n
 }
 
 // link makes e reachable from the episode before it. Whoever installs an episode
@@ -82,7 +95,9 @@ func (b *Breaker) announceOne() (more bool) {
 			b.announceAll() // the observer called runtime.Goexit: this goroutine will not loop
 		}
 	}()
-	observe.Call(n.ctx, b.cfg.Observer, n.event)
+	if n != nil {
+		observe.Call(n.ctx, b.cfg.Observer, n.event)
+	}
 	returned = true
 	return more
 }

@@ -1,22 +1,8 @@
-// Package breaker has a circuit breaker: it stops calls to a dependency that does
-// not answer, and finds out by itself when it answers again.
-//
-//	b, err := breaker.New(breaker.Config{Name: "users"})
-//	user, err := resilience.Do(ctx, b, func(ctx context.Context) (User, error) {
-//		return db.User(ctx, id)
-//	})
-//
-// The zero Config opens after a silence: seven calls in a row that failed, over at
-// least a second. It stays open for a thirty-second of the silence, so that few
-// calls reach a dependency that is down and its recovery is noticed soon, and
-// closes through a slow start.
 package breaker
 
 import (
 	"context"
-	"errors"
 	"math"
-	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
@@ -64,16 +50,25 @@ type Breaker struct {
 
 // shared is what a breaker and its forks have in common.
 type shared struct {
-	count   stripe.Counters // first, for its alignment
-	cfg     Config
-	clock   vclock.Clock
-	entered [3]atomic.Uint64 // transitions, by the State that they led to
-	leaked  atomic.Uint64
+	count  stripe.Counters // first, for its alignment
+	cfg    Config
+	clock  vclock.Clock
+	leaked atomic.Uint64
+	root   *Breaker
+	// book is that of all episodes if no rule has anything to count but failures in
+	// a row, which the episode does; otherwise each has its own.
+	book    *book
+	windows bool // some rule counts successes too
+	timed   bool // some rule has a window of time
+	slow    bool // some rule is a SlowRate
 }
 
-// rejected is the counter of rejections. Those of the outcomes, which come before
-// it, have the numbers of the outcomes.
-const rejected = int(resilience.Ignored) + 1
+// The counters. Those of the outcomes have the numbers of the outcomes.
+const (
+	rejected = int(resilience.Ignored) + 1 + iota
+	admitted // in MetricsOnly, though the state says no
+	entered  // transitions to CLOSED; to OPEN and to HALF_OPEN have the numbers after it
+)
 
 // New returns a closed Breaker, or an error that says what to change in c.
 func New(c Config) (*Breaker, error) {
@@ -81,12 +76,25 @@ func New(c Config) (*Breaker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return fork(&shared{cfg: c, clock: vclock.New(c.Clock)}, ""), nil
+	s := &shared{cfg: c, clock: vclock.New(c.Clock)}
+	for _, r := range c.Trip {
+		s.windows = s.windows || r.kind != silence
+		s.timed = s.timed || r.kind == rateOver || r.kind == slowRate
+		s.slow = s.slow || r.kind == slowRate
+	}
+	if !s.windows {
+		s.book = newBook(c.Trip, &s.clock)
+	}
+	s.root = fork(s, "", Auto)
+	return s.root, nil
 }
 
-func fork(s *shared, key string) *Breaker {
+func fork(s *shared, key string, m Mode) *Breaker {
 	b := &Breaker{shared: s, key: key}
-	e := &episode{since: s.clock.Nanos()}
+	e := b.follow(&episode{}, Closed, s.clock.Nanos())
+	if m != Auto {
+		e = b.in(e, m)
+	}
 	b.episode.Store(e)
 	if s.cfg.Observer != nil {
 		b.told = e
@@ -107,8 +115,15 @@ func (b *Breaker) Apply(ctx context.Context, next resilience.Next) (err error) {
 			return err
 		}
 	}
+	var start int64
+	if b.slow {
+		start = b.clock.Nanos()
+	}
 	err = resilience.ErrAborted
 	defer func() {
+		if b.slow {
+			token |= b.slowness(start)
+		}
 		if err != nil {
 			b.judge(ctx, token, err, false)
 		} else {
@@ -131,15 +146,34 @@ func (b *Breaker) admit(ctx context.Context, e *episode) (token uint64, err erro
 			}
 		} else if now := b.clock.Nanos(); e.over(now) {
 			half, token := b.halfOpen(e, now)
-			if !b.install(ctx, e, half, "open time is over", 0, nil) {
+			if !b.install(ctx, e, half, match{rule: "open time is over"}, nil) {
 				continue // somebody else is the probe
 			}
 			b.announceProbe(half, token)
 			return token, nil
 		}
+		if e.mode == MetricsOnly {
+			b.count.Add(admitted)
+			return e.base, nil // without a lease, so that its result changes nothing
+		}
 		b.count.Add(rejected)
 		return 0, e.rejection
 	}
+}
+
+// slowness returns the flags of the SlowRate rules for which a call that began at
+// start was slow.
+func (b *Breaker) slowness(start int64) (flags uint64) {
+	took, flag := time.Duration(b.clock.Nanos()-start), uint64(slowFlag)
+	for i := range b.cfg.Trip {
+		if r := &b.cfg.Trip[i]; r.kind == slowRate {
+			if took > r.slower {
+				flags |= flag
+			}
+			flag <<= 1
+		}
+	}
+	return flags
 }
 
 // announceProbe announces that e has begun. If the observer calls runtime.Goexit
@@ -157,7 +191,9 @@ func (b *Breaker) announceProbe(e *episode, token uint64) {
 
 // over reports whether the time of an OPEN episode is over. It is over, too, for
 // a clock that was set back to before its beginning.
-func (e *episode) over(now int64) bool { return now >= e.until || now < e.since }
+func (e *episode) over(now int64) bool {
+	return (now >= e.until || now < e.since) && e.mode != ForcedOpen
+}
 
 // probe takes a place in HALF_OPEN, if need be one whose lease has ended.
 func (b *Breaker) probe(e *episode) (token uint64, ok bool) {
@@ -201,131 +237,6 @@ func (s *settler) Settle(token uint64, err error) {
 	}
 }
 
-// judge records a call that ended with err. It asks code of the user, the error
-// and Classify, before anything changes; if that panics, the call is a failure. Of
-// a late one the context may be gone, and only the error can tell that its caller
-// gave up.
-func (b *Breaker) judge(ctx context.Context, token uint64, err error, late bool) {
-	o, wait := resilience.Failure, time.Duration(0)
-	defer func() { b.record(ctx, token, o, err, wait) }()
-	if late && errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
-		o = resilience.Ignored
-		return
-	}
-	o = resilience.OutcomeOf(ctx, err, b.cfg.Classify)
-	if o == resilience.Failure {
-		if r, ok := errors.AsType[retryAfterer](err); ok {
-			wait = r.RetryAfter()
-		}
-	}
-}
-
-type retryAfterer interface {
-	error
-	RetryAfter() time.Duration
-}
-
-// record counts an outcome and lets it change the episode it belongs to.
-func (b *Breaker) record(ctx context.Context, token uint64, o resilience.Outcome, err error, wait time.Duration) {
-	b.count.Add(int(o))
-	e := b.episode.Load()
-	switch {
-	case token>>32 != e.base>>32:
-		// Admitted before the last transition.
-	case e.state == HalfOpen:
-		b.recordProbe(ctx, e, token, o, err, wait)
-	case o == resilience.Success:
-		e.succeed()
-	case o == resilience.Failure:
-		b.recordFailure(ctx, e, err, wait)
-	}
-}
-
-func (b *Breaker) recordFailure(ctx context.Context, e *episode, err error, wait time.Duration) {
-	now := b.clock.Nanos()
-	run, span := e.fail(now)
-	for _, r := range b.cfg.Trip {
-		if run < r.failures || span < r.span.Microseconds() {
-			continue
-		}
-		open := b.follow(e, Open, now)
-		open.silence = now - span*1000
-		open.limit = int64(b.cfg.MaxOpenFor)
-		if b.cfg.OpenFor == 0 {
-			// One probe for every 32 of the calls that failed.
-			open.limit = min(open.limit, silenceShare*max(span*1000, int64(time.Second))/int64(run))
-		}
-		b.open(ctx, e, open, wait, r.String(), run, err)
-		return
-	}
-}
-
-// recordProbe records the result of a call that HALF_OPEN admitted.
-func (b *Breaker) recordProbe(ctx context.Context, e *episode, token uint64, o resilience.Outcome, err error, wait time.Duration) {
-	if !e.free(token) {
-		return // settled before, or its lease has ended
-	}
-	c, ended := e.leave(o)
-	if !ended {
-		return
-	}
-	now := b.clock.Nanos()
-	if c.left > 0 {
-		if b.install(ctx, e, b.follow(e, Closed, now), "enough successes", 0, nil) {
-			b.announce()
-		}
-		return
-	}
-	open := b.follow(e, Open, now)
-	open.silence, open.limit, open.rounds = e.silence, e.limit, e.rounds+1
-	if c.won {
-		open.silence, open.rounds = now, 0
-	}
-	b.open(ctx, e, open, wait, "credit is used up", c.failures, err)
-}
-
-// open sets how long the OPEN episode lasts and installs it after e. wait is what
-// the last failure asked for.
-func (b *Breaker) open(ctx context.Context, e, open *episode, wait time.Duration, rule string, failures int, err error) {
-	var d int64
-	if b.cfg.OpenFor > 0 {
-		d = int64(b.cfg.OpenFor)
-		for range open.rounds {
-			if d > int64(b.cfg.MaxOpenFor)/2 {
-				d = int64(b.cfg.MaxOpenFor)
-				break
-			}
-			d *= 2
-		}
-	} else {
-		d = max(int64(minOpenFor), min((open.since-open.silence)/silenceShare, open.limit))
-		d += d/5 - rand.Int64N(2*d/5+1)
-	}
-	open.until = after(open.since, max(time.Duration(d), min(wait, maxRetryAfter)))
-	open.rejection = &resilience.Rejection{
-		Policy: policy, Name: b.cfg.Name, Key: b.key, Reason: resilience.Open, RetryAt: b.clock.At(open.until), Cause: err,
-	}
-	if b.install(ctx, e, open, rule, failures, err) {
-		b.announce()
-	}
-}
-
-// halfOpen returns the HALF_OPEN episode after e, in which the caller has the
-// only place, and the caller's token.
-func (b *Breaker) halfOpen(e *episode, now int64) (*episode, uint64) {
-	h := b.follow(e, HalfOpen, now)
-	h.silence, h.limit, h.rounds, h.rejection = e.silence, e.limit, e.rounds, e.rejection
-	h.leases = make([]lease, b.cfg.CloseAfter)
-	h.word.Store(credit{left: 1, inFlight: 1}.pack())
-	_, end := b.lease()
-	return h, h.claim(end)
-}
-
-// follow returns an episode of state s that comes after e.
-func (b *Breaker) follow(e *episode, s State, now int64) *episode {
-	return &episode{state: s, base: (e.base>>32 + 1) << 32, since: now}
-}
-
 // State returns the state at this moment. It is HalfOpen as soon as the open time
 // is over, whether or not a call has come since; the event and the count of
 // transitions come with that call.
@@ -342,34 +253,41 @@ func (b *Breaker) state(e *episode) State {
 func (b *Breaker) Name() string { return b.cfg.Name }
 
 // Fork implements resilience.Forker: the fork is closed, has a state of its own,
-// and shares the configuration and the counters of b.
+// begins in the mode that b is in, and shares the configuration and the counters.
 func (b *Breaker) Fork() resilience.Policy { return b.ForkFor("") }
 
 // ForkFor is Fork for a key that errors and events are to say.
-func (b *Breaker) ForkFor(key string) resilience.Policy { return fork(b.shared, key) }
+func (b *Breaker) ForkFor(key string) resilience.Policy {
+	return fork(b.shared, key, b.Mode())
+}
 
 // idleAfter is how long a closed breaker that is on its way to opening is worth
 // keeping: one whose dependency gets a call a second opens within it.
 const idleAfter = 10 * time.Second
 
 // Idle implements resilience.Forker. A breaker is idle unless it is OPEN with
-// time left, has calls in flight in HALF_OPEN, or is CLOSED and has come, in the
-// last ten seconds, more than half of the way to opening.
+// time left, has calls in flight in HALF_OPEN, or is CLOSED with a rule that is more
+// than half of the way to opening it: failures in a row or among the last calls for
+// ten seconds, those of a window for as long as they are in it. Nor is one that is
+// not in the mode of the breaker that it was forked from.
 func (b *Breaker) Idle() bool {
 	e := b.episode.Load()
 	now := b.clock.Nanos()
-	switch e.state {
-	case Open:
-		return e.over(now)
-	case HalfOpen:
-		return unpack(e.word.Load()).inFlight == 0
-	default:
-		run, start := e.run()
-		for _, r := range b.cfg.Trip {
-			if 2*run > r.failures && now-start*1000 < int64(idleAfter) {
-				return false
-			}
-		}
+	switch {
+	case e.mode != b.root.Mode():
+		return false
+	case e.mode == ForcedOpen || e.mode == Disabled:
 		return true
+	case e.state == Open:
+		return e.over(now)
+	case e.state == HalfOpen:
+		return unpack(e.word.Load()).inFlight == 0
 	}
+	run, start := e.run()
+	for i := range e.book.tallies {
+		if e.book.tallies[i].near(now, run, time.Duration(now-start*1000)) {
+			return false
+		}
+	}
+	return true
 }

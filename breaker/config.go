@@ -21,12 +21,14 @@ const (
 	silenceShare  = 32 // OPEN lasts this part of the silence
 )
 
+var defaultTrip = []Rule{Silence(7, time.Second)} // one for all, which nobody changes
+
 // Config says how a Breaker works. The zero value is a good default.
 type Config struct {
 	// Name appears in errors and events.
 	Name string
-	// Trip holds the rules that open the breaker; any one of them does. The
-	// default is Silence(7, time.Second).
+	// Trip holds the rules that open the breaker; any one of them does, the first
+	// that holds. The default is Silence(7, time.Second).
 	Trip []Rule
 	// OpenFor is how long OPEN lasts. With 0, the default, it follows the silence:
 	// one thirty-second of the time since the dependency fell silent, at least
@@ -65,14 +67,20 @@ func (c Config) withDefaults() (Config, error) {
 	bad := func(field string, value any, want string) (Config, error) {
 		return c, fmt.Errorf("breaker %q: Config.%s is %v: %s", c.Name, field, value, want)
 	}
-	if len(c.Trip) == 0 {
-		c.Trip = []Rule{Silence(7, time.Second)}
+	if c.Trip = slices.Clone(c.Trip); len(c.Trip) == 0 {
+		c.Trip = defaultTrip
 	}
-	c.Trip = slices.Clone(c.Trip)
+	slow := 0
 	for i, r := range c.Trip {
 		if err := r.validate(); err != nil {
 			return c, fmt.Errorf("breaker %q: Config.Trip[%d] %w", c.Name, i, err)
 		}
+		if r.kind == slowRate {
+			slow++
+		}
+	}
+	if slow > maxSlow {
+		return c, fmt.Errorf("breaker %q: Config.Trip has %d rules SlowRate: must be at most %d", c.Name, slow, maxSlow)
 	}
 	if c.OpenFor < 0 {
 		return bad("OpenFor", c.OpenFor, "must not be negative; 0 follows the silence of the dependency")

@@ -2,6 +2,7 @@ package breaker
 
 import (
 	"sync/atomic"
+	"time"
 
 	"github.com/resilience-go/resilience"
 )
@@ -38,9 +39,14 @@ func (s State) String() string {
 // never change.
 type episode struct {
 	state State
-	// base is the generation in its upper 32 bits, with which every token of this
-	// episode begins; the lower bits are 0 in CLOSED and name a lease in
-	// HALF_OPEN. Generations wrap after four billion transitions.
+	mode  Mode
+	under *episode // ForcedOpen, Disabled: the episode that Auto goes on with
+	// base is the generation in its upper 28 bits, with which every token of this
+	// episode begins:
+	//
+	//	generation 28 | slow 4, a flag for each SlowRate | lease 32, 0 for none
+	//
+	// Generations wrap after 268 million transitions.
 	base  uint64
 	since int64 // when it was installed, in ns
 	until int64 // OPEN: when it is over, in ns
@@ -62,12 +68,18 @@ type episode struct {
 	// brought it there installs the next episode, and nobody writes any more.
 	word   atomic.Uint64
 	leases []lease // HALF_OPEN: one for each call that may be in flight
+	book   *book   // CLOSED: what the rules have counted
 
 	prev, next atomic.Pointer[episode] // see announce
 	note       *note                   // what to announce of it, nil if nobody listens
 }
 
 const (
+	slowFlag   = 1 << 32 // the first of them
+	maxSlow    = 4
+	generation = slowFlag << maxSlow // the lowest bit of it
+	slowFlags  = generation - slowFlag
+
 	runBits  = 16
 	timeBits = 64 - runBits
 	timeMask = 1<<timeBits - 1
@@ -78,9 +90,9 @@ const (
 )
 
 // fail adds a failure at time now, in ns, to the run of a CLOSED episode, and
-// returns its length and the microseconds from the first failure to this one.
+// returns its length and the time from the first failure to this one.
 // A clock that was set back restarts the time, not the count.
-func (e *episode) fail(now int64) (run int, span int64) {
+func (e *episode) fail(now int64) (run int, span time.Duration) {
 	us := uint64(now/1000) & timeMask
 	for {
 		w := e.word.Load()
@@ -90,7 +102,7 @@ func (e *episode) fail(now int64) (run int, span int64) {
 		}
 		n = min(n+1, maxRun)
 		if e.word.CompareAndSwap(w, n<<timeBits|start) {
-			return int(n), int64(us - start)
+			return int(n), time.Duration(us-start) * time.Microsecond
 		}
 		// Lost to another result. A failure: count on from it. A success: start
 		// anew.

@@ -282,7 +282,7 @@ func TestConfigErrorsSayWhatToChange(t *testing.T) {
 		c    breaker.Config
 		want string
 	}{
-		{breaker.Config{Trip: []breaker.Rule{{}}}, "Config.Trip[0] is Consecutive(0): the number of failures must be 1 to 65535"},
+		{breaker.Config{Trip: []breaker.Rule{{}}}, "Config.Trip[0] is Rule{}: make it with Silence"},
 		{breaker.Config{Trip: []breaker.Rule{breaker.Consecutive(1), breaker.Consecutive(0)}}, "Config.Trip[1]"},
 		{breaker.Config{Trip: []breaker.Rule{breaker.Consecutive(-1)}}, "must be 1 to 65535"},
 		{breaker.Config{Trip: []breaker.Rule{breaker.Consecutive(65536)}}, "must be 1 to 65535"},

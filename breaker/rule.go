@@ -2,18 +2,41 @@ package breaker
 
 import (
 	"fmt"
+	"sync/atomic"
 	"time"
+
+	"github.com/resilience-go/resilience/internal/vclock"
+	"github.com/resilience-go/resilience/internal/window"
 )
 
-// maxRun is how many failures in a row an episode can count.
-const maxRun = 1<<runBits - 1
+const (
+	// maxRun is how many failures in a row an episode can count.
+	maxRun = 1<<runBits - 1
+	// maxLast bounds FailureRate, whose failures each look through all the others.
+	maxLast = 10_000
+
+	minWindow = 10 * time.Millisecond
+	maxWindow = 24 * time.Hour
+)
 
 // Rule is a condition under which a closed breaker opens. The zero value is
 // invalid; rules come from the functions of this package.
 type Rule struct {
-	failures int
-	span     time.Duration
+	kind    kind
+	calls   int // Silence: failures
+	percent int
+	span    time.Duration // of Silence, or of the window
+	slower  time.Duration
 }
+
+type kind uint8
+
+const (
+	silence kind = iota + 1
+	rate
+	rateOver
+	slowRate
+)
 
 // Silence opens when that many calls in a row failed, the last of them at least
 // span after the first, without a success between: the dependency has been
@@ -22,27 +45,195 @@ type Rule struct {
 // in span, bad luck suffices, at the price of an OPEN of 50 ms. failures is 1 to
 // 65535; span is not negative and counts in microseconds.
 func Silence(failures int, span time.Duration) Rule {
-	return Rule{failures, span}
+	return Rule{kind: silence, calls: failures, span: span}
 }
 
 // Consecutive opens when that many calls in a row failed, however quickly. It is
 // Silence(failures, 0).
 func Consecutive(failures int) Rule { return Silence(failures, 0) }
 
-// String returns the rule as it is written in Go.
+// FailureRate opens when percent of that many calls failed, among the last so many
+// calls. It does not wait for the first calls to be complete: it opens with the
+// failure that is enough of them, be it the first after the start. percent is 1 to
+// 100, calls 1 to 10000.
+func FailureRate(percent, calls int) Rule {
+	return Rule{kind: rate, percent: percent, calls: calls}
+}
+
+// FailureRateOver opens when percent of the calls in the window failed and there
+// are at least minCalls in it. The window is the time up to now, and moves on by a
+// tenth of it. percent is 1 to 100, minCalls at least 1, window 10 ms to 24 h.
+func FailureRateOver(percent, minCalls int, window time.Duration) Rule {
+	return Rule{kind: rateOver, percent: percent, calls: minCalls, span: window}
+}
+
+// SlowRate opens when percent of the calls in the window took longer than
+// slowerThan, whether they failed or not, and there are at least minCalls in it.
+// What counts is the time until the operation returned, for HTTP until the headers
+// came, and not how slowly the caller reads. In HALF_OPEN a call as slow as that
+// counts as a failure. The bounds are those of FailureRateOver; slowerThan is
+// positive, and a breaker can have four of these rules.
+func SlowRate(percent int, slowerThan time.Duration, minCalls int, window time.Duration) Rule {
+	return Rule{kind: slowRate, percent: percent, slower: slowerThan, calls: minCalls, span: window}
+}
+
+// String returns the rule as it is written in Go, with durations as they print.
 func (r Rule) String() string {
-	if r.span == 0 {
-		return fmt.Sprintf("Consecutive(%d)", r.failures)
+	switch {
+	case r.kind == silence && r.span == 0:
+		return fmt.Sprintf("Consecutive(%d)", r.calls)
+	case r.kind == silence:
+		return fmt.Sprintf("Silence(%d, %v)", r.calls, r.span)
+	case r.kind == rate:
+		return fmt.Sprintf("FailureRate(%d, %d)", r.percent, r.calls)
+	case r.kind == rateOver:
+		return fmt.Sprintf("FailureRateOver(%d, %d, %v)", r.percent, r.calls, r.span)
+	case r.kind == slowRate:
+		return fmt.Sprintf("SlowRate(%d, %v, %d, %v)", r.percent, r.slower, r.calls, r.span)
+	default:
+		return "Rule{}"
 	}
-	return fmt.Sprintf("Silence(%d, %v)", r.failures, r.span)
 }
 
 func (r Rule) validate() error {
+	bad := func(what string, args ...any) error {
+		return fmt.Errorf("is %v: "+what, append([]any{r}, args...)...)
+	}
+	timed := r.kind == rateOver || r.kind == slowRate
 	switch {
-	case r.failures < 1 || r.failures > maxRun:
-		return fmt.Errorf("is %v: the number of failures must be 1 to %d", r, maxRun)
-	case r.span < 0:
-		return fmt.Errorf("is %v: the span must not be negative", r)
+	case r.kind == 0:
+		return bad("make it with Silence, Consecutive, FailureRate, FailureRateOver or SlowRate")
+	case r.kind == silence && (r.calls < 1 || r.calls > maxRun):
+		return bad("the number of failures must be 1 to %d", maxRun)
+	case r.kind == silence && r.span < 0:
+		return bad("the span must not be negative")
+	case r.kind != silence && (r.percent < 1 || r.percent > 100):
+		return bad("the percentage must be 1 to 100")
+	case r.kind == rate && (r.calls < 1 || r.calls > maxLast):
+		return bad("the number of calls must be 1 to %d; for more use FailureRateOver", maxLast)
+	case timed && r.calls < 1:
+		return bad("the least number of calls must be at least 1")
+	case timed && (r.span < minWindow || r.span > maxWindow):
+		return bad("the window must be %v to %v", minWindow, maxWindow)
+	case r.kind == slowRate && r.slower <= 0:
+		return bad("slowerThan must be positive")
 	}
 	return nil
+}
+
+// failures returns how many failures among the last calls FailureRate takes.
+func (r Rule) failures() int { return (r.percent*r.calls + 99) / 100 }
+
+// A book is what the rules have counted in one CLOSED episode.
+type book struct {
+	tallies []tally               // in the order of the rules
+	failed  atomic.Pointer[error] // the last one, if a later call may be what opens the breaker
+}
+
+func (k *book) remember(err error) { k.failed.Store(&err) }
+
+func (k *book) lastFailure() error {
+	if err := k.failed.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// A tally is what one rule has counted.
+type tally struct {
+	*Rule
+	flag uint64       // SlowRate: the bit of a token that says a call was slow
+	last *window.Last // FailureRate
+	over *window.Over // FailureRateOver, SlowRate
+}
+
+func newBook(rules []Rule, clock *vclock.Clock) *book {
+	all := make([]tally, len(rules))
+	flag := uint64(slowFlag)
+	for i := range rules {
+		r := &rules[i]
+		all[i].Rule = r
+		switch r.kind {
+		case rate:
+			all[i].last = window.NewLast(r.calls, r.failures())
+		case slowRate:
+			all[i].flag = flag
+			flag <<= 1
+			fallthrough
+		case rateOver:
+			all[i].over = window.NewOver(int64(r.span), clock)
+		}
+	}
+	return &book{tallies: all}
+}
+
+// A match is a rule that holds, with what it counted.
+type match struct {
+	rule  string
+	hits  int           // calls that failed, or were slow
+	calls int           // of so many, 0 if hits are in a row
+	slow  bool          // hits were slow
+	span  time.Duration // in which the hits came
+}
+
+// String says what was counted, for people.
+func (m match) String() string {
+	switch {
+	case m.calls == 0:
+		return fmt.Sprintf("%s: %d failed in a row", m.rule, m.hits)
+	case m.slow:
+		return fmt.Sprintf("%s: %d of %d calls slow", m.rule, m.hits, m.calls)
+	default:
+		return fmt.Sprintf("%s: %d of %d calls failed", m.rule, m.hits, m.calls)
+	}
+}
+
+// add counts a call with that token, which ended at the time now, and reports
+// whether the rule holds. run and span are the failures in a row, with this one, and
+// the time from the first to the last of them.
+func (t *tally) add(now int64, token uint64, failed bool, run int, span time.Duration) bool {
+	switch t.kind {
+	case silence:
+		return failed && run >= t.calls && span >= t.span.Truncate(time.Microsecond)
+	case rate:
+		if failed {
+			return t.last.Fail(now)
+		}
+		t.last.Succeed()
+		return false
+	default:
+		hit := failed
+		if t.kind == slowRate {
+			hit = token&t.flag != 0
+		}
+		hits, calls := t.over.Add(now, hit)
+		return hits > 0 && calls >= t.calls && 100*int64(hits) >= int64(t.percent)*int64(calls)
+	}
+}
+
+// count returns what the rule has counted by now, given the failures in a row.
+func (t *tally) count(now int64, run int, span time.Duration) match {
+	m := match{rule: t.String(), slow: t.kind == slowRate, span: t.span}
+	switch t.kind {
+	case silence:
+		m.hits, m.span = run, span
+	case rate:
+		m.hits, m.calls, m.span = t.last.Count(now)
+	default:
+		m.hits, m.calls = t.over.Count(now)
+	}
+	return m
+}
+
+// near reports whether the rule is more than half of the way to holding.
+func (t *tally) near(now int64, run int, span time.Duration) bool {
+	m := t.count(now, run, span)
+	switch t.kind {
+	case silence:
+		return 2*m.hits > t.calls && m.span < idleAfter
+	case rate:
+		return 2*m.hits > t.failures() && m.span < idleAfter
+	default:
+		return 2*m.calls > t.calls && 200*int64(m.hits) > int64(t.percent)*int64(m.calls)
+	}
 }

@@ -15,14 +15,18 @@ type Stats struct {
 	Successes, Failures, Ignored uint64
 	// Rejected calls did not run.
 	Rejected uint64
+	// WouldReject counts calls that ran because of MetricsOnly alone. They are
+	// among those by outcome, too.
+	WouldReject uint64
 	// Transitions, by the state that they led to.
 	Opened, HalfOpened, Closed uint64
 	// Leaked places in HALF_OPEN were held for longer than Config.ProbeTimeout.
 	Leaked uint64
 
-	// State at this moment, as by Breaker.State.
+	// State and Mode at this moment, as by Breaker.State and Breaker.Mode.
 	State State
-	// Since is when the last transition was.
+	Mode  Mode
+	// Since is when the last transition was, one of SetMode and Reset included.
 	Since time.Time
 	// FailuresInARow counts up to the present, in CLOSED and HALF_OPEN.
 	FailuresInARow int
@@ -34,6 +38,14 @@ type Stats struct {
 	LastError error
 }
 
+// RuleStats is what one rule has counted by now.
+type RuleStats struct {
+	Rule Rule
+	// Hits of Calls failed, or were slow. For failures in a row Calls is 0, and
+	// FailureRate counts no more hits than it takes.
+	Hits, Calls int
+}
+
 // Stats returns the counters and the state.
 func (b *Breaker) Stats() Stats {
 	e := b.episode.Load()
@@ -42,12 +54,15 @@ func (b *Breaker) Stats() Stats {
 		Failures:   b.count.Sum(int(resilience.Failure)),
 		Ignored:    b.count.Sum(int(resilience.Ignored)),
 		Rejected:   b.count.Sum(rejected),
-		Opened:     b.entered[Open].Load(),
-		HalfOpened: b.entered[HalfOpen].Load(),
-		Closed:     b.entered[Closed].Load(),
+		Opened:     b.count.Sum(entered + int(Open)),
+		HalfOpened: b.count.Sum(entered + int(HalfOpen)),
+		Closed:     b.count.Sum(entered + int(Closed)),
 		Leaked:     b.leaked.Load(),
-		State:      b.state(e),
-		Since:      b.clock.At(e.since),
+
+		WouldReject: b.count.Sum(admitted),
+		Mode:        e.mode,
+		State:       b.state(e),
+		Since:       b.clock.At(e.since),
 	}
 	if e.rejection != nil {
 		s.LastError = e.rejection.Cause
@@ -56,6 +71,9 @@ func (b *Breaker) Stats() Stats {
 	case Closed:
 		s.FailuresInARow, _ = e.run()
 	case Open:
+		if s.Mode == ForcedOpen {
+			break // nobody knows when it is over
+		}
 		if s.State == HalfOpen {
 			s.Credit = 1 // for the call that comes next
 		} else {
@@ -66,4 +84,22 @@ func (b *Breaker) Stats() Stats {
 		s.Credit, s.InFlight, s.FailuresInARow = c.left, c.inFlight, c.failures
 	}
 	return s
+}
+
+// Rules returns what the rules of Config.Trip have counted, in their order; in OPEN
+// and HALF_OPEN, where they count nothing, it returns nil.
+func (b *Breaker) Rules() []RuleStats {
+	e := b.episode.Load()
+	if e.state != Closed {
+		return nil
+	}
+	now := b.clock.Nanos()
+	run, _ := e.run()
+	all := make([]RuleStats, len(e.book.tallies))
+	for i := range all {
+		t := &e.book.tallies[i]
+		m := t.count(now, run, 0)
+		all[i] = RuleStats{*t.Rule, m.hits, m.calls}
+	}
+	return all
 }

@@ -30,7 +30,8 @@ type Demand struct {
 
 	Unit       string  // the reference that the row is a multiple of
 	Most       float64 // how many of it the row may take, 0 if that is not limited
-	Beside     string  // a reference that may be spent on top, once, "" for none
+	Beside     string  // a reference that may be spent on top, "" for none
+	Besides    int     // how often, by default once
 	MostAllocs int     // allocations that the row may make
 }
 
@@ -46,6 +47,9 @@ var Table = []Demand{
 	{Row: "Layer/settle", Of: "Layer/settle/5", Less: "Layer/settle/1", Share: layers, Unit: Add, Most: 5},
 	{Row: "Breaker/default/closed", Unit: Add, Most: 6.5},
 	{Row: "Breaker/consecutive/closed", Unit: Add, Most: 6.5},
+	{Row: "Breaker/last100/closed", Unit: Add, Most: 8},
+	{Row: "Breaker/window/closed", Unit: Add, Most: 11, Beside: Clock},
+	{Row: "Breaker/slow/closed", Unit: Add, Most: 11, Beside: Clock, Besides: 3},
 	{Row: "Breaker/default/open", Unit: Add, Most: 4, Beside: Clock},
 	{Row: "Bulkhead/free", Unit: Add, Most: 12},
 	{Row: "Retry/first_try", Unit: Add, Most: 4},
@@ -65,6 +69,9 @@ var Table = []Demand{
 var most = map[string]float64{
 	"Breaker/default/closed":     3,
 	"Breaker/consecutive/closed": 3,
+	"Breaker/last100/closed":     3,
+	"Breaker/window/closed":      3,
+	"Breaker/slow/closed":        3,
 	"Breaker/default/open":       3,
 }
 
@@ -131,7 +138,7 @@ func (d Demand) Measure(of map[string]Result) (Measured, error) {
 	m.Nanos -= of[d.Less].Nanos
 	m.Allocs -= of[d.Less].Allocs
 	m.Nanos /= float64(max(1, d.Share))
-	m.Multiple = (m.Nanos - of[d.Beside].Nanos) / of[d.Unit].Nanos
+	m.Multiple = (m.Nanos - float64(max(1, d.Besides))*of[d.Beside].Nanos) / of[d.Unit].Nanos
 	return m, nil
 }
 
@@ -144,7 +151,7 @@ func (m Measured) OK() bool {
 func (d Demand) Times(multiple float64) string {
 	s := fmt.Sprintf("%.4g %s", multiple, short(d.Unit))
 	if d.Beside != "" {
-		s += " + 1 " + short(d.Beside)
+		s += fmt.Sprintf(" + %d %s", max(1, d.Besides), short(d.Beside))
 	}
 	return s
 }

@@ -1,0 +1,178 @@
+package breaker
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/resilience-go/resilience"
+)
+
+// judge records a call that ended with err. It asks code of the user, the error
+// and Classify, before anything changes; if that panics, the call is a failure. Of
+// a late one the context may be gone, and only the error can tell that its caller
+// gave up.
+func (b *Breaker) judge(ctx context.Context, token uint64, err error, late bool) {
+	o, wait := resilience.Failure, time.Duration(0)
+	defer func() { b.record(ctx, token, o, err, wait) }()
+	if late && errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+		o = resilience.Ignored
+		return
+	}
+	o = resilience.OutcomeOf(ctx, err, b.cfg.Classify)
+	if o == resilience.Failure {
+		if r, ok := errors.AsType[retryAfterer](err); ok {
+			wait = r.RetryAfter()
+		}
+	}
+}
+
+type retryAfterer interface {
+	error
+	RetryAfter() time.Duration
+}
+
+// record counts an outcome and lets it change the episode it belongs to.
+func (b *Breaker) record(ctx context.Context, token uint64, o resilience.Outcome, err error, wait time.Duration) {
+	b.count.Add(int(o))
+	e := b.episode.Load()
+	switch {
+	case token/generation != e.base/generation || e.mode == Disabled:
+		// Admitted before the last transition, or not to change anything.
+	case e.state == HalfOpen:
+		b.recordProbe(ctx, e, token, o, err, wait)
+	case e.state == Open:
+		// Admitted only because of MetricsOnly.
+	case o == resilience.Success:
+		e.succeed()
+		if b.windows {
+			b.recordSuccess(ctx, e, token)
+		}
+	case o == resilience.Failure:
+		b.recordFailure(ctx, e, token, err, wait)
+	}
+}
+
+// recordSuccess counts a success where successes are counted. It opens the breaker,
+// too: if it is slow, or the call that makes the least number complete, or if
+// better ones have left a window meanwhile.
+func (b *Breaker) recordSuccess(ctx context.Context, e *episode, token uint64) {
+	var now int64
+	if b.timed {
+		now = b.clock.Nanos()
+	}
+	for i := range e.book.tallies {
+		if t := &e.book.tallies[i]; t.kind != silence && t.add(now, token, false, 0, 0) {
+			b.trip(ctx, e, t.count(now, 0, 0), now, e.book.lastFailure(), 0)
+			return
+		}
+	}
+}
+
+func (b *Breaker) recordFailure(ctx context.Context, e *episode, token uint64, err error, wait time.Duration) {
+	now := b.clock.Nanos()
+	failures, span := e.fail(now)
+	if b.timed {
+		e.book.remember(err)
+	}
+	for i := range e.book.tallies {
+		if t := &e.book.tallies[i]; t.add(now, token, true, failures, span) {
+			b.trip(ctx, e, t.count(now, failures, span), now, err, wait)
+			return
+		}
+	}
+}
+
+// trip opens a closed breaker because of m.
+func (b *Breaker) trip(ctx context.Context, e *episode, m match, now int64, err error, wait time.Duration) {
+	open := b.follow(e, Open, now)
+	open.silence = now
+	if m.calls == 0 {
+		open.silence -= int64(m.span)
+	}
+	open.limit = int64(b.cfg.MaxOpenFor)
+	if b.cfg.OpenFor == 0 {
+		// One probe for every 32 of the calls that failed.
+		span := max(min(int64(m.span), now-e.since), int64(time.Second))
+		open.limit = min(open.limit, silenceShare*span/int64(m.hits))
+	}
+	b.open(ctx, e, open, wait, m, err)
+}
+
+// recordProbe records the result of a call that HALF_OPEN admitted.
+func (b *Breaker) recordProbe(ctx context.Context, e *episode, token uint64, o resilience.Outcome, err error, wait time.Duration) {
+	if !e.free(token) {
+		return // settled before, or its lease has ended
+	}
+	if o == resilience.Success && token&slowFlags != 0 {
+		o = resilience.Failure // too slow to close
+	}
+	c, ended := e.leave(o)
+	if !ended {
+		return
+	}
+	now := b.clock.Nanos()
+	if c.left > 0 {
+		if b.install(ctx, e, b.follow(e, Closed, now), match{rule: "enough successes"}, nil) {
+			b.announce()
+		}
+		return
+	}
+	open := b.follow(e, Open, now)
+	open.silence, open.limit, open.rounds = e.silence, e.limit, e.rounds+1
+	if c.won {
+		open.silence, open.rounds = now, 0
+	}
+	b.open(ctx, e, open, wait, match{rule: "credit is used up", hits: c.failures}, err)
+}
+
+// open sets how long the OPEN episode lasts and installs it after e. wait is what
+// the last failure asked for.
+func (b *Breaker) open(ctx context.Context, e, open *episode, wait time.Duration, m match, err error) {
+	open.until = after(open.since, max(b.openFor(open), min(wait, maxRetryAfter)))
+	open.rejection = &resilience.Rejection{
+		Policy: policy, Name: b.cfg.Name, Key: b.key, Reason: resilience.Open,
+		RetryAt: b.clock.At(open.until), Detail: m.String(), Cause: err,
+	}
+	if b.install(ctx, e, open, m, err) {
+		b.announce()
+	}
+}
+
+func (b *Breaker) openFor(open *episode) time.Duration {
+	if b.cfg.OpenFor > 0 {
+		d := b.cfg.OpenFor
+		for range open.rounds {
+			if d > b.cfg.MaxOpenFor/2 {
+				return b.cfg.MaxOpenFor
+			}
+			d *= 2
+		}
+		return d
+	}
+	d := max(int64(minOpenFor), min((open.since-open.silence)/silenceShare, open.limit))
+	return time.Duration(d + d/5 - rand.Int64N(2*d/5+1))
+}
+
+// halfOpen returns the HALF_OPEN episode after e, in which the caller has the
+// only place, and the caller's token.
+func (b *Breaker) halfOpen(e *episode, now int64) (*episode, uint64) {
+	h := b.follow(e, HalfOpen, now)
+	h.silence, h.limit, h.rounds, h.rejection = e.silence, e.limit, e.rounds, e.rejection
+	h.leases = make([]lease, b.cfg.CloseAfter)
+	h.word.Store(credit{left: 1, inFlight: 1}.pack())
+	_, end := b.lease()
+	return h, h.claim(end)
+}
+
+// follow returns an episode of state s that comes after e, in the same mode.
+func (b *Breaker) follow(e *episode, s State, now int64) *episode {
+	next := &episode{state: s, mode: e.mode, base: e.base&^(generation-1) + generation, since: now}
+	if s == Closed {
+		if next.book = b.book; b.windows {
+			next.book = newBook(b.cfg.Trip, &b.clock)
+		}
+	}
+	return next
+}

@@ -1,0 +1,124 @@
+package breaker
+
+import (
+	"context"
+	"math"
+
+	"github.com/resilience-go/resilience"
+)
+
+// Mode is how much of what a breaker decides is done. The zero value is Auto.
+type Mode uint8
+
+const (
+	// Auto is a breaker at work.
+	Auto Mode = iota
+	// ForcedOpen rejects every call, for as long as it lasts, without a probe.
+	ForcedOpen
+	// Disabled admits every call and learns nothing from it.
+	Disabled
+	// MetricsOnly decides as Auto does, with events and counters, but admits the
+	// calls that it would have rejected. Their results change nothing, as they
+	// would not have been there.
+	MetricsOnly
+)
+
+var modes = [...]string{"Auto", "ForcedOpen", "Disabled", "MetricsOnly"}
+
+// String returns the name of the mode.
+func (m Mode) String() string {
+	if int(m) < len(modes) {
+		return modes[m]
+	}
+	return "Mode(?)"
+}
+
+// Mode returns the mode that the breaker is in.
+func (b *Breaker) Mode() Mode { return b.episode.Load().mode }
+
+// SetMode sets the mode. It is a transition like any other: results of calls that
+// were admitted before change nothing after it, and the observer hears of it if the
+// state is another one now. ForcedOpen has the state OPEN and Disabled the state
+// CLOSED; what was underneath goes on when they end: OPEN until its time is over,
+// HALF_OPEN with its credit, and CLOSED, which counts anew. A value that is not a
+// Mode counts as Auto.
+//
+// It acts on this breaker alone, and on forks that are made later. The breakers
+// that a keyed.Group has already made are in its All.
+func (b *Breaker) SetMode(m Mode) {
+	if int(m) >= len(modes) {
+		m = Auto
+	}
+	b.change(match{rule: "SetMode(" + m.String() + ")"}, func(e *episode) *episode {
+		if e.mode == m {
+			return nil
+		}
+		return b.in(e, m)
+	})
+}
+
+// Reset closes the breaker and forgets all failures; its mode and the counters of
+// Stats stay. In ForcedOpen and Disabled it resets what is underneath.
+func (b *Breaker) Reset() {
+	b.change(match{rule: "Reset()"}, func(e *episode) *episode {
+		now := b.clock.Nanos()
+		if e.under == nil {
+			return b.follow(e, Closed, now)
+		}
+		fresh := b.in(e, e.mode)
+		fresh.under = b.follow(&episode{}, Closed, now)
+		return fresh
+	})
+}
+
+// change installs what next makes of the present episode, unless that is nil. Who
+// loses against another transition looks at what that one has left.
+func (b *Breaker) change(why match, next func(*episode) *episode) {
+	for {
+		e := b.episode.Load()
+		n := next(e)
+		if n == nil {
+			return
+		}
+		if b.install(context.Background(), e, n, why, nil) {
+			b.announce()
+			return
+		}
+	}
+}
+
+// in returns an episode that comes after e, in mode m.
+func (b *Breaker) in(e *episode, m Mode) *episode {
+	now, under := b.clock.Nanos(), e
+	if e.under != nil {
+		under = e.under
+	}
+	switch m {
+	case ForcedOpen:
+		n := b.follow(e, Open, now)
+		n.mode, n.under, n.until = m, under, math.MaxInt64
+		n.rejection = &resilience.Rejection{
+			Policy: policy, Name: b.cfg.Name, Key: b.key, Reason: resilience.Open, Detail: "forced open",
+		}
+		return n
+	case Disabled:
+		n := b.follow(e, Closed, now)
+		n.mode, n.under = m, under
+		return n
+	}
+	n := b.follow(e, under.state, now)
+	n.mode, n.silence, n.limit, n.rounds = m, under.silence, under.limit, under.rounds
+	n.rejection = under.rejection
+	switch under.state {
+	case Open:
+		n.until = under.until
+	case HalfOpen:
+		n.leases = make([]lease, b.cfg.CloseAfter)
+		c := unpack(under.word.Load())
+		// Its credit may be one that ends it, if this was quicker than what would
+		// have followed.
+		c.inFlight, c.left = 0, min(max(1, c.left), b.cfg.CloseAfter)
+		n.word.Store(c.pack())
+	}
+	return n
+}

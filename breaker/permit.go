@@ -1,0 +1,59 @@
+package breaker
+
+import (
+	"context"
+	"sync/atomic"
+
+	"github.com/resilience-go/resilience"
+)
+
+// A Permit is the leave to do one piece of work that cannot be wrapped in a
+// function. It is safe for concurrent use.
+type Permit struct {
+	b     *Breaker
+	ctx   context.Context // of the call, which Done judges by
+	token uint64
+	start int64
+	done  atomic.Bool
+}
+
+// Acquire asks for leave to do work under ctx that the breaker guards. The error is
+// that of Apply: a *resilience.Rejection that matches ErrOpen, or that of a ctx that
+// is already done. The caller tells the result to Done; of a permit that is dropped
+// nothing is learned, and in HALF_OPEN it holds its place until Config.ProbeTimeout.
+func (b *Breaker) Acquire(ctx context.Context) (*Permit, error) {
+	if ctx.Err() != nil {
+		return nil, resilience.ContextError(ctx)
+	}
+	e := b.episode.Load()
+	token := e.base
+	if e.state != Closed {
+		var err error
+		if token, err = b.admit(ctx, e); err != nil {
+			return nil, err
+		}
+	}
+	p := &Permit{b: b, ctx: ctx, token: token}
+	if b.slow {
+		p.start = b.clock.Nanos()
+	}
+	return p, nil
+}
+
+// Done tells how the work ended, judged as resilience.OutcomeOf describes under the
+// context given to Acquire; resilience.ErrAborted says that it panicked. Only the
+// first call counts.
+func (p *Permit) Done(err error) {
+	if p.done.Swap(true) {
+		return
+	}
+	token := p.token
+	if p.b.slow {
+		token |= p.b.slowness(p.start)
+	}
+	if err == nil {
+		p.b.record(p.ctx, token, resilience.Success, nil, 0)
+	} else {
+		p.b.judge(p.ctx, token, err, false)
+	}
+}

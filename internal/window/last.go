@@ -1,0 +1,97 @@
+// Package window counts calls, and those among them that went badly, over the last
+// of them or over a time. Nothing in it takes a lock.
+package window
+
+import (
+	"math"
+	"sync/atomic"
+	"time"
+)
+
+// Last tells when so many of the last calls failed. It numbers the calls and
+// remembers the newest failures, as many as it takes: if the oldest of these is
+// among the last calls, all are. So a success costs one addition, and there is no
+// window that could roll at the wrong moment.
+//
+// The calls that have not come yet count as successes: it does not wait for the
+// first calls to be complete if their failures suffice.
+type Last struct {
+	size  uint64
+	calls atomic.Uint64
+	// newest holds the failures with the highest numbers, in no order, 0 where
+	// there is none yet:
+	//
+	//	number of the call 44 | time 20, in units of 2^26 ns, modulo
+	//
+	// Its writers are the calls that fail. Each replaces the lowest one that it
+	// finds; who loses the exchange looks again. A slot only ever grows, so the
+	// lowest one at the look is still the lowest one if the exchange succeeds.
+	newest []atomic.Uint64
+}
+
+const (
+	timeBits = 20
+	timeUnit = 26 // the time counts in units of 2^26 ns, 67 ms
+	timeMask = 1<<timeBits - 1
+)
+
+// NewLast returns a Last that takes failures of the last size calls; both are at
+// least 1.
+func NewLast(size, failures int) *Last {
+	return &Last{size: uint64(size), newest: make([]atomic.Uint64, failures)}
+}
+
+// Succeed counts a call that did not fail.
+func (l *Last) Succeed() { l.calls.Add(1) }
+
+// Fail counts a call that failed at the time now, in ns, and reports whether as
+// many of the last calls failed as it takes.
+func (l *Last) Fail(now int64) bool {
+	l.insert(l.calls.Add(1)<<timeBits | uint64(now>>timeUnit)&timeMask)
+	lowest, highest, _ := l.scan(0)
+	return lowest>>timeBits > 0 && highest>>timeBits-lowest>>timeBits < l.size
+}
+
+func (l *Last) insert(failure uint64) {
+	for {
+		lowest, _, at := l.scan(0)
+		if lowest >= failure || l.newest[at].CompareAndSwap(lowest, failure) {
+			return
+		}
+	}
+}
+
+// scan returns the lowest and the highest failure above least, and where the
+// lowest is.
+func (l *Last) scan(least uint64) (lowest, highest uint64, at int) {
+	lowest = math.MaxUint64
+	for i := range l.newest {
+		f := l.newest[i].Load()
+		if f >= least && f < lowest {
+			lowest, at = f, i
+		}
+		highest = max(highest, f)
+	}
+	return lowest, highest, at
+}
+
+// Count returns how many of how many calls failed, no more than it takes, and the
+// time from the first of these failures to now, which is known to a fifteenth of a
+// second.
+func (l *Last) Count(now int64) (failed, calls int, span time.Duration) {
+	number := l.calls.Load()
+	least := uint64(1)
+	if number > l.size {
+		least = number - l.size + 1
+	}
+	for i := range l.newest {
+		if l.newest[i].Load()>>timeBits >= least {
+			failed++
+		}
+	}
+	if failed > 0 {
+		lowest, _, _ := l.scan(least << timeBits)
+		span = time.Duration((uint64(now>>timeUnit)-lowest)&timeMask) << timeUnit
+	}
+	return failed, int(min(number, l.size)), span
+}

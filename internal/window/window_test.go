@@ -1,0 +1,279 @@
+package window_test
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/benbjohnson/clock"
+	"github.com/resilience-go/resilience/internal/vclock"
+	"github.com/resilience-go/resilience/internal/window"
+)
+
+// at is a clock that stands still until it is set, to any time.
+type at struct {
+	clock.Clock
+	mu  sync.Mutex
+	now time.Time
+}
+
+func (a *at) Now() time.Time { a.mu.Lock(); defer a.mu.Unlock(); return a.now }
+
+func (a *at) Since(t time.Time) time.Duration { return a.Now().Sub(t) }
+
+func (a *at) add(d time.Duration) { a.mu.Lock(); defer a.mu.Unlock(); a.now = a.now.Add(d) }
+
+// over is a window with its clock.
+type over struct {
+	*window.Over
+	hands *at
+	clock *vclock.Clock
+}
+
+func newOver(length time.Duration) *over {
+	hands := &at{now: time.Unix(1e9, 0)}
+	c := vclock.New(hands)
+	return &over{window.NewOver(int64(length), &c), hands, &c}
+}
+
+func (o *over) add(hit bool) (hits, calls int) { return o.Add(o.clock.Nanos(), hit) }
+
+func (o *over) want(t *testing.T, hits, calls int) {
+	t.Helper()
+	if h, c := o.Count(o.clock.Nanos()); h != hits || c != calls {
+		t.Errorf("%d of %d, want %d of %d", h, c, hits, calls)
+	}
+}
+
+func TestACallIsCountedForAWindow(t *testing.T) {
+	o := newOver(10 * time.Second)
+	o.add(true)
+	o.hands.add(9999 * time.Millisecond)
+	o.want(t, 1, 1)
+	o.hands.add(time.Millisecond)
+	o.want(t, 0, 0)
+}
+
+func TestAnIdleWindowIsEmpty(t *testing.T) {
+	for _, idle := range []time.Duration{10 * time.Second, 11 * time.Second, time.Hour, 1 << 16 * time.Second, 10 << 16 * time.Second, 1 << 62} {
+		o := newOver(10 * time.Second)
+		for range 10 {
+			o.add(true)
+			o.hands.add(time.Second)
+		}
+		o.hands.add(idle)
+		o.want(t, 0, 0)
+		if hits, calls := o.add(false); hits != 0 || calls != 1 {
+			t.Errorf("after %v: %d of %d", idle, hits, calls)
+		}
+	}
+}
+
+func TestASparseCallerMeetsNothingOfADistantPast(t *testing.T) {
+	o := newOver(10 * time.Second)
+	for range 10 {
+		o.add(true)
+		o.hands.add(time.Second)
+	}
+	for range 1 << 16 { // each in one of two parts, past all that 16 bits tell apart
+		o.hands.add(5 * time.Second)
+		if hits, calls := o.add(false); hits > 6 || calls > 7 {
+			t.Fatalf("%d of %d", hits, calls)
+		}
+	}
+	o.want(t, 0, 2)
+}
+
+func TestAfterIdlenessEightGoroutinesAtOneInstantAllCount(t *testing.T) {
+	for round := range 500 {
+		o := newOver(10 * time.Second)
+		o.add(true)
+		// Just before a part ends, so that some of them may see the next one, at a
+		// distance of one window more or less from what is there.
+		o.hands.add(10*time.Second - 1 + time.Duration(round%3)*time.Second)
+		begin := make(chan struct{})
+		var all sync.WaitGroup
+		for i := range 8 {
+			all.Go(func() {
+				<-begin
+				if i == 4 {
+					o.hands.add(1)
+				}
+				o.add(true)
+			})
+		}
+		close(begin)
+		all.Wait()
+		if hits, calls := o.Count(o.clock.Nanos()); hits != calls || hits < 8 || hits > 9 {
+			t.Fatalf("round %d: %d of %d, want all eight", round, hits, calls)
+		}
+	}
+}
+
+func TestNothingIsLostOrCountedTwiceWhileTheWindowRolls(t *testing.T) {
+	o := newOver(time.Hour)
+	var all sync.WaitGroup
+	for g := range 8 {
+		all.Go(func() {
+			for i := range 2000 {
+				if g == 0 && i%40 == 0 {
+					o.hands.add(time.Minute)
+				}
+				o.add(i%2 == 0)
+			}
+		})
+	}
+	all.Wait()
+	o.want(t, 8000, 16000)
+}
+
+// model is a window of time as one would explain it: a list of the calls.
+type model struct {
+	part   int64
+	latest int64
+	parts  []int64
+	hits   []bool
+}
+
+func (m *model) add(now int64, hit bool) (hits, calls int) {
+	n := now / m.part
+	if n <= m.latest-10 { // the clock was set back
+		m.parts, m.hits, m.latest = nil, nil, n
+	}
+	m.latest = max(m.latest, n)
+	m.parts, m.hits = append(m.parts, n), append(m.hits, hit)
+	for i, n := range m.parts {
+		if n > m.latest-10 {
+			calls++
+			if m.hits[i] {
+				hits++
+			}
+		}
+	}
+	return hits, calls
+}
+
+func FuzzOver(f *testing.F) {
+	f.Add([]byte{1, 2, 0, 255, 128, 128, 3, 9, 200, 0, 0, 4})
+	f.Add([]byte{64, 10, 64, 11, 192, 10, 0, 0})
+	f.Fuzz(func(t *testing.T, steps []byte) {
+		o, m := newOver(1000), model{part: 100}
+		o.hands.add(5000)
+		m.latest = 0
+		for i, s := range steps {
+			// Steps of up to a window and a half, both ways.
+			step := time.Duration(int8(s)&^1) * 12
+			o.hands.add(max(step, -time.Duration(o.clock.Nanos())))
+			now := o.clock.Nanos()
+			hits, calls := o.Add(now, s&1 == 1)
+			wantHits, wantCalls := m.add(now, s&1 == 1)
+			if hits != wantHits || calls != wantCalls {
+				t.Fatalf("step %d: %d of %d, want %d of %d", i, hits, calls, wantHits, wantCalls)
+			}
+		}
+	})
+}
+
+func TestEveryShareOfAHundredIsExact(t *testing.T) {
+	for p := 1; p <= 100; p++ {
+		for _, failuresFirst := range []bool{true, false} {
+			for _, failures := range []int{p - 1, p} {
+				l, holds := window.NewLast(100, p), false
+				for i := range 100 {
+					failed := i < failures
+					if !failuresFirst {
+						failed = i >= 100-failures
+					}
+					if failed {
+						holds = l.Fail(0) || holds
+					} else {
+						l.Succeed()
+					}
+				}
+				if holds != (failures == p) {
+					t.Errorf("%d failures of 100 at %d: %v", failures, p, holds)
+				}
+				if failed, calls, _ := l.Count(0); failed != failures || calls != 100 {
+					t.Errorf("%d of %d, want %d of 100", failed, calls, failures)
+				}
+			}
+		}
+	}
+}
+
+func TestTheSpanIsThatOfTheFailures(t *testing.T) {
+	l := window.NewLast(10, 3)
+	second := int64(time.Second)
+	l.Fail(5 * second)
+	l.Fail(20 * second)
+	for range 9 {
+		l.Succeed() // the first failure is now the eleventh call from the end
+	}
+	failed, calls, span := l.Count(60 * second)
+	if failed != 1 || calls != 10 || (span-40*time.Second).Abs() > time.Second/10 {
+		t.Errorf("%d of %d over %v, want 1 of 10 over 40 s", failed, calls, span)
+	}
+}
+
+// Of failures of many goroutines the ones with the highest numbers count, in
+// whatever order they come.
+func TestFailuresAtOnceAreAllSeen(t *testing.T) {
+	for _, failures := range []int{1, 2, 8, 64} {
+		t.Run(fmt.Sprint(failures), func(t *testing.T) {
+			for range 300 {
+				l := window.NewLast(64, failures)
+				begin := make(chan struct{})
+				holds := make(chan bool, failures)
+				var all sync.WaitGroup
+				for range failures {
+					all.Go(func() { <-begin; holds <- l.Fail(0) })
+				}
+				for range 64 - failures {
+					l.Succeed()
+				}
+				close(begin)
+				all.Wait()
+				close(holds)
+				any := false
+				for h := range holds {
+					any = any || h
+				}
+				if !any {
+					t.Fatal("nobody saw that it holds")
+				}
+			}
+		})
+	}
+}
+
+func FuzzLast(f *testing.F) {
+	f.Add(uint8(10), uint8(3), []byte{1, 0, 1, 0, 1})
+	f.Add(uint8(3), uint8(3), []byte{1, 1, 0, 1, 1, 1})
+	f.Fuzz(func(t *testing.T, size, failures uint8, results []byte) {
+		if size == 0 || failures == 0 || failures > size {
+			t.Skip()
+		}
+		l := window.NewLast(int(size), int(failures))
+		var calls []bool
+		for i, r := range results {
+			failed := r&1 == 1
+			calls = append(calls, failed)
+			last := calls[max(0, len(calls)-int(size)):]
+			n := len(last) - len(slices.DeleteFunc(slices.Clone(last), func(failed bool) bool { return failed }))
+			holds := false
+			if failed {
+				holds = l.Fail(int64(i))
+			} else {
+				l.Succeed()
+			}
+			if want := failed && n >= int(failures); holds != want {
+				t.Fatalf("call %d, %d of the last %d failed: %v", i, n, len(last), holds)
+			}
+			if got, in, _ := l.Count(int64(i)); got != min(n, int(failures)) || in != len(last) {
+				t.Fatalf("call %d: %d of %d, want %d of %d", i, got, in, n, len(last))
+			}
+		}
+	})
+}
