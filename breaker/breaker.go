@@ -201,6 +201,9 @@ func (b *Breaker) probe(e *episode) (token uint64, ok bool) {
 	if token, ok = e.take(end); ok {
 		return token, true
 	}
+	if e.closing() {
+		return e.base, true // a place is not needed any more
+	}
 	if n := e.expire(b.lease); n > 0 {
 		b.leaked.Add(uint64(n))
 		return e.take(end)

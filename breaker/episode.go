@@ -146,6 +146,9 @@ func (c credit) pack() uint64 {
 // final reports whether the episode is over, the next one being on its way.
 func (e *episode) final(c credit) bool { return c.left == 0 || c.left > len(e.leases) }
 
+// closing reports whether CLOSED is on its way.
+func (e *episode) closing() bool { return unpack(e.word.Load()).left > len(e.leases) }
+
 // A lease is a call's place in HALF_OPEN: its id in the upper 20 bits, so that it
 // is settled once, and when it ends, in ms, in the lower 44. 0 is a free place.
 // The caller that takes it out of the table, by CAS, is the one that accounts

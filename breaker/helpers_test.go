@@ -60,6 +60,24 @@ func (r *rig) events() []string {
 	return s
 }
 
+// checkEvents fails unless the events alternate and end with the state that was
+// installed last.
+func (r *rig) checkEvents() {
+	r.t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	state := "CLOSED"
+	for _, e := range r.seen {
+		if e.From != state || e.To == state {
+			r.t.Fatalf("an event from %s to %s in %s", e.From, e.To, state)
+		}
+		state = e.To
+	}
+	if now := r.State().String(); now != state && (now != "HALF_OPEN" || state != "OPEN") {
+		r.t.Fatalf("the last event says %s, the state is %s", state, now)
+	}
+}
+
 func newRig(t *testing.T, c breaker.Config) *rig {
 	t.Helper()
 	r := &rig{t: t, clock: &hands{}}

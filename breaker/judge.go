@@ -102,6 +102,7 @@ func (b *Breaker) trip(ctx context.Context, e *episode, m match, now int64, err 
 
 // recordProbe records the result of a call that HALF_OPEN admitted.
 func (b *Breaker) recordProbe(ctx context.Context, e *episode, token uint64, o resilience.Outcome, err error, wait time.Duration) {
+	now := b.clock.Nanos() // before the credit moves: a Clock is code of the user
 	if !e.free(token) {
 		return // settled before, or its lease has ended
 	}
@@ -112,7 +113,6 @@ func (b *Breaker) recordProbe(ctx context.Context, e *episode, token uint64, o r
 	if !ended {
 		return
 	}
-	now := b.clock.Nanos()
 	if c.left > 0 {
 		if b.install(ctx, e, b.follow(e, Closed, now), match{rule: "enough successes"}, nil) {
 			b.announce()

@@ -3,6 +3,7 @@ package breaker
 import (
 	"context"
 	"math"
+	"runtime"
 
 	"github.com/resilience-go/resilience"
 )
@@ -76,6 +77,10 @@ func (b *Breaker) Reset() {
 func (b *Breaker) change(why match, next func(*episode) *episode) {
 	for {
 		e := b.episode.Load()
+		if e.state == HalfOpen && e.final(unpack(e.word.Load())) {
+			runtime.Gosched() // the next episode is on its way, and is what to change
+			continue
+		}
 		n := next(e)
 		if n == nil {
 			return
@@ -115,8 +120,8 @@ func (b *Breaker) in(e *episode, m Mode) *episode {
 	case HalfOpen:
 		n.leases = make([]lease, b.cfg.CloseAfter)
 		c := unpack(under.word.Load())
-		// Its credit may be one that ends it, if this was quicker than what would
-		// have followed.
+		// A result may just now have brought the credit to where it ends the
+		// episode. It came after this change, and so must not count.
 		c.inFlight, c.left = 0, min(max(1, c.left), b.cfg.CloseAfter)
 		n.word.Store(c.pack())
 	}

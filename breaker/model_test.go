@@ -1,192 +1,328 @@
 package breaker_test
 
 import (
-	"context"
-	"errors"
-	"testing"
+	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/breaker"
 )
 
-// model is the breaker as a sequential program that says what it means, without
-// any packing, for quick-like rules: a fixed open time.
-type model struct {
-	now      time.Duration
-	state    breaker.State
-	gen      int
-	run      int
-	runStart time.Duration
-	until    time.Duration
-	credit   int
-	k        int
-	places   map[int]time.Duration // call to the end of its lease
-}
+// The model is the breaker as a sequential program that says what it means,
+// without packing, windows or atomics: each stay in a state is a frame with a
+// number, and keeps a list of all its calls.
 
 const (
-	modelFailures = 3
-	modelSpan     = 20 * time.Millisecond
-	modelOpenFor  = 100 * time.Millisecond
-	modelClose    = 4
-	modelLease    = 300 * time.Millisecond
+	modelOpenFor = 100 * time.Millisecond
+	modelMaxOpen = 400 * time.Millisecond
+	modelClose   = 4
+	modelLease   = 300 * time.Millisecond
+	modelSlower  = 40 * time.Millisecond
+	modelWindow  = 200 * time.Millisecond
 )
 
-type modelCall struct{ gen int }
+// A modelRule is a rule of the breaker with what it means.
+type modelRule struct {
+	rule    breaker.Rule
+	failed  int // failures in a row, or
+	span    time.Duration
+	percent int // of at least calls in the window, or of the last calls if last
+	calls   int
+	last    bool
+	slow    bool
+}
+
+var modelRules = []modelRule{
+	{rule: breaker.Silence(3, 20*time.Millisecond), failed: 3, span: 20 * time.Millisecond},
+	{rule: breaker.FailureRate(50, 5), percent: 50, calls: 5, last: true},
+	{rule: breaker.FailureRateOver(60, 4, modelWindow), percent: 60, calls: 4},
+	{rule: breaker.SlowRate(50, modelSlower, 4, modelWindow), percent: 50, calls: 4, slow: true},
+}
+
+func modelConfig(rules []modelRule) breaker.Config {
+	c := breaker.Config{
+		OpenFor: modelOpenFor, MaxOpenFor: modelMaxOpen, CloseAfter: modelClose, ProbeTimeout: modelLease, Judge: resilience.Ended,
+	}
+	for _, r := range rules {
+		c.Trip = append(c.Trip, r.rule)
+	}
+	return c
+}
+
+type modelCall struct {
+	gen, id int
+	start   time.Duration
+}
+
+type modelResult struct {
+	part         int64
+	failed, slow bool
+}
+
+type frame struct {
+	state        breaker.State
+	since, until time.Duration
+	run          int
+	runStart     time.Duration
+	rounds       int
+	credit, k    int
+	won          bool
+	places       map[int]time.Duration // call to the end of its lease
+	results      []modelResult
+	latest       int64 // part of the window
+}
+
+func (f frame) clone() frame {
+	f.places, f.results = maps.Clone(f.places), slices.Clone(f.results)
+	return f
+}
+
+type model struct {
+	rules []modelRule
+	now   time.Duration
+	gen   int
+	mode  breaker.Mode
+	cur   frame
+	under *frame // in ForcedOpen and Disabled
+}
+
+func newModel(rules []modelRule) *model {
+	m := &model{rules: rules}
+	m.enter(breaker.Closed)
+	return m
+}
+
+func (m *model) clone() *model {
+	c := *m
+	c.cur = m.cur.clone()
+	if m.under != nil {
+		u := m.under.clone()
+		c.under = &u
+	}
+	return &c
+}
+
+func part(at time.Duration) int64 { return int64(at / (modelWindow / 10)) }
+
+func (m *model) frame(s breaker.State) frame {
+	return frame{state: s, since: m.now, credit: 1, places: map[int]time.Duration{}, latest: part(m.now)}
+}
 
 func (m *model) enter(s breaker.State) {
 	m.gen++
-	m.state = s
-	m.run, m.k = 0, 0
-	m.places = map[int]time.Duration{}
-	m.credit = 1
+	m.cur = m.frame(s)
 }
 
-func (m *model) open() {
+func (m *model) open(rounds int) {
 	m.enter(breaker.Open)
-	m.until = m.now + modelOpenFor
+	m.cur.rounds = rounds
+	m.cur.until = m.now + min(modelMaxOpen, modelOpenFor<<rounds)
 }
 
+func (m *model) over() bool {
+	return m.mode != breaker.ForcedOpen && (m.now >= m.cur.until || m.now < m.cur.since)
+}
+
+// admit reports whether the call runs.
 func (m *model) admit(id int) (modelCall, bool) {
-	if m.state == breaker.Open {
-		if m.now < m.until {
-			return modelCall{}, false
-		}
+	if m.cur.state == breaker.Open && m.over() {
+		rounds := m.cur.rounds
 		m.enter(breaker.HalfOpen)
+		m.cur.rounds = rounds
 	}
-	if m.state == breaker.HalfOpen {
-		if len(m.places) >= m.credit {
-			for id, end := range m.places {
-				if end <= m.now {
-					delete(m.places, id)
-				}
-			}
+	ok := m.cur.state == breaker.Closed
+	if m.cur.state == breaker.HalfOpen {
+		if ok = m.place(id); !ok {
+			maps.DeleteFunc(m.cur.places, func(_ int, end time.Duration) bool { return end <= m.now || end > m.now+modelLease })
+			ok = m.place(id)
 		}
-		if len(m.places) >= m.credit {
-			return modelCall{}, false
-		}
-		m.places[id] = m.now + modelLease
 	}
-	return modelCall{m.gen}, true
+	return modelCall{m.gen, id, m.now}, ok || m.mode == breaker.MetricsOnly
 }
 
-func (m *model) settle(id int, c modelCall, o resilience.Outcome) {
-	if c.gen != m.gen {
-		return
+func (m *model) place(id int) bool {
+	if len(m.cur.places) >= m.cur.credit {
+		return false
 	}
-	if m.state == breaker.HalfOpen {
-		if _, ok := m.places[id]; !ok {
-			return
-		}
-		delete(m.places, id)
-		switch o {
-		case resilience.Success:
-			m.k = 0
-			if m.credit++; m.credit > modelClose {
-				m.enter(breaker.Closed)
-			}
-		case resilience.Failure:
-			m.k++
-			if m.credit -= m.k; m.credit <= 0 {
-				m.open()
-			}
-		}
-		return
-	}
-	switch o {
-	case resilience.Success:
-		m.run = 0
-	case resilience.Failure:
-		if m.run == 0 {
-			m.runStart = m.now
-		}
-		if m.run++; m.run >= modelFailures && m.now-m.runStart >= modelSpan {
-			m.open()
-		}
-	}
-}
-
-// capture is an operation that goes on until the test settles it.
-type capture struct {
-	settler resilience.Settler
-	token   uint64
-}
-
-func (c *capture) Run(context.Context) error { return nil }
-func (c *capture) Discard()                  {}
-func (c *capture) Hold(_ resilience.Moment, s resilience.Settler, token uint64) bool {
-	c.settler, c.token = s, token
+	m.cur.places[id] = m.now + modelLease
 	return true
 }
 
-// FuzzModel runs calls that overlap in any way against the model. A byte is a
-// step: start a call, end one of those in flight in one of three ways, or let
-// time pass.
-func FuzzModel(f *testing.F) {
-	f.Add([]byte{0, 1, 0, 1, 0, 1, 7, 0, 2})
-	f.Add([]byte("\x00\x00\x00\x01\x67\x01\x01\x01\xff\xff\x00\x00\x02\x00\x00"))
-	f.Add([]byte{0, 1, 0, 71, 1, 0, 1, 255, 255, 0, 255, 255, 255, 255, 0, 1, 1, 2})
-	f.Fuzz(func(t *testing.T, steps []byte) {
-		r := newRig(t, breaker.Config{
-			Trip: []breaker.Rule{breaker.Silence(modelFailures, modelSpan)}, OpenFor: modelOpenFor,
-			CloseAfter: modelClose, ProbeTimeout: modelLease, Judge: resilience.Ended,
-		})
-		m := &model{}
-		type flight struct {
-			id   int
-			op   *capture
-			want modelCall
+func (m *model) settle(c modelCall, o resilience.Outcome) {
+	if c.gen != m.gen || m.mode == breaker.Disabled || o == resilience.Ignored && m.cur.state == breaker.Closed {
+		return
+	}
+	slow := m.slow() && m.now-c.start > modelSlower
+	switch m.cur.state {
+	case breaker.HalfOpen:
+		if _, ok := m.cur.places[c.id]; ok {
+			delete(m.cur.places, c.id)
+			m.probed(o, slow)
 		}
-		var flights []flight
-		for i, b := range steps {
-			switch kind, arg := b&3, int(b>>2); {
-			case kind == 0:
-				op := &capture{}
-				err := resilience.RunOperation(context.Background(), r.Breaker, op)
-				c, ok := m.admit(i)
-				if ok != (err == nil) {
-					t.Fatalf("step %d: the breaker says %v, the model %v", i, err, ok)
-				}
-				if ok {
-					flights = append(flights, flight{i, op, c})
-				}
-			case kind == 3:
-				d := time.Duration(arg) * 5 * time.Millisecond
-				r.clock.add(d)
-				m.now += d
-			case len(flights) > 0:
-				n := arg % len(flights)
-				fl := flights[n]
-				flights = append(flights[:n:n], flights[n+1:]...)
-				o, err := resilience.Success, error(nil)
-				switch {
-				case kind == 1:
-					o, err = resilience.Failure, errors.New("failed")
-				case arg%5 == 4:
-					o, err = resilience.Ignored, context.Canceled
-				}
-				fl.op.settler.Settle(fl.op.token, err)
-				m.settle(fl.id, fl.want, o)
-			}
-			check(t, i, r, m)
-		}
-	})
+	case breaker.Closed:
+		m.count(o == resilience.Failure, slow)
+	}
 }
 
-func check(t *testing.T, step int, r *rig, m *model) {
-	t.Helper()
-	want := m.state
-	if want == breaker.Open && m.now >= m.until {
-		want = breaker.HalfOpen
+func (m *model) slow() bool {
+	return slices.ContainsFunc(m.rules, func(r modelRule) bool { return r.slow })
+}
+
+func (m *model) probed(o resilience.Outcome, slow bool) {
+	switch f := &m.cur; {
+	case o == resilience.Ignored:
+	case o == resilience.Failure || slow:
+		f.k++
+		if f.credit -= f.k; f.credit > 0 {
+			break
+		}
+		rounds := f.rounds + 1
+		if f.won {
+			rounds = 0
+		}
+		m.open(rounds)
+	default:
+		f.k, f.won = 0, true
+		if f.credit++; f.credit > modelClose {
+			m.enter(breaker.Closed)
+		}
 	}
-	s := r.Stats()
-	if s.State != want {
-		t.Fatalf("step %d: state %v, model %v", step, s.State, want)
+}
+
+func (m *model) count(failed, slow bool) {
+	f := &m.cur
+	if !failed {
+		f.run = 0
+	} else if f.run++; f.run == 1 || m.now < f.runStart {
+		f.runStart = m.now
 	}
-	if m.state == breaker.HalfOpen && (s.Credit != m.credit || s.InFlight != len(m.places) || s.FailuresInARow != m.k) {
-		t.Fatalf("step %d: %+v, model credit %d, in flight %d, failures %d", step, s, m.credit, len(m.places), m.k)
+	if p := part(m.now); p <= f.latest-10 { // the clock was set back: the window starts anew
+		f.latest = p
+		for i := range f.results {
+			f.results[i].part = -100
+		}
 	}
-	if m.state == breaker.Closed && s.FailuresInARow != m.run {
-		t.Fatalf("step %d: run %d, model %d", step, s.FailuresInARow, m.run)
+	f.latest = max(f.latest, part(m.now))
+	f.results = append(f.results, modelResult{part(m.now), failed, slow})
+	f.results = f.results[max(0, len(f.results)-200):] // more than any rule sees
+	for _, r := range m.rules {
+		hits, calls := m.counted(r)
+		holds := hits > 0 && calls >= r.calls && 100*hits >= r.percent*calls
+		switch {
+		case r.last:
+			holds = failed && 100*hits >= r.percent*r.calls
+		case r.failed > 0:
+			holds = f.run >= r.failed && m.now-f.runStart >= r.span
+		}
+		if holds {
+			m.open(0)
+			return
+		}
 	}
+}
+
+// counted returns what a rule has counted by now.
+func (m *model) counted(r modelRule) (hits, calls int) {
+	f := &m.cur
+	if r.failed > 0 {
+		return f.run, 0
+	}
+	results, from := f.results, max(part(m.now), f.latest)-10
+	if r.last {
+		results, from = results[max(0, len(results)-r.calls):], -1000
+	} else if part(m.now) <= f.latest-10 {
+		return 0, 0
+	}
+	for _, c := range results {
+		if c.part > from {
+			calls++
+			if c.failed && !r.slow || c.slow && r.slow {
+				hits++
+			}
+		}
+	}
+	if r.last { // a breaker counts no more than it takes
+		hits = min(hits, (r.percent*r.calls+99)/100)
+	}
+	return hits, calls
+}
+
+func (m *model) setMode(to breaker.Mode) {
+	if to == m.mode {
+		return
+	}
+	base := m.cur
+	if m.under != nil {
+		base = *m.under
+	}
+	m.gen++
+	m.mode, m.under = to, nil
+	switch to {
+	case breaker.ForcedOpen:
+		m.under, m.cur = &base, m.frame(breaker.Open)
+	case breaker.Disabled:
+		m.under, m.cur = &base, m.frame(breaker.Closed)
+	default:
+		m.cur = m.frame(base.state)
+		m.cur.until, m.cur.rounds = base.until, base.rounds
+		if base.state == breaker.HalfOpen {
+			m.cur.credit, m.cur.k, m.cur.won = base.credit, base.k, base.won
+		}
+	}
+}
+
+func (m *model) reset() {
+	m.gen++
+	fresh := m.frame(breaker.Closed)
+	if m.under == nil {
+		m.cur = fresh
+		return
+	}
+	m.cur, m.under = m.frame(m.cur.state), &fresh
+}
+
+// says is all that can be seen of a model.
+func (m *model) says() string {
+	f := &m.cur
+	state := f.state
+	if state == breaker.Open && m.over() {
+		state = breaker.HalfOpen
+	}
+	s := fmt.Sprintf("%v %v", m.mode, state)
+	switch f.state {
+	case breaker.Closed:
+		for _, r := range m.rules {
+			hits, calls := m.counted(r)
+			s += fmt.Sprintf(" %v %d/%d", r.rule, hits, calls)
+		}
+	case breaker.HalfOpen:
+		s += fmt.Sprintf(" credit %d in flight %d failures %d", f.credit, len(f.places), f.k)
+	case breaker.Open:
+		switch {
+		case state == breaker.HalfOpen:
+			s += " credit 1 in flight 0 failures 0"
+		case m.mode != breaker.ForcedOpen:
+			s += fmt.Sprintf(" until %v", f.until)
+		}
+	}
+	return s
+}
+
+// says is the same of a breaker.
+func (r *rig) says() string {
+	st := r.Stats()
+	s := fmt.Sprintf("%v %v", st.Mode, st.State)
+	switch {
+	case st.State == breaker.Closed:
+		for _, c := range r.Rules() {
+			s += fmt.Sprintf(" %v %d/%d", c.Rule, c.Hits, c.Calls)
+		}
+	case st.State == breaker.Open && st.Mode != breaker.ForcedOpen:
+		s += fmt.Sprintf(" until %v", st.RetryAt.Sub(time.Unix(1e9, 0)))
+	case st.State == breaker.HalfOpen:
+		s += fmt.Sprintf(" credit %d in flight %d failures %d", st.Credit, st.InFlight, st.FailuresInARow)
+	}
+	return s
 }

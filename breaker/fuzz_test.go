@@ -1,0 +1,137 @@
+package breaker_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/breaker"
+)
+
+// capture is an operation that goes on until the test settles it.
+type capture struct {
+	settler resilience.Settler
+	token   uint64
+}
+
+func (c *capture) Run(context.Context) error { return nil }
+func (c *capture) Discard()                  {}
+func (c *capture) Hold(_ resilience.Moment, s resilience.Settler, token uint64) bool {
+	c.settler, c.token = s, token
+	return true
+}
+
+// A flight is a call that is in the air, with its twin in the model.
+type flight struct {
+	settle func(error)
+	permit bool
+	want   modelCall
+}
+
+// begin starts a call, or takes a permit, and returns nil if that was rejected.
+func (r *rig) begin(permit bool) (settle func(error)) {
+	if permit {
+		p, err := r.Acquire(context.Background())
+		if err != nil {
+			return nil
+		}
+		return p.Done
+	}
+	op := &capture{}
+	if err := resilience.RunOperation(context.Background(), r.Breaker, op); err != nil {
+		return nil
+	}
+	return func(err error) { op.settler.Settle(op.token, err) }
+}
+
+// results are the ways in which a call ends, by what they mean.
+var results = map[resilience.Outcome]error{
+	resilience.Success: nil,
+	resilience.Failure: errors.New("failed"),
+	resilience.Ignored: &resilience.Rejection{Policy: "inner"},
+}
+
+// FuzzModel runs calls that overlap in any way against the model, with changes of
+// mode and a clock that jumps both ways. The first byte chooses the rules; each
+// other one is a step.
+func FuzzModel(f *testing.F) {
+	f.Add([]byte{1, 0, 1, 0, 1, 0, 1, 0x33, 0, 2})
+	f.Add([]byte{15, 0, 1, 0, 0x83, 1, 0, 1, 0x53, 0, 2, 0x53, 0, 1, 0xf3, 0, 4})
+	f.Add([]byte{2, 0, 0, 0, 0, 1, 1, 1, 1, 0xff, 12, 0, 2, 20, 0, 4, 5})
+	f.Add([]byte{8, 0, 0, 0, 0, 0x73, 2, 2, 2, 2, 0xff, 0, 0, 0x73, 2, 0, 28, 0, 2})
+	f.Add([]byte{4, 0, 1, 0, 1, 0, 1, 0, 1, 0xff, 0, 36, 0, 0, 0, 2, 1, 4, 0x0b, 0, 1})
+	f.Fuzz(func(t *testing.T, steps []byte) {
+		if len(steps) == 0 {
+			return
+		}
+		var rules []modelRule
+		for i, rule := range modelRules {
+			if steps[0]>>i&1 == 1 {
+				rules = append(rules, rule)
+			}
+		}
+		if len(rules) == 0 {
+			return
+		}
+		r, m := newRig(t, modelConfig(rules)), newModel(rules)
+		var flights []flight
+		for i, b := range steps[1:] {
+			flights = step(t, r, m, flights, i, b)
+			if got, want := r.says(), m.says(); got != want {
+				t.Fatalf("step %d (%#x): %s, model: %s", i, b, got, want)
+			}
+		}
+		r.checkEvents()
+	})
+}
+
+// step takes one step in the breaker and in its model.
+func step(t *testing.T, r *rig, m *model, flights []flight, i int, b byte) []flight {
+	t.Helper()
+	switch kind, arg := b&7, int(b>>3); kind {
+	case 0:
+		permit := arg&1 == 1
+		settle := r.begin(permit)
+		c, ok := m.admit(i)
+		if ok != (settle != nil) {
+			t.Fatalf("step %d: the breaker admits: %v, the model: %v", i, settle != nil, ok)
+		}
+		if ok {
+			flights = append(flights, flight{settle, permit, c})
+		}
+	case 1, 2, 4:
+		if len(flights) == 0 {
+			break
+		}
+		n := arg % len(flights)
+		fl := flights[n]
+		flights = append(flights[:n:n], flights[n+1:]...)
+		o := map[byte]resilience.Outcome{1: resilience.Failure, 2: resilience.Success, 4: resilience.Ignored}[kind]
+		if !fl.permit {
+			fl.want.start = m.now // it was quick: Run has returned at once
+		}
+		fl.settle(results[o])
+		m.settle(fl.want, o)
+		if fl.permit { // again: it counts once
+			fl.settle(results[resilience.Failure])
+		}
+	case 3, 7:
+		d := time.Duration(arg) * 10 * time.Millisecond
+		if kind == 7 {
+			d = -d / 5 // leases count in ms
+		}
+		d = max(d, -m.now)
+		r.clock.add(d)
+		m.now += d
+	case 5:
+		mode := breaker.Mode(arg % 4)
+		r.SetMode(mode)
+		m.setMode(mode)
+	case 6:
+		r.Reset()
+		m.reset()
+	}
+	return flights
+}
