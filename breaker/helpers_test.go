@@ -98,7 +98,11 @@ func newRig(t *testing.T, c breaker.Config) *rig {
 var quick = breaker.Config{Name: "q", Trip: []breaker.Rule{breaker.Consecutive(2)}, OpenFor: time.Second, CloseAfter: 1}
 
 func (r *rig) run(err error) error {
-	return resilience.Run(context.Background(), r.Breaker, func(context.Context) error { return err })
+	return r.runFunc(func() error { return err })
+}
+
+func (r *rig) runFunc(fn func() error) error {
+	return resilience.Run(context.Background(), r.Breaker, func(context.Context) error { return fn() })
 }
 
 func (r *rig) trip() {

@@ -1,0 +1,319 @@
+package breaker_test
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/breaker"
+)
+
+// with is a breaker with these rules that stays open for a minute.
+func with(t *testing.T, rules ...breaker.Rule) *rig {
+	t.Helper()
+	return newRig(t, breaker.Config{Name: "users", Trip: rules, OpenFor: time.Minute, CloseAfter: 1})
+}
+
+func TestExactlyAPercentageOfTheLastHundredOpens(t *testing.T) {
+	for p := 1; p <= 100; p++ {
+		for _, failures := range []int{p - 1, p} {
+			r := with(t, breaker.FailureRate(p, 100))
+			for i := range 100 {
+				if i < 100-failures {
+					_ = r.run(nil)
+				} else {
+					_ = r.run(errDown)
+				}
+			}
+			if open := r.State() == breaker.Open; open != (failures == p) {
+				t.Errorf("%d failures of 100 at FailureRate(%d, 100): open is %v", failures, p, open)
+			}
+		}
+	}
+}
+
+func TestAPercentageIsRoundedUpToWholeCalls(t *testing.T) {
+	r := with(t, breaker.FailureRate(50, 7))
+	for range 3 {
+		_ = r.run(errDown)
+	}
+	r.want(breaker.Closed)
+	_ = r.run(errDown)
+	r.want(breaker.Open)
+}
+
+func TestAWindowOpensAtItsPercentageOfItsLeastNumber(t *testing.T) {
+	for _, tt := range []struct {
+		failed, ok int
+		want       breaker.State
+	}{
+		{9, 0, breaker.Closed}, // too few
+		{10, 0, breaker.Open},
+		{5, 5, breaker.Open},
+		{4, 6, breaker.Closed},
+		{49, 51, breaker.Closed},
+	} {
+		r := with(t, breaker.FailureRateOver(50, 10, 10*time.Second))
+		for range tt.ok {
+			_ = r.run(nil)
+		}
+		for range tt.failed {
+			_ = r.run(errDown)
+		}
+		if r.State() != tt.want {
+			t.Errorf("%d failures and %d successes: %v", tt.failed, tt.ok, r.State())
+		}
+	}
+}
+
+func TestASuccessThatMakesTheLeastNumberCompleteOpensWithTheLastError(t *testing.T) {
+	r := with(t, breaker.FailureRateOver(50, 10, 10*time.Second))
+	for range 9 {
+		_ = r.run(errDown)
+	}
+	r.want(breaker.Closed)
+	_ = r.run(nil)
+	r.want(breaker.Open)
+	if e := r.seen[0]; e.Err != errDown || e.Failures != 9 || e.Calls != 10 {
+		t.Errorf("event %+v", e)
+	}
+}
+
+func TestFailuresLeaveTheWindow(t *testing.T) {
+	r := with(t, breaker.FailureRateOver(50, 10, 10*time.Second))
+	for range 9 {
+		_ = r.run(errDown)
+	}
+	r.clock.add(10 * time.Second)
+	_ = r.run(errDown)
+	r.want(breaker.Closed)
+}
+
+func TestAfterIdlenessEightFailuresAtOneInstantAreAllCounted(t *testing.T) {
+	for range 200 {
+		r := with(t, breaker.FailureRateOver(100, 8, time.Second))
+		_ = r.run(nil)
+		r.clock.add(time.Hour)
+		begin := make(chan struct{})
+		var all sync.WaitGroup
+		for range 8 {
+			all.Go(func() { <-begin; _ = r.run(errDown) })
+		}
+		close(begin)
+		all.Wait()
+		r.want(breaker.Open)
+	}
+}
+
+func TestAClockSetBackNeitherFreezesAWindowNorCountsTwice(t *testing.T) {
+	r := with(t, breaker.FailureRateOver(100, 4, time.Second))
+	r.clock.add(time.Hour)
+	for range 3 {
+		_ = r.run(errDown)
+	}
+	r.clock.add(-30 * time.Minute)
+	_ = r.run(errDown) // the first in a new window
+	r.want(breaker.Closed)
+	for range 3 {
+		_ = r.run(errDown)
+	}
+	r.want(breaker.Open)
+}
+
+func TestSlowCallsOpenWhetherTheyFailOrNot(t *testing.T) {
+	for name, err := range map[string]error{"success": nil, "failure": errDown} {
+		t.Run(name, func(t *testing.T) {
+			r := with(t, breaker.SlowRate(50, time.Second, 4, time.Minute))
+			for _, took := range []time.Duration{0, time.Second, 2 * time.Second} {
+				r.took(took, err)
+			}
+			r.want(breaker.Closed) // one of three: a second is not longer than a second
+			r.took(time.Second+1, err)
+			r.want(breaker.Open)
+			if e := r.seen[0]; e.Failures != 2 || e.Calls != 4 || e.Err != err {
+				t.Errorf("event %+v", e)
+			}
+		})
+	}
+}
+
+func TestEachSlowRateHasItsOwnMeasure(t *testing.T) {
+	r := with(t, breaker.SlowRate(100, 4*time.Second, 2, time.Minute), breaker.SlowRate(100, time.Second, 3, time.Minute))
+	for range 3 {
+		r.took(2*time.Second, nil)
+	}
+	r.want(breaker.Open)
+	if got := r.seen[0].Reason; got != "SlowRate(100, 1s, 3, 1m0s)" {
+		t.Errorf("opened by %s", got)
+	}
+}
+
+func TestASlowProbeIsAFailure(t *testing.T) {
+	r := with(t, breaker.SlowRate(100, time.Second, 2, time.Minute))
+	r.took(2*time.Second, nil)
+	r.took(2*time.Second, nil)
+	r.clock.add(time.Minute)
+	r.took(2*time.Second, nil)
+	r.want(breaker.Open)
+	r.clock.add(time.Minute)
+	r.took(time.Second, nil)
+	r.want(breaker.Closed)
+	if s := r.Stats(); s.Successes != 4 || s.Failures != 0 {
+		t.Errorf("a slow call that succeeded is counted as %+v", s)
+	}
+}
+
+// took makes a call that takes so long.
+func (r *rig) took(d time.Duration, err error) {
+	_ = r.runFunc(func() error { r.clock.add(d); return err })
+}
+
+func TestIgnoredCallsAreInNoWindow(t *testing.T) {
+	rejected := &resilience.Rejection{Policy: "inner"}
+	r := with(t, breaker.FailureRate(50, 2), breaker.FailureRateOver(50, 2, time.Second), breaker.SlowRate(50, time.Second, 2, time.Minute))
+	for range 10 {
+		r.took(time.Minute, rejected)
+	}
+	for _, c := range r.Rules() {
+		if c.Hits != 0 || c.Calls != 0 {
+			t.Errorf("%v has counted %d of %d", c.Rule, c.Hits, c.Calls)
+		}
+	}
+	r.want(breaker.Closed)
+}
+
+func TestAnyOfSeveralRulesOpensAndIsNamed(t *testing.T) {
+	rules := []breaker.Rule{breaker.Consecutive(5), breaker.FailureRate(60, 10), breaker.FailureRateOver(90, 8, time.Minute)}
+	for want, results := range map[string]string{
+		"Consecutive(5)":               "sssssssssssfffff",
+		"FailureRate(60, 10)":          "ssssssfffsffsf",
+		"FailureRateOver(90, 8, 1m0s)": "ffffsffffffffff",
+		"":                             "sssssssffsssssffsssss",
+	} {
+		r := with(t, rules...)
+		if strings.HasPrefix(want, "FailureRateOver") {
+			r = with(t, rules[2], breaker.Consecutive(50))
+		}
+		for _, c := range results {
+			if c == 'f' {
+				_ = r.run(errDown)
+			} else {
+				_ = r.run(nil)
+			}
+		}
+		got := ""
+		if len(r.seen) > 0 {
+			got = r.seen[0].Reason
+		}
+		if got != want {
+			t.Errorf("%s: opened by %q, want %q", results, got, want)
+		}
+	}
+}
+
+func TestARejectionSaysWhatWasCounted(t *testing.T) {
+	for want, make := range map[string]func(t *testing.T) *rig{
+		"Consecutive(2): 2 failed in a row": func(t *testing.T) *rig { return with(t, breaker.Consecutive(2)) },
+		"FailureRate(50, 4): 2 of 2 calls failed": func(t *testing.T) *rig {
+			return with(t, breaker.FailureRate(50, 4))
+		},
+		"FailureRateOver(50, 2, 1s): 2 of 2 calls failed": func(t *testing.T) *rig {
+			return with(t, breaker.FailureRateOver(50, 2, time.Second))
+		},
+		"SlowRate(50, 1s, 2, 1m0s): 2 of 2 calls slow": func(t *testing.T) *rig {
+			return with(t, breaker.SlowRate(50, time.Second, 2, time.Minute))
+		},
+	} {
+		r := make(t)
+		r.took(2*time.Second, errDown)
+		r.took(2*time.Second, errDown)
+		if strings.HasPrefix(want, "FailureRateOver") {
+			_ = r.run(errDown)
+			_ = r.run(errDown)
+		}
+		var rejection *resilience.Rejection
+		if err := r.run(nil); !errors.As(err, &rejection) || rejection.Detail != want || rejection.Cause != errDown || !strings.Contains(err.Error(), want) {
+			t.Errorf("rejected with %v, want %q in it", err, want)
+		}
+	}
+}
+
+func TestAfterARateTheOpenTimeBeginsShort(t *testing.T) {
+	r := newRig(t, breaker.Config{Trip: []breaker.Rule{breaker.FailureRateOver(50, 10, 10*time.Second)}})
+	r.clock.add(time.Hour)
+	for range 10 {
+		_ = r.run(errDown)
+		r.clock.add(500 * time.Millisecond)
+	}
+	if d := r.seen[0].Delay; d < 40*time.Millisecond || d > 60*time.Millisecond {
+		t.Errorf("open for %v, want 50 ms and 20 %% more or less: the silence begins now", d)
+	}
+	// It grows with the silence: a thirty-second of ten minutes is more than the
+	// rate of the failures allows, one probe for 32 of them.
+	for range 3000 {
+		r.clock.add(200 * time.Millisecond)
+		_ = r.run(errDown)
+	}
+	last := r.seen[len(r.seen)-1]
+	if last.To != "OPEN" {
+		last = r.seen[len(r.seen)-2]
+	}
+	if most := 5 * time.Second; last.Delay > most*12/10 || last.Delay < most*8/10 {
+		t.Errorf("open for %v, want about %v", last.Delay, most)
+	}
+}
+
+func TestRulesSayWhatTheyHaveCounted(t *testing.T) {
+	r := with(t, breaker.Consecutive(9), breaker.FailureRate(90, 10), breaker.FailureRateOver(90, 20, time.Second))
+	for _, err := range []error{nil, errDown, nil, errDown, errDown} {
+		_ = r.run(err)
+	}
+	want := []breaker.RuleStats{
+		{Rule: breaker.Consecutive(9), Hits: 2},
+		{Rule: breaker.FailureRate(90, 10), Hits: 3, Calls: 5},
+		{Rule: breaker.FailureRateOver(90, 20, time.Second), Hits: 3, Calls: 5},
+	}
+	if got := r.Rules(); !slices.Equal(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	r.SetMode(breaker.ForcedOpen)
+	if got := r.Rules(); got != nil {
+		t.Errorf("in OPEN: %+v", got)
+	}
+}
+
+func TestABreakerThatIsMoreThanHalfOfTheWayToOpeningIsNotIdle(t *testing.T) {
+	for _, tt := range []struct {
+		rule  breaker.Rule
+		calls string
+		idle  bool
+	}{
+		{breaker.Consecutive(4), "ff", true},
+		{breaker.Consecutive(4), "fff", false},
+		{breaker.FailureRate(40, 10), "sffs", true},
+		{breaker.FailureRate(40, 10), "sfffs", false},
+		{breaker.FailureRateOver(50, 10, 5*time.Second), "fffff", true},
+		{breaker.FailureRateOver(50, 10, 5*time.Second), "ffffff", false},
+		{breaker.FailureRateOver(50, 10, 5*time.Second), "sssssssff", true},
+	} {
+		r := with(t, tt.rule)
+		for _, c := range tt.calls {
+			if c == 'f' {
+				_ = r.run(errDown)
+			} else {
+				_ = r.run(nil)
+			}
+		}
+		if got := r.Idle(); got != tt.idle {
+			t.Errorf("%v after %s: idle is %v", tt.rule, tt.calls, got)
+		}
+		r.clock.add(11 * time.Second)
+		if !r.Idle() {
+			t.Errorf("%v after %s and eleven seconds is not idle", tt.rule, tt.calls)
+		}
+	}
+}
