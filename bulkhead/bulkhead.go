@@ -37,8 +37,13 @@ var ErrFull error = &resilience.Rejection{Policy: policy, Reason: resilience.Ful
 // counts as 0, and remembers the highest value that the average had of late; the
 // limit is three times that, at least 24. Calls that pile up before a dependency
 // that hangs do not answer, and so do not raise it, while a service in good
-// health gets all the room it asks for. The price is a law, not a flaw of the
-// rule: a process with more than about 100 calls a second to a dependency that
+// health gets all the room it asks for. The limit rises with the calls that answer
+// and falls by one slot with each that ends, also while all are taken. Of a
+// dependency that hangs for some calls and answers others it can know only when the
+// first of those that hang have failed: until then the others raise it, so keep
+// the time limit inside of the bulkhead short, or set Limit.
+//
+// The price is a law, not a flaw of the rule: a process with more than about 100 calls a second to a dependency that
 // pauses for more than 200 ms must either reject or hold that many callers. If it
 // should hold them, set Limit.
 //
@@ -47,13 +52,13 @@ type Bulkhead struct {
 	*shared
 	key string // what it is for in a keyed.Group
 	sem *semaphore.Weighted
-	// arrived and departed count calls as they come and as they leave, refused or
-	// done. The difference is in line or in flight.
-	arrived, departed, waiting atomic.Int64
-	load                       atomic.Uint64 // see answered.Settle
-	limit                      atomic.Int64  // slots there are, written under mu
-	full                       atomic.Pointer[resilience.Rejection]
-	mu                         sync.Mutex // guards the moving of tokens between the limit and what is held back
+	// here counts those who have come and not left: in flight, in line, or not yet
+	// told which. waiting are those in line.
+	here, waiting atomic.Int64
+	load          atomic.Uint64 // see answered.Settle
+	limit         atomic.Int64  // slots there are, written under mu; never less than are taken
+	full          atomic.Pointer[resilience.Rejection]
+	mu            sync.Mutex // guards the moving of tokens between the limit and what is held back
 }
 
 // shared is what a bulkhead and its forks have in common.
@@ -61,8 +66,14 @@ type shared struct {
 	cfg   Config
 	clock vclock.Clock
 	root  *Bulkhead
-	// The same counts as in Bulkhead, of all forks together.
-	arrived, departed, waiting atomic.Int64
+	// Calls that got a slot. It is counted when they have it and not worked out
+	// from those who came, because a counter must never fall.
+	admitted atomic.Uint64
+	// All forks together; ended are those of the admitted that have left.
+	forks struct {
+		admitted, ended atomic.Uint64
+		waiting         atomic.Int64
+	}
 
 	queueFull, waitExpired, canceled atomic.Uint64
 }
@@ -116,37 +127,59 @@ func (b *Bulkhead) acquire(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return resilience.ContextError(ctx)
 	}
-	arrived := b.arrive()
+	here := b.here.Add(1)
 	if b.sem.TryAcquire(1) {
+		b.admit()
 		return nil
 	}
-	// Departures are read after the arrival, so this counts at most those who are
-	// here: nobody is refused for a place that is free.
+	// Who has been given a slot and does not know it yet still waits, so the line
+	// is not what to compare: with everybody who is here, nobody is refused for a
+	// place that is free.
 	limit := b.limit.Load()
-	if arrived-b.departed.Load() > limit+b.maxQueue(limit) {
-		return b.refuse(ctx, &b.queueFull, "queue is full")
+	if here > limit+b.maxQueue(limit) {
+		b.queueFull.Add(1)
+		b.here.Add(-1)
+		return b.refuse(ctx, "queue is full")
 	}
-	if b.wait(ctx) {
+	switch b.queue(ctx) {
+	case nil:
 		return nil
-	}
-	if ctx.Err() != nil {
-		b.canceled.Add(1)
-		b.depart()
+	case &b.canceled:
 		return resilience.ContextError(ctx)
+	default:
+		return b.refuse(ctx, "waited too long")
 	}
-	return b.refuse(ctx, &b.waitExpired, "waited too long")
 }
 
-// wait waits in line and reports whether it got a slot. The semaphore serves
-// first in, first out, and passes on a slot that it hands to a waiter whose
+// queue waits in line and returns the counter of those who left it without a slot
+// for the same reason, nil if b gave one. Who leaves is never seen in flight, not
+// for a moment.
+func (b *Bulkhead) queue(ctx context.Context) (left *atomic.Uint64) {
+	b.line(1)
+	left = &b.canceled // should ctx or the Clock panic
+	defer func() {
+		if left == nil {
+			b.line(-1)
+			b.admit()
+			return
+		}
+		left.Add(1)
+		b.here.Add(-1)
+		b.line(-1)
+	}()
+	switch {
+	case b.wait(ctx):
+		return nil
+	case ctx.Err() != nil:
+		return &b.canceled
+	default:
+		return &b.waitExpired
+	}
+}
+
+// wait waits for a slot and reports whether it got one. The semaphore serves first in, first out, and passes on a slot that it hands to a waiter whose
 // context ends at that moment.
 func (b *Bulkhead) wait(ctx context.Context) bool {
-	b.waiting.Add(1)
-	b.shared.waiting.Add(1)
-	defer func() {
-		b.waiting.Add(-1)
-		b.shared.waiting.Add(-1)
-	}()
 	if b.cfg.MaxWait > 0 {
 		var cancel context.CancelFunc
 		if b.clock.Real() {
@@ -160,9 +193,8 @@ func (b *Bulkhead) wait(ctx context.Context) bool {
 	return b.sem.Acquire(ctx, 1) == nil
 }
 
-func (b *Bulkhead) refuse(ctx context.Context, count *atomic.Uint64, reason string) error {
-	count.Add(1)
-	b.depart()
+// refuse tells the observer, once the caller has left, and returns the error.
+func (b *Bulkhead) refuse(ctx context.Context, reason string) error {
 	if b.cfg.Observer != nil {
 		observe.Call(ctx, b.cfg.Observer, resilience.Event{
 			Kind: resilience.Rejected, Time: b.clock.Now(), Policy: policy, Name: b.cfg.Name, Key: b.key, Reason: reason,
@@ -181,18 +213,20 @@ func (b *Bulkhead) rejection() error {
 	return b.full.Load()
 }
 
-func (b *Bulkhead) arrive() int64 {
-	if b != b.root {
-		b.shared.arrived.Add(1)
+func (b *Bulkhead) admit() {
+	if b == b.root {
+		b.admitted.Add(1)
+	} else {
+		b.forks.admitted.Add(1)
 	}
-	return b.arrived.Add(1)
 }
 
-func (b *Bulkhead) depart() {
+// line adds n to those who wait.
+func (b *Bulkhead) line(n int64) {
+	b.waiting.Add(n)
 	if b != b.root {
-		b.shared.departed.Add(1)
+		b.forks.waiting.Add(n)
 	}
-	b.departed.Add(1)
 }
 
 // maxQueue is how many may wait while there are limit slots.
@@ -208,8 +242,14 @@ type slot Bulkhead
 
 func (s *slot) Settle(uint64, error) {
 	b := (*Bulkhead)(s)
-	b.depart()
-	b.sem.Release(1)
+	if b != b.root {
+		b.forks.ended.Add(1)
+	}
+	// Whoever gets the slot must not find its last owner still here.
+	b.here.Add(-1)
+	if b.cfg.Limit != 0 || !b.shrink() {
+		b.sem.Release(1)
+	}
 }
 
 // Name returns the name from the Config.
@@ -223,4 +263,4 @@ func (b *Bulkhead) Fork() resilience.Policy { return b.ForkFor("") }
 func (b *Bulkhead) ForkFor(key string) resilience.Policy { return fork(b.shared, key) }
 
 // Idle implements resilience.Forker: no call is in flight or waits.
-func (b *Bulkhead) Idle() bool { return b.departed.Load() >= b.arrived.Load() }
+func (b *Bulkhead) Idle() bool { return b.here.Load() == 0 }

@@ -26,3 +26,48 @@ func ExampleNew() {
 	// true
 	// <nil>
 }
+
+// A permit is for work that begins in one place and ends in another.
+func ExampleBulkhead_Acquire() {
+	b := resilience.Must(bulkhead.New(bulkhead.Config{Name: "exports", Limit: 1, MaxQueue: -1}))
+	work := func(done func(error)) { go done(nil) }
+
+	permit, err := b.Acquire(context.Background())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	_, err = b.Acquire(context.Background())
+	fmt.Println(err)
+
+	ended := make(chan bool)
+	work(func(err error) {
+		permit.Release(err)
+		close(ended)
+	})
+	<-ended
+	fmt.Println(b.Stats().InFlight, "in flight")
+	// Output:
+	// resilience: rejected by bulkhead "exports": full
+	// 0 in flight
+}
+
+// In one function the slot is released whatever happens, a panic included.
+func ExamplePermit_Release() {
+	b := resilience.Must(bulkhead.New(bulkhead.Config{Name: "exports"}))
+	export := func(ctx context.Context) (err error) {
+		permit, err := b.Acquire(ctx)
+		if err != nil {
+			return err
+		}
+		err = resilience.ErrAborted // what counts if the work panics
+		defer func() { permit.Release(err) }()
+		err = errors.New("disk full") // the work
+		return err
+	}
+	fmt.Println(export(context.Background()))
+	fmt.Println(b.Stats().InFlight, "in flight")
+	// Output:
+	// disk full
+	// 0 in flight
+}

@@ -34,39 +34,56 @@ func (a *answered) Settle(_ uint64, err error) {
 	}
 	for {
 		w := b.load.Load()
-		avg, high := int64(w>>32), int64(w&(1<<32-1))
+		avg, high := unpack(w)
 		avg += (inFlight<<fraction - avg) / smoothing
 		high = max(avg, high-high/decay)
 		next := uint64(avg)<<32 | uint64(high)
 		if next == w || b.load.CompareAndSwap(w, next) {
-			if want := max(minLimit, headroom*high>>fraction); want != b.limit.Load() {
-				b.resize(want)
-			}
+			b.grow(wanted(high))
 			return
 		}
 	}
 }
 
-// resize moves the limit towards want by giving out tokens of the semaphore that
-// were held back, or holding back free ones. If another goroutine is at it, or
-// too few are free, the next call that answers tries again.
-func (b *Bulkhead) resize(want int64) {
-	if !b.mu.TryLock() {
+func unpack(load uint64) (avg, high int64) { return int64(load >> 32), int64(load & (1<<32 - 1)) }
+
+func wanted(high int64) int64 { return max(minLimit, headroom*high>>fraction) }
+
+// grow raises the limit to want by giving out tokens of the semaphore that were
+// held back. If another goroutine is moving it, the next call that answers tries
+// again.
+func (b *Bulkhead) grow(want int64) {
+	if want <= b.limit.Load() || !b.mu.TryLock() {
 		return
 	}
 	defer b.mu.Unlock()
-	switch d := want - b.limit.Load(); {
-	case d > 0:
-		b.limit.Store(want)
+	if d := want - b.limit.Load(); d > 0 {
+		b.limit.Store(want) // first, so that there are never more taken than it says
 		b.sem.Release(d)
-	case d < 0 && b.sem.TryAcquire(-d):
-		b.limit.Store(want)
 	}
 }
 
-// inFlight never counts a caller that waits; one that leaves meanwhile may still
-// be in it.
+// shrink reports whether a slot that has become free is to be held back, because
+// the limit is higher than wanted, and lowers the limit by it. So the limit falls
+// by one with each call that ends, also while others wait, and never below what is
+// in flight.
+func (b *Bulkhead) shrink() bool {
+	_, high := unpack(b.load.Load())
+	want := wanted(high)
+	if want >= b.limit.Load() || !b.mu.TryLock() {
+		return false
+	}
+	defer b.mu.Unlock()
+	if want >= b.limit.Load() {
+		return false
+	}
+	b.limit.Add(-1)
+	return true
+}
+
+// inFlight never counts a caller that waits; one that is about to wait or to be
+// refused may be in it for a moment.
 func (b *Bulkhead) inFlight() int64 {
-	departed, waiting := b.departed.Load(), b.waiting.Load()
-	return max(0, min(b.arrived.Load()-departed-waiting, 1<<(31-fraction)))
+	waiting := b.waiting.Load()
+	return max(0, min(b.here.Load()-waiting, 1<<(31-fraction)))
 }

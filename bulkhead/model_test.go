@@ -1,0 +1,242 @@
+package bulkhead_test
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/bulkhead"
+)
+
+// caller is one who came to the bulkhead, as it sees itself and as the model
+// sees it.
+type caller struct {
+	cancel context.CancelFunc
+	end    chan error
+	came   time.Time
+
+	mu      sync.Mutex // guards what follows
+	running bool
+	err     error // of Apply or Acquire, once it has returned
+}
+
+func (c *caller) set(running bool, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.running, c.err = running, err
+}
+
+func (c *caller) get() (running bool, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.running, c.err
+}
+
+var errWork = errors.New("work failed")
+
+// model says slowly what a Bulkhead does, with a clock but nothing concurrent.
+type model struct {
+	limit, queue   int
+	sizes          bool
+	in, line, left []*caller // left are those who have to have the error in want
+	want           []error
+	avg, high      int
+	stats          bulkhead.Stats
+}
+
+func (m *model) leave(c *caller, err error) {
+	m.left, m.want = append(m.left, c), append(m.want, err)
+}
+
+func (m *model) arrive(c *caller) {
+	queue := m.queue
+	if queue == 0 {
+		queue = (m.limit + 1) / 2
+	}
+	switch {
+	case len(m.in) < m.limit:
+		m.in = append(m.in, c)
+		m.stats.Admitted++
+	case len(m.line) >= max(0, queue):
+		m.leave(c, bulkhead.ErrFull)
+		m.stats.QueueFull++
+	default:
+		m.line = append(m.line, c)
+	}
+}
+
+func (m *model) fill() {
+	for len(m.in) < m.limit && len(m.line) > 0 {
+		m.in, m.line = append(m.in, m.line[0]), m.line[1:]
+		m.stats.Admitted++
+	}
+}
+
+func (m *model) finish(i int, err error) {
+	if m.sizes {
+		n := 0
+		if err == nil {
+			n = len(m.in) << 12
+		}
+		m.avg += (n - m.avg) / 32
+		m.high = max(m.avg, m.high-m.high/1024)
+		want := max(24, 3*m.high>>12)
+		if want < m.limit {
+			m.limit-- // by the slot that becomes free
+		} else {
+			m.limit = want
+		}
+	}
+	// First those whom a higher limit lets in, while this one is still there.
+	m.fill()
+	m.leave(m.in[i], err)
+	m.in = slices.Delete(m.in, i, i+1)
+	m.fill()
+}
+
+func (m *model) cancel(i int) {
+	m.leave(m.line[i], context.Canceled)
+	m.line = slices.Delete(m.line, i, i+1)
+	m.stats.Canceled++
+}
+
+func (m *model) expire() {
+	for len(m.line) > 0 && time.Since(m.line[0].came) >= 100*time.Millisecond {
+		m.leave(m.line[0], bulkhead.ErrFull)
+		m.line = m.line[1:]
+		m.stats.WaitExpired++
+	}
+}
+
+func (m *model) Stats() bulkhead.Stats {
+	s := m.stats
+	s.InFlight, s.Waiting, s.Limit = len(m.in), len(m.line), m.limit
+	s.Average, s.High = float64(m.avg)/4096, float64(m.high)/4096
+	return s
+}
+
+// come has a caller come to b, with a permit or without.
+func come(b *bulkhead.Bulkhead, permit bool) *caller {
+	ctx, cancel := context.WithCancel(context.Background())
+	c := &caller{cancel: cancel, end: make(chan error), came: time.Now()}
+	work := func(context.Context) error {
+		c.set(true, nil)
+		return <-c.end
+	}
+	go func() {
+		if !permit {
+			c.set(false, resilience.Run(ctx, b, work))
+			return
+		}
+		p, err := b.Acquire(ctx)
+		if err == nil {
+			err = work(ctx)
+			p.Release(err)
+		}
+		c.set(false, err)
+	}()
+	return c
+}
+
+// follow has b and the model do what the steps say and compares them after each.
+func follow(t *testing.T, limit, queue int, steps []byte) (peak int) {
+	b := newBulkhead(t, bulkhead.Config{Limit: limit, MaxQueue: queue})
+	m := &model{limit: b.Stats().Limit, queue: queue, sizes: limit == 0}
+	for i := 0; i+1 < len(steps); i += 2 {
+		what, n := steps[i], int(steps[i+1])
+		switch {
+		case what < 90:
+			for range 1 + n%4 {
+				c := come(b, what%2 == 0)
+				synctest.Wait()
+				m.arrive(c)
+			}
+		case what < 225 && len(m.in) > 0:
+			who := n % len(m.in)
+			err := error(nil)
+			if what < 125 {
+				err = errWork
+			}
+			m.in[who].end <- err
+			m.finish(who, err)
+		case what < 240 && len(m.line) > 0:
+			who := n % len(m.line)
+			m.line[who].cancel()
+			m.cancel(who)
+		case what >= 240:
+			time.Sleep(30 * time.Millisecond)
+			m.expire()
+		}
+		synctest.Wait()
+		compare(t, i/2, b, m)
+		peak = max(peak, m.limit)
+	}
+	for len(m.in) > 0 {
+		m.in[0].end <- nil
+		m.finish(0, nil)
+		synctest.Wait()
+	}
+	compare(t, len(steps)/2, b, m)
+	return peak
+}
+
+func compare(t *testing.T, step int, b *bulkhead.Bulkhead, m *model) {
+	t.Helper()
+	if got, want := b.Stats(), m.Stats(); got != want {
+		t.Fatalf("step %d:\n got %+v\nwant %+v", step, got, want)
+	}
+	for i, c := range m.in {
+		if running, _ := c.get(); !running {
+			t.Fatalf("step %d: number %d of those in flight is not", step, i)
+		}
+	}
+	for i, c := range m.line {
+		if running, err := c.get(); running || err != nil {
+			t.Fatalf("step %d: number %d in line is not", step, i)
+		}
+	}
+	for i, c := range m.left {
+		if running, err := c.get(); running || !errors.Is(err, m.want[i]) {
+			t.Fatalf("step %d: one left with %v, want %v", step, err, m.want[i])
+		}
+		c.cancel()
+	}
+	m.left, m.want = nil, nil
+}
+
+func TestItFollowsTheModel(t *testing.T) {
+	for seed := range uint64(6) {
+		synctest.Test(t, func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(seed, 9))
+			steps := make([]byte, 6000)
+			for i := range steps {
+				steps[i] = byte(rng.IntN(256))
+				if i%2 == 0 && i/1000%2 == 1 { // the load falls
+					steps[i] = byte(60 + rng.IntN(196))
+				}
+			}
+			limit, queue := []int{0, 5, 0, 1}[seed%4], []int{0, -1, 3}[seed%3]
+			if peak := follow(t, limit, queue, steps); limit == 0 && peak < 100 {
+				t.Errorf("the limit was never above %d: little was compared", peak)
+			}
+		})
+	}
+}
+
+func FuzzModel(f *testing.F) {
+	f.Add(uint8(0), int8(0), []byte("\x01\x03\x01\x03\x80\x00\xe8\x00\xff\x00"))
+	f.Add(uint8(1), int8(-1), []byte("\x01\x03\x80\x00\x00\x00\x70\x00"))
+	f.Add(uint8(2), int8(4), []byte("\x00\x03\x00\x03\xff\x00\xff\x00\xff\x00\xff\x00\xe8\x01"))
+	f.Fuzz(func(t *testing.T, limit uint8, queue int8, steps []byte) {
+		if len(steps) > 2000 {
+			return
+		}
+		synctest.Test(t, func(t *testing.T) { follow(t, int(limit), int(queue), steps) })
+	})
+}

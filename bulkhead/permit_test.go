@@ -1,0 +1,306 @@
+package bulkhead_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/bulkhead"
+)
+
+func acquire(t *testing.T, b *bulkhead.Bulkhead) *bulkhead.Permit {
+	t.Helper()
+	p, err := b.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestAPermitHoldsItsSlotUntilItIsReleased(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBulkhead(t, bulkhead.Config{Limit: 1, MaxQueue: -1})
+		ctx, cancel := context.WithCancel(t.Context())
+		p, err := b.Acquire(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+		time.Sleep(1000 * time.Hour)
+		if s := b.Stats(); s != (bulkhead.Stats{Limit: 1, InFlight: 1, Admitted: 1}) {
+			t.Errorf("stats %+v", s)
+		}
+		if err := resilience.Run(t.Context(), b, nothing); !errors.Is(err, bulkhead.ErrFull) {
+			t.Errorf("the slot is free before Release: %v", err)
+		}
+		p.Release(nil)
+		if err := resilience.Run(t.Context(), b, nothing); err != nil {
+			t.Errorf("the slot is lost: %v", err)
+		}
+	})
+}
+
+func TestAPermitNobodyKeepsHoldsItsSlot(t *testing.T) {
+	b := newBulkhead(t, bulkhead.Config{Limit: 1, MaxQueue: -1})
+	acquire(t, b)
+	runtime.GC()
+	runtime.GC()
+	if _, err := b.Acquire(t.Context()); !errors.Is(err, bulkhead.ErrFull) {
+		t.Errorf("got %v, want what Release says", err)
+	}
+}
+
+func TestReleasingTwiceFreesOneSlot(t *testing.T) {
+	b := newBulkhead(t, bulkhead.Config{Limit: 2, MaxQueue: -1})
+	first, second := acquire(t, b), acquire(t, b)
+	first.Release(nil)
+	first.Release(errors.New("late"))
+	third := acquire(t, b)
+	first.Release(nil)
+	if _, err := b.Acquire(t.Context()); !errors.Is(err, bulkhead.ErrFull) {
+		t.Errorf("got %v with two of two slots taken", err)
+	}
+	second.Release(nil)
+	third.Release(nil)
+	if s := b.Stats(); s.InFlight != 0 || s.Admitted != 3 {
+		t.Errorf("stats %+v", s)
+	}
+}
+
+func TestReleasingFromManyGoroutinesFreesOneSlot(t *testing.T) {
+	b := newBulkhead(t, bulkhead.Config{Limit: 2, MaxQueue: -1})
+	kept := acquire(t, b)
+	for range 500 {
+		p := acquire(t, b)
+		start := make(chan struct{})
+		var all sync.WaitGroup
+		for range 8 {
+			all.Go(func() { <-start; p.Release(nil) })
+		}
+		close(start)
+		all.Wait()
+		if s := b.Stats(); s.InFlight != 1 {
+			t.Fatalf("%d in flight, want the one that is kept", s.InFlight)
+		}
+	}
+	kept.Release(nil)
+}
+
+func TestReleasingTheZeroPermitDoesNothing(*testing.T) {
+	new(bulkhead.Permit).Release(nil)
+}
+
+func TestAcquireFailsAsApplyDoes(t *testing.T) {
+	gone := errors.New("gone")
+	for name, test := range map[string]struct {
+		queue int
+		ctx   func(context.Context) (context.Context, context.CancelFunc)
+		after time.Duration
+		want  []error
+		count bulkhead.Stats
+	}{
+		"a full queue": {
+			-1, context.WithCancel, 0, []error{bulkhead.ErrFull, resilience.ErrRejected}, bulkhead.Stats{QueueFull: 1},
+		},
+		"waited too long": {
+			1, context.WithCancel, 100 * time.Millisecond, []error{bulkhead.ErrFull, resilience.ErrRejected}, bulkhead.Stats{WaitExpired: 1},
+		},
+		"canceled": {
+			1, func(ctx context.Context) (context.Context, context.CancelFunc) {
+				ctx, cancel := context.WithCancelCause(ctx)
+				time.AfterFunc(time.Millisecond, func() { cancel(gone) })
+				return ctx, func() {}
+			}, time.Millisecond, []error{context.Canceled, gone}, bulkhead.Stats{Canceled: 1},
+		},
+		"deadline": {
+			1, func(ctx context.Context) (context.Context, context.CancelFunc) {
+				return context.WithTimeout(ctx, time.Millisecond)
+			}, time.Millisecond, []error{context.DeadlineExceeded}, bulkhead.Stats{Canceled: 1},
+		},
+		"done before": {
+			1, func(ctx context.Context) (context.Context, context.CancelFunc) {
+				ctx, cancel := context.WithCancelCause(ctx)
+				cancel(gone)
+				return ctx, func() {}
+			}, 0, []error{context.Canceled, gone}, bulkhead.Stats{},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBulkhead(t, bulkhead.Config{Limit: 1, MaxQueue: test.queue})
+				held := acquire(t, b)
+				ctx, cancel := test.ctx(t.Context())
+				defer cancel()
+				start := time.Now()
+				p, err := b.Acquire(ctx)
+				if p != nil || time.Since(start) != test.after {
+					t.Errorf("got %v after %v, want none after %v", p, time.Since(start), test.after)
+				}
+				for _, want := range test.want {
+					if !errors.Is(err, want) {
+						t.Errorf("error %v, want %v", err, want)
+					}
+				}
+				test.count.Limit, test.count.InFlight, test.count.Admitted = 1, 1, 1
+				if s := b.Stats(); s != test.count {
+					t.Errorf("stats %+v, want %+v", s, test.count)
+				}
+				held.Release(nil)
+			})
+		})
+	}
+}
+
+func TestAPermitIsHandedOverInLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBulkhead(t, bulkhead.Config{Limit: 1, MaxWait: time.Hour})
+		held := acquire(t, b)
+		got := make(chan *bulkhead.Permit)
+		go func() { got <- acquire(t, b) }()
+		time.Sleep(time.Minute)
+		held.Release(nil)
+		start := time.Now()
+		next := <-got
+		if d := time.Since(start); d != 0 {
+			t.Errorf("came %v after the Release", d)
+		}
+		next.Release(nil)
+	})
+}
+
+func TestAPermitHandedOverToWhoHasLeftIsPassedOn(t *testing.T) {
+	for range 500 {
+		b := newBulkhead(t, bulkhead.Config{Limit: 1, MaxQueue: 8, MaxWait: time.Minute})
+		held := acquire(t, b)
+		ctx, cancel := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		for _, ctx := range []context.Context{ctx, t.Context()} {
+			all.Go(func() {
+				if p, err := b.Acquire(ctx); err == nil {
+					p.Release(nil)
+				} else if ctx.Err() == nil {
+					t.Error(err)
+				}
+			})
+		}
+		for b.Stats().Waiting < 2 {
+			runtime.Gosched()
+		}
+		all.Go(cancel)
+		held.Release(nil)
+		all.Wait()
+		if s := b.Stats(); s.InFlight != 0 || s.Waiting != 0 {
+			t.Fatalf("stats %+v", s)
+		}
+		acquire(t, b).Release(nil)
+	}
+}
+
+func TestPermitsSizeTheLimitAsCallsDo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rng := rand.New(rand.NewPCG(7, 1))
+		calls, permits := newBulkhead(t, bulkhead.Config{}), newBulkhead(t, bulkhead.Config{})
+		for range 50 {
+			n := 20 + rng.IntN(5)
+			end := make(chan error)
+			var held []*bulkhead.Permit
+			for range n {
+				go func() { _ = resilience.Run(t.Context(), calls, func(context.Context) error { return <-end }) }()
+				held = append(held, acquire(t, permits))
+			}
+			for _, p := range held {
+				synctest.Wait()
+				err := []error{errors.New("failed"), context.Canceled, nil, nil, nil, nil, nil, nil}[rng.IntN(8)]
+				end <- err
+				p.Release(err)
+				p.Release(nil) // only the first one counts
+				synctest.Wait()
+				if c, p := calls.Stats(), permits.Stats(); c != p {
+					t.Fatalf("calls %+v, permits %+v", c, p)
+				}
+			}
+		}
+		if s := permits.Stats(); s.Limit <= 24 {
+			t.Errorf("limit %d: nothing was compared", s.Limit)
+		}
+	})
+}
+
+func TestAPermitIsFreeAfterPanicAndGoexit(t *testing.T) {
+	for name, how := range map[string]func(){"panic": func() { panic("boom") }, "goexit": runtime.Goexit} {
+		for _, limit := range []int{1, 0} {
+			t.Run(fmt.Sprint(name, limit), func(t *testing.T) {
+				b := newBulkhead(t, bulkhead.Config{Limit: limit, MaxQueue: -1})
+				var all sync.WaitGroup
+				all.Go(func() {
+					defer func() { _ = recover() }()
+					p := acquire(t, b)
+					err := resilience.ErrAborted
+					defer func() { p.Release(err) }()
+					how()
+					err = nil
+				})
+				all.Wait()
+				if s := b.Stats(); s.InFlight != 0 || s.Admitted != 1 || s.High != 0 {
+					t.Errorf("stats %+v", s)
+				}
+			})
+		}
+	}
+}
+
+func TestAnErrorThatPanicsInReleaseFreesTheSlot(t *testing.T) {
+	b := newBulkhead(t, bulkhead.Config{})
+	p := acquire(t, b)
+	func() {
+		defer func() {
+			if v := recover(); v != any("outcome") {
+				t.Errorf("recovered %v", v)
+			}
+		}()
+		p.Release(angry{})
+	}()
+	p.Release(angry{})
+	if s := b.Stats(); s.InFlight != 0 {
+		t.Errorf("stats %+v", s)
+	}
+}
+
+func TestAPermitKeepsAForkFromBeingIdle(t *testing.T) {
+	b := newBulkhead(t, bulkhead.Config{Limit: 1, MaxQueue: -1})
+	f := b.Fork().(*bulkhead.Bulkhead)
+	p := acquire(t, f)
+	if f.Idle() || !b.Idle() {
+		t.Error("the permit is not held by the fork it came from")
+	}
+	if s := b.Stats(); s.InFlight != 1 || s.Admitted != 1 {
+		t.Errorf("stats %+v", s)
+	}
+	p.Release(nil)
+	if s := b.Stats(); !f.Idle() || s.InFlight != 0 {
+		t.Errorf("stats %+v", s)
+	}
+}
+
+func TestAPermitIsOneAllocation(t *testing.T) {
+	for _, limit := range []int{0, 10} {
+		b := newBulkhead(t, bulkhead.Config{Limit: limit})
+		n := testing.AllocsPerRun(100, func() {
+			p, err := b.Acquire(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.Release(nil)
+		})
+		if n > 1 {
+			t.Errorf("limit %d: %v allocations", limit, n)
+		}
+	}
+}

@@ -1,0 +1,150 @@
+package bulkhead_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/benbjohnson/clock"
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/bulkhead"
+)
+
+// watching is a context that looks at something whenever it is asked.
+type watching struct {
+	context.Context
+	look func()
+}
+
+func (w watching) Err() error { w.look(); return w.Context.Err() }
+
+func TestWhoLeavesTheLineWasNeverInFlight(t *testing.T) {
+	for _, fork := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBulkhead(t, bulkhead.Config{Limit: 1})
+			root := b
+			if fork {
+				b = b.Fork().(*bulkhead.Bulkhead)
+			}
+			p := acquire(t, b)
+			looks := 0
+			look := func() {
+				looks++
+				for _, b := range []*bulkhead.Bulkhead{b, root} {
+					if s := b.Stats(); s.Admitted != 1 || s.InFlight != 1 {
+						t.Errorf("stats %+v while one waits or leaves", s)
+					}
+				}
+			}
+			if err := resilience.Run(watching{t.Context(), look}, b, nothing); !errors.Is(err, bulkhead.ErrFull) {
+				t.Error(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+			defer cancel()
+			if err := resilience.Run(watching{ctx, look}, b, nothing); !errors.Is(err, context.DeadlineExceeded) {
+				t.Error(err)
+			}
+			if s := b.Stats(); s.WaitExpired != 1 || s.Canceled != 1 || looks < 6 {
+				t.Errorf("stats %+v after %d looks", s, looks)
+			}
+			p.Release(nil)
+		})
+	}
+}
+
+func TestCountersNeverFall(t *testing.T) {
+	root := newBulkhead(t, bulkhead.Config{Limit: 2, MaxQueue: 1, MaxWait: 20 * time.Microsecond})
+	policies := []resilience.Policy{root, root.Fork()}
+	var all sync.WaitGroup
+	var stop atomic.Bool
+	for i := range 8 {
+		all.Go(func() {
+			for range 3000 {
+				_ = resilience.Run(t.Context(), policies[i%2], nothing)
+			}
+		})
+	}
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		var last bulkhead.Stats
+		for !stop.Load() {
+			s := root.Stats()
+			if s.Admitted < last.Admitted || s.QueueFull < last.QueueFull || s.WaitExpired < last.WaitExpired || s.Canceled < last.Canceled {
+				t.Errorf("%+v after %+v", s, last)
+				return
+			}
+			last = s
+		}
+	}()
+	all.Wait()
+	stop.Store(true)
+	<-watched
+	if s := root.Stats(); s.Admitted+s.QueueFull+s.WaitExpired != 8*3000 || s.InFlight != 0 || s.Waiting != 0 {
+		t.Errorf("at rest: %+v", s)
+	}
+}
+
+func TestAContextThatPanicsInLineLeavesIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBulkhead(t, bulkhead.Config{Limit: 1})
+		p := acquire(t, b)
+		asked := 0
+		func() {
+			defer func() {
+				if v := recover(); v != any("boom") {
+					t.Errorf("recovered %v", v)
+				}
+			}()
+			_, _ = b.Acquire(watching{t.Context(), func() {
+				if asked++; asked > 1 {
+					panic("boom")
+				}
+			}})
+		}()
+		p.Release(nil)
+		if s := b.Stats(); s != (bulkhead.Stats{Limit: 1, Admitted: 1, Canceled: 1}) || !b.Idle() {
+			t.Errorf("stats %+v", s)
+		}
+	})
+}
+
+func TestAverageAndHighExplainTheLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBulkhead(t, bulkhead.Config{})
+		for range 3 {
+			free := occupy(b, 24)
+			for range 24 {
+				free()
+			}
+		}
+		s := b.Stats()
+		if s.Average <= 8 || s.High < s.Average || s.High > 24 || s.Limit != int(3*s.High) {
+			t.Errorf("stats %+v", s)
+		}
+		if f := b.Fork().(*bulkhead.Bulkhead).Stats(); f.Average != 0 || f.High != 0 || f.Limit != 24 {
+			t.Errorf("a fork says %+v", f)
+		}
+	})
+}
+
+func TestASlotThatCameInTimeLeavesNoTimer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mock := clock.NewMock()
+		b := newBulkhead(t, bulkhead.Config{Limit: 1, Clock: mock})
+		p := acquire(t, b)
+		got := make(chan *bulkhead.Permit)
+		go func() { got <- acquire(t, b) }()
+		synctest.Wait()
+		p.Release(nil)
+		(<-got).Release(nil)
+		before := mock.Now()
+		if left := mock.WaitForAllTimers(); !left.Equal(before) {
+			t.Errorf("a timer was left for %v", left.Sub(before))
+		}
+	})
+}
