@@ -28,3 +28,23 @@ func ExampleNew() {
 	// eu is open: true
 	// us: <nil>
 }
+
+// Over HTTP and gRPC the key is that of the operation: a host, a method. An
+// exception has a policy of its own.
+func ExampleGroup_For() {
+	b := resilience.Must(breaker.New(breaker.Config{Name: "hosts", Trip: []breaker.Rule{breaker.Consecutive(1)}}))
+	g := resilience.Must(keyed.New(b, keyed.Config{
+		Name: "hosts",
+		Keys: map[string]resilience.Policy{"batch": resilience.Compose()}, // no breaker
+	}))
+	ctx := context.Background()
+	for _, key := range []string{"eu", "batch"} {
+		_ = resilience.Run(ctx, g.For(key), func(context.Context) error { return errors.New("refused") })
+		fmt.Println(key, resilience.Run(ctx, g.For(key), func(context.Context) error { return nil }) == nil)
+	}
+	fmt.Println(g.Stats().Keys, "key remembered")
+	// Output:
+	// eu false
+	// batch true
+	// 1 key remembered
+}

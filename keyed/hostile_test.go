@@ -128,6 +128,37 @@ func TestACallThatMeetsAnEvictionRunsOnce(t *testing.T) {
 	}
 }
 
+func TestACallThatMeetsAnEvictionThatHappensStartsAnew(t *testing.T) {
+	var asked atomic.Int64
+	var g *keyed.Group
+	meet, evicted, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	g = must(t, &forker{idle: func() bool {
+		if asked.Add(1) == 2 { // the entry is marked as dead, and will be dropped
+			close(meet)
+			for range 1000 {
+				runtime.Gosched() // for the other to find it so; nothing depends on it
+			}
+		}
+		return true
+	}}, keyed.Config{Max: 1})
+	_ = run(t, g.For("a"), succeed)
+	first := remembered(g, "a")
+	go func() {
+		defer close(done)
+		<-meet
+		_ = resilience.Run(context.Background(), g.For("a"), func(context.Context) error {
+			<-evicted
+			if p := remembered(g, "a"); p == nil || p == first {
+				t.Errorf("runs under a policy that was dropped: %v is remembered", p)
+			}
+			return nil
+		})
+	}()
+	_ = run(t, g.For("b"), succeed)
+	close(evicted)
+	<-done
+}
+
 func TestAPanicInIdleBlocksNobody(t *testing.T) {
 	for at := int64(1); at <= 2; at++ { // before the entry is marked as dead, and after
 		t.Run(fmt.Sprint("time ", at), func(t *testing.T) {

@@ -1,0 +1,149 @@
+package keyed_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/benbjohnson/clock"
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/breaker"
+	"github.com/resilience-go/resilience/bulkhead"
+	"github.com/resilience-go/resilience/keyed"
+	"github.com/resilience-go/resilience/retry"
+)
+
+// tally is what 64 goroutines have done, by what the policies should have counted.
+type tally struct {
+	succeeded, failed, open, full, special atomic.Uint64
+}
+
+// hammered is a group with a template of three layers and an exception.
+type hammered struct {
+	g        *keyed.Group
+	retry    *retry.Retry
+	breaker  *breaker.Breaker
+	bulkhead *bulkhead.Bulkhead
+	own      *breaker.Breaker
+}
+
+func hammer(t *testing.T, keys int) *hammered {
+	h := &hammered{
+		retry:    resilience.Must(retry.New(retry.Config{MaxAttempts: 1})),
+		breaker:  opensAtOnce(clock.NewMock()),
+		bulkhead: resilience.Must(bulkhead.New(bulkhead.Config{Limit: 1, MaxQueue: -1})),
+		own:      resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive(1)}, OpenFor: time.Hour})),
+	}
+	h.g = must(t, resilience.Compose(h.retry, h.breaker, h.bulkhead), keyed.Config{
+		Max: keys, Keys: map[string]resilience.Policy{"special": h.own},
+	})
+	return h
+}
+
+// call makes one call, counts what became of it and returns its error.
+func (h *hammered) call(t *testing.T, n *tally, key string, fn resilience.Func) error {
+	err := resilience.RunOperation(t.Context(), h.g, &call{key: key, fn: fn})
+	switch {
+	case errors.Is(err, breaker.ErrOpen):
+		n.open.Add(1)
+	case errors.Is(err, bulkhead.ErrFull):
+		n.full.Add(1)
+	case errors.Is(err, errBoom):
+		n.failed.Add(1)
+	case err == nil:
+		n.succeeded.Add(1)
+	default:
+		t.Errorf("key %s: %v", key, err)
+	}
+	return err
+}
+
+func TestTenThousandKeysAnd64GoroutinesLoseNothing(t *testing.T) {
+	const workers, calls, most, all = 64, 200, 100, 10_000
+	h := hammer(t, most)
+	var n tally
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			rng := rand.New(rand.NewPCG(uint64(w), 41))
+			down := fmt.Sprint("down ", w)
+			_ = h.call(t, &n, down, fail) // its breaker opens, and the mock's time stands still
+			for i := range calls {
+				key := fmt.Sprint(rng.IntN(all))
+				switch i % 16 {
+				case 0: // an open breaker is there
+					if err := h.call(t, &n, down, succeed); !errors.Is(err, breaker.ErrOpen) {
+						t.Errorf("%s: %v, though its breaker had opened", down, err)
+					}
+				case 1: // and so is the key of a call in flight, with its only slot taken
+					_ = h.call(t, &n, key, func(context.Context) error {
+						for range 4 {
+							_ = h.call(t, &n, fmt.Sprint("inner ", rng.IntN(all)), succeed)
+						}
+						if err := h.call(t, &n, key, succeed); !errors.Is(err, bulkhead.ErrFull) {
+							t.Errorf("%s was dropped during a call: %v", key, err)
+						}
+						return nil
+					})
+				case 2:
+					_ = resilience.Run(t.Context(), h.g.For("special"), succeed)
+					n.special.Add(1)
+				default:
+					_ = h.call(t, &n, key, succeed)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	h.check(t, &n, most+workers)
+}
+
+// check compares what the policies counted with what was done. Keys that must be
+// remembered are what may come on top of Max.
+func (h *hammered) check(t *testing.T, n *tally, most int) {
+	t.Helper()
+	succeeded, failed, open, full := n.succeeded.Load(), n.failed.Load(), n.open.Load(), n.full.Load()
+	if s := h.retry.Stats(); s.FirstTry != succeeded {
+		t.Errorf("retry counted %+v of %d successes", s, succeeded)
+	}
+	if s := h.breaker.Stats(); s.Successes != succeeded || s.Failures != failed || s.Rejected != open || s.Ignored != full {
+		t.Errorf("breaker counted %+v: want %d successes, %d failures, %d rejected, %d ignored", s, succeeded, failed, open, full)
+	}
+	if s := h.bulkhead.Stats(); s.Admitted != succeeded+failed || s.QueueFull != full || s.InFlight != 0 || s.Waiting != 0 {
+		t.Errorf("bulkhead counted %+v, want %d and %d", s, succeeded+failed, full)
+	}
+	if s := h.own.Stats(); s.Successes != n.special.Load() {
+		t.Errorf("the exception counted %+v of %d", s, n.special.Load())
+	}
+	there := 0
+	for range h.g.All() {
+		there++
+	}
+	s := h.g.Stats()
+	if s.Keys != there || s.Evicted == 0 {
+		t.Errorf("counted %+v, %d keys are there", s, there)
+	}
+	flood(t, h.g, 300) // nothing is in flight now, so only open breakers are kept
+	if k := h.g.Stats().Keys; k > most {
+		t.Errorf("%d keys at rest, want at most %d", k, most)
+	}
+}
+
+func TestKeysThatMustBeKeptDoNotMakeEachInsertionSweep(t *testing.T) {
+	const keys, most = 800, 80
+	var asked atomic.Int64
+	g := must(t, &forker{idle: func() bool { asked.Add(1); return false }}, keyed.Config{Max: most})
+	for i := range keys {
+		_ = run(t, g.For(fmt.Sprint(i)), succeed)
+	}
+	// A sweep comes after an eighth of Max has come on top, 72 times, and asks each
+	// of the keys there are at most twice; one at each insertion asks ten times more.
+	if n := asked.Load(); n < keys || n > 72*keys*2 {
+		t.Errorf("asked %d times whether a key is idle", n)
+	}
+}
