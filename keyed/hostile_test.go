@@ -130,9 +130,8 @@ func TestACallThatMeetsAnEvictionRunsOnce(t *testing.T) {
 
 func TestACallThatMeetsAnEvictionThatHappensStartsAnew(t *testing.T) {
 	var asked atomic.Int64
-	var g *keyed.Group
 	meet, evicted, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
-	g = must(t, &forker{idle: func() bool {
+	g := must(t, &forker{idle: func() bool {
 		if asked.Add(1) == 2 { // the entry is marked as dead, and will be dropped
 			close(meet)
 			for range 1000 {
