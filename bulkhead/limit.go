@@ -39,7 +39,9 @@ func (a *answered) Settle(_ uint64, err error) {
 		high = max(avg, high-high/decay)
 		next := uint64(avg)<<32 | uint64(high)
 		if next == w || b.load.CompareAndSwap(w, next) {
-			b.grow(wanted(high))
+			if want := wanted(high); want > b.limit.Load() {
+				b.grow(want)
+			}
 			return
 		}
 	}
@@ -53,7 +55,7 @@ func wanted(high int64) int64 { return max(minLimit, headroom*high>>fraction) }
 // held back. If another goroutine is moving it, the next call that answers tries
 // again.
 func (b *Bulkhead) grow(want int64) {
-	if want <= b.limit.Load() || !b.mu.TryLock() {
+	if !b.mu.TryLock() {
 		return
 	}
 	defer b.mu.Unlock()
@@ -68,14 +70,18 @@ func (b *Bulkhead) grow(want int64) {
 // by one with each call that ends, also while others wait, and never below what is
 // in flight.
 func (b *Bulkhead) shrink() bool {
+	limit := b.limit.Load()
+	if limit == minLimit {
+		return false
+	}
 	_, high := unpack(b.load.Load())
 	want := wanted(high)
-	if want >= b.limit.Load() || !b.mu.TryLock() {
+	if want >= limit || !b.mu.TryLock() {
 		return false
 	}
 	defer b.mu.Unlock()
 	if want >= b.limit.Load() {
-		return false
+		return false // somebody else was quicker
 	}
 	b.limit.Add(-1)
 	return true
