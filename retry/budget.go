@@ -2,6 +2,7 @@ package retry
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -15,17 +16,27 @@ const (
 	// window is the time whose successes a bucket holds. More would let many
 	// small clients save up for a storm.
 	window = time.Second
+
+	// A fork whose bucket is short, of what a new fork starts with, is kept for
+	// idleAfter since it was last asked for a retry, as a breaker is on its way to
+	// opening, unless mostShort others have become short since it did: no more of
+	// them are kept at a time, which in the default stack is some 2 MB.
+	idleAfter = 10 * time.Second
+	mostShort = 3000
 )
 
 // bucket is what is left to pay retries with. It is brought up to date when an
 // attempt fails, so that a success costs one counter and no clock.
 type bucket struct {
+	askedAt atomic.Int64 // when a retry was last asked for
+
 	mu       sync.Mutex // guards all below; never held while code of the user runs
 	level    int64
 	capacity int64
 	seen     uint64 // successes that are in level
 	mark     uint64 // successes at the time markAt, from which their rate is measured
 	markAt   int64
+	turn     int64 // the number it got, of all, when it last became short
 }
 
 // newBucket returns a full bucket that is made at the time now.
@@ -33,20 +44,17 @@ func newBucket(units int, now int64) bucket {
 	return bucket{level: int64(units), capacity: int64(units), markAt: now}
 }
 
-// fill adds the successes since the last time, of successes in all, and returns
-// how many units that were. The bucket can hold least units at least. The caller holds
-// mu.
-func (b *bucket) fill(least int, successes uint64, now int64) (earned int64) {
+// fill adds the successes since the last time, of successes in all. The bucket can
+// hold least units at least. The caller holds mu.
+func (b *bucket) fill(least int, successes uint64, now int64) {
 	if elapsed := now - b.markAt; elapsed >= int64(window) {
 		b.capacity = max(int64(least), int64(float64(successes-b.mark)*float64(window)/float64(elapsed)))
 		b.mark, b.markAt = successes, now
 	} else if elapsed < 0 {
 		b.mark, b.markAt = successes, now // the clock was set back
 	}
-	before := b.level
 	b.level += min(int64(successes-b.seen), b.capacity-b.level)
 	b.seen = successes
-	return max(0, b.level-before)
 }
 
 // successes returns how many calls of r, without its forks, have succeeded at the
@@ -71,17 +79,22 @@ func (r *Retry) pay(price int64) Reason {
 	if r.cfg.Budget < 0 {
 		return 0
 	}
+	b, now := &r.bucket, r.clock.Nanos() // a Clock is code of the user
+	b.askedAt.Store(now)
 	if r.streak.Load() >= int64(max(3, r.cfg.MaxAttempts)) {
 		return AllFailing
 	}
-	b, now := &r.bucket, r.clock.Nanos() // a Clock is code of the user
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	r.earned.Add(b.fill(r.cfg.Budget, r.successes(), now))
+	b.fill(r.cfg.Budget, r.successes(), now)
 	if b.level < price {
 		return OutOfBudget
 	}
+	was := b.level
 	b.level -= price
+	if least := int64(r.cfg.Budget); was >= least && b.level < least {
+		b.turn = r.turns.Add(1)
+	}
 	r.spent.Add(price)
 	return 0
 }
@@ -99,18 +112,41 @@ func (r *Retry) refund(price int64) {
 	r.refunded.Add(back)
 }
 
+// Idle implements resilience.Forker. A retry is idle unless its bucket holds less
+// than Config.Budget: a fork in its place would start with as much, so that keys
+// that fail would have free retries each time they come back. To bound what that
+// keeps, a retry is also idle ten seconds after it was last asked for a retry, and
+// once 3000 others have come to hold less after it did.
+func (r *Retry) Idle() bool {
+	if r.cfg.Budget < 0 {
+		return true
+	}
+	b, now := &r.bucket, r.clock.Nanos()
+	if quiet := now - b.askedAt.Load(); quiet < 0 || quiet >= int64(idleAfter) {
+		return true // if the clock was set back, nobody knows
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if r.turns.Load()-b.turn >= mostShort {
+		return true
+	}
+	b.fill(r.cfg.Budget, r.successes(), now)
+	return b.level >= int64(r.cfg.Budget)
+}
+
 // Stats is what a Retry has counted since it was made. The counters are those of a
 // retry and all its forks; Level and Capacity are its own.
 type Stats struct {
 	// Calls by how they ended: at the first attempt, after a retry, in a panic or
-	// runtime.Goexit, or given up, by the reason.
+	// runtime.Goexit, or given up, by the reason. Those that the budget refused a
+	// retry are Stopped[OutOfBudget] and Stopped[AllFailing].
 	FirstTry, Recovered, Aborted uint64
 	Stopped                      map[Reason]uint64
 	// Retries are the attempts after the first ones.
 	Retries uint64
-	// Units of the budget that successes have earned, and that retries were paid
-	// with and got back. What a fork has earned is added when it next pays. A retry gets back what it cost, as far as the bucket has
-	// room for it.
+	// Units of the budget: Earned by successes, one each, also those that a full
+	// bucket has no room for; Spent on retries; and Refunded, as far as the bucket
+	// has room. All are 0 without a budget.
 	Earned, Spent, Refunded int64
 	// Level is what is in the bucket, Capacity what it holds at present.
 	Level, Capacity int64
@@ -131,13 +167,14 @@ func (r *Retry) Stats() Stats {
 	for reason := OutOfAttempts; reason < reasons; reason++ {
 		s.Stopped[reason] = r.stopped[reason].Load()
 	}
+	if r.cfg.Budget < 0 {
+		return s
+	}
+	s.Earned = int64(s.FirstTry)
 	b, now := &r.bucket, r.clock.Nanos()
 	b.mu.Lock()
-	if r.cfg.Budget > 0 {
-		r.earned.Add(b.fill(r.cfg.Budget, r.successes(), now))
-		s.Level, s.Capacity = b.level, b.capacity
-	}
-	b.mu.Unlock()
-	s.Earned = r.earned.Load()
+	defer b.mu.Unlock()
+	b.fill(r.cfg.Budget, r.successes(), now)
+	s.Level, s.Capacity = b.level, b.capacity
 	return s
 }

@@ -68,7 +68,8 @@ type shared struct {
 	recovered atomic.Uint64          // calls that succeeded after a retry
 	stopped   [reasons]atomic.Uint64 // calls that failed, by the reason
 
-	earned, spent, refunded atomic.Int64 // units
+	spent, refunded atomic.Int64 // units
+	turns           atomic.Int64 // how often a bucket became short
 }
 
 // The counters of calls that succeeded at the first attempt. Each success is a
@@ -309,6 +310,3 @@ func (r *Retry) Fork() resilience.Policy { return r.ForkFor("") }
 func (r *Retry) ForkFor(key string) resilience.Policy {
 	return &Retry{shared: r.shared, bucket: newBucket(r.cfg.Budget, r.clock.Nanos()), fork: true, key: key}
 }
-
-// Idle implements resilience.Forker; it is always true.
-func (r *Retry) Idle() bool { return true }
