@@ -69,6 +69,11 @@ func (im imports) broken() (broken []string) {
 			}
 		}
 	}
+	for pkg, paths := range im { // without what tests import
+		if slices.Contains(paths, module+"/internal/testkit") {
+			broken = append(broken, fmt.Sprintf("%s must not import %s, which is for tests", pkg, module+"/internal/testkit"))
+		}
+	}
 	return append(broken, im.heavy()...)
 }
 
@@ -169,6 +174,7 @@ func TestImportsNoticesBrokenRules(t *testing.T) {
 		module + "/metrics":       module + "/bench/tools",
 		module + "/debug":         module + "/examples/all",
 		module + "/fallback":      "github.com/breaker",
+		module + "/bulkhead":      module + "/internal/testkit",
 	} {
 		t.Run(strings.TrimPrefix(pkg, module), func(t *testing.T) {
 			im := maps.Clone(sound)

@@ -12,6 +12,7 @@ import (
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/breaker"
 	"github.com/resilience-go/resilience/bulkhead"
+	"github.com/resilience-go/resilience/internal/testkit"
 	"github.com/resilience-go/resilience/retry"
 )
 
@@ -186,33 +187,17 @@ func TestARejectionAskedForWaitsUntilTheBreakerAdmitsOne(t *testing.T) {
 	})
 }
 
-// lasting is an operation that goes on after each run until it is discarded.
-type lasting struct {
-	resilience.Tail
-	run  uint32
-	errs []error
-	runs int
-}
-
-func (l *lasting) Run(context.Context) error {
-	l.run = l.Begin()
-	l.Answer(l.run)
-	l.runs++
-	return l.errs[min(l.runs, len(l.errs))-1]
-}
-
-func (l *lasting) Discard() { l.End(l.run, context.Canceled) }
-
 func TestRetryOverABulkheadOfOneDoesNotRejectItsOwnSecondAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := resilience.Must(bulkhead.New(bulkhead.Config{Limit: 1, MaxQueue: -1}))
 		inFlight := -1
-		r := must(t, retry.Config{Backoff: fixed(time.Second), Observer: observer(func(e resilience.Event) {
+		r := must(t, retry.Config{Backoff: fixed(time.Second), Observer: testkit.Observer(func(e resilience.Event) {
 			inFlight = b.Stats().InFlight
 		})})
-		op := &lasting{errs: []error{errBoom, nil}}
-		if err := resilience.RunOperation(t.Context(), resilience.Compose(r, b), op); err != nil || op.runs != 2 {
-			t.Fatalf("error %v after %d runs", err, op.runs)
+		fn, runs := script(errBoom, nil)
+		op := &testkit.Lasting{Func: fn}
+		if err := resilience.RunOperation(t.Context(), resilience.Compose(r, b), op); err != nil || runs() != 2 {
+			t.Fatalf("error %v after %d runs", err, runs())
 		}
 		if inFlight != 0 {
 			t.Errorf("%d slots taken when user code runs before the wait", inFlight)
@@ -220,7 +205,7 @@ func TestRetryOverABulkheadOfOneDoesNotRejectItsOwnSecondAttempt(t *testing.T) {
 		if n := b.Stats().InFlight; n != 1 {
 			t.Errorf("%d slots taken by the result that is handed back, want 1", n)
 		}
-		op.End(op.run, nil)
+		op.Finish(nil)
 		if n := b.Stats().InFlight; n != 0 {
 			t.Errorf("%d slots taken after the end", n)
 		}
@@ -229,10 +214,10 @@ func TestRetryOverABulkheadOfOneDoesNotRejectItsOwnSecondAttempt(t *testing.T) {
 
 func TestTheResultThatIsHandedBackIsNotDiscarded(t *testing.T) {
 	b := resilience.Must(bulkhead.New(bulkhead.Config{Limit: 1, MaxQueue: -1}))
-	op := &lasting{errs: []error{errBoom}}
-	_ = resilience.RunOperation(t.Context(), resilience.Compose(must(t, quick(retry.Config{})), b), op)
-	if n := b.Stats().InFlight; op.runs != 3 || n != 1 {
-		t.Fatalf("%d slots taken after %d runs, want 1 for the last result", n, op.runs)
+	fn, runs := script(errBoom)
+	_ = resilience.RunOperation(t.Context(), resilience.Compose(must(t, quick(retry.Config{})), b), &testkit.Lasting{Func: fn})
+	if n := b.Stats().InFlight; runs() != 3 || n != 1 {
+		t.Fatalf("%d slots taken after %d runs, want 1 for the last result", n, runs())
 	}
 }
 

@@ -3,13 +3,13 @@ package retry_test
 import (
 	"context"
 	"errors"
-	"runtime"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/benbjohnson/clock"
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/resiliencetest"
 	"github.com/resilience-go/resilience/retry"
 )
 
@@ -29,19 +29,8 @@ func refusal() error {
 // script returns an operation that returns the errors one after another and the
 // last one ever after, and the number of its runs.
 func script(errs ...error) (fn resilience.Func, runs func() int) {
-	var mu sync.Mutex
-	n := 0
-	fn = func(context.Context) error {
-		mu.Lock()
-		defer mu.Unlock()
-		n++
-		return errs[min(n, len(errs))-1]
-	}
-	return fn, func() int {
-		mu.Lock()
-		defer mu.Unlock()
-		return n
-	}
+	s := resiliencetest.Script(errs...)
+	return s.Run, s.Runs
 }
 
 // quick is a Config without waits.
@@ -91,40 +80,6 @@ func total(s retry.Stats) uint64 {
 	return n
 }
 
-// ending is how a function ended.
-type ending struct {
-	err      error
-	panicked any
-	goexit   bool
-}
-
-// unwind calls f on a goroutine of its own, so that it may end as it likes.
-func unwind(f func() error) (e ending) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		returned := false
-		defer func() {
-			if !returned {
-				e.panicked = recover()
-				e.goexit = e.panicked == nil
-			}
-		}()
-		e.err = f()
-		returned = true
-	}()
-	<-done
-	return e
-}
-
-// abort ends the goroutine, by Goexit or else a panic with errBoom.
-func abort(goexit bool) {
-	if goexit {
-		runtime.Goexit()
-	}
-	panic(errBoom)
-}
-
 // handClock is a clock that stands still unless it is moved.
 type handClock struct {
 	*clock.Mock
@@ -149,7 +104,3 @@ func (c *handClock) move(d time.Duration) {
 	defer c.mu.Unlock()
 	c.now = c.now.Add(d)
 }
-
-type observer func(resilience.Event)
-
-func (o observer) Observe(_ context.Context, e resilience.Event) { o(e) }

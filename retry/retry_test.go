@@ -12,6 +12,7 @@ import (
 
 	"github.com/benbjohnson/clock"
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/internal/testkit"
 	"github.com/resilience-go/resilience/retry"
 )
 
@@ -246,7 +247,7 @@ func TestADoneContextRunsAndCountsNothing(t *testing.T) {
 
 func TestObserverHearsOfEachRetryAndTheEnd(t *testing.T) {
 	var got []string
-	r := must(t, quick(retry.Config{Name: "users", MaxAttempts: 3, Observer: observer(func(e resilience.Event) {
+	r := must(t, quick(retry.Config{Name: "users", MaxAttempts: 3, Observer: testkit.Observer(func(e resilience.Event) {
 		got = append(got, fmt.Sprintln(e.Policy, e.Name, e.Kind, e.Attempt, e.Reason, e.Err))
 	})}))
 	op, _ := script(errBoom)
@@ -258,7 +259,7 @@ func TestObserverHearsOfEachRetryAndTheEnd(t *testing.T) {
 }
 
 func TestNothingIsObservedOnSuccess(t *testing.T) {
-	r := must(t, retry.Config{Observer: observer(func(e resilience.Event) { t.Errorf("observed %+v", e) })})
+	r := must(t, retry.Config{Observer: testkit.Observer(func(e resilience.Event) { t.Errorf("observed %+v", e) })})
 	if err := run(r, func(context.Context) error { return nil }); err != nil {
 		t.Fatal(err)
 	}

@@ -2,10 +2,12 @@ package retry_test
 
 import (
 	"context"
+	"runtime"
 	"testing"
 	"time"
 
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/internal/testkit"
 	"github.com/resilience-go/resilience/retry"
 )
 
@@ -69,12 +71,12 @@ func unwinding(boom func()) map[string]struct {
 }
 
 func TestPanicAndGoexitGoOnUnchangedAndAreCounted(t *testing.T) {
-	for _, goexit := range []bool{false, true} {
-		for name, test := range unwinding(func() { abort(goexit) }) {
-			t.Run(name+map[bool]string{false: "/panic", true: "/Goexit"}[goexit], func(t *testing.T) {
+	for kind, how := range testkit.Aborts(errBoom) {
+		for name, test := range unwinding(how.Abort) {
+			t.Run(name+"/"+kind, func(t *testing.T) {
 				r := must(t, quick(test.config))
-				e := unwind(func() error { return resilience.RunOperation(context.Background(), r, test.op) })
-				if e.goexit != goexit || !goexit && e.panicked != any(errBoom) {
+				e := testkit.Unwind(func() error { return resilience.RunOperation(context.Background(), r, test.op) })
+				if e != how {
 					t.Fatalf("ended with %+v", e)
 				}
 				s := r.Stats()
@@ -102,10 +104,10 @@ func usable(t *testing.T, r *retry.Retry) {
 }
 
 func TestAPanickingObserverIsDropped(t *testing.T) {
-	r := must(t, quick(retry.Config{Observer: observer(func(resilience.Event) { panic(errBoom) })}))
+	r := must(t, quick(retry.Config{Observer: testkit.Observer(func(resilience.Event) { panic(errBoom) })}))
 	op, runs := script(errBoom)
-	e := unwind(func() error { return run(r, op) })
-	if e.panicked != nil || runs() != 3 || total(r.Stats()) != 1 {
+	e := testkit.Unwind(func() error { return run(r, op) })
+	if e.Panic != nil || runs() != 3 || total(r.Stats()) != 1 {
 		t.Fatalf("ended with %+v after %d runs", e, runs())
 	}
 }
@@ -113,13 +115,13 @@ func TestAPanickingObserverIsDropped(t *testing.T) {
 func TestGoexitInTheObserverCountsTheCallOnce(t *testing.T) {
 	for _, kind := range []resilience.Kind{resilience.Retried, resilience.Stopped} {
 		t.Run(kind.String(), func(t *testing.T) {
-			r := must(t, quick(retry.Config{Observer: observer(func(e resilience.Event) {
+			r := must(t, quick(retry.Config{Observer: testkit.Observer(func(e resilience.Event) {
 				if e.Kind == kind {
-					abort(true)
+					runtime.Goexit()
 				}
 			})}))
 			op, _ := script(errBoom)
-			if e := unwind(func() error { return run(r, op) }); !e.goexit {
+			if e := testkit.Unwind(func() error { return run(r, op) }); !e.Goexit {
 				t.Fatalf("ended with %+v", e)
 			}
 			s := r.Stats()
@@ -137,7 +139,7 @@ func TestGoexitInTheObserverCountsTheCallOnce(t *testing.T) {
 func TestAPanickingOperationIsAFailedAttempt(t *testing.T) {
 	r := must(t, quick(retry.Config{}))
 	for range 3 {
-		unwind(func() error { return run(r, func(context.Context) error { panic(errBoom) }) })
+		testkit.Unwind(func() error { return run(r, func(context.Context) error { panic(errBoom) }) })
 	}
 	op, runs := script(errBoom)
 	wantReason(t, run(r, op), retry.AllFailing)
@@ -155,7 +157,7 @@ func TestAPanicInCodeThatJudgesIsNoFailedAttempt(t *testing.T) {
 		return true
 	}}))
 	op, runs := script(errBoom)
-	unwind(func() error { return run(r, op) }) // one attempt failed
+	testkit.Unwind(func() error { return run(r, op) }) // one attempt failed
 	panics = false
 	wantReason(t, run(r, op), retry.AllFailing)
 	if runs() != 3 {
@@ -181,8 +183,8 @@ func TestAPanickingClockLocksNothing(t *testing.T) {
 	r := must(t, quick(retry.Config{Clock: panickyClock{newHandClock(), &panics}}))
 	panics = true
 	op, _ := script(errBoom)
-	unwind(func() error { return run(r, op) })
-	unwind(func() error { r.Stats(); return nil })
+	testkit.Unwind(func() error { return run(r, op) })
+	testkit.Unwind(func() error { r.Stats(); return nil })
 	panics = false
 	usable(t, r)
 }

@@ -3,7 +3,6 @@ package timeout_test
 import (
 	"context"
 	"errors"
-	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/benbjohnson/clock"
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/internal/testkit"
 	"github.com/resilience-go/resilience/timeout"
 )
 
@@ -92,39 +92,15 @@ func (w *world) run(ctx context.Context, p resilience.Policy, fn resilience.Func
 	if !w.mode.lasting {
 		return resilience.Run(ctx, p, fn)
 	}
-	op := &lasting{fn: fn}
+	op := &testkit.Lasting{Func: fn}
 	err := resilience.RunOperation(ctx, p, op)
-	op.end(err)
+	op.Finish(err)
 	return err
 }
-
-// lasting is an operation that goes on after Run until it is ended.
-type lasting struct {
-	resilience.Tail
-	fn   resilience.Func
-	mute bool // does not answer when fn returns
-	run  uint32
-	ctx  context.Context
-}
-
-func (l *lasting) Run(ctx context.Context) error {
-	l.run, l.ctx = l.Begin(), ctx
-	err := l.fn(ctx)
-	if err == nil && !l.mute {
-		l.Answer(l.run)
-	}
-	return err
-}
-
-func (l *lasting) Discard()      { l.end(context.Canceled) }
-func (l *lasting) end(err error) { l.End(l.run, err) }
 
 // start runs an operation that goes on, and fails the test if Run fails.
-func start(t *testing.T, ctx context.Context, p resilience.Policy, l *lasting) *lasting {
+func start(t *testing.T, ctx context.Context, p resilience.Policy, l *testkit.Lasting) *testkit.Lasting {
 	t.Helper()
-	if l.fn == nil {
-		l.fn = func(context.Context) error { return nil }
-	}
 	if err := resilience.RunOperation(ctx, p, l); err != nil {
 		t.Fatal(err)
 	}
@@ -135,49 +111,4 @@ func start(t *testing.T, ctx context.Context, p resilience.Policy, l *lasting) *
 func echo(ctx context.Context) error {
 	<-ctx.Done()
 	return ctx.Err()
-}
-
-// ending is how a function ended.
-type ending struct {
-	err      error
-	panicked any
-	goexit   bool
-}
-
-// unwind calls f on a goroutine of its own, so that it may end as it likes.
-func unwind(f func() error) (e ending) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		returned := false
-		defer func() {
-			if !returned {
-				e.panicked = recover()
-				e.goexit = e.panicked == nil
-			}
-		}()
-		e.err = f()
-		returned = true
-	}()
-	<-done
-	return e
-}
-
-func abort(goexit bool) {
-	if goexit {
-		runtime.Goexit()
-	}
-	panic(errBoom)
-}
-
-// recorder is an Observer that keeps what it hears.
-type recorder struct {
-	mu     sync.Mutex
-	events []resilience.Event
-}
-
-func (r *recorder) Observe(_ context.Context, e resilience.Event) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.events = append(r.events, e)
 }

@@ -3,11 +3,14 @@ package timeout_test
 import (
 	"context"
 	"errors"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/internal/testkit"
+	"github.com/resilience-go/resilience/resiliencetest"
 	"github.com/resilience-go/resilience/timeout"
 )
 
@@ -24,16 +27,16 @@ func bothClocks(t *testing.T, test func(w *world)) {
 func TestAnsweredStopsTheLimitAtTheAnswer(t *testing.T) {
 	bothClocks(t, func(w *world) {
 		p := w.timeout(timeout.Config{Limit: time.Second, Until: resilience.Answered})
-		op := start(w.t, w.t.Context(), p, &lasting{})
-		if _, ok := op.ctx.Deadline(); ok {
+		op := start(w.t, w.t.Context(), p, &testkit.Lasting{})
+		if _, ok := op.Ctx.Deadline(); ok {
 			w.t.Error("the context has a deadline, though none holds")
 		}
 		w.pass(time.Hour)
-		if err := op.ctx.Err(); err != nil {
+		if err := op.Ctx.Err(); err != nil {
 			w.t.Errorf("the context is done long after the answer: %v", err)
 		}
-		op.end(nil)
-		if op.ctx.Err() == nil {
+		op.Finish(nil)
+		if op.Ctx.Err() == nil {
 			w.t.Error("the context is not released at the end")
 		}
 		wantStats(w.t, p, timeout.Stats{Calls: 1})
@@ -43,17 +46,17 @@ func TestAnsweredStopsTheLimitAtTheAnswer(t *testing.T) {
 func TestAnsweredCutsOffAnOperationThatReturnsWithoutAnAnswer(t *testing.T) {
 	bothClocks(t, func(w *world) {
 		p := w.timeout(timeout.Config{Limit: time.Second, Until: resilience.Answered})
-		op := start(w.t, w.t.Context(), p, &lasting{mute: true})
+		op := start(w.t, w.t.Context(), p, &testkit.Lasting{Mute: true})
 		w.pass(time.Second - 1)
-		if op.ctx.Err() != nil {
+		if op.Ctx.Err() != nil {
 			w.t.Error("the context is done before the limit")
 		}
 		w.pass(1)
-		if !errors.Is(context.Cause(op.ctx), timeout.ErrExceeded) {
-			w.t.Errorf("cause %v after the limit", context.Cause(op.ctx))
+		if !errors.Is(context.Cause(op.Ctx), timeout.ErrExceeded) {
+			w.t.Errorf("cause %v after the limit", context.Cause(op.Ctx))
 		}
 		wantStats(w.t, p, timeout.Stats{Calls: 1})
-		op.end(op.ctx.Err())
+		op.Finish(op.Ctx.Err())
 		wantStats(w.t, p, timeout.Stats{Calls: 1, Exceeded: 1})
 	})
 }
@@ -61,14 +64,14 @@ func TestAnsweredCutsOffAnOperationThatReturnsWithoutAnAnswer(t *testing.T) {
 func TestAnsweredInTimeAfterRunStopsTheLimit(t *testing.T) {
 	bothClocks(t, func(w *world) {
 		p := w.timeout(timeout.Config{Limit: time.Second, Until: resilience.Answered})
-		op := start(w.t, w.t.Context(), p, &lasting{mute: true})
+		op := start(w.t, w.t.Context(), p, &testkit.Lasting{Mute: true})
 		w.pass(time.Second - 1)
-		op.Answer(op.run)
+		op.Reply()
 		w.pass(time.Hour)
-		if op.ctx.Err() != nil {
+		if op.Ctx.Err() != nil {
 			w.t.Error("the context is done after an answer in time")
 		}
-		op.end(errBoom)
+		op.Finish(errBoom)
 		wantStats(w.t, p, timeout.Stats{Calls: 1})
 	})
 }
@@ -78,10 +81,10 @@ func TestAnsweredLateIsLateAndNothingElse(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bothClocks(t, func(w *world) {
 				p := w.timeout(timeout.Config{Limit: time.Second, Until: resilience.Answered})
-				op := start(w.t, w.t.Context(), p, &lasting{mute: true})
+				op := start(w.t, w.t.Context(), p, &testkit.Lasting{Mute: true})
 				w.pass(time.Minute)
-				op.Answer(op.run)
-				op.end(end)
+				op.Reply()
+				op.Finish(end)
 				wantStats(w.t, p, timeout.Stats{Calls: 1, Late: 1})
 			})
 		})
@@ -91,28 +94,28 @@ func TestAnsweredLateIsLateAndNothingElse(t *testing.T) {
 func TestEndedHoldsToTheEnd(t *testing.T) {
 	bothClocks(t, func(w *world) {
 		p := w.timeout(timeout.Config{Limit: time.Second})
-		op := start(w.t, w.t.Context(), p, &lasting{})
-		if _, ok := op.ctx.Deadline(); ok == w.mode.mock {
+		op := start(w.t, w.t.Context(), p, &testkit.Lasting{})
+		if _, ok := op.Ctx.Deadline(); ok == w.mode.mock {
 			w.t.Errorf("the context has a deadline: %v", ok)
 		}
 		w.pass(time.Second - 1)
-		if op.ctx.Err() != nil {
+		if op.Ctx.Err() != nil {
 			w.t.Error("the context is done before the limit")
 		}
 		w.pass(1)
-		if !errors.Is(context.Cause(op.ctx), timeout.ErrExceeded) {
-			w.t.Errorf("cause %v after the limit", context.Cause(op.ctx))
+		if !errors.Is(context.Cause(op.Ctx), timeout.ErrExceeded) {
+			w.t.Errorf("cause %v after the limit", context.Cause(op.Ctx))
 		}
-		op.end(nil)
+		op.Finish(nil)
 	})
 }
 
 func TestEndedInTimeReleasesTheContext(t *testing.T) {
 	bothClocks(t, func(w *world) {
 		p := w.timeout(timeout.Config{Limit: time.Second})
-		op := start(w.t, w.t.Context(), p, &lasting{})
-		op.end(errBoom)
-		if cause := context.Cause(op.ctx); cause != context.Canceled {
+		op := start(w.t, w.t.Context(), p, &testkit.Lasting{})
+		op.Finish(errBoom)
+		if cause := context.Cause(op.Ctx); cause != context.Canceled {
 			w.t.Errorf("cause %v after the end", cause)
 		}
 		w.pass(time.Hour)
@@ -122,16 +125,16 @@ func TestEndedInTimeReleasesTheContext(t *testing.T) {
 
 func TestALateFailureIsCountedAsExceededExactlyOnce(t *testing.T) {
 	bothClocks(t, func(w *world) {
-		rec := &recorder{}
+		rec := &resiliencetest.Recorder{}
 		p := w.timeout(timeout.Config{Limit: time.Second, Observer: rec})
-		op := start(w.t, w.t.Context(), p, &lasting{})
+		op := start(w.t, w.t.Context(), p, &testkit.Lasting{})
 		w.pass(time.Second)
-		op.end(op.ctx.Err())
-		op.end(errBoom)
+		op.Finish(op.Ctx.Err())
+		op.Finish(errBoom)
 		op.Discard()
 		wantStats(w.t, p, timeout.Stats{Calls: 1, Exceeded: 1})
-		if len(rec.events) != 1 {
-			w.t.Errorf("observed %d times", len(rec.events))
+		if n := len(rec.Events()); n != 1 {
+			w.t.Errorf("observed %d times", n)
 		}
 	})
 }
@@ -143,9 +146,9 @@ func TestALateEndIsCountedAsLateExactlyOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bothClocks(t, func(w *world) {
 				p := w.timeout(timeout.Config{Limit: time.Second})
-				op := start(w.t, w.t.Context(), p, &lasting{fn: func(context.Context) error { w.pass(when.before); return nil }})
+				op := start(w.t, w.t.Context(), p, &testkit.Lasting{Func: func(context.Context) error { w.pass(when.before); return nil }})
 				w.pass(when.after)
-				op.end(nil)
+				op.Finish(nil)
 				wantStats(w.t, p, timeout.Stats{Calls: 1, Late: 1})
 			})
 		})
@@ -155,8 +158,8 @@ func TestALateEndIsCountedAsLateExactlyOnce(t *testing.T) {
 func TestReturnedLateAndFailedAtTheEndIsExceededOnly(t *testing.T) {
 	bothClocks(t, func(w *world) {
 		p := w.timeout(timeout.Config{Limit: time.Second})
-		op := start(w.t, w.t.Context(), p, &lasting{fn: func(context.Context) error { w.pass(time.Minute); return nil }})
-		op.end(errBoom)
+		op := start(w.t, w.t.Context(), p, &testkit.Lasting{Func: func(context.Context) error { w.pass(time.Minute); return nil }})
+		op.Finish(errBoom)
 		wantStats(w.t, p, timeout.Stats{Calls: 1, Exceeded: 1})
 	})
 }
@@ -165,12 +168,12 @@ func TestAFailureInTimeIsNotExceededWhenItsRestEndsLate(t *testing.T) {
 	for _, until := range []resilience.Moment{resilience.Answered, resilience.Ended} {
 		bothClocks(t, func(w *world) {
 			p := w.timeout(timeout.Config{Limit: time.Second, Until: until})
-			op := &lasting{fn: func(context.Context) error { return errBoom }}
+			op := &testkit.Lasting{Func: func(context.Context) error { return errBoom }}
 			if err := resilience.RunOperation(w.t.Context(), p, op); err != errBoom {
 				w.t.Errorf("error %v", err)
 			}
 			w.pass(time.Minute)
-			op.end(nil)
+			op.Finish(nil)
 			wantStats(w.t, p, timeout.Stats{Calls: 1})
 		})
 	}
@@ -180,12 +183,12 @@ func TestAFailureAfterTheLimitIsCountedOnceThoughItsRestGoesOn(t *testing.T) {
 	for _, until := range []resilience.Moment{resilience.Answered, resilience.Ended} {
 		bothClocks(t, func(w *world) {
 			p := w.timeout(timeout.Config{Limit: time.Second, Until: until})
-			op := &lasting{fn: func(context.Context) error { w.pass(time.Second); return errBoom }}
+			op := &testkit.Lasting{Func: func(context.Context) error { w.pass(time.Second); return errBoom }}
 			err := resilience.RunOperation(w.t.Context(), p, op)
 			if !errors.Is(err, timeout.ErrExceeded) || !errors.Is(err, errBoom) {
 				w.t.Errorf("error %v", err)
 			}
-			op.end(errBoom)
+			op.Finish(errBoom)
 			wantStats(w.t, p, timeout.Stats{Calls: 1, Exceeded: 1})
 		})
 	}
@@ -196,38 +199,38 @@ func TestTheParentEndsWhatGoesOn(t *testing.T) {
 		bothClocks(t, func(w *world) {
 			p := w.timeout(timeout.Config{Limit: time.Second, Until: until})
 			ctx, cancel := context.WithCancel(w.t.Context())
-			op := start(w.t, ctx, p, &lasting{mute: true})
+			op := start(w.t, ctx, p, &testkit.Lasting{Mute: true})
 			cancel()
 			w.pass(time.Hour)
-			if cause := context.Cause(op.ctx); cause != context.Canceled {
+			if cause := context.Cause(op.Ctx); cause != context.Canceled {
 				w.t.Errorf("cause %v", cause)
 			}
-			op.end(op.ctx.Err())
+			op.Finish(op.Ctx.Err())
 			wantStats(w.t, p, timeout.Stats{Calls: 1})
 		})
 	}
 }
 
 func TestPanicAndGoexitReleaseTheContext(t *testing.T) {
-	for _, goexit := range []bool{false, true} {
+	for _, how := range testkit.Aborts(errBoom) {
 		for _, until := range []resilience.Moment{resilience.Answered, resilience.Ended} {
 			everywhere(t, func(w *world) {
 				p := w.timeout(timeout.Config{Limit: time.Second, Until: until})
 				var seen context.Context
 				fn := func(ctx context.Context) error {
 					seen = ctx
-					abort(goexit)
+					how.Abort()
 					return nil
 				}
-				op := &lasting{fn: fn}
-				e := unwind(func() error {
+				op := &testkit.Lasting{Func: fn}
+				e := testkit.Unwind(func() error {
 					if !w.mode.lasting {
 						return resilience.Run(w.t.Context(), p, fn)
 					}
 					defer op.Discard() // as adapters do
 					return resilience.RunOperation(w.t.Context(), p, op)
 				})
-				if e.goexit != goexit || !goexit && e.panicked != any(errBoom) {
+				if e != how {
 					w.t.Errorf("ended with %+v", e)
 				}
 				if seen.Err() == nil {
@@ -242,7 +245,7 @@ func TestPanicAndGoexitReleaseTheContext(t *testing.T) {
 
 func TestAPanickingObserverIsDropped(t *testing.T) {
 	everywhere(t, func(w *world) {
-		p := w.timeout(timeout.Config{Limit: time.Second, Observer: observe(func() { panic(errBoom) })})
+		p := w.timeout(timeout.Config{Limit: time.Second, Observer: testkit.Observer(func(resilience.Event) { panic(errBoom) })})
 		w.later(time.Second)
 		if err := w.run(w.t.Context(), p, echo); !errors.Is(err, timeout.ErrExceeded) {
 			w.t.Errorf("error %v", err)
@@ -252,28 +255,24 @@ func TestAPanickingObserverIsDropped(t *testing.T) {
 
 func TestGoexitInTheObserverCountsOnceAndReleasesTheContext(t *testing.T) {
 	everywhere(t, func(w *world) {
-		p := w.timeout(timeout.Config{Limit: time.Second, Observer: observe(func() { abort(true) })})
+		p := w.timeout(timeout.Config{Limit: time.Second, Observer: testkit.Observer(func(resilience.Event) { runtime.Goexit() })})
 		w.later(time.Second)
-		e := unwind(func() error { return w.run(w.t.Context(), p, echo) })
-		if !e.goexit {
+		e := testkit.Unwind(func() error { return w.run(w.t.Context(), p, echo) })
+		if !e.Goexit {
 			w.t.Errorf("ended with %+v", e)
 		}
 		wantStats(w.t, p, timeout.Stats{Calls: 1, Exceeded: 1})
 	})
 }
 
-type observe func()
-
-func (o observe) Observe(context.Context, resilience.Event) { o() }
-
 func TestAnAnswerAndTheEndAtTheInstantOfTheLimit(t *testing.T) {
 	for range 100 {
 		synctest.Test(t, func(t *testing.T) {
 			p := must(t, timeout.Config{Limit: time.Second, Until: resilience.Answered})
-			op := start(t, t.Context(), p, &lasting{mute: true})
-			go func() { time.Sleep(time.Second); op.Answer(op.run) }()
+			op := start(t, t.Context(), p, &testkit.Lasting{Mute: true})
+			go func() { time.Sleep(time.Second); op.Reply() }()
 			time.Sleep(time.Second)
-			op.end(nil)
+			op.Finish(nil)
 			synctest.Wait()
 			if s := p.Stats(); s.Exceeded != 0 || s.Late > 1 {
 				t.Errorf("counted %+v", s)

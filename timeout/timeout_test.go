@@ -14,12 +14,13 @@ import (
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/bulkhead"
+	"github.com/resilience-go/resilience/resiliencetest"
 	"github.com/resilience-go/resilience/timeout"
 )
 
 func TestAnOperationThatIsCutOffFailsWithExceeded(t *testing.T) {
 	everywhere(t, func(w *world) {
-		rec := &recorder{}
+		rec := &resiliencetest.Recorder{}
 		p := w.timeout(timeout.Config{Name: "users", Limit: time.Second, Observer: rec})
 		w.later(time.Second)
 		err := w.run(w.t.Context(), p, echo)
@@ -31,8 +32,8 @@ func TestAnOperationThatIsCutOffFailsWithExceeded(t *testing.T) {
 			w.t.Errorf("error %#v", err)
 		}
 		wantStats(w.t, p, timeout.Stats{Calls: 1, Exceeded: 1})
-		if len(rec.events) != 1 || rec.events[0].Kind != resilience.TimedOut || rec.events[0].Delay != time.Second || rec.events[0].Name != "users" {
-			w.t.Errorf("observed %+v", rec.events)
+		if e := rec.Events(); len(e) != 1 || e[0].Kind != resilience.TimedOut || e[0].Delay != time.Second || e[0].Name != "users" {
+			w.t.Errorf("observed %+v", e)
 		}
 	})
 }
@@ -40,7 +41,7 @@ func TestAnOperationThatIsCutOffFailsWithExceeded(t *testing.T) {
 func TestAnOperationInTimeIsLeftAlone(t *testing.T) {
 	for _, want := range []error{nil, errBoom} {
 		everywhere(t, func(w *world) {
-			p := w.timeout(timeout.Config{Limit: time.Second, Observer: &recorder{}})
+			p := w.timeout(timeout.Config{Limit: time.Second, Observer: &resiliencetest.Recorder{}})
 			err := w.run(w.t.Context(), p, func(ctx context.Context) error {
 				w.pass(time.Second - time.Nanosecond)
 				if ctx.Err() != nil {
@@ -264,7 +265,7 @@ func TestManyTimeoutsLeaveNothingBehind(t *testing.T) {
 
 func TestAValueThatComesLateIsReturnedAndCounted(t *testing.T) {
 	everywhere(t, func(w *world) {
-		p := w.timeout(timeout.Config{Limit: time.Second, Observer: &recorder{}})
+		p := w.timeout(timeout.Config{Limit: time.Second, Observer: &resiliencetest.Recorder{}})
 		err := w.run(w.t.Context(), p, func(context.Context) error {
 			w.pass(2 * time.Second)
 			return nil
