@@ -1,6 +1,7 @@
 package retry
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"time"
@@ -26,7 +27,8 @@ type Config struct {
 	MaxAttempts int
 	// BaseDelay bounds the wait after the first attempt, by default 50 ms; the
 	// bound doubles with each further attempt. A negative value waits only when an
-	// error asks for it.
+	// error asks for it. Less than a microsecond is taken for a unit that is
+	// missing, and so it is in MaxDelay, unless there is a Clock.
 	BaseDelay time.Duration
 	// MaxDelay bounds every wait, by default 1 s, or BaseDelay if that is more; a
 	// negative value sets no bound. An error that asks for a longer wait is not
@@ -54,8 +56,20 @@ type Config struct {
 	Clock clock.Clock
 }
 
+// unitMissing returns an error if field, which is d, is so short that it can only
+// be a number without a unit. The time of a Clock may be of any kind.
+func (c Config) unitMissing(field string, d time.Duration) error {
+	if c.Clock != nil || d <= 0 || d >= time.Microsecond {
+		return nil
+	}
+	return fmt.Errorf("retry %q: Config.%s is %v: must be at least 1µs; a time.Duration counts nanoseconds, so write a unit, as in %d*time.Millisecond", c.Name, field, d, d)
+}
+
 // withDefaults returns c with its defaults filled in, or what is wrong with it.
 func (c Config) withDefaults() (Config, error) {
+	if err := cmp.Or(c.unitMissing("BaseDelay", c.BaseDelay), c.unitMissing("MaxDelay", c.MaxDelay)); err != nil {
+		return c, err
+	}
 	switch {
 	case c.MaxAttempts == 0:
 		c.MaxAttempts = defaultMaxAttempts

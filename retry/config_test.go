@@ -22,7 +22,12 @@ func TestAnInvalidFieldIsNamedWithWhatToChange(t *testing.T) {
 			retry.Config{BaseDelay: 2 * time.Second, MaxDelay: time.Second},
 			[]string{"Config.MaxDelay", "1s", "at least BaseDelay", "2s"},
 		},
-		"Budget below a price": {retry.Config{Budget: 4}, []string{"Config.Budget", "4", "at least 5"}},
+		"BaseDelay without a unit": {
+			retry.Config{Name: "users", BaseDelay: 50},
+			[]string{`"users"`, "Config.BaseDelay", "50ns", "at least 1µs", "write a unit", "50*time.Millisecond"},
+		},
+		"MaxDelay without a unit": {retry.Config{MaxDelay: 999}, []string{"Config.MaxDelay", "999ns", "999*time.Millisecond"}},
+		"Budget below a price":    {retry.Config{Budget: 4}, []string{"Config.Budget", "4", "at least 5"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, err := retry.New(test.config)
@@ -39,7 +44,7 @@ func TestAnInvalidFieldIsNamedWithWhatToChange(t *testing.T) {
 }
 
 func TestNonsenseIsRefusedOrHarmless(t *testing.T) {
-	durations := []time.Duration{math.MinInt64, -1, 0, 1, time.Second, math.MaxInt64}
+	durations := []time.Duration{math.MinInt64, -1, 0, time.Microsecond, time.Second, math.MaxInt64}
 	ints := []int{math.MinInt, -1, 0, 5, 1000, math.MaxInt}
 	synctest.Test(t, func(t *testing.T) {
 		tried := 0
@@ -87,6 +92,10 @@ func tryOut(t *testing.T, c retry.Config, r *retry.Retry) {
 	if s := r.Stats(); s.Level < 0 || s.Level > s.Capacity || total(s) != 3 {
 		t.Fatalf("%+v: counted %+v", c, s)
 	}
+}
+
+func TestTheTimeOfAClockMayBeCountedInAnyUnit(t *testing.T) {
+	must(t, retry.Config{BaseDelay: 1, MaxDelay: 2, Clock: newHandClock()})
 }
 
 func TestANegativeMaxAttemptsTriesOnce(t *testing.T) {

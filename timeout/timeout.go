@@ -5,9 +5,12 @@
 //		return db.User(ctx, id)
 //	})
 //
-// The limit works through the context, as everything in Go does: an operation
-// that does not watch its context is not abandoned, it is waited for. So nothing
-// runs on behind the caller's back, and no goroutine outlives a call.
+// The limit works through the context, as everything in Go does, and needs the
+// operation to cooperate: one that does not watch its context is not abandoned, it
+// is waited for, however long that takes. So nothing runs on behind the caller's
+// back, no goroutine outlives a call, and what the operation holds it holds until
+// it returns. A value that it returns late is returned to the caller, and counted
+// as late; an error that it returns late becomes an *Error.
 package timeout
 
 import (
@@ -31,7 +34,8 @@ type Config struct {
 	// Name appears in errors and events.
 	Name string
 	// Limit is how long an operation may take, by default 10 s; a negative value
-	// sets no limit.
+	// sets no limit. Less than a microsecond is taken for a unit that is missing,
+	// unless there is a Clock.
 	Limit time.Duration
 	// Until is the moment that the limit is for, by default resilience.Ended.
 	// With resilience.Answered it covers an HTTP response up to its headers, so
@@ -63,8 +67,11 @@ type Timeout struct {
 
 // New returns a Timeout, or an error that says what to change in c.
 func New(c Config) (*Timeout, error) {
-	if c.Limit == 0 {
+	switch {
+	case c.Limit == 0:
 		c.Limit = defaults.Limit
+	case c.Clock == nil && 0 < c.Limit && c.Limit < time.Microsecond: // the time of a Clock may be of any kind
+		return nil, fmt.Errorf("timeout %q: Config.Limit is %v: must be at least 1µs; a time.Duration counts nanoseconds, so write a unit, as in %d*time.Second", c.Name, c.Limit, c.Limit)
 	}
 	switch c.Until {
 	case 0:
@@ -94,9 +101,29 @@ func (t *Timeout) Apply(ctx context.Context, next resilience.Next) error {
 	if next.Lasting() || !t.clock.Real() {
 		return t.applyLasting(ctx, next)
 	}
+	return t.applyPlain(ctx, next)
+}
+
+// applyPlain is for operations that are over when they return, under real time.
+func (t *Timeout) applyPlain(ctx context.Context, next resilience.Next) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, t.cfg.Limit, t.exceeded)
 	defer cancel()
-	return t.result(ctx, next, next.Run(ctx))
+	returned := false
+	defer func() {
+		if !returned && t.over(ctx, resilience.ErrAborted, true) {
+			t.count(ctx, next, resilience.ErrAborted)
+		}
+	}()
+	err := next.Run(ctx)
+	returned = true
+	if !t.over(ctx, err, true) {
+		return err
+	}
+	t.count(ctx, next, err)
+	if err == nil {
+		return nil
+	}
+	return t.exceed(ctx, err)
 }
 
 // stricter reports whether the caller has less time than the limit gives, so that
@@ -127,7 +154,7 @@ func (t *Timeout) applyLasting(ctx context.Context, next resilience.Next) (err e
 		}
 		next.Settle(resilience.Ended, err, (*running)(l), 0)
 	}()
-	if err = next.Run(l.ctx); err != nil && t.over(l.ctx, err) {
+	if err = next.Run(l.ctx); err != nil && l.over(err) {
 		l.judge(err)
 		err = t.exceed(l.ctx, err)
 	}
@@ -144,10 +171,13 @@ type limit struct {
 	judged atomic.Bool // it failed, or came to its moment late
 }
 
+// over reports whether the limit is what ended the context.
+func (l *limit) over(err error) bool { return l.t.over(l.ctx, err, l.disarm == nil) }
+
 // judge counts the operation, once, if its time is over now that it has failed or
 // come to its moment.
 func (l *limit) judge(err error) {
-	over := l.t.over(l.ctx, err)
+	over := l.over(err)
 	if (over || err != nil) && !l.judged.Swap(true) && over {
 		l.t.count(l.ctx, l.next, err)
 	}
@@ -173,18 +203,6 @@ func (r *running) Settle(_ uint64, err error) {
 	}
 }
 
-// result is what the caller gets of an operation that ended with err under ctx.
-func (t *Timeout) result(ctx context.Context, next resilience.Next, err error) error {
-	if !t.over(ctx, err) {
-		return err
-	}
-	t.count(ctx, next, err)
-	if err == nil {
-		return nil
-	}
-	return t.exceed(ctx, err)
-}
-
 // exceed returns the error of an operation that failed with err when its time was
 // over.
 func (t *Timeout) exceed(ctx context.Context, err error) error {
@@ -196,16 +214,16 @@ func (t *Timeout) exceed(ctx context.Context, err error) error {
 
 // over reports whether the limit is what ended ctx. An operation that reads the
 // deadline and fails by itself when that is over, as a dialer does, may be quicker
-// than the context.
-func (t *Timeout) over(ctx context.Context, err error) bool {
+// than the context; ours says that the deadline is that of the limit.
+func (t *Timeout) over(ctx context.Context, err error, ours bool) bool {
 	if ctx.Err() != nil {
 		return context.Cause(ctx) == error(t.exceeded) // the very value
 	}
-	if err == nil {
+	if err == nil || !ours {
 		return false // without a look at the clock
 	}
 	deadline, ok := ctx.Deadline()
-	return ok && t.clock.Real() && t.cfg.Until == resilience.Ended && time.Until(deadline) <= 0
+	return ok && time.Until(deadline) <= 0
 }
 
 // count counts an operation whose time was over.

@@ -1,0 +1,216 @@
+package timeout_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/benbjohnson/clock"
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/internal/testkit"
+	"github.com/resilience-go/resilience/resiliencetest"
+	"github.com/resilience-go/resilience/timeout"
+)
+
+// course is what an operation does under a limit of a second.
+type course struct {
+	answers, ends time.Duration // since its start; it answers inside of Run
+	err           error         // at its end
+}
+
+// follow runs an operation of the course under p, to its end, and returns its
+// context as it was just before that, and whether the limit had ended it.
+func (w *world) follow(p *timeout.Timeout, c course) (ctx context.Context, cut bool) {
+	see := func(limited context.Context) {
+		ctx, cut = limited, errors.Is(context.Cause(limited), timeout.ErrExceeded)
+	}
+	if !w.mode.lasting {
+		_ = resilience.Run(w.t.Context(), p, func(ctx context.Context) error {
+			w.pass(c.ends)
+			see(ctx)
+			return c.err
+		})
+		return ctx, cut
+	}
+	op := start(w.t, w.t.Context(), p, &testkit.Lasting{Func: func(context.Context) error { w.pass(c.answers); return nil }})
+	w.pass(c.ends - c.answers)
+	see(op.Ctx)
+	op.Finish(c.err)
+	return ctx, cut
+}
+
+func TestWhatTheLimitIsForAndWhatItCounts(t *testing.T) {
+	const before, after = 900 * time.Millisecond, time.Minute
+	type result struct {
+		cut            bool
+		exceeded, late uint64
+	}
+	free, late, exceeded := result{}, result{cut: true, late: 1}, result{cut: true, exceeded: 1}
+	for name, test := range map[string]struct {
+		course
+		answered, ended result // of a Lasting operation, until Answered and until Ended
+		plain           result // of one that is over when it returns, whose moments are one
+	}{
+		"ends in time":                    {course{before, before, nil}, free, free, free},
+		"fails in time":                   {course{before, before, errBoom}, free, free, free},
+		"answers in time, ends late":      {course{before, after, nil}, free, late, late},
+		"answers in time, fails late":     {course{before, after, errBoom}, free, exceeded, exceeded},
+		"answers late":                    {course{after, after, nil}, late, late, late},
+		"answers late, and ends later":    {course{after, 2 * after, nil}, late, late, late},
+		"answers late, and fails at once": {course{after, after, errBoom}, late, exceeded, exceeded},
+	} {
+		for _, until := range []resilience.Moment{resilience.Answered, resilience.Ended} {
+			t.Run(fmt.Sprint(name, "/until ", until), func(t *testing.T) {
+				everywhere(t, func(w *world) {
+					p := w.timeout(timeout.Config{Limit: time.Second, Until: until})
+					ctx, cut := w.follow(p, test.course)
+					want := test.plain
+					if w.mode.lasting {
+						want = map[resilience.Moment]result{resilience.Answered: test.answered, resilience.Ended: test.ended}[until]
+					}
+					if cut != want.cut {
+						w.t.Errorf("cut off: %v, want %v", cut, want.cut)
+					}
+					wantStats(w.t, p, timeout.Stats{Calls: 1, Exceeded: want.exceeded, Late: want.late})
+					if _, ok := ctx.Deadline(); ok != (!w.mode.mock && (until == resilience.Ended || !w.mode.lasting)) {
+						w.t.Errorf("has a deadline: %v", ok)
+					}
+					if ctx.Err() == nil {
+						w.t.Error("the context is not released")
+					}
+				})
+			})
+		}
+	}
+}
+
+func TestAnOperationThatPanicsOrExitsLateIsCountedAsExceeded(t *testing.T) {
+	for _, how := range testkit.Aborts(errBoom) {
+		for _, until := range []resilience.Moment{resilience.Answered, resilience.Ended} {
+			everywhere(t, func(w *world) {
+				rec := &resiliencetest.Recorder{}
+				p := w.timeout(timeout.Config{Limit: time.Second, Until: until, Observer: rec})
+				if e := testkit.Unwind(func() error {
+					return w.run(w.t.Context(), p, func(context.Context) error {
+						w.pass(time.Second)
+						how.Abort()
+						return nil
+					})
+				}); e != how {
+					w.t.Errorf("ended with %+v", e)
+				}
+				wantStats(w.t, p, timeout.Stats{Calls: 1, Exceeded: 1})
+				if e := rec.Events(); len(e) != 1 || e[0].Err != resilience.ErrAborted {
+					w.t.Errorf("observed %+v", e)
+				}
+			})
+		}
+	}
+}
+
+func TestPanicAndGoexitStopTheTimer(t *testing.T) {
+	for _, how := range testkit.Aborts(errBoom) {
+		for _, until := range []resilience.Moment{resilience.Answered, resilience.Ended} {
+			mock := clock.NewMock()
+			p := must(t, timeout.Config{Limit: time.Second, Until: until, Clock: mock})
+			testkit.Unwind(func() error {
+				return resilience.Run(t.Context(), p, func(context.Context) error { how.Abort(); return nil })
+			})
+			if at := mock.WaitForAllTimers(); !at.Equal(time.Unix(0, 0)) {
+				t.Errorf("until %v, %+v: a timer was left until %v", until, how, at)
+			}
+		}
+	}
+}
+
+// late is a clock whose timers fire when they are told to, though they were
+// stopped: the func of a real one can be under way at that instant.
+type late struct {
+	*clock.Mock
+	fire func()
+}
+
+func (l *late) AfterFunc(d time.Duration, f func()) *clock.Timer {
+	l.fire = f
+	return l.Mock.AfterFunc(d, func() {})
+}
+
+func TestATimerThatFiresAtTheInstantOfTheAnswer(t *testing.T) {
+	for name, test := range map[string]struct {
+		end  error
+		want timeout.Stats
+	}{
+		"ends well, as it answered in time":     {nil, timeout.Stats{Calls: 1}},
+		"fails, and the limit had cut it off":   {context.Canceled, timeout.Stats{Calls: 1, Exceeded: 1}},
+		"fails by itself, which nobody can say": {errBoom, timeout.Stats{Calls: 1, Exceeded: 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := &late{Mock: clock.NewMock()}
+			p := must(t, timeout.Config{Limit: time.Second, Until: resilience.Answered, Clock: c})
+			op := start(t, t.Context(), p, &testkit.Lasting{})
+			c.fire()
+			op.Finish(test.end)
+			wantStats(t, p, test.want)
+		})
+	}
+}
+
+func TestADeadlineThatIsKeptByItselfIsTheLimitAlsoUntilAnswered(t *testing.T) {
+	for range 100 { // at one instant the context and the operation come in any order
+		synctest.Test(t, func(t *testing.T) {
+			p := must(t, timeout.Config{Limit: time.Second, Until: resilience.Answered})
+			err := resilience.Run(t.Context(), p, func(ctx context.Context) error {
+				deadline, _ := ctx.Deadline()
+				time.Sleep(time.Until(deadline))
+				return errBoom
+			})
+			if !errors.Is(err, timeout.ErrExceeded) || !errors.Is(err, errBoom) {
+				t.Errorf("error %v", err)
+			}
+		})
+	}
+}
+
+// slow is a context whose end is late, as it may be by a moment.
+type slow struct {
+	context.Context
+	deadline time.Time
+}
+
+func (s slow) Deadline() (time.Time, bool) { return s.deadline, true }
+
+func TestTheDeadlineOfTheCallerIsNotTheLimitAfterTheAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := must(t, timeout.Config{Limit: time.Second, Until: resilience.Answered})
+		op := start(t, slow{t.Context(), time.Now().Add(time.Minute)}, p, &testkit.Lasting{})
+		time.Sleep(time.Minute)
+		op.Finish(errBoom)
+		wantStats(t, p, timeout.Stats{Calls: 1})
+	})
+}
+
+func TestTheEventCarriesWhatTheOperationSaid(t *testing.T) {
+	everywhere(t, func(w *world) {
+		rec := &resiliencetest.Recorder{}
+		p := w.timeout(timeout.Config{Limit: time.Second, Observer: rec})
+		_ = w.run(w.t.Context(), p, func(context.Context) error { w.pass(time.Second); return errBoom })
+		if e := rec.Events(); len(e) != 1 || e[0].Err != errBoom {
+			w.t.Errorf("observed %+v", e)
+		}
+	})
+}
+
+func TestALimitWithoutAUnitIsNamedWithWhatToChange(t *testing.T) {
+	for _, limit := range []time.Duration{1, 10, 999} {
+		p, err := timeout.New(timeout.Config{Name: "users", Limit: limit})
+		want := fmt.Sprintf("timeout \"users\": Config.Limit is %v: must be at least 1µs; a time.Duration counts nanoseconds, so write a unit, as in %d*time.Second", limit, int(limit))
+		if p != nil || err == nil || err.Error() != want {
+			t.Errorf("New returned %v, %v; want %s", p, err, want)
+		}
+	}
+	must(t, timeout.Config{Limit: time.Microsecond})
+	must(t, timeout.Config{Limit: 10, Clock: clock.NewMock()}) // whose time may be counted in any unit
+}
