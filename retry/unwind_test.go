@@ -136,33 +136,53 @@ func TestGoexitInTheObserverCountsTheCallOnce(t *testing.T) {
 	}
 }
 
-func TestAPanickingOperationIsAFailedAttempt(t *testing.T) {
-	r := must(t, quick(retry.Config{}))
-	for range 3 {
-		testkit.Unwind(func() error { return run(r, func(context.Context) error { panic(errBoom) }) })
+func TestWhichAttemptsOfACallThatPanicsHaveFailed(t *testing.T) {
+	at := func(n int) func() { // panics when it is called for the nth time
+		called := 0
+		return func() {
+			if called++; called == n {
+				panic(errBoom)
+			}
+		}
 	}
-	op, runs := script(errBoom)
-	wantReason(t, run(r, op), retry.AllFailing)
-	if runs() != 1 {
-		t.Fatalf("%d runs", runs())
+	fails := func(context.Context) error { return errBoom }
+	operation := func(boom func()) resilience.Func {
+		return func(context.Context) error { boom(); return errBoom }
+	}
+	retryable := func(boom func()) retry.Config {
+		return retry.Config{Retryable: func(error) bool { boom(); return true }}
+	}
+	for name, test := range map[string]struct {
+		config retry.Config
+		op     resilience.Func
+		failed int
+	}{
+		"the first attempt":             {retry.Config{}, operation(at(1)), 1},
+		"the second":                    {retry.Config{}, operation(at(2)), 2},
+		"Retryable, after the first":    {retryable(at(1)), fails, 1},
+		"Retryable, after the second":   {retryable(at(2)), fails, 2},
+		"Outcome of the error":          {retry.Config{}, func(context.Context) error { return &trap{onOutcome: at(1)} }, 1},
+		"Outcome of that of the second": {retry.Config{}, attempts(errBoom, &trap{onOutcome: at(1)}), 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := quick(test.config)
+			c.MaxAttempts = 5
+			r := must(t, c)
+			if e := testkit.Unwind(func() error { return run(r, test.op) }); e.Panic != any(errBoom) {
+				t.Fatalf("ended with %+v", e)
+			}
+			op, runs := script(errBoom) // until the last five attempts of all calls have failed
+			wantReason(t, run(r, op), retry.AllFailing)
+			if n := 5 - runs(); n != test.failed {
+				t.Errorf("%d attempts were counted, want %d", n, test.failed)
+			}
+		})
 	}
 }
 
-func TestAPanicInCodeThatJudgesIsNoFailedAttempt(t *testing.T) {
-	panics := true
-	r := must(t, quick(retry.Config{Retryable: func(error) bool {
-		if panics {
-			panic(errBoom)
-		}
-		return true
-	}}))
-	op, runs := script(errBoom)
-	testkit.Unwind(func() error { return run(r, op) }) // one attempt failed
-	panics = false
-	wantReason(t, run(r, op), retry.AllFailing)
-	if runs() != 3 {
-		t.Fatalf("stopped after %d failed attempts, want 3", runs())
-	}
+func attempts(errs ...error) resilience.Func {
+	fn, _ := script(errs...)
+	return fn
 }
 
 // panickyClock panics once it is told to.

@@ -25,3 +25,40 @@ func ExampleNew() {
 	// resilience: timeout "users" of 1ms exceeded
 	// true true
 }
+
+// download is an operation that goes on after it has answered, as an HTTP response
+// does while its body is read. Over HTTP, httpmw.Transport has one.
+type download struct {
+	resilience.Tail
+	run uint32
+	ctx context.Context
+}
+
+func (d *download) Run(ctx context.Context) error {
+	d.run, d.ctx = d.Begin(), ctx
+	d.Answer(d.run) // the headers are there
+	return nil
+}
+
+func (d *download) Close()   { d.End(d.run, nil) }
+func (d *download) Discard() { d.End(d.run, context.Canceled) }
+
+// With Until: resilience.Answered the limit is for the answer, not for all that
+// comes after it.
+func ExampleNew_untilAnswered() {
+	t, err := timeout.New(timeout.Config{Name: "files", Limit: time.Second, Until: resilience.Answered})
+	if err != nil {
+		panic(err)
+	}
+	d := &download{}
+	if err := resilience.RunOperation(context.Background(), t, d); err != nil {
+		panic(err)
+	}
+	_, limited := d.ctx.Deadline()
+	fmt.Println("while the body is read:", d.ctx.Err(), limited) // for hours, if need be
+	d.Close()
+	fmt.Println("when it is closed:", d.ctx.Err())
+	// Output:
+	// while the body is read: <nil> false
+	// when it is closed: context canceled
+}
