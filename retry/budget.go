@@ -157,10 +157,10 @@ type Stats struct {
 func (r *Retry) Stats() Stats {
 	s := Stats{
 		FirstTry:  r.count.Sum(rootFirstTry) + r.count.Sum(forkFirstTry),
-		Recovered: r.recovered.Load(),
+		Recovered: r.count.Sum(recovered),
 		Aborted:   r.stopped[aborted].Load(),
 		Stopped:   make(map[Reason]uint64, reasons-1),
-		Retries:   r.retries.Load(),
+		Retries:   r.count.Sum(retries),
 		Spent:     r.spent.Load(),
 		Refunded:  r.refunded.Load(),
 	}

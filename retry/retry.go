@@ -64,19 +64,20 @@ type shared struct {
 	cfg   Config
 	clock vclock.Clock
 
-	retries   atomic.Uint64          // attempts after the first
-	recovered atomic.Uint64          // calls that succeeded after a retry
-	stopped   [reasons]atomic.Uint64 // calls that failed, by the reason
+	stopped [reasons]atomic.Uint64 // calls that failed, by the reason
 
 	spent, refunded atomic.Int64 // units
 	turns           atomic.Int64 // how often a bucket became short
 }
 
-// The counters of calls that succeeded at the first attempt. Each success is a
-// unit for the budget of its own fork; the root has none but that of the counter.
+// The counters of calls that succeeded, and of retries. Each success at the first
+// attempt is a unit for the budget of its own fork; the root has none but that of
+// the counter.
 const (
 	rootFirstTry = iota
 	forkFirstTry
+	recovered // after a retry
+	retries   // attempts after the first
 )
 
 // New returns a Retry, or an error that says what to change in c.
@@ -138,14 +139,14 @@ func (r *Retry) again(ctx context.Context, next resilience.Next, err error, runn
 		if !r.pause(ctx, next, end.Attempts+1, delay, err, cost) {
 			return r.stop(ctx, end, ContextDone)
 		}
-		r.retries.Add(1)
+		r.count.Add(retries)
 		end.Attempts++
 		*running = true
 		err = next.Run(resilience.WithAttempt(ctx, end.Attempts))
 		*running = false
 		if err == nil {
 			r.refund(cost)
-			r.recovered.Add(1)
+			r.count.Add(recovered)
 			r.endStreak()
 			return nil
 		}
