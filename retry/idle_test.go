@@ -182,7 +182,7 @@ func TestTenThousandFailingKeysDoNotGrowAGroup(t *testing.T) {
 	}
 }
 
-func TestIdleIsQuickToTellWhileCallsRun(t *testing.T) {
+func TestCallsAreCountedOnceWhileOthersAskForIdle(t *testing.T) {
 	g := group(t, newHandClock(), 8)
 	var all sync.WaitGroup
 	for i := range 16 {
