@@ -5,12 +5,16 @@
 //
 // A fallback belongs outside of all other policies, so that it also answers for
 // what they refuse.
+//
+// A [Stale] answers with the value that was fetched last.
 package fallback
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
+	"slices"
 	"sync/atomic"
 
 	"github.com/benbjohnson/clock"
@@ -27,7 +31,8 @@ type Config struct {
 	// Name appears in events.
 	Name string
 	// Handle answers in place of an operation that ended with err. Nothing of
-	// the operation goes on any more when it is called.
+	// the operation goes on any more when it is called. Its ctx is the caller's, whose
+	// deadline may have passed.
 	Handle func(ctx context.Context, err error) error
 	// If chooses the errors that Handle is called for. By default these are all
 	// but the end of the caller's context by cancellation, since nobody waits for
@@ -165,10 +170,29 @@ type Error struct {
 
 // join keeps a fallback that returns the error it was given from saying it twice.
 func join(err, own error) error {
-	if errors.Is(own, err) && rejected(own) == rejected(err) {
+	if contains(own, err) && rejected(own) == rejected(err) {
 		return own
 	}
 	return &Error{err, own}
+}
+
+// contains reports whether own is err or wraps it. errors.Is would also find another
+// error that only says that it is alike, as one timeout says of every other, and so
+// hide err.
+func contains(own, err error) bool {
+	if !reflect.ValueOf(err).Comparable() {
+		return false
+	}
+	if own == err {
+		return true
+	}
+	switch own := own.(type) {
+	case interface{ Unwrap() error }:
+		return contains(own.Unwrap(), err)
+	case interface{ Unwrap() []error }:
+		return slices.ContainsFunc(own.Unwrap(), func(inner error) bool { return contains(inner, err) })
+	}
+	return false
 }
 
 // Error says both.

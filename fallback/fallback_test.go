@@ -14,6 +14,7 @@ import (
 	"github.com/resilience-go/resilience/breaker"
 	"github.com/resilience-go/resilience/bulkhead"
 	"github.com/resilience-go/resilience/fallback"
+	"github.com/resilience-go/resilience/timeout"
 )
 
 var (
@@ -348,5 +349,35 @@ func TestAnUnusedFallbackAllocatesNothing(t *testing.T) {
 	ctx, op := context.Background(), fail(nil)
 	if n := testing.AllocsPerRun(1000, func() { _ = resilience.RunOperation(ctx, f, op) }); n != 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// alike says that it is errBoom.
+type alike struct{}
+
+func (alike) Error() string        { return "alike" }
+func (alike) Is(target error) bool { return target == errBoom }
+
+// odd has a type that can be compared, and values that cannot.
+type odd struct{ any }
+
+func (odd) Error() string { return "odd" }
+
+func TestAFallbackWhoseErrorIsOnlyLikeTheFirstDoesNotHideIt(t *testing.T) {
+	for name, test := range map[string]struct{ err, own error }{
+		"says it is":         {errBoom, alike{}},
+		"two timeouts":       {context.DeadlineExceeded, &timeout.Error{Name: "cache"}},
+		"two open breakers":  {&resilience.Rejection{Policy: "breaker", Reason: resilience.Open, Cause: errBoom}, &resilience.Rejection{Policy: "breaker", Name: "cache", Reason: resilience.Open}},
+		"joined":             {errBoom, errors.Join(errOwn, alike{})},
+		"cannot be compared": {odd{[]int{1}}, odd{[]int{1}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := must(t, fallback.Config{Handle: func(context.Context, error) error { return test.own }})
+			err := resilience.Run(t.Context(), f, fail(test.err))
+			var e *fallback.Error
+			if !errors.As(err, &e) || e.Err.Error() != test.err.Error() || e.Fallback.Error() != test.own.Error() {
+				t.Errorf("error %v", err)
+			}
+		})
 	}
 }
