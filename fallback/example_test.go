@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/fallback"
@@ -37,4 +38,24 @@ func ExampleDo() {
 	rate, err := fallback.Do(context.Background(), p, fetch, cached)
 	fmt.Println(rate, err)
 	// Output: 1.25 <nil>
+}
+
+func ExampleNewStale() {
+	rates, err := fallback.NewStale[float64](fallback.StaleConfig{Name: "rates", MaxAge: time.Hour})
+	if err != nil {
+		panic(err)
+	}
+	var p resilience.Policy // a stack, or nil for none
+	for _, down := range []bool{false, true} {
+		rate, age, err := rates.Do(context.Background(), p, "EUR", func(context.Context) (float64, error) {
+			if down {
+				return 0, errors.New("connection refused")
+			}
+			return 1.25, nil
+		})
+		fmt.Println(rate, "stale:", age > 0, err)
+	}
+	// Output:
+	// 1.25 stale: false <nil>
+	// 1.25 stale: true <nil>
 }

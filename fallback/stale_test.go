@@ -1,0 +1,272 @@
+package fallback_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/benbjohnson/clock"
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/fallback"
+)
+
+func mustStale(t testing.TB, c fallback.StaleConfig) *fallback.Stale[int] {
+	t.Helper()
+	s, err := fallback.NewStale[int](c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+type fetch = func(context.Context) (int, error)
+
+func value(v int) fetch      { return func(context.Context) (int, error) { return v, nil } }
+func failed(err error) fetch { return func(context.Context) (int, error) { return -1, err } }
+
+func learn(t testing.TB, s *fallback.Stale[int], key string, v int) {
+	t.Helper()
+	if got, age, err := s.Do(t.Context(), nil, key, value(v)); got != v || age != 0 || err != nil {
+		t.Fatalf("a fresh %d is %d of age %v, %v", v, got, age, err)
+	}
+}
+
+// knows returns what s answers with when the fetch of key fails.
+func knows(t testing.TB, s *fallback.Stale[int], key string) (v int, ok bool) {
+	t.Helper()
+	v, age, err := s.Do(t.Context(), nil, key, failed(errBoom))
+	if err != nil && (err != errBoom || age != 0) || err == nil && age <= 0 {
+		t.Errorf("age %v, error %v", age, err)
+	}
+	return v, err == nil
+}
+
+func wantStaleStats(t testing.TB, s *fallback.Stale[int], want fallback.StaleStats) {
+	t.Helper()
+	if got := s.Stats(); got != want {
+		t.Errorf("counted %+v, want %+v", got, want)
+	}
+}
+
+func TestTheLastGoodValueAnswersForAFailureAndSaysHowOldItIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := mustStale(t, fallback.StaleConfig{Name: "rates"})
+		learn(t, s, "eur", 1)
+		learn(t, s, "eur", 2)
+		learn(t, s, "usd", 3)
+		time.Sleep(time.Minute)
+		if v, age, err := s.Do(t.Context(), nil, "eur", failed(errBoom)); v != 2 || age != time.Minute || err != nil {
+			t.Errorf("%d of age %v, %v", v, age, err)
+		}
+		wantStaleStats(t, s, fallback.StaleStats{Fresh: 3, Stale: 1, Refreshes: 4, Keys: 2})
+		if s.Name() != "rates" {
+			t.Errorf("name %q", s.Name())
+		}
+	})
+}
+
+func TestWithNothingRememberedTheErrorOfTheCallComesBack(t *testing.T) {
+	s := mustStale(t, fallback.StaleConfig{})
+	learn(t, s, "usd", 1)
+	for range 2 {
+		if v, age, err := s.Do(t.Context(), nil, "eur", failed(errBoom)); v != -1 || age != 0 || err != errBoom {
+			t.Errorf("%d of age %v, %v", v, age, err)
+		}
+	}
+	wantStaleStats(t, s, fallback.StaleStats{Fresh: 1, Failed: 2, Refreshes: 3, Keys: 1})
+}
+
+func TestWhatARememberedValueAnswersFor(t *testing.T) {
+	for name, test := range map[string]struct {
+		err      error
+		choose   func(error) bool
+		answered bool
+	}{
+		"a failure":            {errBoom, nil, true},
+		"a rejection":          {refusal(), nil, true},
+		"says it is a success": {opinion{resilience.Success}, nil, false},
+		"another call's end":   {context.Canceled, nil, true},
+		"If says no":           {errBoom, func(error) bool { return false }, false},
+		"If says yes":          {opinion{resilience.Success}, func(err error) bool { return err == opinion{} }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := mustStale(t, fallback.StaleConfig{If: test.choose})
+			learn(t, s, "k", 1)
+			v, age, err := s.Do(t.Context(), nil, "k", failed(test.err))
+			if test.answered && (v != 1 || age <= 0 || err != nil) || !test.answered && (v != -1 || age != 0 || err != test.err) {
+				t.Errorf("%d of age %v, %v", v, age, err)
+			}
+		})
+	}
+}
+
+func TestAValueAsOldAsMaxAgeAnswersAndAnOlderOneIsDropped(t *testing.T) {
+	for name, test := range map[string]struct{ maxAge, age time.Duration }{
+		"given":    {time.Minute, time.Minute},
+		"default":  {0, time.Hour},
+		"no limit": {-1, 100 * 365 * 24 * time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			mock := clock.NewMock()
+			s := mustStale(t, fallback.StaleConfig{MaxAge: test.maxAge, Clock: mock})
+			learn(t, s, "k", 1)
+			mock.Set(mock.Now().Add(test.age))
+			if _, age, err := s.Do(t.Context(), nil, "k", failed(errBoom)); err != nil || age != test.age {
+				t.Errorf("age %v, %v", age, err)
+			}
+			mock.Set(mock.Now().Add(1))
+			if _, ok := knows(t, s, "k"); ok != (test.maxAge < 0) {
+				t.Errorf("a nanosecond later it answers: %v", ok)
+			}
+			if n := s.Stats().Keys; n != 0 && test.maxAge >= 0 {
+				t.Errorf("%d values are remembered", n)
+			}
+		})
+	}
+}
+
+func TestAValueHasItsAgeFromWhenItWasFetched(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := mustStale(t, fallback.StaleConfig{})
+		_, _, err := s.Do(t.Context(), nil, "k", func(context.Context) (int, error) { time.Sleep(time.Minute); return 1, nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if _, age, err := s.Do(t.Context(), nil, "k", failed(errBoom)); age != time.Second || err != nil {
+			t.Errorf("age %v, %v", age, err)
+		}
+	})
+}
+
+func TestAValueThatWasRememberedIsNeverOfAge0(t *testing.T) {
+	s := mustStale(t, fallback.StaleConfig{Clock: clock.NewMock()}) // which stands still
+	learn(t, s, "k", 1)
+	if _, age, err := s.Do(t.Context(), nil, "k", failed(errBoom)); age <= 0 || err != nil {
+		t.Errorf("age %v, %v", age, err)
+	}
+}
+
+func TestTheOldestValueMakesRoom(t *testing.T) {
+	for name, test := range map[string]struct{ max, fits int }{"given": {3, 3}, "default": {0, 1000}} {
+		t.Run(name, func(t *testing.T) {
+			s := mustStale(t, fallback.StaleConfig{Max: test.max})
+			for i := range test.fits {
+				learn(t, s, fmt.Sprint(i), i)
+			}
+			learn(t, s, "0", 0)   // is now the newest
+			learn(t, s, "new", 7) // in place of 1
+			if n := s.Stats().Keys; n != test.fits {
+				t.Errorf("%d values are remembered", n)
+			}
+			for key, want := range map[string]bool{"0": true, "1": false, "2": true, "new": true} {
+				if _, ok := knows(t, s, key); ok != want {
+					t.Errorf("%q is remembered: %v", key, ok)
+				}
+			}
+		})
+	}
+}
+
+func TestANewValueDropsThoseThatAreTooOld(t *testing.T) {
+	mock := clock.NewMock()
+	s := mustStale(t, fallback.StaleConfig{Clock: mock})
+	learn(t, s, "a", 1)
+	learn(t, s, "b", 1)
+	mock.Set(mock.Now().Add(time.Hour + 1))
+	learn(t, s, "c", 1)
+	if n := s.Stats().Keys; n != 1 {
+		t.Errorf("%d values are remembered", n)
+	}
+}
+
+func TestAClockSetBackMakesNoValueImmortal(t *testing.T) {
+	mock := clock.NewMock()
+	mock.Add(1000 * time.Hour)
+	s := mustStale(t, fallback.StaleConfig{MaxAge: time.Minute, Clock: mock})
+	learn(t, s, "k", 1)
+	mock.Set(mock.Now().Add(-500 * time.Hour))
+	if _, ok := knows(t, s, "k"); !ok {
+		t.Error("the value is lost")
+	}
+	mock.Set(mock.Now().Add(time.Minute))
+	if _, ok := knows(t, s, "k"); !ok {
+		t.Error("lost too soon")
+	}
+	mock.Set(mock.Now().Add(1))
+	if _, ok := knows(t, s, "k"); ok {
+		t.Error("still remembered")
+	}
+}
+
+func TestForgetDropsTheValueOfItsKeyOnly(t *testing.T) {
+	s := mustStale(t, fallback.StaleConfig{})
+	learn(t, s, "a", 1)
+	learn(t, s, "b", 2)
+	s.Forget("a")
+	s.Forget("unknown")
+	if _, ok := knows(t, s, "a"); ok {
+		t.Error("still remembered")
+	}
+	if v, ok := knows(t, s, "b"); v != 2 || !ok {
+		t.Error("another one is gone")
+	}
+}
+
+func TestTheObserverHearsOfCallsThatARememberedValueAnswered(t *testing.T) {
+	var got []resilience.Event
+	s := mustStale(t, fallback.StaleConfig{Name: "rates", Observer: observer(func(e resilience.Event) {
+		got = append(got, e)
+		panic("is dropped")
+	})})
+	knows(t, s, "eur")
+	learn(t, s, "eur", 1)
+	knows(t, s, "eur")
+	_, _, _ = s.Do(t.Context(), nil, "eur", failed(opinion{resilience.Success}))
+	if len(got) != 1 || got[0].Kind != resilience.FellBack || got[0].Policy != "fallback" || got[0].Name != "rates" ||
+		got[0].Key != "eur" || got[0].Err != errBoom || got[0].Time.IsZero() {
+		t.Errorf("observed %+v", got)
+	}
+}
+
+func TestThePolicyGuardsTheFetch(t *testing.T) {
+	s := mustStale(t, fallback.StaleConfig{})
+	learn(t, s, "k", 1)
+	p := policyFunc(func(context.Context, resilience.Next) error { return refusal() })
+	v, age, err := s.Do(t.Context(), p, "k", func(context.Context) (int, error) { t.Error("ran"); return 2, nil })
+	if v != 1 || age <= 0 || err != nil {
+		t.Errorf("%d of age %v, %v", v, age, err)
+	}
+}
+
+type policyFunc func(context.Context, resilience.Next) error
+
+func (f policyFunc) Apply(ctx context.Context, next resilience.Next) error { return f(ctx, next) }
+
+func TestOfAContextThatIsDoneAStaleRunsAndCountsNothing(t *testing.T) {
+	s := mustStale(t, fallback.StaleConfig{})
+	learn(t, s, "k", 1)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errOwn)
+	v, age, err := s.Do(ctx, nil, "k", func(context.Context) (int, error) { t.Error("ran"); return 2, nil })
+	if v != 0 || age != 0 || !errors.Is(err, context.Canceled) || !errors.Is(err, errOwn) {
+		t.Errorf("%d of age %v, %v", v, age, err)
+	}
+	wantStaleStats(t, s, fallback.StaleStats{Fresh: 1, Refreshes: 1, Keys: 1})
+}
+
+func TestAWrongStaleConfigIsRefusedWithWhatToChange(t *testing.T) {
+	s, err := fallback.NewStale[int](fallback.StaleConfig{Name: "rates", Max: -1})
+	if s != nil || err == nil {
+		t.Fatalf("NewStale returned %v, %v", s, err)
+	}
+	for _, want := range []string{`"rates"`, "StaleConfig.Max is -1", "at least 1"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q does not say %q", err, want)
+		}
+	}
+}
