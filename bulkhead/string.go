@@ -1,0 +1,33 @@
+package bulkhead
+
+import (
+	"fmt"
+
+	"github.com/resilience-go/resilience/internal/describe"
+)
+
+// String describes the bulkhead by the numbers that it works with, for people: the
+// text may change.
+func (b *Bulkhead) String() string {
+	c := &b.cfg
+	s := describe.Policy(policy, c.Name, b.key)
+	if c.Limit == 0 {
+		s += fmt.Sprintf("%d or more in flight as it sizes itself", minLimit)
+	} else {
+		s += fmt.Sprintf("%d in flight", c.Limit)
+	}
+	switch {
+	case c.MaxQueue < 0:
+		return s + ", nobody waits"
+	case c.MaxQueue > 0:
+		s += fmt.Sprintf(", %d may wait", c.MaxQueue)
+	case c.Limit == 0:
+		s += ", half as many may wait"
+	default:
+		s += fmt.Sprintf(", %d may wait", b.maxQueue(int64(c.Limit)))
+	}
+	if c.MaxWait < 0 {
+		return s + " until their contexts end"
+	}
+	return s + fmt.Sprintf(" for %v", c.MaxWait)
+}

@@ -1,0 +1,12 @@
+package fallback
+
+import "github.com/resilience-go/resilience/internal/describe"
+
+// String describes the fallback, for people: the text may change.
+func (f *Fallback) String() string {
+	s := describe.Policy(policy, f.cfg.Name, "")
+	if f.cfg.If != nil {
+		return s + "answers for errors that If chooses"
+	}
+	return s + "answers for failures and rejections"
+}

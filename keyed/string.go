@@ -1,0 +1,22 @@
+package keyed
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/resilience-go/resilience/internal/describe"
+)
+
+// String describes the group by the numbers that it works with, for people: the text
+// may change. The keys that have a policy of their own come in the order of Unwrap.
+func (g *Group) String() string {
+	s := describe.Policy("keyed", g.cfg.Name, "") + "up to " + describe.Count(g.cfg.Max, "key") + ", each with a state of its own"
+	if n := len(g.cfg.Keys); n > 0 {
+		s += fmt.Sprintf("; a policy of its own for %q", slices.Sorted(maps.Keys(g.cfg.Keys)))
+	}
+	return s
+}
+
+// String names the key.
+func (m *member) String() string { return fmt.Sprintf("key %q", m.key) }

@@ -1,0 +1,17 @@
+package timeout
+
+import (
+	"fmt"
+
+	"github.com/resilience-go/resilience/internal/describe"
+)
+
+// String describes the timeout by the numbers that it works with, for people: the
+// text may change.
+func (t *Timeout) String() string {
+	s := describe.Policy(policy, t.cfg.Name, "")
+	if t.cfg.Limit < 0 {
+		return s + "no limit"
+	}
+	return s + fmt.Sprintf("%v until %v", t.cfg.Limit, t.cfg.Until)
+}
