@@ -69,3 +69,15 @@ func ExampleServer() {
 	fmt.Println(err)
 	// Output: <nil>
 }
+
+func ExampleDefaultServer() {
+	c := stack.DefaultServer("orders")
+	c.Bulkhead.Limit = 200
+	p, err := c.New()
+	if err != nil {
+		panic(err)
+	}
+	err = resilience.Run(context.Background(), p, func(context.Context) error { return nil })
+	fmt.Println(err)
+	// Output: <nil>
+}

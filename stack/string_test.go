@@ -1,0 +1,157 @@
+package stack_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/breaker"
+	"github.com/resilience-go/resilience/bulkhead"
+	"github.com/resilience-go/resilience/fallback"
+	"github.com/resilience-go/resilience/keyed"
+	"github.com/resilience-go/resilience/retry"
+	"github.com/resilience-go/resilience/stack"
+	"github.com/resilience-go/resilience/timeout"
+)
+
+func ExampleClientConfig_String() {
+	fmt.Println(stack.DefaultClient("payments"))
+	// Output:
+	// keyed "payments": up to 1000 keys, each with a state of its own
+	//   retry "payments": 3 attempts, waits of up to 1s, budget of 20 at 5 a retry, 20 after a timeout
+	//     breaker "payments": opens on Silence(7, 1s), for up to about 1/32 of the silence, 50ms to 5s, or what a failure asks for up to 1m0s; closes at 64 more successes than failures; a probe may take 15s; a success counts when answered
+	//       bulkhead "payments": 24 or more in flight as it sizes itself, half as many may wait for 100ms
+	//         timeout "payments": 10s until answered
+	//           operation
+}
+
+func ExampleServerConfig_String() {
+	fmt.Println(stack.DefaultServer("orders"))
+	// Output:
+	// bulkhead "orders": 1000 in flight, nobody waits
+	//   operation
+}
+
+func ExampleDescribe() {
+	fmt.Println(stack.Describe(resilience.Compose(
+		resilience.Must(retry.New(retry.Config{Name: "users", MaxAttempts: 2})),
+		resilience.Must(timeout.New(timeout.Config{Limit: time.Second})),
+	)))
+	// Output:
+	// retry "users": 2 attempts, waits of up to 1s, budget of 20 at 5 a retry, 20 after a timeout
+	//   timeout: 1s until ended
+	//     operation
+}
+
+func TestEachPolicyDescribesTheNumbersThatItWorksWith(t *testing.T) {
+	must := func(p resilience.Policy, err error) resilience.Policy {
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	newBreaker := func(c breaker.Config) resilience.Policy { return resilience.Must(breaker.New(c)) }
+	newRetry := func(c retry.Config) resilience.Policy { return resilience.Must(retry.New(c)) }
+	newBulkhead := func(c bulkhead.Config) resilience.Policy { return resilience.Must(bulkhead.New(c)) }
+	answer := func(context.Context, error) error { return nil }
+	const open, rest = "opens on Consecutive(2), ", ", or what a failure asks for up to 1m0s; closes at 64 more successes than failures; a probe may take 15s; a success counts when answered"
+	trip := []breaker.Rule{breaker.Consecutive(2)}
+	for _, test := range []struct {
+		policy resilience.Policy
+		want   string
+	}{
+		{newBreaker(breaker.Config{Name: "b", Trip: trip, MaxOpenFor: time.Second}), `breaker "b": ` + open + "for up to about 1/32 of the silence, 50ms to 1s" + rest},
+		{newBreaker(breaker.Config{Trip: trip, OpenFor: time.Second}), "breaker: " + open + "for 1s" + rest},
+		{newBreaker(breaker.Config{Trip: trip, OpenFor: time.Second, MaxOpenFor: 8 * time.Second}), "breaker: " + open + "for 1s doubling up to 8s" + rest},
+		{newBreaker(breaker.Config{
+			Trip: []breaker.Rule{breaker.Consecutive(2), breaker.Silence(3, time.Minute)}, OpenFor: time.Second,
+			CloseAfter: 1, ProbeTimeout: -1, Judge: resilience.Ended,
+		}), "breaker: opens on Consecutive(2) or Silence(3, 1m0s), for 1s, or what a failure asks for up to 1m0s; closes at the first success; a probe may take for ever; a success counts when ended"},
+		{newBreaker(breaker.Config{Trip: trip, OpenFor: time.Second}).(*breaker.Breaker).ForkFor("a.example"), `breaker for "a.example": ` + open + "for 1s" + rest},
+
+		{newRetry(retry.Config{MaxAttempts: 20, MaxDelay: time.Minute}), "retry: 20 attempts, waits of up to 1m0s, budget of 95 at 5 a retry, 20 after a timeout"},
+		{newRetry(retry.Config{BaseDelay: 2 * time.Second, Budget: -1}), "retry: 3 attempts, waits of up to 2s, no budget"},
+		{newRetry(retry.Config{MaxDelay: -1, Budget: 7}), "retry: 3 attempts, waits without a bound, budget of 7 at 5 a retry, 20 after a timeout"},
+		{newRetry(retry.Config{Name: "r", MaxAttempts: -1}), `retry "r": 1 attempt`},
+
+		{newBulkhead(bulkhead.Config{MaxQueue: 5, MaxWait: time.Second}), "bulkhead: 24 or more in flight as it sizes itself, 5 may wait for 1s"},
+		{newBulkhead(bulkhead.Config{Limit: 9}), "bulkhead: 9 in flight, 5 may wait for 100ms"},
+		{newBulkhead(bulkhead.Config{Limit: 9, MaxQueue: 1, MaxWait: -1}), "bulkhead: 9 in flight, 1 may wait until their contexts end"},
+
+		{must(timeout.New(timeout.Config{Limit: -1})), "timeout: no limit"},
+		{must(keyed.New(resilience.Compose(), keyed.Config{Max: 1})), "keyed: up to 1 key, each with a state of its own"},
+		{must(keyed.New(resilience.Compose(), keyed.Config{Keys: map[string]resilience.Policy{"b": resilience.Compose(), "a": resilience.Compose()}})),
+			`keyed: up to 1000 keys, each with a state of its own; a policy of its own for ["a" "b"]`},
+		{must(fallback.New(fallback.Config{Name: "f", Handle: answer})), `fallback "f": answers for failures and rejections`},
+		{must(fallback.New(fallback.Config{Handle: answer, If: func(error) bool { return true }})), "fallback: answers for errors that If chooses"},
+	} {
+		t.Run(test.want, func(t *testing.T) {
+			if got := fmt.Sprint(test.policy); got != test.want {
+				t.Errorf("got %q", got)
+			}
+			if got, _, _ := strings.Cut(stack.Describe(test.policy), "\n"); got != test.want {
+				t.Errorf("described as %q", got)
+			}
+		})
+	}
+}
+
+// foreign is a policy of a user, around another.
+type foreign struct{ inner resilience.Policy }
+
+func (f *foreign) Apply(ctx context.Context, next resilience.Next) error { return next.Run(ctx) }
+func (f *foreign) Unwrap() []resilience.Policy                           { return []resilience.Policy{f.inner} }
+
+// entitled has a name.
+type entitled struct{ foreign }
+
+func (entitled) Name() string { return "mine" }
+
+func TestDescribeShowsAllThereIsInside(t *testing.T) {
+	limit := resilience.Must(timeout.New(timeout.Config{Limit: time.Second}))
+	other := resilience.Must(timeout.New(timeout.Config{Name: "slow", Limit: time.Minute}))
+	group := resilience.Must(keyed.New(resilience.Compose(&entitled{}, limit), keyed.Config{
+		Keys: map[string]resilience.Policy{"a": resilience.Compose(other, other), "b": resilience.Compose()},
+	}))
+	for name, test := range map[string]struct {
+		policy resilience.Policy
+		want   []string
+	}{
+		"nil":               {nil, []string{"operation"}},
+		"a nil pointer":     {(*resilience.Pipeline)(nil), []string{"operation"}},
+		"an empty pipeline": {resilience.Compose(), []string{"operation"}},
+		"one of a user": {resilience.Compose(&foreign{limit}, other), []string{
+			"*stack_test.foreign", "  timeout: 1s until ended", `    timeout "slow": 1m0s until ended`, "      operation",
+		}},
+		"a group, and inside it": {resilience.Compose(group, limit), []string{
+			`keyed: up to 1000 keys, each with a state of its own; a policy of its own for ["a" "b"]`,
+			`  *stack_test.entitled "mine"`, "    timeout: 1s until ended", "      timeout: 1s until ended", "        operation",
+			`  timeout "slow": 1m0s until ended`, `    timeout "slow": 1m0s until ended`, "      timeout: 1s until ended", "        operation",
+			"  timeout: 1s until ended", "    operation",
+		}},
+		"a key of a group": {resilience.Must(keyed.New(limit, keyed.Config{})).For("a"), []string{
+			`key "a"`, "  keyed: up to 1000 keys, each with a state of its own", "    timeout: 1s until ended", "      operation",
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := stack.Describe(test.policy); got != strings.Join(test.want, "\n") {
+				t.Errorf("got\n%s", got)
+			}
+		})
+	}
+}
+
+func TestTheStringOfAConfigThatIsRefusedSaysWhy(t *testing.T) {
+	client := stack.DefaultClient("users")
+	client.Attempt.Limit = time.Hour
+	server := stack.DefaultServer("orders")
+	server.Bulkhead.Limit = -1
+	for got, make := range map[string]func() (resilience.Policy, error){client.String(): client.New, server.String(): server.New} {
+		if _, err := make(); err == nil || got != err.Error() {
+			t.Errorf("%q, but New says %v", got, err)
+		}
+	}
+}
