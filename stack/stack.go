@@ -19,6 +19,8 @@
 //	c := stack.DefaultClient("payments")
 //	c.Attempt.Limit = 500 * time.Millisecond
 //	p, err := c.New()
+//
+// To see a stack with its numbers, print its configuration, or what Describe returns.
 package stack
 
 import (
@@ -79,7 +81,9 @@ func DefaultClient(name string) ClientConfig {
 }
 
 // New returns the stack, or an error that says what to change: what is wrong with
-// a layer, or what does not fit together.
+// a layer, or what does not fit together, such as an attempt longer than the total or
+// a probe of the breaker that outlasts its lease. What has no limit in the stack is
+// left to the deadline of the caller.
 func (c ClientConfig) New() (resilience.Policy, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
@@ -122,25 +126,60 @@ func observed[C any](layer *C, o resilience.Observer, field func(*C) *resilience
 	return &c
 }
 
-// validate checks what concerns more than one layer.
+// validate checks what concerns more than one layer. It refuses what the layers
+// themselves say cannot work. What they leave to the deadline of the caller, as a
+// stack without a limit of an attempt does, it cannot know.
 func (c ClientConfig) validate() error {
-	attempt := limit(c.Attempt)
-	if total := limit(c.Total); attempt > 0 && total > 0 && attempt > total {
+	attempt, total := limit(c.Attempt), limit(c.Total)
+	if attempt > 0 && total > 0 && attempt > total {
 		return fmt.Errorf("stack: Attempt.Limit is %v, longer than Total.Limit, which is %v: an attempt could never use its time; shorten it or lengthen the total", attempt, total)
 	}
-	if c.Breaker == nil || c.Attempt == nil || attempt < 0 {
+	// A MaxDelay above the total is fine: it bounds waits, and none that would end
+	// after a deadline begins.
+	if r := c.Retry; r != nil && r.Backoff == nil && total > 0 && r.BaseDelay >= total && r.MaxAttempts >= 0 && r.MaxAttempts != 1 {
+		return fmt.Errorf("stack: Retry.BaseDelay is %v, but Total.Limit is %v: hardly any retry could begin in time; shorten BaseDelay or lengthen the total", r.BaseDelay, total)
+	}
+	if c.Breaker == nil || c.Breaker.ProbeTimeout < 0 {
 		return nil
 	}
+	return c.validateProbe(attempt, total)
+}
+
+// unbounded is a time without a limit.
+const unbounded = time.Duration(math.MaxInt64)
+
+// validateProbe checks that a probe ends before its lease does: of a dependency that
+// takes longer no success would count, and the breaker never close.
+func (c ClientConfig) validateProbe(attempt, total time.Duration) error {
 	lease := or(c.Breaker.ProbeTimeout, defaults.ProbeTimeout)
-	longest := attempt
-	if c.Bulkhead != nil && c.Bulkhead.MaxQueue >= 0 {
-		wait := max(0, or(c.Bulkhead.MaxWait, defaults.MaxWait))
-		longest += min(wait, math.MaxInt64-longest)
+	toEnd := c.Breaker.Judge == resilience.Ended // a success counts only then
+	waits := c.Bulkhead != nil && c.Bulkhead.MaxQueue >= 0
+	longest, change := unbounded, ""
+	switch {
+	case attempt <= 0: // the total bounds it, or the deadline of the caller
+		change = "set Attempt.Limit"
+	case toEnd && c.Attempt.Until == resilience.Answered:
+		change = "change Breaker.Judge to resilience.Answered or Attempt.Until to resilience.Ended"
+	case waits && c.Bulkhead.MaxWait < 0:
+		change = "set Bulkhead.MaxWait"
+	case waits:
+		longest = attempt + min(or(c.Bulkhead.MaxWait, defaults.MaxWait), unbounded-attempt)
+		change = "shorten Bulkhead.MaxWait or Attempt.Limit"
+	default:
+		longest, change = attempt, "shorten Attempt.Limit"
 	}
-	if lease >= 0 && lease <= longest {
-		return fmt.Errorf("stack: Breaker.ProbeTimeout is %v, but a probe may take %v to wait for a slot and answer (Bulkhead.MaxWait and Attempt.Limit): lengthen ProbeTimeout, or shorten the others, or a slow dependency could never close the breaker", lease, longest)
+	bounded := total > 0 && !(toEnd && c.Total.Until == resilience.Answered)
+	if bounded {
+		longest = min(longest, total)
 	}
-	return nil
+	switch {
+	case longest < lease, attempt <= 0 && !bounded:
+		return nil
+	case longest == unbounded:
+		return fmt.Errorf("stack: Breaker.ProbeTimeout is %v, but a probe may take for ever, and would then never close the breaker: %s, or set a Total that is shorter than ProbeTimeout", lease, change)
+	default:
+		return fmt.Errorf("stack: Breaker.ProbeTimeout is %v, but a probe may take %v, and would then never close the breaker: %s, or lengthen ProbeTimeout", lease, longest, change)
+	}
 }
 
 // limit returns the limit of c, 0 if there is no c and negative if it is off.
@@ -159,7 +198,7 @@ func or(d, otherwise time.Duration) time.Duration {
 }
 
 // ServerConfig says what a server stack is made of. Start with DefaultServer. A
-// layer that is nil is left out.
+// layer that is nil is left out, so the zero value guards nothing.
 type ServerConfig struct {
 	Bulkhead *bulkhead.Config
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -77,6 +78,57 @@ func TestTheLayersAreThereInOrder(t *testing.T) {
 	}
 }
 
+func TestEverySubsetOfTheLayersWorks(t *testing.T) {
+	layers := []struct {
+		name   string
+		remove func(*stack.ClientConfig)
+	}{
+		{"timeout.Timeout total", func(c *stack.ClientConfig) { c.Total = nil }},
+		{"keyed.Group users", func(c *stack.ClientConfig) { c.Keyed = nil }},
+		{"retry.Retry users", func(c *stack.ClientConfig) { c.Retry = nil }},
+		{"breaker.Breaker users", func(c *stack.ClientConfig) { c.Breaker = nil }},
+		{"bulkhead.Bulkhead users", func(c *stack.ClientConfig) { c.Bulkhead = nil }},
+		{"timeout.Timeout users", func(c *stack.ClientConfig) { c.Attempt = nil }},
+	}
+	for subset := range 1 << len(layers) {
+		c := stack.DefaultClient("users")
+		c.Total = &timeout.Config{Name: "total"}
+		var want []string
+		for i, l := range layers {
+			if subset>>i&1 == 0 {
+				l.remove(&c)
+			} else {
+				want = append(want, l.name)
+			}
+		}
+		t.Run(strings.Join(want, ", "), inBubble(func(t *testing.T) {
+			p, err := c.New()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := named(p); !slices.Equal(got, want) {
+				t.Errorf("layers %q", got)
+			}
+			for _, key := range []string{"", "a"} {
+				if err := resilience.RunOperation(t.Context(), p, call{key, succeed}); err != nil {
+					t.Errorf("a call: %v", err)
+				}
+				if err := resilience.RunOperation(t.Context(), p, call{key, fail}); !errors.Is(err, errBoom) {
+					t.Errorf("a call that fails: %v", err)
+				}
+			}
+			if f, ok := p.(resilience.Forker); ok && !f.Idle() {
+				t.Error("something is still held")
+			}
+		}))
+	}
+}
+
+// inBubble is test without waits in real time.
+func inBubble(test func(*testing.T)) func(*testing.T) {
+	return func(t *testing.T) { synctest.Test(t, test) }
+}
+
 func TestTheConfigMayBeChangedAfterNew(t *testing.T) {
 	c := stack.DefaultClient("users")
 	p := resilience.Must(c.New())
@@ -109,7 +161,45 @@ func TestWhatDoesNotFitIsRefusedWithWhatToChange(t *testing.T) {
 			func(c *stack.ClientConfig) {
 				c.Breaker.ProbeTimeout, c.Attempt.Limit, c.Bulkhead.MaxWait = 3*time.Second, 2*time.Second, time.Second
 			},
-			[]string{"Breaker.ProbeTimeout is 3s", "may take 3s", "lengthen ProbeTimeout"},
+			[]string{"Breaker.ProbeTimeout is 3s", "may take 3s", "shorten Bulkhead.MaxWait or Attempt.Limit", "lengthen ProbeTimeout"},
+		},
+		"attempt as long as the lease, nobody waits": {
+			func(c *stack.ClientConfig) { c.Attempt.Limit, c.Bulkhead.MaxQueue = 15*time.Second, -1 },
+			[]string{"may take 15s", "shorten Attempt.Limit"},
+		},
+		"a wait without end": {
+			func(c *stack.ClientConfig) { c.Bulkhead.MaxWait = -1 },
+			[]string{"Breaker.ProbeTimeout is 15s", "for ever", "set Bulkhead.MaxWait", "or set a Total"},
+		},
+		"a wait without end, a long total": {
+			func(c *stack.ClientConfig) {
+				c.Bulkhead.MaxWait, c.Total = -1, &timeout.Config{Limit: 15 * time.Second}
+			},
+			[]string{"may take 15s", "set Bulkhead.MaxWait", "lengthen ProbeTimeout"},
+		},
+		"judged at the end, limited to the answer": {
+			func(c *stack.ClientConfig) { c.Breaker.Judge = resilience.Ended },
+			[]string{"for ever", "change Breaker.Judge to resilience.Answered or Attempt.Until to resilience.Ended"},
+		},
+		"judged at the end, all limits to the answer": {
+			func(c *stack.ClientConfig) {
+				c.Breaker.Judge, c.Total = resilience.Ended, &timeout.Config{Until: resilience.Answered}
+			},
+			[]string{"for ever", "Breaker.Judge"},
+		},
+		"no limit of an attempt, a long total": {
+			func(c *stack.ClientConfig) { c.Attempt.Limit, c.Total = -1, &timeout.Config{Limit: time.Minute} },
+			[]string{"may take 1m0s", "set Attempt.Limit"},
+		},
+		"no attempt, a long total": {
+			func(c *stack.ClientConfig) { c.Attempt, c.Total = nil, &timeout.Config{Limit: time.Minute} },
+			[]string{"may take 1m0s", "set Attempt.Limit"},
+		},
+		"waits as long as the total": {
+			func(c *stack.ClientConfig) {
+				c.Total, c.Attempt.Limit, c.Retry.BaseDelay = &timeout.Config{Limit: time.Second}, 100*time.Millisecond, time.Second
+			},
+			[]string{"Retry.BaseDelay is 1s", "Total.Limit is 1s", "shorten BaseDelay or lengthen the total"},
 		},
 		"attempt longer than the default lease": {
 			func(c *stack.ClientConfig) { c.Attempt.Limit = time.Minute },
@@ -151,10 +241,37 @@ func TestWhatFitsIsAccepted(t *testing.T) {
 		"a total that is off":          func(c *stack.ClientConfig) { c.Total = &timeout.Config{Limit: -1} },
 		"a long attempt, no breaker":   func(c *stack.ClientConfig) { c.Attempt.Limit, c.Breaker = time.Hour, nil },
 		"a long attempt, no lease":     func(c *stack.ClientConfig) { c.Attempt.Limit, c.Breaker.ProbeTimeout = time.Hour, -1 },
-		"a wait without end":           func(c *stack.ClientConfig) { c.Bulkhead.MaxWait = -1 },
-		"a long wait, no attempt":      func(c *stack.ClientConfig) { c.Bulkhead.MaxWait, c.Attempt = time.Hour, nil },
-		"a long wait, nobody waits":    func(c *stack.ClientConfig) { c.Bulkhead.MaxWait, c.Bulkhead.MaxQueue = time.Hour, -1 },
-		"no bulkhead":                  func(c *stack.ClientConfig) { c.Attempt.Limit, c.Bulkhead = 15*time.Second-1, nil },
+		"a wait without end, a short total": func(c *stack.ClientConfig) {
+			c.Bulkhead.MaxWait, c.Total = -1, &timeout.Config{Limit: 15*time.Second - 1}
+		},
+		"a wait without end, no attempt":        func(c *stack.ClientConfig) { c.Bulkhead.MaxWait, c.Attempt.Limit = -1, -1 },
+		"a wait without end, nobody waits":      func(c *stack.ClientConfig) { c.Bulkhead.MaxWait, c.Bulkhead.MaxQueue = -1, -1 },
+		"a wait without end, no lease":          func(c *stack.ClientConfig) { c.Bulkhead.MaxWait, c.Breaker.ProbeTimeout = -1, -1 },
+		"judged at the end, limited to the end": func(c *stack.ClientConfig) { c.Breaker.Judge, c.Attempt.Until = resilience.Ended, 0 },
+		"judged at the end, a total to the end": func(c *stack.ClientConfig) { c.Breaker.Judge, c.Total = resilience.Ended, &timeout.Config{} },
+		"judged at the end, no attempt":         func(c *stack.ClientConfig) { c.Breaker.Judge, c.Attempt = resilience.Ended, nil },
+		"no attempt, a long total, no lease": func(c *stack.ClientConfig) {
+			c.Attempt, c.Breaker.ProbeTimeout, c.Total = nil, -1, &timeout.Config{Limit: time.Minute}
+		},
+		"a long total": func(c *stack.ClientConfig) { c.Total = &timeout.Config{Limit: time.Hour} },
+		"a long total, no breaker": func(c *stack.ClientConfig) {
+			c.Total, c.Attempt, c.Breaker = &timeout.Config{Limit: time.Hour}, nil, nil
+		},
+		"waits bounded above a total": func(c *stack.ClientConfig) { c.Total, c.Retry.MaxDelay = &timeout.Config{}, time.Minute },
+		"long waits of its own": func(c *stack.ClientConfig) {
+			c.Total, c.Retry.BaseDelay, c.Retry.MaxDelay = &timeout.Config{}, time.Minute, time.Minute
+			c.Retry.Backoff = func(int) time.Duration { return 0 }
+		},
+		"long waits, one attempt": func(c *stack.ClientConfig) {
+			c.Total, c.Retry.BaseDelay, c.Retry.MaxAttempts = &timeout.Config{}, time.Minute, 1
+		},
+		"long waits, tried once": func(c *stack.ClientConfig) {
+			c.Total, c.Retry.BaseDelay, c.Retry.MaxAttempts = &timeout.Config{}, time.Minute, -1
+		},
+		"long waits, no total":      func(c *stack.ClientConfig) { c.Retry.BaseDelay = time.Hour },
+		"a long wait, no attempt":   func(c *stack.ClientConfig) { c.Bulkhead.MaxWait, c.Attempt = time.Hour, nil },
+		"a long wait, nobody waits": func(c *stack.ClientConfig) { c.Bulkhead.MaxWait, c.Bulkhead.MaxQueue = time.Hour, -1 },
+		"no bulkhead":               func(c *stack.ClientConfig) { c.Attempt.Limit, c.Bulkhead = 15*time.Second-1, nil },
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := stack.DefaultClient("users")
