@@ -236,6 +236,15 @@ func TestWhatLiesInsideIsGivenUpBeforeTheFallbackRuns(t *testing.T) {
 	}
 }
 
+func TestWhatLiesInsideIsGivenUpBeforeDoAnswers(t *testing.T) {
+	b := resilience.Must(bulkhead.New(bulkhead.Config{Limit: 1, MaxQueue: -1}))
+	v, err := fallback.Do(t.Context(), b, func(context.Context) (int, error) { return 1, errBoom },
+		func(context.Context, error) (int, error) { return b.Stats().InFlight, nil })
+	if v != 0 || err != nil {
+		t.Errorf("%d slots taken, %v", v, err)
+	}
+}
+
 func TestAnOperationThatIsNotAnsweredForIsNotDiscarded(t *testing.T) {
 	op := &lasting{}
 	f := must(t, fallback.Config{Handle: answer, If: func(error) bool { return false }})

@@ -52,29 +52,30 @@ func TestTheLayersAreThereInOrder(t *testing.T) {
 	bare.Keyed, bare.Breaker, bare.Attempt = nil, nil, nil
 	const layers = "retry.Retry users, breaker.Breaker users, bulkhead.Bulkhead users, timeout.Timeout users"
 	for name, test := range map[string]struct {
-		policy resilience.Policy
-		want   string
+		make func() (resilience.Policy, error)
+		want string
 	}{
-		"Client":           {stack.Client("users"), "keyed.Group users, " + layers},
-		"with a total":     {resilience.Must(whole.New()), "timeout.Timeout total, keyed.Group users, " + layers},
-		"without keys":     {resilience.Must(flat.New()), layers},
-		"some left out":    {resilience.Must(bare.New()), "retry.Retry users, bulkhead.Bulkhead users"},
-		"all left out":     {resilience.Must(stack.ClientConfig{}.New()), ""},
-		"Server":           {stack.Server("users"), "bulkhead.Bulkhead users"},
-		"an empty one":     {resilience.Must(stack.ServerConfig{}.New()), ""},
-		"keys and no more": {resilience.Must(stack.ClientConfig{Keyed: &keyed.Config{Name: "k"}}.New()), "keyed.Group k"},
+		"Client":           {stack.DefaultClient("users").New, "keyed.Group users, " + layers},
+		"with a total":     {whole.New, "timeout.Timeout total, keyed.Group users, " + layers},
+		"without keys":     {flat.New, layers},
+		"some left out":    {bare.New, "retry.Retry users, bulkhead.Bulkhead users"},
+		"all left out":     {stack.ClientConfig{}.New, ""},
+		"Server":           {stack.DefaultServer("users").New, "bulkhead.Bulkhead users"},
+		"an empty one":     {stack.ServerConfig{}.New, ""},
+		"keys and no more": {stack.ClientConfig{Keyed: &keyed.Config{Name: "k"}}.New, "keyed.Group k"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			if got := strings.Join(named(test.policy), ", "); got != test.want {
+		t.Run(name, inBubble(func(t *testing.T) {
+			p := resilience.Must(test.make())
+			if got := strings.Join(named(p), ", "); got != test.want {
 				t.Errorf("layers %s, want %s", got, test.want)
 			}
-			if err := resilience.Run(t.Context(), test.policy, succeed); err != nil {
+			if err := resilience.Run(t.Context(), p, succeed); err != nil {
 				t.Errorf("a call: %v", err)
 			}
-			if err := resilience.Run(t.Context(), test.policy, fail); !errors.Is(err, errBoom) {
+			if err := resilience.Run(t.Context(), p, fail); !errors.Is(err, errBoom) {
 				t.Errorf("a call that fails: %v", err)
 			}
-		})
+		}))
 	}
 }
 
