@@ -1,0 +1,142 @@
+package fallback_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/resilience-go/resilience/fallback"
+)
+
+func TestAPanicOrAGoexitOfTheFetchIsThatOfEveryCaller(t *testing.T) {
+	for name, test := range map[string]struct {
+		end  func()
+		want any // what is recovered, nil for Goexit
+	}{
+		"panic":                     {func() { panic(errBoom) }, errBoom},
+		"Goexit":                    {runtime.Goexit, nil},
+		"a panic that Goexit meets": {func() { defer func() { panic(errBoom) }(); runtime.Goexit() }, errBoom},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := mustStale(t, fallback.StaleConfig{})
+				learn(t, s, "k", 1)
+				var all sync.WaitGroup
+				var ended, wrong atomic.Int32
+				for range 8 {
+					all.Go(func() {
+						defer func() {
+							ended.Add(1)
+							if recover() != test.want {
+								wrong.Add(1)
+							}
+						}()
+						_, _, _ = s.Do(t.Context(), nil, "k", func(context.Context) (int, error) {
+							time.Sleep(time.Second)
+							test.end()
+							return 0, nil
+						})
+						wrong.Add(1)
+					})
+				}
+				all.Wait()
+				if ended.Load() != 8 || wrong.Load() != 0 {
+					t.Errorf("%d ended, %d of them not as the fetch", ended.Load(), wrong.Load())
+				}
+				var ran []error // of the context
+				if v, _, err := s.Do(t.Context(), nil, "k", func(ctx context.Context) (int, error) {
+					ran = append(ran, ctx.Err())
+					return -1, errBoom
+				}); v != 1 || err != nil || len(ran) != 1 || ran[0] != nil {
+					t.Errorf("afterwards: %d, %v, of fetches %v", v, err, ran)
+				}
+				learn(t, s, "k", 2)
+				wantStaleStats(t, s, fallback.StaleStats{Fresh: 2, Stale: 1, Failed: 8, Refreshes: 4, Keys: 1})
+			})
+		})
+	}
+}
+
+func TestAPanicAfterAllHaveGivenUpReachesTheLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := mustStale(t, fallback.StaleConfig{})
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, cancel)
+		defer func() {
+			if r := recover(); r != any(errBoom) {
+				t.Errorf("recovered %v", r)
+			}
+		}()
+		v, _, err := s.Do(ctx, nil, "k", func(ctx context.Context) (int, error) { <-ctx.Done(); panic(errBoom) })
+		t.Errorf("returned %d, %v", v, err)
+	})
+}
+
+func TestIfMayPanicAndIsCountedAsAFailure(t *testing.T) {
+	s := mustStale(t, fallback.StaleConfig{If: func(error) bool { panic(errOwn) }})
+	learn(t, s, "k", 1)
+	func() {
+		defer func() {
+			if r := recover(); r != any(errOwn) {
+				t.Errorf("recovered %v", r)
+			}
+		}()
+		_, _, _ = s.Do(t.Context(), nil, "k", failed(errBoom))
+	}()
+	learn(t, s, "k", 2) // nothing is locked
+	wantStaleStats(t, s, fallback.StaleStats{Fresh: 2, Failed: 1, Refreshes: 3, Keys: 1})
+}
+
+// Callers come, cancel and time out, many of them at one instant. Each is answered
+// by its own key and never by the end of another's context; nothing is left behind.
+func TestAHammeredStaleMixesNothingUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := mustStale(t, fallback.StaleConfig{Max: 2})
+		few := func() time.Duration { return time.Duration(rand.IntN(5)) * time.Millisecond }
+		var running atomic.Int32
+		var all sync.WaitGroup
+		const goroutines, each = 16, 200
+		for g := range goroutines {
+			all.Go(func() {
+				for i := range each {
+					ctx, cancel := context.WithCancel(t.Context())
+					switch g % 4 {
+					case 1, 2:
+						ctx, cancel = context.WithTimeout(t.Context(), few())
+					case 3:
+						time.AfterFunc(few(), cancel)
+					}
+					key := (g + i) % 3
+					v, age, err := s.Do(ctx, nil, fmt.Sprint(key), func(ctx context.Context) (int, error) {
+						running.Add(1)
+						defer running.Add(-1)
+						if v, err := until(few(), key)(ctx); err != nil {
+							return v, err
+						}
+						return key, []error{nil, nil, nil, errBoom}[rand.IntN(4)]
+					})
+					d, limited := ctx.Deadline()
+					over := ctx.Err() != nil || limited && time.Until(d) <= 0
+					if err == nil && v != key || err != nil && age != 0 || err != nil && err != errBoom && !over {
+						t.Errorf("key %d: %d of age %v, %v", key, v, age, err)
+					}
+					cancel()
+				}
+			})
+		}
+		all.Wait()
+		if n := running.Load(); n != 0 {
+			t.Errorf("%d fetches outlive their callers", n)
+		}
+		c := s.Stats()
+		if n := c.Fresh + c.Stale + c.Failed; n > goroutines*each || n < goroutines*each/2 || c.Refreshes > n || c.Keys > 2 {
+			t.Errorf("counted %+v", c)
+		}
+	})
+}
