@@ -43,9 +43,9 @@ var ErrFull error = &resilience.Rejection{Policy: policy, Reason: resilience.Ful
 // first of those that hang have failed: until then the others raise it, so keep
 // the time limit inside of the bulkhead short, or set Limit.
 //
-// The price is a law, not a flaw of the rule: a process with more than about 100 calls a second to a dependency that
-// pauses for more than 200 ms must either reject or hold that many callers. If it
-// should hold them, set Limit.
+// The price is a law, not a flaw of the rule: a process with more than about 100
+// calls a second to a dependency that pauses for more than 200 ms must either reject
+// or hold that many callers. If it should hold them, set Limit.
 //
 // A Bulkhead is safe for concurrent use.
 type Bulkhead struct {
@@ -177,8 +177,9 @@ func (b *Bulkhead) queue(ctx context.Context) (left *atomic.Uint64) {
 	}
 }
 
-// wait waits for a slot and reports whether it got one. The semaphore serves first in, first out, and passes on a slot that it hands to a waiter whose
-// context ends at that moment.
+// wait waits for a slot and reports whether it got one. The semaphore serves first
+// in, first out, and passes on a slot that it hands to a waiter whose context ends
+// at that moment.
 func (b *Bulkhead) wait(ctx context.Context) bool {
 	if b.cfg.MaxWait > 0 {
 		var cancel context.CancelFunc

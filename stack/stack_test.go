@@ -118,6 +118,7 @@ func TestEverySubsetOfTheLayersWorks(t *testing.T) {
 					t.Errorf("a call that fails: %v", err)
 				}
 			}
+			time.Sleep(10 * time.Second) // so long a failure is remembered
 			if f, ok := p.(resilience.Forker); ok && !f.Idle() {
 				t.Error("something is still held")
 			}
