@@ -20,6 +20,7 @@ func BenchmarkTimeout(b *testing.B)  { group(b, "Timeout/") }
 func BenchmarkStack(b *testing.B)    { group(b, "Stack/") }
 func BenchmarkHTTP(b *testing.B)     { group(b, "HTTP/") }
 func BenchmarkKeyed(b *testing.B)    { group(b, "Keyed/") }
+func BenchmarkGrowth(b *testing.B)   { group(b, "Growth/") }
 
 // BenchmarkParallel runs all rows on all cores.
 func BenchmarkParallel(b *testing.B) {

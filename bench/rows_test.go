@@ -88,6 +88,14 @@ var rows = []row{
 	{"Keyed/pin", func(testing.TB) func(int) { return forKey(&pinning{p: resilience.Compose()}) }},
 	{"Keyed/lookup", func(testing.TB) func(int) { return forKey(hundredKeys(resilience.Compose())) }},
 	{"Keyed/breaker", func(testing.TB) func(int) { return forKey(hundredKeys(newBreaker())) }},
+	{"Growth/keys/1", keys(1)},
+	{"Growth/keys/100", keys(100)},
+	{"Growth/keys/10000", keys(10_000)},
+	{"Growth/keys/100000", keys(100_000)},
+	{"Growth/policies/1", breakers(1)},
+	{"Growth/policies/2", breakers(2)},
+	{"Growth/policies/4", breakers(4)},
+	{"Growth/policies/8", breakers(8)},
 }
 
 // sink keeps the compiler from leaving out what has no other use.
@@ -229,6 +237,36 @@ func hundredKeys(template resilience.Forker) *keyed.Group {
 		_ = resilience.RunOperation(context.Background(), g, &key)
 	}
 	return g
+}
+
+// keys calls n keys in turn, each with a breaker of its own.
+func keys(n int) func(testing.TB) func(int) {
+	return func(testing.TB) func(int) {
+		g := newGroup(newBreaker(), n)
+		ops := make([]keyOperation, n)
+		for i := range ops {
+			ops[i] = keyOperation(fmt.Sprintf("https://host-%d.example.com:443", i))
+			_ = resilience.RunOperation(context.Background(), g, &ops[i])
+		}
+		return func(calls int) {
+			for i := range calls {
+				if err := resilience.RunOperation(context.Background(), g, &ops[i%n]); err != nil {
+					panic(err)
+				}
+			}
+		}
+	}
+}
+
+// breakers are n of them, one inside the other.
+func breakers(n int) func(testing.TB) func(int) {
+	return func(testing.TB) func(int) {
+		var all []resilience.Policy
+		for range n {
+			all = append(all, newBreaker())
+		}
+		return guarded(resilience.Compose(all...), nil)
+	}
 }
 
 // pinning does what a group does, but for finding the policy of the key.
