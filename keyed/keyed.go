@@ -27,7 +27,8 @@ type Config struct {
 	Name string
 	// Max is how many keys the group remembers, by default 1000. It may hold more
 	// while more are in use: a key with a call in flight, or whose policy is not
-	// idle, is never dropped.
+	// idle, is never dropped. A breaker is not idle while it is open, or soon after
+	// failures; a retry is not for ten seconds after it has spent its budget.
 	Max int
 	// Keys are the exceptions: keys with a policy of their own, which is always
 	// remembered. Over HTTP a key is what httpmw.HostKey returns, with the port, as
@@ -169,14 +170,17 @@ func (g *Group) sweepFor(e *entry) {
 // takes them at random, because a map has its keys in an order of its own in which
 // the first would always be the victims. What was used it marks as unused, for the
 // second round and for the next sweep. If too few could be dropped it is not tried
-// again until an eighth of Max has come on top.
+// again until an eighth has come on top of those that must be kept, or each new key
+// would look at all of them.
 func (g *Group) sweep() {
 	if !g.sweeping.TryLock() {
 		return // somebody else is at it
 	}
 	defer g.sweeping.Unlock()
 	want := int64(g.cfg.Max - g.cfg.Max/8)
+	kept := int64(0)
 	for range 2 {
+		kept = 0
 		var unused []any
 		g.entries.Range(func(key, v any) bool {
 			if e := v.(*entry); e.used.Load() {
@@ -192,22 +196,24 @@ func (g *Group) sweep() {
 				break
 			}
 			if v, ok := g.entries.Load(key); ok {
-				g.evict(key, v.(*entry))
+				if !g.evict(key, v.(*entry)) {
+					kept++
+				}
 			}
 		}
 		if g.len.Load() <= want {
 			break
 		}
 	}
-	g.sweepAt.Store(max(int64(g.cfg.Max), g.len.Load()+int64(g.cfg.Max/8)))
+	limit := int64(g.cfg.Max)
+	g.sweepAt.Store(max(limit, kept+max(limit, kept)/8))
 }
 
-// evict drops e if nobody uses it and its policy is idle.
-func (g *Group) evict(key any, e *entry) {
+// evict drops e if nobody uses it and its policy is idle, and reports whether it did.
+func (g *Group) evict(key any, e *entry) (drop bool) {
 	if e.pins.Load() != 0 || !idle(e.policy) || !e.pins.CompareAndSwap(0, dead) {
-		return
+		return false
 	}
-	drop := false
 	defer func() {
 		if !drop { // also if Idle panics, or those who wait for e would wait for ever
 			e.pins.Add(-dead)
@@ -219,6 +225,7 @@ func (g *Group) evict(key any, e *entry) {
 		g.len.Add(-1)
 		g.evicted.Add(1)
 	}
+	return drop
 }
 
 func idle(p resilience.Policy) bool {
