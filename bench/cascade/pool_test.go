@@ -1,0 +1,97 @@
+package cascade_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/resilience-go/resilience"
+	"golang.org/x/sync/semaphore"
+)
+
+// pool is how many requests a service works on at a time.
+const pool = 50
+
+// request is an operation with a key, as an adapter would make it.
+type request struct {
+	resilience.Func
+	key string
+}
+
+func (r request) Key() string { return r.key }
+
+// half is what became of the requests that need one of the two dependencies.
+type half struct {
+	calls, ok int
+	took      []time.Duration // of those that went well
+}
+
+func (h *half) success() float64 { return 100 * float64(h.ok) / float64(h.calls) }
+
+func (h *half) p99() time.Duration {
+	slices.Sort(h.took)
+	return h.took[len(h.took)*99/100]
+}
+
+// share simulates a service with 500 requests a second: half of them need /x, the
+// others /y, which takes them as reply says. A request that finds all of the pool
+// at work waits for its turn.
+func share(t *testing.T, a arm, reply func(time.Duration, *rand.Rand) answer) (x, y half) {
+	synctest.Test(t, func(*testing.T) {
+		begin := time.Now().Add(lead)
+		policy, workers := a.policy(), semaphore.NewWeighted(pool)
+		good, bad := newServer(usual, begin, nil), newServer(usual, begin, reply)
+		var mu sync.Mutex // guards x and y
+		alone.run(0, lead+20*time.Second, func(_ int, luck *rand.Rand) {
+			key, to, of := "/x", good, &x
+			if luck.IntN(2) == 0 {
+				key, to, of = "/y", bad, &y
+			}
+			began := time.Now()
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			defer cancel()
+			err := workers.Acquire(ctx, 1)
+			if err == nil {
+				err = resilience.RunOperation(ctx, policy, request{func(ctx context.Context) error { return to.serve(ctx, luck) }, key})
+				workers.Release(1)
+			}
+			if began.Before(begin) {
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			of.calls++
+			if err == nil {
+				of.ok++
+				of.took = append(of.took, time.Since(began))
+			}
+		})
+	})
+	return x, y
+}
+
+// TestADependencyThatHangsCostsTheCallsToAnotherNothing compares the requests that
+// need /x with those of a service whose /y is in good health.
+func TestADependencyThatHangsCostsTheCallsToAnotherNothing(t *testing.T) {
+	rows := []string{
+		"| /y hangs | client | /x ok % | /x lost | /x p99 ms | /y ok % |",
+		"|---|---|---|---|---|---|",
+	}
+	for _, hanging := range []float64{0, 0.82, 1} {
+		for _, a := range []arm{none, naive, protected} {
+			before, _ := share(t, a, nil)
+			x, y := share(t, a, some(hangs, hanging))
+			lost, later := before.ok-x.ok, x.p99()-before.p99()
+			rows = append(rows, fmt.Sprintf("| %.0f %% | %s | %.1f | %d | %d | %.1f |", 100*hanging, a.name, x.success(), lost, x.p99().Milliseconds(), y.success()))
+			if a.name == protected.name && (lost > 0 || later > time.Millisecond) {
+				t.Errorf("%.0f %% of the calls to /y hang: %d calls to /x lost, the 99th percentile is %v later", 100*hanging, lost, later)
+			}
+		}
+	}
+	show(t, rows)
+}
