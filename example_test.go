@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"os"
 
 	"github.com/resilience-go/resilience"
 )
@@ -52,6 +54,61 @@ func ExampleDo() {
 	fmt.Println(user, err)
 	// Output:
 	// Ada <nil>
+}
+
+// lookup is an Operation: one call, with what it needs and what came of it. A func
+// that captures as much allocates for each variable.
+type lookup struct {
+	id   int
+	name string
+}
+
+func (l *lookup) Run(context.Context) error {
+	l.name = fmt.Sprint("user ", l.id)
+	return nil
+}
+
+func ExampleRunOperation() {
+	l := &lookup{id: 7}
+	err := resilience.RunOperation(context.Background(), resilience.Compose(), l)
+	fmt.Println(l.name, err)
+	// Output: user 7 <nil>
+}
+
+func ExampleLogObserver() {
+	withoutTime := func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.TimeKey {
+			return slog.Attr{}
+		}
+		return a
+	}
+	log := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: withoutTime}))
+	o := resilience.LogObserver(log) // for the Observer of a Config
+
+	// What a breaker tells when it opens:
+	o.Observe(context.Background(), resilience.Event{
+		Kind: resilience.Transition, Policy: "breaker", Name: "users",
+		From: "CLOSED", To: "OPEN", Reason: "Silence(7, 1s)", Failures: 7,
+	})
+	// Output: level=WARN msg="breaker transition" name=users from=CLOSED to=OPEN reason="Silence(7, 1s)" failures=7
+}
+
+func ExampleAll() {
+	p := resilience.Compose(named("retry"), resilience.Compose(named("breaker")))
+	for q := range resilience.All(p) {
+		if n, ok := q.(named); ok {
+			fmt.Println(n)
+		}
+	}
+	// Output:
+	// retry
+	// breaker
+}
+
+func ExampleAttempt() {
+	ctx := context.Background()
+	fmt.Println(resilience.Attempt(ctx), resilience.Attempt(resilience.WithAttempt(ctx, 2)))
+	// Output: 1 2
 }
 
 // newLimit stands for the New of a policy.

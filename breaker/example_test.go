@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/benbjohnson/clock"
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/breaker"
 )
@@ -38,4 +39,150 @@ func ExampleConfig() {
 	err := resilience.Run(context.Background(), b, func(context.Context) error { return nil })
 	fmt.Println(b.State(), errors.Is(err, breaker.ErrOpen))
 	// Output: OPEN true
+}
+
+// greet asks the service of users for a name, and does without while it is silent.
+func greet(ctx context.Context, b *breaker.Breaker, user func(context.Context) (string, error)) string {
+	name, err := resilience.Do(ctx, b, user)
+	if r, ok := errors.AsType[*resilience.Rejection](err); ok && errors.Is(err, breaker.ErrOpen) {
+		return fmt.Sprintf("Hello! (%s, %v)", r.Name, r.Cause) // nothing was sent
+	}
+	if err != nil {
+		return "Sorry: " + err.Error()
+	}
+	return "Hello, " + name + "!"
+}
+
+func ExampleBreaker() {
+	users := resilience.Must(breaker.New(breaker.Config{
+		Name: "users",
+		Trip: []breaker.Rule{breaker.Consecutive(2)},
+	}))
+	ctx := context.Background()
+	fmt.Println(greet(ctx, users, func(context.Context) (string, error) { return "Ada", nil }))
+	for range 3 {
+		fmt.Println(greet(ctx, users, func(context.Context) (string, error) { return "", errors.New("connection refused") }))
+	}
+	// Output:
+	// Hello, Ada!
+	// Sorry: connection refused
+	// Sorry: connection refused
+	// Hello! (users, connection refused)
+}
+
+// try makes one call for each error, each a little after the one before, and says
+// what the breaker makes of it.
+func try(b *breaker.Breaker, mock *clock.Mock, gap time.Duration, errs ...error) {
+	var states []breaker.State
+	for _, err := range errs {
+		_ = resilience.Run(context.Background(), b, func(context.Context) error { return err })
+		states = append(states, b.State())
+		mock.Add(gap)
+	}
+	fmt.Println(states)
+}
+
+// ruled returns a breaker with one rule, and its clock.
+func ruled(r breaker.Rule) (*breaker.Breaker, *clock.Mock) {
+	mock := clock.NewMock()
+	return resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{r}, OpenFor: time.Minute, Clock: mock})), mock
+}
+
+// The failures must go on for a while, so a pause of the dependency does not open it.
+func ExampleSilence() {
+	b, mock := ruled(breaker.Silence(3, time.Second))
+	down := errors.New("down")
+	try(b, mock, 100*time.Millisecond, down, down, down, down)
+	try(b, mock, 500*time.Millisecond, nil, down, down, down)
+	// Output:
+	// [CLOSED CLOSED CLOSED CLOSED]
+	// [CLOSED CLOSED CLOSED OPEN]
+}
+
+func ExampleConsecutive() {
+	b, mock := ruled(breaker.Consecutive(3))
+	down := errors.New("down")
+	try(b, mock, 0, down, down, nil, down, down, down)
+	// Output: [CLOSED CLOSED CLOSED CLOSED CLOSED OPEN]
+}
+
+// Three of the last six are half of them.
+func ExampleFailureRate() {
+	b, mock := ruled(breaker.FailureRate(50, 6))
+	down := errors.New("down")
+	try(b, mock, 0, nil, down, nil, down, nil, down)
+	// Output: [CLOSED CLOSED CLOSED CLOSED CLOSED OPEN]
+}
+
+// What is older than the window does not count, and four calls are the least.
+func ExampleFailureRateOver() {
+	b, mock := ruled(breaker.FailureRateOver(50, 4, 10*time.Second))
+	down := errors.New("down")
+	try(b, mock, 10*time.Second, down, down, down)
+	try(b, mock, time.Second, nil, down, nil, down)
+	// Output:
+	// [CLOSED CLOSED CLOSED]
+	// [CLOSED CLOSED CLOSED OPEN]
+}
+
+// All calls succeed, but half of them take more than a second.
+func ExampleSlowRate() {
+	b, mock := ruled(breaker.SlowRate(50, time.Second, 4, time.Minute))
+	for _, took := range []time.Duration{10 * time.Millisecond, 2 * time.Second, 20 * time.Millisecond, 3 * time.Second} {
+		_ = resilience.Run(context.Background(), b, func(context.Context) error {
+			mock.Add(took) // the work
+			return nil
+		})
+		fmt.Println(took, b.State())
+	}
+	// Output:
+	// 10ms CLOSED
+	// 2s CLOSED
+	// 20ms CLOSED
+	// 3s OPEN
+}
+
+// A permit is for work that begins in one place and ends in another.
+func ExampleBreaker_Acquire() {
+	b := resilience.Must(breaker.New(breaker.Config{Name: "exports"}))
+	work := func(done func(error)) { go done(errors.New("disk full")) }
+
+	permit, err := b.Acquire(context.Background())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	ended := make(chan bool)
+	work(func(err error) {
+		permit.Done(err)
+		close(ended)
+	})
+	<-ended
+	fmt.Println(b.Stats().Failures, "failure")
+	// Output: 1 failure
+}
+
+// An operator takes a dependency out of service, and puts it back.
+func ExampleBreaker_SetMode() {
+	b := resilience.Must(breaker.New(breaker.Config{Name: "users"}))
+	call := func() error {
+		return resilience.Run(context.Background(), b, func(context.Context) error { return nil })
+	}
+	b.SetMode(breaker.ForcedOpen)
+	fmt.Println(call())
+	b.SetMode(breaker.Auto)
+	fmt.Println(call())
+	// Output:
+	// resilience: rejected by breaker "users": open, forced open
+	// <nil>
+}
+
+func ExampleBreaker_Reset() {
+	b, mock := ruled(breaker.Consecutive(1))
+	try(b, mock, 0, errors.New("down"))
+	b.Reset()
+	fmt.Println(b.State(), b.Stats().Opened)
+	// Output:
+	// [OPEN]
+	// CLOSED 1
 }

@@ -48,3 +48,29 @@ func ExampleGroup_For() {
 	// batch true
 	// 1 key remembered
 }
+
+// What is done to the template does not reach the breakers that are there: they are
+// in All. It is for those that are made later.
+func ExampleGroup_All() {
+	template := resilience.Must(breaker.New(breaker.Config{Name: "hosts"}))
+	hosts := resilience.Must(keyed.New(template, keyed.Config{Name: "hosts"}))
+	call := func(host string) error {
+		return resilience.Run(context.Background(), hosts.For(host), func(context.Context) error { return nil })
+	}
+	fmt.Println(call("eu"))
+
+	template.SetMode(breaker.ForcedOpen) // of hosts that come later
+	for _, p := range hosts.All() {      // of hosts that have come
+		for q := range resilience.All(p) {
+			if b, ok := q.(*breaker.Breaker); ok {
+				b.SetMode(breaker.ForcedOpen)
+			}
+		}
+	}
+	fmt.Println(call("eu"))
+	fmt.Println(call("us"))
+	// Output:
+	// <nil>
+	// resilience: rejected by breaker "hosts" for "eu": open, forced open
+	// resilience: rejected by breaker "hosts" for "us": open, forced open
+}

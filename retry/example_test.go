@@ -25,6 +25,25 @@ func ExampleNew() {
 	// Output: Ada <nil>
 }
 
+// The error says how often the operation was tried, and why not more often.
+func ExampleError() {
+	users := resilience.Must(retry.New(retry.Config{Name: "users", BaseDelay: time.Millisecond}))
+	ctx, refused := context.Background(), errors.New("connection refused")
+
+	err := resilience.Run(ctx, users, func(context.Context) error { return refused })
+	if e, ok := errors.AsType[*retry.Error](err); ok {
+		fmt.Println(e.Attempts, "attempts:", e.Reason)
+	}
+	fmt.Println(errors.Is(err, refused))
+
+	// Three attempts in a row have failed, so there is no retry until one succeeds.
+	fmt.Println(resilience.Run(ctx, users, func(context.Context) error { return refused }))
+	// Output:
+	// 3 attempts: out of attempts
+	// true
+	// resilience: retry "users" gave up after 1 attempt (all attempts are failing): connection refused
+}
+
 func ExamplePermanent() {
 	r := resilience.Must(retry.New(retry.Config{Name: "users"}))
 	invalid := errors.New("invalid name")
