@@ -40,7 +40,7 @@ func (s State) String() string {
 type episode struct {
 	state State
 	mode  Mode
-	under *episode // ForcedOpen, Disabled: the episode that Auto goes on with
+	under *episode // ForcedOpen, Disabled: what Auto goes on with, never installed itself
 	// base is the generation in its upper 28 bits, with which every token of this
 	// episode begins:
 	//

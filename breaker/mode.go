@@ -62,12 +62,12 @@ func (b *Breaker) SetMode(m Mode) {
 // Stats stay. In ForcedOpen and Disabled it resets what is underneath.
 func (b *Breaker) Reset() {
 	b.change(match{rule: "Reset()"}, func(e *episode) *episode {
-		now := b.clock.Nanos()
+		closed := b.follow(e, Closed, b.clock.Nanos())
 		if e.under == nil {
-			return b.follow(e, Closed, now)
+			return closed
 		}
 		fresh := b.in(e, e.mode)
-		fresh.under = b.follow(&episode{}, Closed, now)
+		fresh.under = closed
 		return fresh
 	})
 }
@@ -94,32 +94,43 @@ func (b *Breaker) change(why match, next func(*episode) *episode) {
 
 // in returns an episode that comes after e, in mode m.
 func (b *Breaker) in(e *episode, m Mode) *episode {
-	now, under := b.clock.Nanos(), e
-	if e.under != nil {
-		under = e.under
-	}
+	now := b.clock.Nanos()
+	n := b.resume(e, now)
 	switch m {
 	case ForcedOpen:
-		n := b.follow(e, Open, now)
-		n.mode, n.under, n.until = m, under, math.MaxInt64
-		n.rejection = &resilience.Rejection{
+		forced := b.follow(e, Open, now)
+		forced.under, forced.until = n, math.MaxInt64
+		forced.rejection = &resilience.Rejection{
 			Policy: policy, Name: b.cfg.Name, Key: b.key, Reason: resilience.Open, Detail: "forced open",
 		}
-		return n
+		n = forced
 	case Disabled:
-		n := b.follow(e, Closed, now)
-		n.mode, n.under = m, under
-		return n
+		disabled := b.follow(e, Closed, now)
+		disabled.under = n
+		n = disabled
 	}
-	n := b.follow(e, under.state, now)
-	n.mode, n.silence, n.limit, n.rounds = m, under.silence, under.limit, under.rounds
-	n.rejection = under.rejection
-	switch under.state {
+	n.mode = m
+	return n
+}
+
+// resume returns an episode that comes after e and goes on with it, or with what is
+// under it. It is a copy, because e leads to all that have come after it.
+func (b *Breaker) resume(e *episode, now int64) *episode {
+	from := e
+	if e.under != nil {
+		from = e.under
+	}
+	n := b.follow(e, from.state, now)
+	n.silence, n.limit, n.rounds, n.rejection = from.silence, from.limit, from.rounds, from.rejection
+	switch from.state {
 	case Open:
-		n.until = under.until
+		n.until = from.until
+		if now < from.since {
+			n.until = now // over, because the clock was set back
+		}
 	case HalfOpen:
 		n.leases = make([]lease, b.cfg.CloseAfter)
-		c := unpack(under.word.Load())
+		c := unpack(from.word.Load())
 		// A result may just now have brought the credit to where it ends the
 		// episode. It came after this change, and so must not count.
 		c.inFlight, c.left = 0, min(max(1, c.left), b.cfg.CloseAfter)

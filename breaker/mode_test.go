@@ -3,6 +3,7 @@ package breaker_test
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -225,4 +226,48 @@ func TestResetAFewMillionTimesKeepsNothing(t *testing.T) {
 	if n := len(r.events()); n != 1 {
 		t.Errorf("%d events", n)
 	}
+}
+
+func TestAClockSetBackWhileOpenIsForcedDoesNotProlongWhatIsUnderneath(t *testing.T) {
+	for _, m := range []breaker.Mode{breaker.ForcedOpen, breaker.Disabled} {
+		r := newRig(t, quick)
+		r.clock.add(time.Hour)
+		r.trip()
+		r.SetMode(m)
+		r.clock.add(-time.Hour)
+		r.SetMode(breaker.Auto)
+		r.want(breaker.HalfOpen)
+	}
+}
+
+func TestAClockSetBackWhileOpenEndsItInAnotherModeToo(t *testing.T) {
+	r := newRig(t, quick)
+	r.clock.add(time.Hour)
+	r.trip()
+	r.clock.add(-time.Hour)
+	r.want(breaker.HalfOpen)
+	r.SetMode(breaker.MetricsOnly)
+	r.want(breaker.HalfOpen)
+}
+
+func TestChangesOfModeKeepNothing(t *testing.T) {
+	r := newRig(t, breaker.Config{Observer: observerFunc(func(context.Context, resilience.Event) {})})
+	r.trip()
+	r.SetMode(breaker.ForcedOpen)
+	before := heap()
+	for range 10000 {
+		r.SetMode(breaker.Disabled)
+		r.SetMode(breaker.ForcedOpen)
+	}
+	if grown := heap() - before; grown > 1<<20 {
+		t.Errorf("%d bytes more after 20000 changes", grown)
+	}
+	runtime.KeepAlive(r)
+}
+
+func heap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }

@@ -257,6 +257,10 @@ func (m *model) setMode(to breaker.Mode) {
 	if m.under != nil {
 		base = *m.under
 	}
+	if m.now < base.since { // the clock was set back, which ends OPEN
+		base.until = m.now
+	}
+	base.since = m.now
 	m.gen++
 	m.mode, m.under = to, nil
 	switch to {
