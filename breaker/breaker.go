@@ -83,7 +83,7 @@ func New(c Config) (*Breaker, error) {
 		s.slow = s.slow || r.kind == slowRate
 	}
 	if !s.windows {
-		s.book = newBook(c.Trip, &s.clock)
+		s.book = newBook(c.Trip, 0, &s.clock)
 	}
 	s.root = fork(s, "", Auto)
 	return s.root, nil

@@ -9,6 +9,7 @@ import (
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/breaker"
+	"github.com/resilience-go/resilience/internal/testkit"
 )
 
 const days = 24 * time.Hour
@@ -120,5 +121,31 @@ func TestStatsOfAnOpenTimeThatIsOver(t *testing.T) {
 	r.clock.add(time.Second)
 	if s := r.Stats(); s.State != breaker.HalfOpen || s.Credit != 1 || !s.RetryAt.IsZero() || !errors.Is(s.LastError, errDown) {
 		t.Errorf("stats %+v", s)
+	}
+}
+
+func TestAClockThatPanicsOnceKeepsNoProbeFromClosing(t *testing.T) {
+	for reading := 1; ; reading++ {
+		r := newRig(t, breaker.Config{
+			Trip: []breaker.Rule{breaker.FailureRateOver(50, 2, time.Second)}, OpenFor: time.Second, CloseAfter: 1, ProbeTimeout: time.Minute,
+		})
+		_, _ = r.run(errDown), r.run(errDown)
+		r.clock.add(time.Second)
+		left := reading
+		r.clock.afterRead = func() {
+			if left--; left == 0 {
+				panic("clock")
+			}
+		}
+		probe := testkit.Unwind(func() error { return r.run(nil) })
+		r.clock.afterRead = nil
+		if probe.Panic == nil {
+			return // the clock is read less often than that
+		}
+		r.clock.add(time.Minute) // it may have kept its place
+		_ = r.run(nil)
+		if s := r.Stats(); s.State != breaker.Closed {
+			t.Errorf("after a panic in reading %d: %+v", reading, s)
+		}
 	}
 }

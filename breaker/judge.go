@@ -63,8 +63,8 @@ func (b *Breaker) recordSuccess(ctx context.Context, e *episode, token uint64) {
 		now = b.clock.Nanos()
 	}
 	for i := range e.book.tallies {
-		if t := &e.book.tallies[i]; t.kind != silence && t.add(now, token, false, 0, 0) {
-			b.trip(ctx, e, t.count(now, 0, 0), now, e.book.lastFailure(), 0)
+		if m, holds := e.book.tallies[i].add(now, token, false, 0, 0); holds {
+			b.trip(ctx, e, m, now, e.book.lastFailure(), 0)
 			return
 		}
 	}
@@ -77,8 +77,8 @@ func (b *Breaker) recordFailure(ctx context.Context, e *episode, token uint64, e
 		e.book.remember(err)
 	}
 	for i := range e.book.tallies {
-		if t := &e.book.tallies[i]; t.add(now, token, true, failures, span) {
-			b.trip(ctx, e, t.count(now, failures, span), now, err, wait)
+		if m, holds := e.book.tallies[i].add(now, token, true, failures, span); holds {
+			b.trip(ctx, e, m, now, err, wait)
 			return
 		}
 	}
@@ -171,7 +171,7 @@ func (b *Breaker) follow(e *episode, s State, now int64) *episode {
 	next := &episode{state: s, mode: e.mode, base: e.base&^(generation-1) + generation, since: now}
 	if s == Closed {
 		if next.book = b.book; b.windows {
-			next.book = newBook(b.cfg.Trip, &b.clock)
+			next.book = newBook(b.cfg.Trip, now, &b.clock)
 		}
 	}
 	return next

@@ -147,7 +147,7 @@ type tally struct {
 	over *window.Over // FailureRateOver, SlowRate
 }
 
-func newBook(rules []Rule, clock *vclock.Clock) *book {
+func newBook(rules []Rule, now int64, clock *vclock.Clock) *book {
 	all := make([]tally, len(rules))
 	flag := uint64(slowFlag)
 	for i := range rules {
@@ -161,7 +161,7 @@ func newBook(rules []Rule, clock *vclock.Clock) *book {
 			flag <<= 1
 			fallthrough
 		case rateOver:
-			all[i].over = window.NewOver(int64(r.span), clock)
+			all[i].over = window.NewOver(int64(r.span), now, clock)
 		}
 	}
 	return &book{tallies: all}
@@ -188,52 +188,59 @@ func (m match) String() string {
 	}
 }
 
-// add counts a call with that token, which ended at the time now, and reports
-// whether the rule holds. run and span are the failures in a row, with this one, and
-// the time from the first to the last of them.
-func (t *tally) add(now int64, token uint64, failed bool, run int, span time.Duration) bool {
-	switch t.kind {
-	case silence:
-		return failed && run >= t.calls && span >= t.span.Truncate(time.Microsecond)
-	case rate:
-		if failed {
-			return t.last.Fail(now)
-		}
-		t.last.Succeed()
-		return false
-	default:
-		hit := failed
-		if t.kind == slowRate {
-			hit = token&t.flag != 0
-		}
-		hits, calls := t.over.Add(now, hit)
-		return hits > 0 && calls >= t.calls && 100*int64(hits) >= int64(t.percent)*int64(calls)
-	}
-}
-
-// count returns what the rule has counted by now, given the failures in a row.
-func (t *tally) count(now int64, run int, span time.Duration) match {
-	m := match{rule: t.String(), slow: t.kind == slowRate, span: t.span}
+// add counts a call with that token, which ended at the time now, and returns what
+// the rule has counted with it and whether it holds. run and span are the failures
+// in a row, with this one, and the time from the first to the last of them.
+func (t *tally) add(now int64, token uint64, failed bool, run int, span time.Duration) (m match, holds bool) {
 	switch t.kind {
 	case silence:
 		m.hits, m.span = run, span
+		holds = failed && run >= t.calls && span >= t.span.Truncate(time.Microsecond)
 	case rate:
-		m.hits, m.calls, m.span = t.last.Count(now)
+		if !failed {
+			t.last.Succeed()
+			return m, false
+		}
+		m.hits = t.failures()
+		m.calls, m.span, holds = t.last.Fail(now)
 	default:
-		m.hits, m.calls = t.over.Count(now)
+		hit := failed
+		if m.slow = t.kind == slowRate; m.slow {
+			hit = token&t.flag != 0
+		}
+		m.span = t.span
+		m.hits, m.calls = t.over.Add(now, hit)
+		holds = m.hits > 0 && m.calls >= t.calls && 100*int64(m.hits) >= int64(t.percent)*int64(m.calls)
 	}
-	return m
+	if holds {
+		m.rule = t.String()
+	}
+	return m, holds
+}
+
+// count returns what the rule has counted by now, given the failures in a row, and
+// the time in which the hits came.
+func (t *tally) count(now int64, run int, span time.Duration) (hits, calls int, in time.Duration) {
+	switch t.kind {
+	case silence:
+		return run, 0, span
+	case rate:
+		return t.last.Count(now)
+	default:
+		hits, calls = t.over.Count(now)
+		return hits, calls, t.span
+	}
 }
 
 // near reports whether the rule is more than half of the way to holding.
 func (t *tally) near(now int64, run int, span time.Duration) bool {
-	m := t.count(now, run, span)
+	hits, calls, in := t.count(now, run, span)
 	switch t.kind {
 	case silence:
-		return 2*m.hits > t.calls && m.span < idleAfter
+		return 2*hits > t.calls && in < idleAfter
 	case rate:
-		return 2*m.hits > t.failures() && m.span < idleAfter
+		return 2*hits > t.failures() && in < idleAfter
 	default:
-		return 2*m.calls > t.calls && 200*int64(m.hits) > int64(t.percent)*int64(m.calls)
+		return 2*calls > t.calls && 200*int64(hits) > int64(t.percent)*int64(calls)
 	}
 }

@@ -317,3 +317,21 @@ func TestABreakerThatIsMoreThanHalfOfTheWayToOpeningIsNotIdle(t *testing.T) {
 		}
 	}
 }
+
+// TestACallThatSleptForAWindowOpensWithWhatItCounted has a call read the clock, the
+// others move the window on by its length, and only then the first go on.
+func TestACallThatSleptForAWindowOpensWithWhatItCounted(t *testing.T) {
+	r := newRig(t, breaker.Config{Trip: []breaker.Rule{breaker.FailureRateOver(50, 3, time.Second)}})
+	r.clock.afterRead = func() {
+		r.clock.afterRead = nil
+		r.clock.add(time.Minute)
+		_, _ = r.run(errDown), r.run(errDown)
+	}
+	_ = r.run(errDown)
+	if len(r.seen) == 0 {
+		t.Fatal("does not open")
+	}
+	if e := r.seen[0]; e.Failures != 3 || e.Calls != 3 {
+		t.Errorf("opened by %d of %d, want 3 of 3", e.Failures, e.Calls)
+	}
+}

@@ -98,8 +98,8 @@ func (b *Breaker) Rules() []RuleStats {
 	all := make([]RuleStats, len(e.book.tallies))
 	for i := range all {
 		t := &e.book.tallies[i]
-		m := t.count(now, run, 0)
-		all[i] = RuleStats{*t.Rule, m.hits, m.calls}
+		hits, calls, _ := t.count(now, run, 0)
+		all[i] = RuleStats{*t.Rule, hits, calls}
 	}
 	return all
 }

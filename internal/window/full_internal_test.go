@@ -8,7 +8,7 @@ import (
 
 func TestAPartThatIsFullKeepsItsRatio(t *testing.T) {
 	c := vclock.New(nil)
-	o := NewOver(1<<62, &c)
+	o := NewOver(1<<62, 0, &c)
 	r := o.ring.Load()
 	n := r.latest.Load()
 	r.slots[n%parts].Store(pack(n, countMask/4, countMask))

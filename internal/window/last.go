@@ -45,11 +45,19 @@ func NewLast(size, failures int) *Last {
 func (l *Last) Succeed() { l.calls.Add(1) }
 
 // Fail counts a call that failed at the time now, in ns, and reports whether as
-// many of the last calls failed as it takes.
-func (l *Last) Fail(now int64) bool {
+// many of the last calls failed as it takes; then calls and span are what Count
+// would have returned with the newest of these failures.
+func (l *Last) Fail(now int64) (calls int, span time.Duration, holds bool) {
 	l.insert(l.calls.Add(1)<<timeBits | uint64(now>>timeUnit)&timeMask)
 	lowest, highest, _ := l.scan(0)
-	return lowest>>timeBits > 0 && highest>>timeBits-lowest>>timeBits < l.size
+	number := highest >> timeBits
+	holds = lowest>>timeBits > 0 && number-lowest>>timeBits < l.size
+	return int(min(number, l.size)), since(lowest, now), holds
+}
+
+// since returns the time from a failure to now.
+func since(failure uint64, now int64) time.Duration {
+	return time.Duration((uint64(now>>timeUnit)-failure)&timeMask) << timeUnit
 }
 
 func (l *Last) insert(failure uint64) {
@@ -91,7 +99,7 @@ func (l *Last) Count(now int64) (failed, calls int, span time.Duration) {
 	}
 	if failed > 0 {
 		lowest, _, _ := l.scan(least << timeBits)
-		span = time.Duration((uint64(now>>timeUnit)-lowest)&timeMask) << timeUnit
+		span = since(lowest, now)
 	}
 	return failed, int(min(number, l.size)), span
 }

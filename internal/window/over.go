@@ -43,10 +43,11 @@ const (
 	countMask = 1<<countBits - 1
 )
 
-// NewOver returns an empty window of that many nanoseconds, at least parts.
-func NewOver(window int64, clock *vclock.Clock) *Over {
+// NewOver returns an empty window of that many nanoseconds, at least parts. It is
+// now by the clock, which NewOver does not read: that is code of the user.
+func NewOver(window, now int64, clock *vclock.Clock) *Over {
 	o := &Over{clock: clock, part: uint64(window / parts)}
-	o.ring.Store(newRing(o.number(clock.Nanos())))
+	o.ring.Store(newRing(o.number(now)))
 	return o
 }
 

@@ -35,7 +35,7 @@ type over struct {
 func newOver(length time.Duration) *over {
 	hands := &at{now: time.Unix(1e9, 0)}
 	c := vclock.New(hands)
-	return &over{window.NewOver(int64(length), &c), hands, &c}
+	return &over{window.NewOver(int64(length), 0, &c), hands, &c}
 }
 
 func (o *over) add(hit bool) (hits, calls int) { return o.Add(o.clock.Nanos(), hit) }
@@ -187,7 +187,8 @@ func TestEveryShareOfAHundredIsExact(t *testing.T) {
 						failed = i >= 100-failures
 					}
 					if failed {
-						holds = l.Fail(0) || holds
+						_, _, enough := l.Fail(0)
+						holds = holds || enough
 					} else {
 						l.Succeed()
 					}
@@ -208,12 +209,16 @@ func TestTheSpanIsThatOfTheFailures(t *testing.T) {
 	second := int64(time.Second)
 	l.Fail(5 * second)
 	l.Fail(20 * second)
-	for range 9 {
+	l.Succeed()
+	if _, span, holds := l.Fail(30 * second); !holds || (span-25*time.Second).Abs() > time.Second/10 {
+		t.Errorf("it holds: %v, over %v, want 25 s", holds, span)
+	}
+	for range 7 {
 		l.Succeed() // the first failure is now the eleventh call from the end
 	}
 	failed, calls, span := l.Count(60 * second)
-	if failed != 1 || calls != 10 || (span-40*time.Second).Abs() > time.Second/10 {
-		t.Errorf("%d of %d over %v, want 1 of 10 over 40 s", failed, calls, span)
+	if failed != 2 || calls != 10 || (span-40*time.Second).Abs() > time.Second/10 {
+		t.Errorf("%d of %d over %v, want 2 of 10 over 40 s", failed, calls, span)
 	}
 }
 
@@ -228,7 +233,7 @@ func TestFailuresAtOnceAreAllSeen(t *testing.T) {
 				holds := make(chan bool, failures)
 				var all sync.WaitGroup
 				for range failures {
-					all.Go(func() { <-begin; holds <- l.Fail(0) })
+					all.Go(func() { <-begin; _, _, enough := l.Fail(0); holds <- enough })
 				}
 				for range 64 - failures {
 					l.Succeed()
@@ -264,7 +269,10 @@ func FuzzLast(f *testing.F) {
 			n := len(last) - len(slices.DeleteFunc(slices.Clone(last), func(failed bool) bool { return failed }))
 			holds := false
 			if failed {
-				holds = l.Fail(int64(i))
+				var in int
+				if in, _, holds = l.Fail(int64(i)); in != len(last) {
+					t.Fatalf("call %d is one of %d, want %d", i, in, len(last))
+				}
 			} else {
 				l.Succeed()
 			}
