@@ -197,14 +197,14 @@ func (e *episode) over(now int64) bool {
 
 // probe takes a place in HALF_OPEN, if need be one whose lease has ended.
 func (b *Breaker) probe(e *episode) (token uint64, ok bool) {
-	_, end := b.lease()
+	now, end := b.lease()
 	if token, ok = e.take(end); ok {
 		return token, true
 	}
 	if e.closing() {
 		return e.base, true // a place is not needed any more
 	}
-	if n := e.expire(b.lease); n > 0 {
+	if n := e.expire(now, end, b.lease); n > 0 {
 		b.leaked.Add(uint64(n))
 		return e.take(end)
 	}
@@ -272,7 +272,7 @@ const idleAfter = 10 * time.Second
 // time left, has calls in flight in HALF_OPEN, or is CLOSED with a rule that is more
 // than half of the way to opening it: failures in a row or among the last calls for
 // ten seconds, those of a window for as long as they are in it. Nor is one that is
-// not in the mode of the breaker that it was forked from.
+// not in the mode of the breaker that all forks come from in the end.
 func (b *Breaker) Idle() bool {
 	e := b.episode.Load()
 	now := b.clock.Nanos()

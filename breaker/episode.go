@@ -205,9 +205,9 @@ func (e *episode) free(token uint64) bool {
 }
 
 // expire frees the places whose lease has ended, or ends later than one taken now
-// would, because the clock was set back. It reads the clock, through now, after the
-// lease, or it could take one that is newer than its time for that.
-func (e *episode) expire(now func() (now, end int64)) (freed int) {
+// would, because the clock was set back. Before it does, it reads the clock again:
+// the lease may be newer than now.
+func (e *episode) expire(now, latest int64, again func() (now, end int64)) (freed int) {
 	for slot := range e.leases {
 		l := &e.leases[slot]
 		value := l.Load()
@@ -215,7 +215,10 @@ func (e *episode) expire(now func() (now, end int64)) (freed int) {
 			continue
 		}
 		ends := int64(value & never)
-		if now, latest := now(); ends > now && ends <= latest {
+		if ends > now && ends <= latest {
+			continue
+		}
+		if now, latest = again(); ends > now && ends <= latest {
 			continue
 		}
 		if l.CompareAndSwap(value, 0) {

@@ -149,3 +149,23 @@ func TestAClockThatPanicsOnceKeepsNoProbeFromClosing(t *testing.T) {
 		}
 	}
 }
+
+func TestARejectionInHalfOpenReadsTheClockOnce(t *testing.T) {
+	r := newRig(t, breaker.Config{Trip: quick.Trip, OpenFor: time.Second})
+	r.trip()
+	r.clock.add(time.Second)
+	for range 20 {
+		_ = r.run(nil)
+	}
+	for r.Stats().InFlight < r.Stats().Credit {
+		_ = r.permit()
+	}
+	readings := 0
+	r.clock.afterRead = func() { readings++ }
+	if err := r.run(nil); !errors.Is(err, breaker.ErrOpen) {
+		t.Fatal(err)
+	}
+	if readings != 1 {
+		t.Errorf("%d readings with %d calls in flight", readings, r.Stats().InFlight)
+	}
+}
