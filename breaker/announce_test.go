@@ -12,6 +12,7 @@ import (
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/breaker"
+	"github.com/resilience-go/resilience/internal/testkit"
 )
 
 type observerFunc func(context.Context, resilience.Event)
@@ -157,5 +158,25 @@ func TestEventsAlternateAndTheLastIsTheState(t *testing.T) {
 	}
 	if calls := s.Successes + s.Failures + s.Ignored + s.Rejected; calls != 8*2000 {
 		t.Errorf("the outcomes add up to %d calls, want %d", calls, 8*2000)
+	}
+}
+
+func TestEventsThatWaitForAnObserverThatExitsAreToldAllTheSame(t *testing.T) {
+	var r *rig
+	told := 0
+	c := quick
+	c.Observer = observerFunc(func(context.Context, resilience.Event) {
+		if told++; told == 1 {
+			for range 5 {
+				r.SetMode(breaker.Disabled)
+				r.SetMode(breaker.ForcedOpen)
+			}
+		}
+		runtime.Goexit()
+	})
+	r = newRig(t, c)
+	_ = testkit.Unwind(func() error { r.SetMode(breaker.ForcedOpen); return nil })
+	if told != 11 {
+		t.Errorf("told %d events, want 11", told)
 	}
 }

@@ -64,7 +64,7 @@ func (b *Breaker) recordSuccess(ctx context.Context, e *episode, token uint64) {
 	}
 	for i := range e.book.tallies {
 		if m, holds := e.book.tallies[i].add(now, token, false, 0, 0); holds {
-			b.trip(ctx, e, m, now, e.book.lastFailure(), 0)
+			b.trip(ctx, e, m, now, e.book.failureAfter(now-int64(m.span)), 0)
 			return
 		}
 	}
@@ -74,7 +74,7 @@ func (b *Breaker) recordFailure(ctx context.Context, e *episode, token uint64, e
 	now := b.clock.Nanos()
 	failures, span := e.fail(now)
 	if b.timed {
-		e.book.remember(err)
+		e.book.failed.Store(&failure{err, now})
 	}
 	for i := range e.book.tallies {
 		if m, holds := e.book.tallies[i].add(now, token, true, failures, span); holds {

@@ -126,15 +126,20 @@ func (r Rule) failures() int { return (r.percent*r.calls + 99) / 100 }
 
 // A book is what the rules have counted in one CLOSED episode.
 type book struct {
-	tallies []tally               // in the order of the rules
-	failed  atomic.Pointer[error] // the last one, if a later call may be what opens the breaker
+	tallies []tally                 // in the order of the rules
+	failed  atomic.Pointer[failure] // the last one, if a later call may be what opens the breaker
 }
 
-func (k *book) remember(err error) { k.failed.Store(&err) }
+// A failure is an error with the time at which it came.
+type failure struct {
+	err error
+	at  int64
+}
 
-func (k *book) lastFailure() error {
-	if err := k.failed.Load(); err != nil {
-		return *err
+// failureAfter returns the last failure if it came after that time.
+func (k *book) failureAfter(at int64) error {
+	if f := k.failed.Load(); f != nil && f.at > at {
+		return f.err
 	}
 	return nil
 }

@@ -335,3 +335,15 @@ func TestACallThatSleptForAWindowOpensWithWhatItCounted(t *testing.T) {
 		t.Errorf("opened by %d of %d, want 3 of 3", e.Failures, e.Calls)
 	}
 }
+
+func TestAFailureThatHasLeftTheWindowHadNoPartInASlowRate(t *testing.T) {
+	r := with(t, breaker.SlowRate(100, time.Second, 2, time.Minute))
+	_ = r.run(errDown)
+	r.clock.add(time.Hour)
+	r.took(2*time.Second, nil)
+	r.took(2*time.Second, nil)
+	r.want(breaker.Open)
+	if e := r.seen[0]; e.Err != nil {
+		t.Errorf("it opened because of %v", e.Err)
+	}
+}
