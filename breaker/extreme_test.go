@@ -169,3 +169,16 @@ func TestARejectionInHalfOpenReadsTheClockOnce(t *testing.T) {
 		t.Errorf("%d readings with %d calls in flight", readings, r.Stats().InFlight)
 	}
 }
+
+func TestARunLongerThanItCanBeCountedGoesOn(t *testing.T) {
+	r := newRig(t, breaker.Config{Trip: []breaker.Rule{breaker.Silence(2, time.Hour)}})
+	for range 70000 {
+		_ = r.run(errDown)
+	}
+	r.clock.add(time.Hour)
+	if s := r.Stats(); s.FailuresInARow != 65535 {
+		t.Errorf("%d in a row", s.FailuresInARow)
+	}
+	_ = r.run(errDown)
+	r.want(breaker.Open)
+}

@@ -1,0 +1,74 @@
+package breaker
+
+import (
+	"context"
+	"runtime"
+	"testing"
+)
+
+// final returns a breaker in which a result has just now ended HALF_OPEN with that
+// credit, and the next episode is not there yet: no test from outside can hold it
+// there.
+func final(t *testing.T, left int) (*Breaker, *episode) {
+	t.Helper()
+	b, err := New(Config{CloseAfter: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, token := b.halfOpen(b.episode.Load(), 0)
+	h.free(token)
+	h.word.Store(credit{left: left}.pack())
+	b.episode.Store(h)
+	return b, h
+}
+
+func TestWhileHalfOpenClosesCallsNeedNoPlace(t *testing.T) {
+	b, h := final(t, 4)
+	for range 5 {
+		if _, err := b.Acquire(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if c := unpack(h.word.Load()); c.inFlight != 0 || c.left != 4 {
+		t.Errorf("a final credit has changed: %+v", c)
+	}
+}
+
+func TestWhileHalfOpenOpensNothingChangesItsCredit(t *testing.T) {
+	b, h := final(t, 0)
+	if _, err := b.Acquire(context.Background()); err == nil {
+		t.Error("admitted")
+	}
+	if c := unpack(h.word.Load()); c != (credit{}) {
+		t.Errorf("a final credit has changed: %+v", c)
+	}
+}
+
+func TestAChangeWaitsForTheEpisodeThatIsOnItsWay(t *testing.T) {
+	b, h := final(t, 0)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		b.change(match{}, func(e *episode) *episode {
+			if e == h {
+				t.Error("it changes an episode that is over")
+			}
+			return nil
+		})
+	}()
+	for range 1000 {
+		runtime.Gosched()
+	}
+	b.episode.Store(b.follow(h, Open, 0))
+	<-done
+}
+
+func TestTheIDOfALeaseIsNeverThatOfNone(t *testing.T) {
+	_, h := final(t, 2)
+	leaseID.Store(1<<idBits - 3)
+	for range 4 {
+		if token := h.claim(never); !h.free(token) {
+			t.Fatalf("token %#x holds no place", token)
+		}
+	}
+}

@@ -1,0 +1,102 @@
+package breaker_test
+
+import (
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/breaker"
+)
+
+// atOnce runs f on that many goroutines, which begin together: they spin, since of
+// those that wait for a channel one is done when the next wakes up.
+func atOnce(n int, f func(i int)) {
+	var ready atomic.Int64
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() {
+			for ready.Add(1); ready.Load() < int64(n); {
+				runtime.Gosched()
+			}
+			f(i)
+		})
+	}
+	all.Wait()
+}
+
+func TestFailuresOfManyGoroutinesAreAllCounted(t *testing.T) {
+	r := newRig(t, breaker.Config{Trip: []breaker.Rule{breaker.Consecutive(65535)}})
+	atOnce(4, func(int) {
+		for range 15000 {
+			_ = r.run(errDown)
+		}
+	})
+	if s := r.Stats(); s.FailuresInARow != 60000 {
+		t.Errorf("%d in a row, want 60000", s.FailuresInARow)
+	}
+}
+
+// halfOpenWith returns a breaker in HALF_OPEN with that credit.
+func halfOpenWith(t *testing.T, credit int) *rig {
+	t.Helper()
+	r := newRig(t, breaker.Config{Trip: quick.Trip, OpenFor: time.Second})
+	r.trip()
+	r.clock.add(time.Second)
+	for r.Stats().Credit < credit {
+		_ = r.run(nil)
+	}
+	return r
+}
+
+func TestNeverMoreCallsThanTheCreditAreInFlight(t *testing.T) {
+	r := halfOpenWith(t, 6)
+	for round := range 500 {
+		var in atomic.Int64
+		var permits [12]*breaker.Permit
+		atOnce(len(permits), func(i int) {
+			if p, err := r.Acquire(t.Context()); err == nil {
+				in.Add(1)
+				permits[i] = p
+			}
+		})
+		if in.Load() != 6 || r.Stats().InFlight != 6 {
+			t.Fatalf("round %d: %d calls have a credit of 6, %d are counted", round, in.Load(), r.Stats().InFlight)
+		}
+		atOnce(len(permits), func(i int) {
+			if p := permits[i]; p != nil {
+				p.Done(&resilience.Rejection{Policy: "inner"})
+			}
+		})
+		if s := r.Stats(); s.InFlight != 0 || s.Credit != 6 {
+			t.Fatalf("round %d: %d in flight, credit %d", round, s.InFlight, s.Credit)
+		}
+	}
+}
+
+func TestALeaseThatEndsAsItIsSettledIsGivenBackOnce(t *testing.T) {
+	r := halfOpenWith(t, 2)
+	for round := range 2000 {
+		p := r.permit()
+		_ = r.permit()
+		r.clock.add(15 * time.Second)
+		var late *breaker.Permit
+		atOnce(2, func(i int) {
+			if i == 0 {
+				p.Done(&resilience.Rejection{Policy: "inner"})
+			} else {
+				late = r.permit()
+			}
+		})
+		late.Done(&resilience.Rejection{Policy: "inner"})
+		r.clock.add(15 * time.Second)
+		for _, p := range []*breaker.Permit{r.permit(), r.permit()} { // the second may have kept its place
+			p.Done(&resilience.Rejection{Policy: "inner"})
+		}
+		if s := r.Stats(); s.InFlight != 0 {
+			t.Fatalf("round %d: %d in flight", round, s.InFlight)
+		}
+	}
+}
