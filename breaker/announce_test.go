@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"weak"
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/breaker"
@@ -179,4 +180,22 @@ func TestEventsThatWaitForAnObserverThatExitsAreToldAllTheSame(t *testing.T) {
 	if told != 11 {
 		t.Errorf("told %d events, want 11", told)
 	}
+}
+
+func TestAnEventThatIsToldKeepsNoContext(t *testing.T) {
+	r := newRig(t, quick)
+	type key struct{}
+	value := new([1 << 10]byte)
+	gone := weak.Make(value)
+	ctx := context.WithValue(t.Context(), key{}, value)
+	for range 2 {
+		_ = resilience.Run(ctx, r.Breaker, func(context.Context) error { return errDown })
+	}
+	r.want(breaker.Open)
+	value, ctx = nil, nil
+	runtime.GC()
+	if gone.Value() != nil {
+		t.Error("the context of the call that opened the breaker is still there")
+	}
+	runtime.KeepAlive(r)
 }

@@ -2,8 +2,10 @@ package window_test
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -108,6 +110,28 @@ func TestAfterIdlenessEightGoroutinesAtOneInstantAllCount(t *testing.T) {
 		all.Wait()
 		if hits, calls := o.Count(o.clock.Nanos()); hits != calls || hits < 8 || hits > 9 {
 			t.Fatalf("round %d: %d of %d, want all eight", round, hits, calls)
+		}
+	}
+}
+
+// While one call finds that the window is a distant past, another makes a younger
+// part of it the newest.
+func TestACallOfAnOlderPartIsCountedInTheWindowThatTakesItsPlace(t *testing.T) {
+	for round := range 5000 {
+		o := newOver(10 * time.Second)
+		var ready atomic.Int64
+		var all sync.WaitGroup
+		for _, now := range []time.Duration{5 * time.Second, 10 * time.Second} {
+			all.Go(func() {
+				for ready.Add(1); ready.Load() < 2; {
+					runtime.Gosched()
+				}
+				o.Add(int64(now), true)
+			})
+		}
+		all.Wait()
+		if hits, calls := o.Count(int64(10 * time.Second)); hits != 2 || calls != 2 {
+			t.Fatalf("round %d: %d of %d, want 2 of 2", round, hits, calls)
 		}
 	}
 }

@@ -3,7 +3,11 @@ package breaker
 import (
 	"context"
 	"runtime"
+	"strings"
 	"testing"
+
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/internal/testkit"
 )
 
 // final returns a breaker in which a result has just now ended HALF_OPEN with that
@@ -70,5 +74,26 @@ func TestTheIDOfALeaseIsNeverThatOfNone(t *testing.T) {
 		if token := h.claim(never); !h.free(token) {
 			t.Fatalf("token %#x holds no place", token)
 		}
+	}
+}
+
+func TestATransitionThatIsNotLinkedYetIsToldBeforeTheNext(t *testing.T) {
+	var told []string
+	b, err := New(Config{Observer: testkit.Observer(func(e resilience.Event) { told = append(told, e.Reason) })})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Another goroutine has come as far as to install this one.
+	first := b.episode.Load()
+	slow := b.follow(first, Open, 0)
+	slow.note = b.newNote(context.Background(), first, slow, match{rule: "first"}, nil)
+	slow.prev.Store(first)
+	b.episode.Store(slow)
+
+	b.Reset()
+	slow.link()
+	b.announce()
+	if got := strings.Join(told, " "); got != "first Reset()" {
+		t.Errorf("told %s", got)
 	}
 }
