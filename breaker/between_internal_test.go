@@ -97,3 +97,12 @@ func TestATransitionThatIsNotLinkedYetIsToldBeforeTheNext(t *testing.T) {
 		t.Errorf("told %s", got)
 	}
 }
+
+func TestAResultThatCameAfterAChangeDoesNotEndHalfOpen(t *testing.T) {
+	for left, want := range map[int]int{0: 1, 2: 2, 4: 3} {
+		b, h := final(t, left)
+		if c := unpack(b.resume(h, 0).word.Load()); c.left != want || c.inFlight != 0 {
+			t.Errorf("a credit of %d becomes %+v, want %d", left, c, want)
+		}
+	}
+}

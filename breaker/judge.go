@@ -168,7 +168,7 @@ func (b *Breaker) halfOpen(e *episode, now int64) (*episode, uint64) {
 
 // follow returns an episode of state s that comes after e, in the same mode.
 func (b *Breaker) follow(e *episode, s State, now int64) *episode {
-	next := &episode{state: s, mode: e.mode, base: e.base&^(generation-1) + generation, since: now}
+	next := &episode{state: s, mode: e.mode, base: e.base + generation, since: now}
 	if s == Closed {
 		if next.book = b.book; b.windows {
 			next.book = newBook(b.cfg.Trip, now, &b.clock)

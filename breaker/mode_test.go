@@ -271,3 +271,37 @@ func heap() int64 {
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
 }
+
+func TestTheOpenTimeAfterForcedOpenFollowsTheSilenceUnderneath(t *testing.T) {
+	for name, tt := range map[string]struct {
+		failures int
+		span     time.Duration
+		later    time.Duration
+		want     time.Duration
+	}{
+		"its length":                   {7, time.Second, 15 * time.Second, 500 * time.Millisecond},
+		"the rate of its failures":     {100, time.Second, time.Hour, 320 * time.Millisecond},
+		"the longest time that can be": {7, 10 * time.Second, time.Hour, 5 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, breaker.Config{Trip: []breaker.Rule{breaker.Silence(tt.failures, tt.span)}})
+			r.silence(tt.failures, tt.span)
+			r.SetMode(breaker.ForcedOpen)
+			r.clock.add(tt.later)
+			r.SetMode(breaker.Auto)
+			_ = r.run(errDown)
+			within(t, "open time", r.openTime(), tt.want)
+		})
+	}
+}
+
+func TestTheEventOfAnOpenTimeThatIsOverHasNoDelay(t *testing.T) {
+	r := newRig(t, quick)
+	r.trip()
+	r.SetMode(breaker.Disabled)
+	r.clock.add(time.Hour)
+	r.SetMode(breaker.Auto)
+	if e := r.seen[2]; e.To != "OPEN" || e.Delay != 0 {
+		t.Errorf("event %+v", e)
+	}
+}

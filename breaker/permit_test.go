@@ -3,7 +3,6 @@ package breaker_test
 import (
 	"context"
 	"errors"
-	"sync"
 	"testing"
 	"time"
 
@@ -38,15 +37,14 @@ func TestAPermitCountsAsACallDoes(t *testing.T) {
 
 func TestAPermitSettledByManyGoroutinesCountsOnce(t *testing.T) {
 	r := newRig(t, breaker.Config{Trip: []breaker.Rule{breaker.Consecutive(2)}, OpenFor: time.Second})
-	p := r.permit()
-	var all sync.WaitGroup
-	for range 8 {
-		all.Go(func() { p.Done(errDown) })
-	}
-	all.Wait()
-	r.want(breaker.Closed)
-	if s := r.Stats(); s.Failures != 1 {
-		t.Errorf("%+v", s)
+	for round := range uint64(1000) {
+		p := r.permit()
+		atOnce(2, func(int) { p.Done(errDown) })
+		r.want(breaker.Closed)
+		if s := r.Stats(); s.Failures != round+1 {
+			t.Fatalf("%d failures, want %d", s.Failures, round+1)
+		}
+		_ = r.run(nil)
 	}
 }
 
@@ -81,7 +79,9 @@ func TestAPermitIsJudgedUnderItsContext(t *testing.T) {
 		t.Errorf("a context that is done: permit %v, error %v", p, err)
 	}
 	r.permit().Done(resilience.ErrAborted)
-	if s := r.Stats(); s.Ignored != 1 || s.Failures != 1 {
+	_ = r.run(nil)
+	r.permit().Done(context.Canceled) // but not by the caller
+	if s := r.Stats(); s.Ignored != 1 || s.Failures != 2 {
 		t.Errorf("%+v", s)
 	}
 }
@@ -92,4 +92,14 @@ func TestAPermitIsSlowByTheTimeUntilDone(t *testing.T) {
 	r.clock.add(2 * time.Second)
 	p.Done(nil)
 	r.want(breaker.Open)
+}
+
+func TestAllPermitsThatAreNeverSettledAreCounted(t *testing.T) {
+	r := halfOpenWith(t, 2)
+	_, _ = r.permit(), r.permit()
+	r.clock.add(15 * time.Second)
+	_ = r.permit()
+	if s := r.Stats(); s.Leaked != 2 || s.InFlight != 1 {
+		t.Errorf("%+v", s)
+	}
 }

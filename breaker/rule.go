@@ -195,12 +195,13 @@ func (m match) String() string {
 
 // add counts a call with that token, which ended at the time now, and returns what
 // the rule has counted with it and whether it holds. run and span are the failures
-// in a row, with this one, and the time from the first to the last of them.
+// in a row, with this one, and the time from the first to the last of them; of a
+// call that did not fail both are 0.
 func (t *tally) add(now int64, token uint64, failed bool, run int, span time.Duration) (m match, holds bool) {
 	switch t.kind {
 	case silence:
 		m.hits, m.span = run, span
-		holds = failed && run >= t.calls && span >= t.span.Truncate(time.Microsecond)
+		holds = run >= t.calls && span >= t.span
 	case rate:
 		if !failed {
 			t.last.Succeed()

@@ -339,11 +339,22 @@ func TestACallThatSleptForAWindowOpensWithWhatItCounted(t *testing.T) {
 func TestAFailureThatHasLeftTheWindowHadNoPartInASlowRate(t *testing.T) {
 	r := with(t, breaker.SlowRate(100, time.Second, 2, time.Minute))
 	_ = r.run(errDown)
-	r.clock.add(time.Hour)
+	r.clock.add(56 * time.Second)
 	r.took(2*time.Second, nil)
-	r.took(2*time.Second, nil)
+	r.took(2*time.Second, nil) // a minute after the failure
 	r.want(breaker.Open)
 	if e := r.seen[0]; e.Err != nil {
 		t.Errorf("it opened because of %v", e.Err)
 	}
+}
+
+func TestTheRateOfAWindowThatIsNotFullIsThatOfItsTime(t *testing.T) {
+	r := newRig(t, breaker.Config{Trip: []breaker.Rule{breaker.FailureRateOver(50, 10, 10*time.Minute)}})
+	for range 10 {
+		_ = r.run(errDown)
+	}
+	r.want(breaker.Open) // ten failures in the first second
+	r.clock.add(time.Hour)
+	_ = r.run(errDown)
+	within(t, "open time", r.openTime(), 3200*time.Millisecond)
 }

@@ -77,7 +77,7 @@ func (o *Over) Add(now int64, hit bool) (hits, calls int) {
 			n = o.number(o.clock.Nanos())
 		}
 		if latest == dead || n+parts <= latest || n >= latest+parts {
-			if latest == dead || r.latest.CompareAndSwap(latest, dead) {
+			if r.latest.CompareAndSwap(latest, dead) {
 				o.ring.CompareAndSwap(r, newRing(n)) // or somebody else has
 			}
 			continue

@@ -17,15 +17,38 @@ import (
 // at is a clock that stands still until it is set, to any time.
 type at struct {
 	clock.Clock
-	mu  sync.Mutex
-	now time.Time
+	mu     sync.Mutex
+	now    time.Time
+	before func() // what happens before the next reading
 }
 
 func (a *at) Now() time.Time { a.mu.Lock(); defer a.mu.Unlock(); return a.now }
 
-func (a *at) Since(t time.Time) time.Duration { return a.Now().Sub(t) }
+func (a *at) Since(t time.Time) time.Duration {
+	if f := a.before; f != nil {
+		a.before = nil
+		f()
+	}
+	return a.Now().Sub(t)
+}
 
 func (a *at) add(d time.Duration) { a.mu.Lock(); defer a.mu.Unlock(); a.now = a.now.Add(d) }
+
+// together runs f on that many goroutines, which begin at the same time: they spin,
+// since of those that wait for a channel one is done when the next wakes up.
+func together(n int, f func(i int)) {
+	var ready atomic.Int64
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() {
+			for ready.Add(1); ready.Load() < int64(n); {
+				runtime.Gosched()
+			}
+			f(i)
+		})
+	}
+	all.Wait()
+}
 
 // over is a window with its clock.
 type over struct {
@@ -114,24 +137,64 @@ func TestAfterIdlenessEightGoroutinesAtOneInstantAllCount(t *testing.T) {
 	}
 }
 
-// While one call finds that the window is a distant past, another makes a younger
-// part of it the newest.
-func TestACallOfAnOlderPartIsCountedInTheWindowThatTakesItsPlace(t *testing.T) {
-	for round := range 5000 {
-		o := newOver(10 * time.Second)
-		var ready atomic.Int64
-		var all sync.WaitGroup
-		for _, now := range []time.Duration{5 * time.Second, 10 * time.Second} {
-			all.Go(func() {
-				for ready.Add(1); ready.Load() < 2; {
-					runtime.Gosched()
-				}
-				o.Add(int64(now), true)
-			})
+// A call that has been asleep for a window reads the clock again. Meanwhile the
+// others go on.
+func TestWhileACallWakesUpTheOthersAreCounted(t *testing.T) {
+	for name, tt := range map[string]struct{ other, woken time.Duration }{
+		"the window has moved on":                     {105 * time.Second, 112 * time.Second},
+		"another window is there, which reaches back": {115 * time.Second, 107 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := newOver(10 * time.Second)
+			o.Add(int64(100*time.Second), true)
+			o.hands.before = func() {
+				o.Add(int64(tt.other), true)
+				o.hands.add(tt.woken)
+			}
+			o.Add(0, true)
+			if hits, calls := o.Count(int64(max(tt.other, tt.woken))); hits != 2 || calls != 2 {
+				t.Errorf("%d of %d, want 2 of 2", hits, calls)
+			}
+		})
+	}
+}
+
+func TestGoroutinesThatMoveAWindowOnTogetherAllCount(t *testing.T) {
+	o := newOver(10 * time.Second)
+	for part := range 5000 {
+		now := int64(part) * int64(time.Second)
+		together(2, func(int) { o.Add(now, true); o.Add(now, false) })
+		if hits, calls := o.Count(now); hits != 2*min(part+1, 10) || calls != 2*hits {
+			t.Fatalf("part %d: %d of %d", part, hits, calls)
 		}
-		all.Wait()
-		if hits, calls := o.Count(int64(10 * time.Second)); hits != 2 || calls != 2 {
-			t.Fatalf("round %d: %d of %d, want 2 of 2", round, hits, calls)
+	}
+}
+
+func TestCallsOfManyGoroutinesInOnePartAllCount(t *testing.T) {
+	o := newOver(10 * time.Second)
+	together(4, func(int) {
+		for range 30000 {
+			o.Add(0, true)
+		}
+	})
+	o.want(t, 120000, 120000)
+}
+
+func TestACallInThePartThatLeavesDoesNotKeepItThere(t *testing.T) {
+	for range 5000 {
+		o := newOver(10 * time.Second)
+		o.Add(int64(9*time.Second), true)
+		o.hands.add(10 * time.Second)
+		together(2, func(i int) {
+			if i == 0 {
+				o.Add(0, false)
+				o.Add(0, false)
+			} else {
+				o.Add(int64(10*time.Second), true)
+			}
+		})
+		if hits, _ := o.Count(int64(10 * time.Second)); hits != 2 {
+			t.Fatalf("%d hits, want 2", hits)
 		}
 	}
 }
@@ -251,19 +314,13 @@ func TestTheSpanIsThatOfTheFailures(t *testing.T) {
 func TestFailuresAtOnceAreAllSeen(t *testing.T) {
 	for _, failures := range []int{1, 2, 8, 64} {
 		t.Run(fmt.Sprint(failures), func(t *testing.T) {
-			for range 300 {
+			for range 500 {
 				l := window.NewLast(64, failures)
-				begin := make(chan struct{})
 				holds := make(chan bool, failures)
-				var all sync.WaitGroup
-				for range failures {
-					all.Go(func() { <-begin; _, _, enough := l.Fail(0); holds <- enough })
-				}
 				for range 64 - failures {
 					l.Succeed()
 				}
-				close(begin)
-				all.Wait()
+				together(failures, func(int) { _, _, enough := l.Fail(0); holds <- enough })
 				close(holds)
 				any := false
 				for h := range holds {
@@ -274,6 +331,18 @@ func TestFailuresAtOnceAreAllSeen(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestFailuresOfManyGoroutinesAreAllRemembered(t *testing.T) {
+	l := window.NewLast(1000, 1000)
+	together(4, func(int) {
+		for range 250 {
+			l.Fail(0)
+		}
+	})
+	if failed, calls, _ := l.Count(0); failed != 1000 || calls != 1000 {
+		t.Errorf("%d of %d, want 1000 of 1000", failed, calls)
 	}
 }
 
