@@ -32,16 +32,18 @@ var ErrFull error = &resilience.Rejection{Policy: policy, Reason: resilience.Ful
 // Config.MaxWait at most; the wait, not the run, is what is limited. If the line
 // is full it is rejected at once.
 //
-// With a Limit of 0 the bulkhead sizes itself. It keeps a moving average of the
-// calls in flight as each call answers, in which a call that did not succeed
-// counts as 0, and remembers the highest value that the average had of late; the
-// limit is three times that, at least 24. Calls that pile up before a dependency
-// that hangs do not answer, and so do not raise it, while a service in good
-// health gets all the room it asks for. The limit rises with the calls that answer
-// and falls by one slot with each that ends, also while all are taken. Of a
-// dependency that hangs for some calls and answers others it can know only when the
-// first of those that hang have failed: until then the others raise it, so keep
-// the time limit inside of the bulkhead short, or set Limit.
+// With a Limit of 0 the bulkhead sizes itself, by Little's law: on average there
+// are as many calls in flight as are admitted while one of them runs. So it keeps
+// a moving average of how many calls were admitted while each call ran until it
+// answered, in which a call that did not succeed counts as 0. With each that did
+// it adds those that have answered and go on, as bodies and streams do, and
+// remembers the highest sum of late; the limit is three times that, at least 24.
+// Calls that pile up before a dependency that hangs do not answer, and those that
+// it still answers quickly have seen few others admitted, so neither raise it,
+// while a service in good health gets all the room it asks for. The limit rises
+// with the calls that answer and falls by one slot with each that ends, also while
+// all are taken. A body that hangs looks like a stream: it is for a time limit to
+// end it, or for Limit to bound.
 //
 // The price is a law, not a flaw of the rule: a process with more than about 100
 // calls a second to a dependency that pauses for more than 200 ms must either reject
@@ -50,15 +52,14 @@ var ErrFull error = &resilience.Rejection{Policy: policy, Reason: resilience.Ful
 // A Bulkhead is safe for concurrent use.
 type Bulkhead struct {
 	*shared
-	key string // what it is for in a keyed.Group
-	sem *semaphore.Weighted
-	// here counts those who have come and not left: in flight, in line, or not yet
-	// told which. waiting are those in line.
-	here, waiting atomic.Int64
-	load          atomic.Uint64 // see answered.Settle
-	limit         atomic.Int64  // slots there are, written under mu; never less than are taken
-	full          atomic.Pointer[resilience.Rejection]
-	mu            sync.Mutex // guards the moving of tokens between the limit and what is held back
+	counts
+	key    string // what it is for in a keyed.Group
+	sem    *semaphore.Weighted
+	wentOn atomic.Uint64 // lasting operations that have answered
+	load   atomic.Uint64 // see answer
+	limit  atomic.Int64  // slots there are, written under mu; never less than are taken
+	full   atomic.Pointer[resilience.Rejection]
+	mu     sync.Mutex // guards the moving of tokens between the limit and what is held back
 }
 
 // shared is what a bulkhead and its forks have in common.
@@ -66,14 +67,7 @@ type shared struct {
 	cfg   Config
 	clock vclock.Clock
 	root  *Bulkhead
-	// Calls that got a slot. It is counted when they have it and not worked out
-	// from those who came, because a counter must never fall.
-	admitted atomic.Uint64
-	// All forks together; ended are those of the admitted that have left.
-	forks struct {
-		admitted, ended atomic.Uint64
-		waiting         atomic.Int64
-	}
+	forks counts // all of them together
 
 	queueFull, waitExpired, canceled atomic.Uint64
 }
@@ -110,44 +104,73 @@ func fork(s *shared, key string) *Bulkhead {
 // matches ErrFull if there is no slot, and the error of ctx if that ends while the
 // call waits.
 func (b *Bulkhead) Apply(ctx context.Context, next resilience.Next) (err error) {
-	if err := b.acquire(ctx); err != nil {
+	n, err := b.acquire(ctx)
+	if err != nil {
 		return err
 	}
-	err = resilience.ErrAborted
-	defer func() { next.Settle(resilience.Ended, err, (*slot)(b), 0) }()
-	if b.cfg.Limit == 0 {
-		defer func() { next.Settle(resilience.Answered, err, (*answered)(b), 0) }()
+	if next.Lasting() {
+		return b.lasting(ctx, next, n)
 	}
+	err = resilience.ErrAborted
+	defer func() { b.release(n, err) }()
 	err = next.Run(ctx)
 	return err
 }
 
-// acquire takes a slot, waiting for it if it must.
-func (b *Bulkhead) acquire(ctx context.Context) error {
-	if ctx.Err() != nil {
-		return resilience.ContextError(ctx)
+// lasting runs an operation that may go on when it has answered.
+func (b *Bulkhead) lasting(ctx context.Context, next resilience.Next, n int64) (err error) {
+	ended := uint64(1)
+	err = resilience.ErrAborted
+	defer func() { next.Settle(resilience.Ended, err, (*slot)(b), ended) }()
+	defer func() {
+		switch {
+		case b.cfg.Limit != 0:
+		case err != nil: // it has answered, whatever of it goes on
+			b.answer(n, err)
+		default:
+			ended = lastingEnded
+			next.Settle(resilience.Answered, nil, (*answered)(b), uint64(n))
+		}
+	}()
+	err = next.Run(ctx)
+	return err
+}
+
+// release ends a call that is over with err.
+func (b *Bulkhead) release(n int64, err error) {
+	defer b.end(1) // whatever methods of err do
+	if b.cfg.Limit == 0 {
+		b.answer(n, err)
 	}
-	here := b.here.Add(1)
+}
+
+// acquire takes a slot, waiting for it if it must, and returns how many had been
+// admitted then, this one included.
+func (b *Bulkhead) acquire(ctx context.Context) (admitted int64, err error) {
+	if ctx.Err() != nil {
+		return 0, resilience.ContextError(ctx)
+	}
+	came := b.come(1)
 	if b.sem.TryAcquire(1) {
-		b.admit()
-		return nil
+		return came - b.waiting.Load(), nil
 	}
 	// Who has been given a slot and does not know it yet still waits, so the line
-	// is not what to compare: with everybody who is here, nobody is refused for a
-	// place that is free.
+	// is not what to compare. Of all who came the place is one's own, and those who
+	// departed meanwhile have made room: nobody is refused for a place that is free.
 	limit := b.limit.Load()
-	if here > limit+b.maxQueue(limit) {
+	if here(came, b.departed.Load()) > limit+b.maxQueue(limit) {
 		b.queueFull.Add(1)
-		b.here.Add(-1)
-		return b.refuse(ctx, "queue is full")
+		b.come(-1)
+		return 0, b.refuse(ctx, "queue is full")
 	}
 	switch b.queue(ctx) {
 	case nil:
-		return nil
+		admitted, _, _ = b.look()
+		return admitted, nil
 	case &b.canceled:
-		return resilience.ContextError(ctx)
+		return 0, resilience.ContextError(ctx)
 	default:
-		return b.refuse(ctx, "waited too long")
+		return 0, b.refuse(ctx, "waited too long")
 	}
 }
 
@@ -158,13 +181,10 @@ func (b *Bulkhead) queue(ctx context.Context) (left *atomic.Uint64) {
 	b.line(1)
 	left = &b.canceled // should ctx or the Clock panic
 	defer func() {
-		if left == nil {
-			b.line(-1)
-			b.admit()
-			return
+		if left != nil {
+			left.Add(1)
+			b.come(-1)
 		}
-		left.Add(1)
-		b.here.Add(-1)
 		b.line(-1)
 	}()
 	switch {
@@ -214,22 +234,6 @@ func (b *Bulkhead) rejection() error {
 	return b.full.Load()
 }
 
-func (b *Bulkhead) admit() {
-	if b == b.root {
-		b.admitted.Add(1)
-	} else {
-		b.forks.admitted.Add(1)
-	}
-}
-
-// line adds n to those who wait.
-func (b *Bulkhead) line(n int64) {
-	b.waiting.Add(n)
-	if b != b.root {
-		b.forks.waiting.Add(n)
-	}
-}
-
 // maxQueue is how many may wait while there are limit slots.
 func (b *Bulkhead) maxQueue(limit int64) int64 {
 	if q := int64(b.cfg.MaxQueue); q != 0 {
@@ -241,13 +245,12 @@ func (b *Bulkhead) maxQueue(limit int64) int64 {
 // slot is a Bulkhead that hears of the end of operations.
 type slot Bulkhead
 
-func (s *slot) Settle(uint64, error) {
-	b := (*Bulkhead)(s)
-	if b != b.root {
-		b.forks.ended.Add(1)
-	}
-	// Whoever gets the slot must not find its last owner still here.
-	b.here.Add(-1)
+func (s *slot) Settle(ended uint64, _ error) { (*Bulkhead)(s).end(ended) }
+
+// end counts a call as ended and gives its slot back. Whoever gets the slot must
+// not find its last owner still here.
+func (b *Bulkhead) end(ended uint64) {
+	b.depart(ended)
 	if b.cfg.Limit != 0 || !b.shrink() {
 		b.sem.Release(1)
 	}
@@ -264,4 +267,7 @@ func (b *Bulkhead) Fork() resilience.Policy { return b.ForkFor("") }
 func (b *Bulkhead) ForkFor(key string) resilience.Policy { return fork(b.shared, key) }
 
 // Idle implements resilience.Forker: no call is in flight or waits.
-func (b *Bulkhead) Idle() bool { return b.here.Load() == 0 }
+func (b *Bulkhead) Idle() bool {
+	departed := b.departed.Load() // first, lest one who came be seen only to leave
+	return here(b.came.Load(), departed) == 0
+}

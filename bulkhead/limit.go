@@ -13,30 +13,42 @@ const (
 	decay     = 1024 // high loses one part in so many with each call
 
 	fraction = 12 // binary digits behind the point of avg and high
+	maxLoad  = 1 << (31 - fraction)
 )
 
-// answered is a Bulkhead that hears when operations have answered, and sizes its
-// limit by that.
+// answered is a Bulkhead that hears when lasting operations have answered.
 type answered Bulkhead
 
-// Settle adds a call to the load, a word that holds
+func (a *answered) Settle(n uint64, err error) {
+	b := (*Bulkhead)(a)
+	defer b.wentOn.Add(1) // whatever methods of err do
+	b.answer(int64(n), err)
+}
+
+// answer adds the call that was the n-th to be admitted to the load, a word that
+// holds
 //
-//	average in flight 32 | high 32
+//	average admitted while a call ran 32 | high 32
 //
 // in fixed point. Its writers are the calls as they answer; who loses the
 // exchange starts again from what the winner left. A load that stays as it is is
 // not written, as with one caller that makes one call after another.
-func (a *answered) Settle(_ uint64, err error) {
-	b := (*Bulkhead)(a)
-	var inFlight int64
-	if resilience.OutcomeOf(context.Background(), err, nil) == resilience.Success {
-		inFlight = b.inFlight()
+//
+// A call that ran for long may have seen more admitted than were ever in flight
+// at once, and counts in full, since the many short ones see few. But high does
+// not rise above what is in flight.
+func (b *Bulkhead) answer(n int64, err error) {
+	var ran, goingOn, inFlight int64
+	if err == nil || resilience.OutcomeOf(context.Background(), err, nil) == resilience.Success {
+		ran, inFlight, goingOn = b.look()
+		ran = min(max(1, ran-n+1), maxLoad)
+		goingOn, inFlight = goingOn<<fraction, min(inFlight, maxLoad)<<fraction
 	}
 	for {
 		w := b.load.Load()
 		avg, high := unpack(w)
-		avg += (inFlight<<fraction - avg) / smoothing
-		high = max(avg, high-high/decay)
+		avg += (ran<<fraction - avg) / smoothing
+		high = max(min(avg+goingOn, inFlight), high-high/decay)
 		next := uint64(avg)<<32 | uint64(high)
 		if next == w || b.load.CompareAndSwap(w, next) {
 			if want := wanted(high); want > b.limit.Load() {
@@ -85,11 +97,4 @@ func (b *Bulkhead) shrink() bool {
 	}
 	b.limit.Add(-1)
 	return true
-}
-
-// inFlight never counts a caller that waits; one that is about to wait or to be
-// refused may be in it for a moment.
-func (b *Bulkhead) inFlight() int64 {
-	waiting := b.waiting.Load()
-	return max(0, min(b.here.Load()-waiting, 1<<(31-fraction)))
 }

@@ -20,6 +20,11 @@ type caller struct {
 	cancel context.CancelFunc
 	end    chan error
 	came   time.Time
+	op     *episode // if it is lasting
+	// For the model: which of the admitted it is, give or take those who were let
+	// in with it and woke up in any order, and whether it has answered.
+	n, give  int
+	answered bool
 
 	mu      sync.Mutex // guards what follows
 	running bool
@@ -45,8 +50,10 @@ type model struct {
 	limit, queue   int
 	sizes          bool
 	in, line, left []*caller // left are those who have to have the error in want
+	woken          []*caller // in this step
 	want           []error
 	avg, high      int
+	admitted       int
 	stats          bulkhead.Stats
 }
 
@@ -61,8 +68,7 @@ func (m *model) arrive(c *caller) {
 	}
 	switch {
 	case len(m.in) < m.limit:
-		m.in = append(m.in, c)
-		m.stats.Admitted++
+		m.admit(c)
 	case len(m.line) >= max(0, queue):
 		m.leave(c, bulkhead.ErrFull)
 		m.stats.QueueFull++
@@ -71,32 +77,61 @@ func (m *model) arrive(c *caller) {
 	}
 }
 
+func (m *model) admit(c *caller) {
+	m.admitted++
+	c.n = m.admitted
+	m.in = append(m.in, c)
+}
+
 func (m *model) fill() {
 	for len(m.in) < m.limit && len(m.line) > 0 {
-		m.in, m.line = append(m.in, m.line[0]), m.line[1:]
-		m.stats.Admitted++
+		c := m.line[0]
+		m.line, m.woken = m.line[1:], append(m.woken, c)
+		m.admit(c)
+	}
+	for _, c := range m.woken {
+		c.give = len(m.woken) - 1
 	}
 }
 
-func (m *model) finish(i int, err error) {
-	if m.sizes {
-		n := 0
+// answer has c answer, if it has not, and lets in those for whom there is room
+// then. Of the averages that may be it takes the one that was seen.
+func (m *model) answer(c *caller, err error, seen float64) {
+	if m.sizes && !c.answered {
+		ran, goingOn, inFlight := 0, 0, 0
 		if err == nil {
-			n = len(m.in) << 12
+			ran, inFlight = m.admitted-c.n+1, len(m.in)
+			for _, c := range m.in {
+				if c.answered {
+					goingOn++
+				}
+			}
 		}
-		m.avg += (n - m.avg) / 32
-		m.high = max(m.avg, m.high-m.high/1024)
-		want := max(24, 3*m.high>>12)
-		if want < m.limit {
-			m.limit-- // by the slot that becomes free
-		} else {
-			m.limit = want
+		avg := m.avg + (ran<<12-m.avg)/32
+		for d := -c.give; d <= c.give && err == nil; d++ {
+			if a := m.avg + (max(1, ran+d)<<12-m.avg)/32; float64(a)/4096 == seen {
+				avg = a
+			}
 		}
+		m.avg = avg
+		m.high = max(min(m.avg+goingOn<<12, inFlight<<12), m.high-m.high/1024)
+		m.limit = max(m.limit, m.wanted())
 	}
-	// First those whom a higher limit lets in, while this one is still there.
+	c.answered = true
 	m.fill()
-	m.leave(m.in[i], err)
+}
+
+func (m *model) wanted() int { return max(24, 3*m.high>>12) }
+
+func (m *model) finish(i int, err error, seen float64) {
+	c := m.in[i]
+	m.answer(c, err, seen)
+	m.leave(c, err)
 	m.in = slices.Delete(m.in, i, i+1)
+	if m.sizes && m.wanted() < m.limit {
+		m.limit-- // by the slot that becomes free
+	}
+	m.stats.Completed++
 	m.fill()
 }
 
@@ -121,25 +156,65 @@ func (m *model) Stats() bulkhead.Stats {
 	return s
 }
 
-// come has a caller come to b, with a permit or without.
-func come(b *bulkhead.Bulkhead, permit bool) *caller {
+// episode is an operation that goes on until its caller ends.
+type episode struct {
+	resilience.Tail
+	c   *caller
+	run uint32
+}
+
+func (e *episode) Run(context.Context) error {
+	e.run = e.Begin()
+	e.c.set(true, nil)
+	return nil
+}
+
+func (e *episode) Discard() { e.End(e.run, context.Canceled) }
+
+// finish has c end with err.
+func (c *caller) finish(err error) {
+	if c.op == nil {
+		c.end <- err
+		return
+	}
+	c.op.End(c.op.run, err)
+	c.set(false, err)
+}
+
+const (
+	call = iota
+	permit
+	lasting
+	kinds
+)
+
+// come has a caller come to b.
+func come(b *bulkhead.Bulkhead, kind int) *caller {
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &caller{cancel: cancel, end: make(chan error), came: time.Now()}
 	work := func(context.Context) error {
 		c.set(true, nil)
 		return <-c.end
 	}
+	if kind == lasting {
+		c.op = &episode{c: c}
+	}
 	go func() {
-		if !permit {
+		switch kind {
+		case call:
 			c.set(false, resilience.Run(ctx, b, work))
-			return
+		case permit:
+			p, err := b.Acquire(ctx)
+			if err == nil {
+				err = work(ctx)
+				p.Release(err)
+			}
+			c.set(false, err)
+		case lasting:
+			if err := resilience.RunOperation(ctx, b, c.op); err != nil {
+				c.set(false, err)
+			}
 		}
-		p, err := b.Acquire(ctx)
-		if err == nil {
-			err = work(ctx)
-			p.Release(err)
-		}
-		c.set(false, err)
 	}()
 	return c
 }
@@ -153,7 +228,7 @@ func follow(t *testing.T, limit, queue int, steps []byte) (peak int) {
 		switch {
 		case what < 90:
 			for range 1 + n%4 {
-				c := come(b, what%2 == 0)
+				c := come(b, int(what)%kinds)
 				synctest.Wait()
 				m.arrive(c)
 			}
@@ -163,8 +238,17 @@ func follow(t *testing.T, limit, queue int, steps []byte) (peak int) {
 			if what < 125 {
 				err = errWork
 			}
-			m.in[who].end <- err
-			m.finish(who, err)
+			m.in[who].finish(err)
+			synctest.Wait()
+			m.finish(who, err, b.Stats().Average)
+		case what < 229 && len(m.in) > 0:
+			who := m.in[n%len(m.in)]
+			if who.op == nil {
+				break
+			}
+			who.op.Answer(who.op.run)
+			synctest.Wait()
+			m.answer(who, nil, b.Stats().Average)
 		case what < 240 && len(m.line) > 0:
 			who := n % len(m.line)
 			m.line[who].cancel()
@@ -178,9 +262,10 @@ func follow(t *testing.T, limit, queue int, steps []byte) (peak int) {
 		peak = max(peak, m.limit)
 	}
 	for len(m.in) > 0 {
-		m.in[0].end <- nil
-		m.finish(0, nil)
+		m.in[0].finish(nil)
 		synctest.Wait()
+		m.finish(0, nil, b.Stats().Average)
+		compare(t, len(steps)/2, b, m)
 	}
 	compare(t, len(steps)/2, b, m)
 	return peak
@@ -207,7 +292,7 @@ func compare(t *testing.T, step int, b *bulkhead.Bulkhead, m *model) {
 		}
 		c.cancel()
 	}
-	m.left, m.want = nil, nil
+	m.left, m.want, m.woken = nil, nil, nil
 }
 
 func TestItFollowsTheModel(t *testing.T) {

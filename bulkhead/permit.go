@@ -17,6 +17,7 @@ import (
 // A Permit is safe for concurrent use. Do not copy it.
 type Permit struct {
 	held atomic.Pointer[Bulkhead] // nil once released
+	n    int64                    // how many had been admitted then
 }
 
 // Acquire takes a slot, waiting for it as Apply does, and with the same errors: a
@@ -26,10 +27,11 @@ type Permit struct {
 //
 // A Permit counts everywhere as a call of Apply does. It costs one allocation.
 func (b *Bulkhead) Acquire(ctx context.Context) (*Permit, error) {
-	if err := b.acquire(ctx); err != nil {
+	n, err := b.acquire(ctx)
+	if err != nil {
 		return nil, err
 	}
-	p := new(Permit)
+	p := &Permit{n: n}
 	p.held.Store(b)
 	return p, nil
 }
@@ -47,12 +49,7 @@ func (b *Bulkhead) Acquire(ctx context.Context) (*Permit, error) {
 //	defer func() { permit.Release(err) }()
 //	err = work()
 func (p *Permit) Release(err error) {
-	b := p.held.Swap(nil)
-	if b == nil {
-		return
-	}
-	defer (*slot)(b).Settle(0, err) // whatever methods of err do
-	if b.cfg.Limit == 0 {
-		(*answered)(b).Settle(0, err)
+	if b := p.held.Swap(nil); b != nil {
+		b.release(p.n, err)
 	}
 }

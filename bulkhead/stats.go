@@ -3,10 +3,10 @@ package bulkhead
 // Stats is what a Bulkhead has counted since it was made, and how it stands.
 //
 // Every call of Apply or Acquire whose context was not done when it came ends up
-// in exactly one of the counters: Admitted + QueueFull + WaitExpired + Canceled
-// are the calls, less those that wait. The counters never fall and are those of a
-// bulkhead and all its forks. InFlight and Waiting are those of a fork alone, or
-// of a bulkhead with all its forks; Limit, Average and High are its own.
+// in exactly one of the counters: Completed, QueueFull, WaitExpired, Canceled.
+// They never fall and are those of a bulkhead and all its forks. InFlight and
+// Waiting are those of a fork alone, or of a bulkhead with all its forks; Limit,
+// Average and High are its own.
 //
 // A bulkhead that sizes itself, with a Config.Limit of 0, keeps its Limit at
 // 3 x High, rounded down, and at 24 or more; it falls by one slot with each call
@@ -17,13 +17,14 @@ type Stats struct {
 	InFlight, Waiting int
 	// Limit is how many slots there are at this moment.
 	Limit int
-	// Average is the moving average of the calls in flight as calls answer, over
-	// about 32 of them, in which a call that did not succeed counts as 0. High is
-	// the highest Average of late: it loses half in about 700 calls. Both are 0
-	// with a Config.Limit.
+	// Average is the moving average of the calls that were admitted while a call
+	// ran until it answered, over about 32 of them, in which a call that did not
+	// succeed counts as 0. High is the highest that Average was of late, with the
+	// calls that had answered and went on added to it, but never more than were in
+	// flight; it loses half in about 700 calls. Both are 0 with a Config.Limit.
 	Average, High float64
-	// Admitted calls had or have a slot.
-	Admitted uint64
+	// Completed calls had a slot and have ended.
+	Completed uint64
 	// QueueFull calls were rejected because the queue was full, WaitExpired calls
 	// because they had waited for Config.MaxWait.
 	QueueFull, WaitExpired uint64
@@ -36,21 +37,19 @@ type Stats struct {
 func (b *Bulkhead) Stats() Stats {
 	avg, high := unpack(b.load.Load())
 	s := Stats{
+		InFlight:    int(b.inFlight()),
+		Waiting:     int(b.waiting.Load()),
 		Limit:       int(b.limit.Load()),
 		Average:     float64(avg) / (1 << fraction),
 		High:        float64(high) / (1 << fraction),
-		Admitted:    b.admitted.Load() + b.forks.admitted.Load(),
+		Completed:   b.root.completed() + b.forks.completed(),
 		QueueFull:   b.queueFull.Load(),
 		WaitExpired: b.waitExpired.Load(),
 		Canceled:    b.canceled.Load(),
 	}
-	waiting := b.waiting.Load()
-	inFlight := b.here.Load() - waiting
 	if b == b.root {
-		ended := b.forks.ended.Load()
-		inFlight += int64(b.forks.admitted.Load() - ended)
-		waiting += b.forks.waiting.Load()
+		s.InFlight += int(b.forks.inFlight())
+		s.Waiting += int(b.forks.waiting.Load())
 	}
-	s.InFlight, s.Waiting = int(max(0, inFlight)), int(waiting)
 	return s
 }

@@ -255,7 +255,7 @@ func TestCountersAreCompleteAfterEviction(t *testing.T) {
 	if s := r.Stats(); s.FirstTry != 1500 || s.Stopped[retry.OutOfAttempts] != 1500 {
 		t.Errorf("retry counted %+v", s)
 	}
-	if s := b.Stats(); s.Admitted != 4500 || s.InFlight != 0 {
+	if s := b.Stats(); s.Completed != 4500 || s.InFlight != 0 {
 		t.Errorf("bulkhead counted %+v", s)
 	}
 }
