@@ -152,7 +152,7 @@ func (b *Bulkhead) acquire(ctx context.Context) (admitted int64, err error) {
 	}
 	came := b.come(1)
 	if b.sem.TryAcquire(1) {
-		return came - b.waiting.Load(), nil
+		return came, nil // nobody is in line then, so all who came were admitted
 	}
 	// Who has been given a slot and does not know it yet still waits, so the line
 	// is not what to compare. Of all who came the place is one's own, and those who

@@ -28,9 +28,8 @@ func TestAWarmLimitIsBoundedWhileMostCallsHang(t *testing.T) {
 					b := newBulkhead(t, bulkhead.Config{})
 					rng := rand.New(rand.NewPCG(seed, 1))
 					load(b, rng, 700, 5*time.Second, healthy)
-					peak := 0
-					for range 300 {
-						load(b, rng, 700, 100*time.Millisecond, func(ctx context.Context, luck float64) error {
+					for end := time.Now().Add(timeout + 2*time.Second); time.Now().Before(end); {
+						load(b, rng, 700, 50*time.Millisecond, func(ctx context.Context, luck float64) error {
 							if luck < 0.18 {
 								return healthy(ctx, luck)
 							}
@@ -38,7 +37,6 @@ func TestAWarmLimitIsBoundedWhileMostCallsHang(t *testing.T) {
 							return context.DeadlineExceeded
 						})
 						s := b.Stats()
-						peak = max(peak, s.Limit)
 						if s.Limit > 336 || s.InFlight > s.Limit {
 							t.Fatalf("stats %+v", s)
 						}
@@ -46,7 +44,6 @@ func TestAWarmLimitIsBoundedWhileMostCallsHang(t *testing.T) {
 					if s := b.Stats(); s.QueueFull == 0 {
 						t.Errorf("nothing was bounded: stats %+v", s)
 					}
-					t.Log("peak", peak)
 					time.Sleep(timeout + time.Second)
 				})
 			})
@@ -58,8 +55,8 @@ func TestAWarmLimitIsBoundedWhileMostCallsHang(t *testing.T) {
 // of all of them, so it is the number in flight all the same.
 func TestAHealthyServiceOfManyQuickCallsAndSomeSlowOnesRejectsNothing(t *testing.T) {
 	const mean = 0.9*0.01 + 0.1*1 // seconds
-	for _, inFlight := range []float64{30, 70, 150} {
-		for seed := range uint64(3) {
+	for _, inFlight := range []float64{30, 70} {
+		for seed := range uint64(2) {
 			t.Run(fmt.Sprint(inFlight, ",", seed), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					b := newBulkhead(t, bulkhead.Config{})
@@ -72,10 +69,9 @@ func TestAHealthyServiceOfManyQuickCallsAndSomeSlowOnesRejectsNothing(t *testing
 						}
 						return nil
 					}
-					_, cold := load(b, rng, inFlight/mean, 10*time.Second, serve)
+					load(b, rng, inFlight/mean, 10*time.Second, serve)
 					sent, rejected := load(b, rng, inFlight/mean, time.Minute, serve)
 					s := b.Stats()
-					t.Log(cold, s)
 					if rejected != 0 || s.Limit > int(6*inFlight) {
 						t.Errorf("%d of %d rejected: stats %+v", rejected, sent, s)
 					}
@@ -136,7 +132,6 @@ func TestStreamsRaiseTheLimitFromAColdStart(t *testing.T) {
 					t.Errorf("%d of %d rejected", refused, tt.n)
 				}
 				s := b.Stats()
-				t.Logf("%+v", s)
 				if s.Limit > 3*tt.most+24 || s.Average > 10 {
 					t.Errorf("stats %+v", s)
 				}

@@ -209,16 +209,18 @@ func TestPermitsSizeTheLimitAsCallsDo(t *testing.T) {
 		calls, permits := newBulkhead(t, bulkhead.Config{}), newBulkhead(t, bulkhead.Config{})
 		for range 50 {
 			n := 20 + rng.IntN(5)
-			end := make(chan error)
-			var held []*bulkhead.Permit
-			for range n {
-				go func() { _ = resilience.Run(t.Context(), calls, func(context.Context) error { return <-end }) }()
-				held = append(held, acquire(t, permits))
-			}
-			for _, p := range held {
+			end := make([]chan error, n)
+			held := make([]*bulkhead.Permit, n)
+			for i := range n {
+				end[i] = make(chan error)
+				go func() { _ = resilience.Run(t.Context(), calls, func(context.Context) error { return <-end[i] }) }()
+				held[i] = acquire(t, permits)
 				synctest.Wait()
+			}
+			for _, i := range rng.Perm(n) {
 				err := []error{errors.New("failed"), context.Canceled, nil, nil, nil, nil, nil, nil}[rng.IntN(8)]
-				end <- err
+				p := held[i]
+				end[i] <- err
 				p.Release(err)
 				p.Release(nil) // only the first one counts
 				synctest.Wait()
