@@ -108,8 +108,12 @@ func (b *Bulkhead) Apply(ctx context.Context, next resilience.Next) (err error) 
 	if err != nil {
 		return err
 	}
-	if next.Lasting() {
-		return b.lasting(ctx, next, n)
+	if next.Lasting() { // not in a function of its own: it is on the hot path
+		err = resilience.ErrAborted
+		defer func() { next.Settle(resilience.Ended, err, (*slot)(b), ended(err)) }()
+		defer func() { b.settle(next, n, err) }()
+		err = next.Run(ctx)
+		return err
 	}
 	err = resilience.ErrAborted
 	defer func() { b.release(n, err) }()
@@ -117,23 +121,25 @@ func (b *Bulkhead) Apply(ctx context.Context, next resilience.Next) (err error) 
 	return err
 }
 
-// lasting runs an operation that may go on when it has answered.
-func (b *Bulkhead) lasting(ctx context.Context, next resilience.Next, n int64) (err error) {
-	ended := uint64(1)
-	err = resilience.ErrAborted
-	defer func() { next.Settle(resilience.Ended, err, (*slot)(b), ended) }()
-	defer func() {
-		switch {
-		case b.cfg.Limit != 0:
-		case err != nil: // it has answered, whatever of it goes on
-			b.answer(n, err)
-		default:
-			ended = lastingEnded
-			next.Settle(resilience.Answered, nil, (*answered)(b), uint64(n))
-		}
-	}()
-	err = next.Run(ctx)
-	return err
+// settle has b hear when an operation answers. One that failed has done so,
+// whatever of it goes on.
+func (b *Bulkhead) settle(next resilience.Next, n int64, err error) {
+	switch {
+	case b.cfg.Limit != 0:
+	case err != nil:
+		b.answer(n, err)
+	default:
+		next.Settle(resilience.Answered, nil, (*answered)(b), uint64(n))
+	}
+}
+
+// ended is what the end of a lasting operation adds to departed: one that failed
+// when it ran is not among those that went on.
+func ended(err error) uint64 {
+	if err != nil {
+		return 1
+	}
+	return lastingEnded
 }
 
 // release ends a call that is over with err.
@@ -245,12 +251,12 @@ func (b *Bulkhead) maxQueue(limit int64) int64 {
 // slot is a Bulkhead that hears of the end of operations.
 type slot Bulkhead
 
-func (s *slot) Settle(ended uint64, _ error) { (*Bulkhead)(s).end(ended) }
+func (s *slot) Settle(add uint64, _ error) { (*Bulkhead)(s).end(add) }
 
 // end counts a call as ended and gives its slot back. Whoever gets the slot must
 // not find its last owner still here.
-func (b *Bulkhead) end(ended uint64) {
-	b.depart(ended)
+func (b *Bulkhead) end(add uint64) {
+	b.depart(add)
 	if b.cfg.Limit != 0 || !b.shrink() {
 		b.sem.Release(1)
 	}

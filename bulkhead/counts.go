@@ -53,11 +53,11 @@ func (b *Bulkhead) line(n int64) {
 }
 
 // depart counts one who had a slot.
-func (b *Bulkhead) depart(ended uint64) {
+func (b *Bulkhead) depart(add uint64) {
 	if b != b.root {
 		b.forks.departed.Add(1)
 	}
-	b.departed.Add(ended)
+	b.departed.Add(add)
 }
 
 // look returns how many calls have been admitted, how many of them are in flight,

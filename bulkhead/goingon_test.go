@@ -46,6 +46,7 @@ func TestNothingGoesOnThatHasEnded(t *testing.T) {
 		then func(*life)
 	}{
 		"over in time":                {func(l *life) error { l.End(l.run, nil); return nil }, nil},
+		"angry in time":               {func(l *life) error { l.End(l.run, angry{}); return nil }, nil},
 		"answered and over in time":   {func(l *life) error { l.Answer(l.run); l.End(l.run, nil); return nil }, nil},
 		"never going on":              {func(l *life) error { l.Tail = resilience.Tail{}; return nil }, nil},
 		"a body":                      {answers, func(l *life) { l.End(l.run, nil); l.End(l.run, nil) }},

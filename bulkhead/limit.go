@@ -21,8 +21,13 @@ type answered Bulkhead
 
 func (a *answered) Settle(n uint64, err error) {
 	b := (*Bulkhead)(a)
-	defer b.wentOn.Add(1) // whatever methods of err do
-	b.answer(int64(n), err)
+	if err != nil {
+		defer b.wentOn.Add(1) // whatever methods of err do
+		b.answer(int64(n), err)
+		return
+	}
+	b.answer(int64(n), nil)
+	b.wentOn.Add(1)
 }
 
 // answer adds the call that was the n-th to be admitted to the load, a word that
