@@ -177,6 +177,9 @@ func (n Next) Key() string {
 
 // Lasting reports whether the operation can go on after Run has returned.
 func (n Next) Lasting() bool {
+	if _, ok := n.op.(Func); ok { // is quicker to tell
+		return false
+	}
 	_, ok := n.op.(Lasting)
 	return ok
 }
