@@ -33,6 +33,9 @@ func TestWhileHalfOpenClosesCallsNeedNoPlace(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if _, ended := h.leave(resilience.Failure); ended {
+		t.Error("it has ended twice")
+	}
 	if c := unpack(h.word.Load()); c.inFlight != 0 || c.left != 4 {
 		t.Errorf("a final credit has changed: %+v", c)
 	}

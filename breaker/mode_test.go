@@ -285,6 +285,7 @@ func TestTheOpenTimeAfterForcedOpenFollowsTheSilenceUnderneath(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, breaker.Config{Trip: []breaker.Rule{breaker.Silence(tt.failures, tt.span)}})
+			r.clock.add(time.Hour)
 			r.silence(tt.failures, tt.span)
 			r.SetMode(breaker.ForcedOpen)
 			r.clock.add(tt.later)
