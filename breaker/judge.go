@@ -63,7 +63,12 @@ func (b *Breaker) recordSuccess(ctx context.Context, e *episode, token uint64) {
 		now = b.clock.Nanos()
 	}
 	for i := range e.book.tallies {
-		if m, holds := e.book.tallies[i].add(now, token, false, 0, 0); holds {
+		t := &e.book.tallies[i]
+		if t.kind == rate { // most calls come here, and none of them opens
+			t.last.Succeed()
+			continue
+		}
+		if m, holds := t.add(now, token, false, 0, 0); holds {
 			b.trip(ctx, e, m, now, e.book.failureAfter(now-int64(m.span)), 0)
 			return
 		}

@@ -196,17 +196,13 @@ func (m match) String() string {
 // add counts a call with that token, which ended at the time now, and returns what
 // the rule has counted with it and whether it holds. run and span are the failures
 // in a row, with this one, and the time from the first to the last of them; of a
-// call that did not fail both are 0.
+// call that did not fail both are 0. FailureRate is asked only about failures.
 func (t *tally) add(now int64, token uint64, failed bool, run int, span time.Duration) (m match, holds bool) {
 	switch t.kind {
 	case silence:
 		m.hits, m.span = run, span
 		holds = run >= t.calls && span >= t.span
 	case rate:
-		if !failed {
-			t.last.Succeed()
-			return m, false
-		}
 		m.hits = t.failures()
 		m.calls, m.span, holds = t.last.Fail(now)
 	default:
