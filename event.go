@@ -60,6 +60,7 @@ type Event struct {
 	Key string
 
 	From, To string // states, in a Transition: "CLOSED", "OPEN", "HALF_OPEN"
+	Mode     string // of a breaker that is not in Auto: with "MetricsOnly" it rejects nothing
 	// Reason is the rule that caused a Transition, or why a retry Stopped or a
 	// bulkhead Rejected.
 	Reason string
@@ -73,7 +74,7 @@ type Event struct {
 }
 
 // LogObserver returns an Observer that writes events to l, slog.Default if l is
-// nil. A breaker that opens is a warning; other transitions, and calls that were
+// nil. A breaker that opens is a warning, unless it only counts; other transitions, and calls that were
 // refused, given up or replaced are information; attempts are debug output.
 func LogObserver(l *slog.Logger) Observer { return &logObserver{l} }
 
@@ -86,7 +87,7 @@ func (o *logObserver) Observe(ctx context.Context, e Event) {
 	}
 	level := slog.LevelInfo
 	switch {
-	case e.Kind == Transition && e.To == "OPEN":
+	case e.Kind == Transition && e.To == "OPEN" && e.Mode != "MetricsOnly":
 		level = slog.LevelWarn
 	case e.Kind == Retried:
 		level = slog.LevelDebug
@@ -101,6 +102,9 @@ func (o *logObserver) Observe(ctx context.Context, e Event) {
 	}
 	if e.From != "" {
 		attrs = append(attrs, slog.String("from", e.From), slog.String("to", e.To))
+	}
+	if e.Mode != "" {
+		attrs = append(attrs, slog.String("mode", e.Mode))
 	}
 	if e.Reason != "" {
 		attrs = append(attrs, slog.String("reason", e.Reason))

@@ -51,6 +51,9 @@ func (b *Breaker) newNote(ctx context.Context, e, next *episode, why match, err 
 		Calls:    why.calls,
 		Err:      err,
 	}}
+	if next.mode != Auto {
+		n.event.Mode = next.mode.String()
+	}
 	if next.state == Open && next.mode != ForcedOpen {
 		n.event.Delay = time.Duration(max(0, next.until-next.since))
 	}

@@ -19,7 +19,7 @@ func final(t *testing.T, left int) (*Breaker, *episode) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, token := b.halfOpen(b.episode.Load(), 0)
+	h, token := b.halfOpen(&episode{rejection: &resilience.Rejection{}}, 0)
 	h.free(token)
 	h.word.Store(credit{left: left}.pack())
 	b.episode.Store(h)
@@ -74,7 +74,8 @@ func TestTheIDOfALeaseIsNeverThatOfNone(t *testing.T) {
 	_, h := final(t, 2)
 	leaseID.Store(1<<idBits - 3)
 	for range 4 {
-		if token := h.claim(never); !h.free(token) {
+		token := h.claim(never)
+		if _, held := h.free(token); !held {
 			t.Fatalf("token %#x holds no place", token)
 		}
 	}

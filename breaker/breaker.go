@@ -14,8 +14,9 @@ import (
 const policy = "breaker"
 
 // ErrOpen matches, with errors.Is, every rejection by a breaker. The error itself
-// is a *resilience.Rejection with the name of the breaker, the time at which it
-// will admit a call, and the failure that opened it.
+// is a *resilience.Rejection with the name of the breaker, the time at which it will
+// admit a call, which in HALF_OPEN and with ForcedOpen nobody knows, and the failure
+// that opened it.
 var ErrOpen error = &resilience.Rejection{Policy: policy, Reason: resilience.Open}
 
 // Breaker is a circuit breaker.
@@ -181,8 +182,10 @@ func (b *Breaker) slowness(start int64) (flags uint64) {
 func (b *Breaker) announceProbe(e *episode, token uint64) {
 	exited := true
 	defer func() {
-		if exited && e.free(token) {
-			e.leave(resilience.Ignored)
+		if exited {
+			if _, held := e.free(token); held {
+				e.leave(resilience.Ignored)
+			}
 		}
 	}()
 	b.announce()
@@ -213,9 +216,10 @@ func (b *Breaker) probe(e *episode) (token uint64, ok bool) {
 
 // lease returns the time and when a lease ends that is taken now, both in ms; the
 // end is rounded up.
-func (b *Breaker) lease() (now, end int64) {
+func (b *Breaker) lease() (now, end int64) { return b.leaseAt(b.clock.Nanos()) }
+
+func (b *Breaker) leaseAt(now int64) (_, end int64) {
 	const ms = int64(time.Millisecond)
-	now = b.clock.Nanos()
 	if b.cfg.ProbeTimeout < 0 {
 		return now / ms, never
 	}

@@ -1,12 +1,14 @@
 package breaker
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/benbjohnson/clock"
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/internal/check"
 	"github.com/resilience-go/resilience/internal/defaults"
 )
 
@@ -46,8 +48,8 @@ type Config struct {
 	// is a slow start.
 	CloseAfter int
 	// ProbeTimeout is how long a call may hold a place in HALF_OPEN, by default
-	// 15 s; a negative value sets no limit. After it the place is free and the
-	// result of the call is ignored. It should be longer than the time limit of
+	// 15 s; a negative value sets no limit. After it the place is free for another
+	// and the result of the call is ignored. It should be longer than the time limit of
 	// a call.
 	ProbeTimeout time.Duration
 	// Judge is when a success counts, by default resilience.Answered: an hour-long
@@ -70,10 +72,22 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Trip = slices.Clone(c.Trip); len(c.Trip) == 0 {
 		c.Trip = defaultTrip
 	}
+	if err := cmp.Or(
+		check.Duration(policy, c.Name, "OpenFor", c.OpenFor, c.Clock),
+		check.Duration(policy, c.Name, "ProbeTimeout", c.ProbeTimeout, c.Clock),
+	); err != nil {
+		return c, err
+	}
 	slow := 0
 	for i, r := range c.Trip {
 		if err := r.validate(); err != nil {
 			return c, fmt.Errorf("breaker %q: Config.Trip[%d] %w", c.Name, i, err)
+		}
+		if err := cmp.Or(
+			check.Duration(policy, c.Name, fmt.Sprintf("Trip[%d]'s span", i), r.span, c.Clock),
+			check.Duration(policy, c.Name, fmt.Sprintf("Trip[%d]'s slowerThan", i), r.slower, c.Clock),
+		); err != nil {
+			return c, err
 		}
 		if r.kind == slowRate {
 			slow++

@@ -193,15 +193,16 @@ func (e *episode) claim(end int64) uint64 {
 // the one that was in its place before.
 var leaseID atomic.Uint64
 
-// free gives the place of token back and reports whether it still held one.
-func (e *episode) free(token uint64) bool {
+// free gives the place of token back and returns when its lease ends, in ms, and
+// whether it still held one.
+func (e *episode) free(token uint64) (ends int64, held bool) {
 	slot, id := token>>idBits&maxCredit, token&(1<<idBits-1)
 	if id == 0 {
-		return false
+		return 0, false
 	}
 	l := &e.leases[slot]
 	value := l.Load()
-	return value>>(64-idBits) == id && l.CompareAndSwap(value, 0)
+	return int64(value & never), value>>(64-idBits) == id && l.CompareAndSwap(value, 0)
 }
 
 // expire frees the places whose lease has ended, or ends later than one taken now

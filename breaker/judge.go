@@ -108,8 +108,13 @@ func (b *Breaker) trip(ctx context.Context, e *episode, m match, now int64, err 
 // recordProbe records the result of a call that HALF_OPEN admitted.
 func (b *Breaker) recordProbe(ctx context.Context, e *episode, token uint64, o resilience.Outcome, err error, wait time.Duration) {
 	now := b.clock.Nanos() // before the credit moves: a Clock is code of the user
-	if !e.free(token) {
-		return // settled before, or its lease has ended
+	ends, ok := e.free(token)
+	if !ok {
+		return // settled before, or somebody else has the place since its lease ended
+	}
+	if ms, latest := b.leaseAt(now); ends <= ms || ends > latest {
+		o = resilience.Ignored // too late, though nobody has asked for its place
+		b.leaked.Add(1)
 	}
 	if o == resilience.Success && token&slowFlags != 0 {
 		o = resilience.Failure // too slow to close
@@ -164,11 +169,20 @@ func (b *Breaker) openFor(open *episode) time.Duration {
 // only place, and the caller's token.
 func (b *Breaker) halfOpen(e *episode, now int64) (*episode, uint64) {
 	h := b.follow(e, HalfOpen, now)
-	h.silence, h.limit, h.rounds, h.rejection = e.silence, e.limit, e.rounds, e.rejection
+	h.silence, h.limit, h.rounds, h.rejection = e.silence, e.limit, e.rounds, whileHalfOpen(e.rejection)
 	h.leases = make([]lease, b.cfg.CloseAfter)
 	h.word.Store(credit{left: 1, inFlight: 1}.pack())
 	_, end := b.lease()
 	return h, h.claim(end)
+}
+
+// whileHalfOpen returns what those get for whom there is no place. Nobody knows when
+// there will be one.
+func whileHalfOpen(r *resilience.Rejection) *resilience.Rejection {
+	half := *r
+	half.RetryAt = time.Time{}
+	half.Detail = "HALF_OPEN without a free place, after " + r.Detail
+	return &half
 }
 
 // follow returns an episode of state s that comes after e, in the same mode.

@@ -157,9 +157,11 @@ func (m *model) settle(c modelCall, o resilience.Outcome) {
 	slow := m.slow() && m.now-c.start > modelSlower
 	switch m.cur.state {
 	case breaker.HalfOpen:
-		if _, ok := m.cur.places[c.id]; ok {
+		if end, ok := m.cur.places[c.id]; ok {
 			delete(m.cur.places, c.id)
-			m.probed(o, slow)
+			if end > m.now && end <= m.now+modelLease {
+				m.probed(o, slow)
+			}
 		}
 	case breaker.Closed:
 		m.count(o == resilience.Failure, slow)

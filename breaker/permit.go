@@ -8,7 +8,8 @@ import (
 )
 
 // A Permit is the leave to do one piece of work that cannot be wrapped in a
-// function. It is safe for concurrent use.
+// function. It comes from Acquire; the zero value is no leave, and its Done does
+// nothing. A Permit is safe for concurrent use.
 type Permit struct {
 	b     *Breaker
 	ctx   context.Context // of the call, which Done judges by
@@ -44,7 +45,7 @@ func (b *Breaker) Acquire(ctx context.Context) (*Permit, error) {
 // context given to Acquire; resilience.ErrAborted says that it panicked. Only the
 // first call counts.
 func (p *Permit) Done(err error) {
-	if p.done.Swap(true) {
+	if p.b == nil || p.done.Swap(true) {
 		return
 	}
 	token := p.token

@@ -55,11 +55,12 @@ type Bulkhead struct {
 	counts
 	key    string // what it is for in a keyed.Group
 	sem    *semaphore.Weighted
-	wentOn atomic.Uint64 // lasting operations that have answered
-	load   atomic.Uint64 // see answer
-	limit  atomic.Int64  // slots there are, written under mu; never less than are taken
-	full   atomic.Pointer[resilience.Rejection]
-	mu     sync.Mutex // guards the moving of tokens between the limit and what is held back
+	wentOn atomic.Uint64                        // lasting operations that have answered
+	load   atomic.Uint64                        // see answer
+	limit  atomic.Int64                         // slots there are, written under mu; never less than are taken
+	full   atomic.Pointer[resilience.Rejection] // of those for whom the queue was full
+	late   atomic.Pointer[resilience.Rejection] // of those who waited too long
+	mu     sync.Mutex                           // guards the moving of tokens between the limit and what is held back
 }
 
 // shared is what a bulkhead and its forks have in common.
@@ -167,7 +168,7 @@ func (b *Bulkhead) acquire(ctx context.Context) (admitted int64, err error) {
 	if here(came, b.departed.Load()) > limit+b.maxQueue(limit) {
 		b.queueFull.Add(1)
 		b.come(-1)
-		return 0, b.refuse(ctx, "queue is full")
+		return 0, b.refuse(ctx, &b.full, "queue is full")
 	}
 	switch b.queue(ctx) {
 	case nil:
@@ -176,7 +177,7 @@ func (b *Bulkhead) acquire(ctx context.Context) (admitted int64, err error) {
 	case &b.canceled:
 		return 0, resilience.ContextError(ctx)
 	default:
-		return 0, b.refuse(ctx, "waited too long")
+		return 0, b.refuse(ctx, &b.late, "waited too long")
 	}
 }
 
@@ -221,23 +222,25 @@ func (b *Bulkhead) wait(ctx context.Context) bool {
 }
 
 // refuse tells the observer, once the caller has left, and returns the error.
-func (b *Bulkhead) refuse(ctx context.Context, reason string) error {
+func (b *Bulkhead) refuse(ctx context.Context, made *atomic.Pointer[resilience.Rejection], reason string) error {
 	if b.cfg.Observer != nil {
 		observe.Call(ctx, b.cfg.Observer, resilience.Event{
 			Kind: resilience.Rejected, Time: b.clock.Now(), Policy: policy, Name: b.cfg.Name, Key: b.key, Reason: reason,
 		})
 	}
-	return b.rejection()
+	return b.rejection(made, reason)
 }
 
-// rejection returns the one error of all whom b refuses. It is made for the first
-// of them, since most bulkheads never refuse anybody; whoever loses the exchange
-// takes that of the winner.
-func (b *Bulkhead) rejection() error {
-	if b.full.Load() == nil {
-		b.full.CompareAndSwap(nil, &resilience.Rejection{Policy: policy, Name: b.cfg.Name, Key: b.key, Reason: resilience.Full})
+// rejection returns the one error of all whom b refuses for that reason. It is made
+// for the first of them, since most bulkheads never refuse anybody; whoever loses
+// the exchange takes that of the winner.
+func (b *Bulkhead) rejection(made *atomic.Pointer[resilience.Rejection], reason string) error {
+	if made.Load() == nil {
+		made.CompareAndSwap(nil, &resilience.Rejection{
+			Policy: policy, Name: b.cfg.Name, Key: b.key, Reason: resilience.Full, Detail: reason,
+		})
 	}
-	return b.full.Load()
+	return made.Load()
 }
 
 // maxQueue is how many may wait while there are limit slots.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/benbjohnson/clock"
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/internal/check"
 	"github.com/resilience-go/resilience/internal/observe"
 	"github.com/resilience-go/resilience/internal/vclock"
 	"golang.org/x/sync/singleflight"
@@ -103,6 +104,9 @@ type landing[T any] struct {
 // NewStale returns a Stale that remembers nothing yet, or an error that says what to
 // change in c.
 func NewStale[T any](c StaleConfig) (*Stale[T], error) {
+	if err := check.Duration(policy, c.Name, "MaxAge", c.MaxAge, c.Clock); err != nil {
+		return nil, err
+	}
 	if c.MaxAge == 0 {
 		c.MaxAge = defaultMaxAge
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/benbjohnson/clock"
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/internal/check"
 )
 
 const (
@@ -56,18 +57,12 @@ type Config struct {
 	Clock clock.Clock
 }
 
-// unitMissing returns an error if field, which is d, is so short that it can only
-// be a number without a unit. The time of a Clock may be of any kind.
-func (c Config) unitMissing(field string, d time.Duration) error {
-	if c.Clock != nil || d <= 0 || d >= time.Microsecond {
-		return nil
-	}
-	return fmt.Errorf("retry %q: Config.%s is %v: must be at least 1µs; a time.Duration counts nanoseconds, so write a unit, as in %d*time.Millisecond", c.Name, field, d, d)
-}
-
 // withDefaults returns c with its defaults filled in, or what is wrong with it.
 func (c Config) withDefaults() (Config, error) {
-	if err := cmp.Or(c.unitMissing("BaseDelay", c.BaseDelay), c.unitMissing("MaxDelay", c.MaxDelay)); err != nil {
+	if err := cmp.Or(
+		check.Duration(policy, c.Name, "BaseDelay", c.BaseDelay, c.Clock),
+		check.Duration(policy, c.Name, "MaxDelay", c.MaxDelay, c.Clock),
+	); err != nil {
 		return c, err
 	}
 	switch {

@@ -206,7 +206,7 @@ func TestTheEventCarriesWhatTheOperationSaid(t *testing.T) {
 func TestALimitWithoutAUnitIsNamedWithWhatToChange(t *testing.T) {
 	for _, limit := range []time.Duration{1, 10, 999} {
 		p, err := timeout.New(timeout.Config{Name: "users", Limit: limit})
-		want := fmt.Sprintf("timeout \"users\": Config.Limit is %v: must be at least 1µs; a time.Duration counts nanoseconds, so write a unit, as in %d*time.Second", limit, int(limit))
+		want := fmt.Sprintf("timeout \"users\": Config.Limit is %v: must be at least 1µs; a time.Duration counts nanoseconds, so write a unit, as in %d*time.Millisecond", limit, int(limit))
 		if p != nil || err == nil || err.Error() != want {
 			t.Errorf("New returned %v, %v; want %s", p, err, want)
 		}

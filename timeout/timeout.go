@@ -14,6 +14,7 @@
 package timeout
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,7 @@ import (
 
 	"github.com/benbjohnson/clock"
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/internal/check"
 	"github.com/resilience-go/resilience/internal/defaults"
 	"github.com/resilience-go/resilience/internal/observe"
 	"github.com/resilience-go/resilience/internal/vclock"
@@ -67,12 +69,10 @@ type Timeout struct {
 
 // New returns a Timeout, or an error that says what to change in c.
 func New(c Config) (*Timeout, error) {
-	switch {
-	case c.Limit == 0:
-		c.Limit = defaults.Limit
-	case c.Clock == nil && 0 < c.Limit && c.Limit < time.Microsecond: // the time of a Clock may be of any kind
-		return nil, fmt.Errorf("timeout %q: Config.Limit is %v: must be at least 1µs; a time.Duration counts nanoseconds, so write a unit, as in %d*time.Second", c.Name, c.Limit, c.Limit)
+	if err := check.Duration(policy, c.Name, "Limit", c.Limit, c.Clock); err != nil {
+		return nil, err
 	}
+	c.Limit = cmp.Or(c.Limit, defaults.Limit)
 	switch c.Until {
 	case 0:
 		c.Until = resilience.Ended
