@@ -82,8 +82,7 @@ func (b *Breaker) announce() {
 }
 
 func (b *Breaker) announceAll() {
-	for more := true; more; {
-		more = b.announceOne()
+	for b.announceOne() {
 	}
 }
 

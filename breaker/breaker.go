@@ -66,9 +66,9 @@ type shared struct {
 
 // The counters. Those of the outcomes have the numbers of the outcomes.
 const (
-	rejected = int(resilience.Ignored) + 1 + iota
-	admitted // in MetricsOnly, though the state says no
-	entered  // transitions to CLOSED; to OPEN and to HALF_OPEN have the numbers after it
+	rejected    = int(resilience.Ignored) + 1 + iota
+	wouldReject // admitted in MetricsOnly, though the state says no
+	entered     // transitions to CLOSED; to OPEN and to HALF_OPEN have the numbers after it
 )
 
 // New returns a closed Breaker, or an error that says what to change in c.
@@ -154,7 +154,7 @@ func (b *Breaker) admit(ctx context.Context, e *episode) (token uint64, err erro
 			return token, nil
 		}
 		if e.mode == MetricsOnly {
-			b.count.Add(admitted)
+			b.count.Add(wouldReject)
 			return e.base, nil // without a lease, so that its result changes nothing
 		}
 		b.count.Add(rejected)
@@ -274,8 +274,9 @@ const idleAfter = 10 * time.Second
 
 // Idle implements resilience.Forker. A breaker is idle unless it is OPEN with
 // time left, has calls in flight in HALF_OPEN, or is CLOSED with a rule that is more
-// than half of the way to opening it: failures in a row or among the last calls for
-// ten seconds, those of a window for as long as they are in it. Nor is one that is
+// than half of the way to opening it: for ten seconds, or twice the span of a
+// Silence, since the first of failures in a row; for ten seconds since the last
+// failure among the last calls; and those of a window for as long as they are in it. Nor is one that is
 // not in the mode of the breaker that all forks come from in the end.
 func (b *Breaker) Idle() bool {
 	e := b.episode.Load()

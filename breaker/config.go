@@ -73,8 +73,8 @@ func (c Config) withDefaults() (Config, error) {
 		c.Trip = defaultTrip
 	}
 	if err := cmp.Or(
-		check.Duration(policy, c.Name, "OpenFor", c.OpenFor, c.Clock),
-		check.Duration(policy, c.Name, "ProbeTimeout", c.ProbeTimeout, c.Clock),
+		check.Duration(policy, c.Name, "Config.OpenFor", c.OpenFor, c.Clock),
+		check.Duration(policy, c.Name, "Config.ProbeTimeout", c.ProbeTimeout, c.Clock),
 	); err != nil {
 		return c, err
 	}
@@ -84,8 +84,8 @@ func (c Config) withDefaults() (Config, error) {
 			return c, fmt.Errorf("breaker %q: Config.Trip[%d] %w", c.Name, i, err)
 		}
 		if err := cmp.Or(
-			check.Duration(policy, c.Name, fmt.Sprintf("Trip[%d]'s span", i), r.span, c.Clock),
-			check.Duration(policy, c.Name, fmt.Sprintf("Trip[%d]'s slowerThan", i), r.slower, c.Clock),
+			check.Duration(policy, c.Name, fmt.Sprintf("Config.Trip[%d]'s span", i), r.span, c.Clock),
+			check.Duration(policy, c.Name, fmt.Sprintf("Config.Trip[%d]'s slowerThan", i), r.slower, c.Clock),
 		); err != nil {
 			return c, err
 		}

@@ -56,7 +56,7 @@ func TestARejectionOfForcedOpenSaysSo(t *testing.T) {
 	if err := r.run(nil); !errors.As(err, &rejection) || rejection.Detail != "forced open" || !rejection.RetryAt.IsZero() || rejection.Cause != nil {
 		t.Errorf("rejected with %+v", rejection)
 	}
-	if e := r.seen[0]; e.Reason != "SetMode(ForcedOpen)" || e.Delay != 0 {
+	if e := r.seen[0]; e.Reason != "SetMode(ForcedOpen)" || e.Delay != 0 || e.Mode != "ForcedOpen" {
 		t.Errorf("event %+v", e)
 	}
 }

@@ -52,9 +52,5 @@ func (p *Permit) Done(err error) {
 	if p.b.slow {
 		token |= p.b.slowness(p.start)
 	}
-	if err == nil {
-		p.b.record(p.ctx, token, resilience.Success, nil, 0)
-	} else {
-		p.b.judge(p.ctx, token, err, false)
-	}
+	p.b.judge(p.ctx, token, err, false)
 }

@@ -3,6 +3,7 @@ package breaker_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -103,3 +104,35 @@ func TestAllPermitsThatAreNeverSettledAreCounted(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 }
+
+func TestAProbeThatEndsAfterItsLeaseMovesNothing(t *testing.T) {
+	for name, err := range map[string]error{"success": nil, "failure": errDown} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, quick)
+			r.trip()
+			r.clock.add(time.Second)
+			p := r.permit()
+			r.clock.add(15 * time.Second) // and nobody asks for its place
+			p.Done(err)
+			r.want(breaker.HalfOpen)
+			if s := r.Stats(); s.Credit != 1 || s.InFlight != 0 || s.Leaked != 1 {
+				t.Errorf("%+v", s)
+			}
+		})
+	}
+}
+
+func TestARejectionOfHalfOpenNamesNoTime(t *testing.T) {
+	r := newRig(t, quick)
+	r.trip()
+	r.clock.add(time.Second)
+	probe := r.permit()
+	_, err := r.Acquire(t.Context())
+	var rejection *resilience.Rejection
+	if !errors.As(err, &rejection) || !rejection.RetryAt.IsZero() || rejection.Cause != errDown || !strings.Contains(rejection.Detail, "HALF_OPEN") {
+		t.Errorf("rejected with %v", err)
+	}
+	probe.Done(nil)
+}
+
+func TestTheZeroPermitDoesNothing(*testing.T) { new(breaker.Permit).Done(errDown) }

@@ -212,7 +212,7 @@ func (t *tally) add(now int64, token uint64, failed bool, run int, span time.Dur
 		}
 		m.span = t.span
 		m.hits, m.calls = t.over.Add(now, hit)
-		holds = m.hits > 0 && m.calls >= t.calls && 100*int64(m.hits) >= int64(t.percent)*int64(m.calls)
+		holds = m.calls >= t.calls && 100*int64(m.hits) >= int64(t.percent)*int64(m.calls)
 	}
 	if holds {
 		m.rule = t.String()
@@ -227,7 +227,8 @@ func (t *tally) count(now int64, run int, span time.Duration) (hits, calls int, 
 	case silence:
 		return run, 0, span
 	case rate:
-		return t.last.Count(now)
+		hits, calls, in, _ = t.last.Count(now)
+		return hits, calls, in
 	default:
 		hits, calls = t.over.Count(now)
 		return hits, calls, t.span
@@ -236,13 +237,14 @@ func (t *tally) count(now int64, run int, span time.Duration) (hits, calls int, 
 
 // near reports whether the rule is more than half of the way to holding.
 func (t *tally) near(now int64, run int, span time.Duration) bool {
-	hits, calls, in := t.count(now, run, span)
 	switch t.kind {
 	case silence:
-		return 2*hits > t.calls && in < idleAfter
+		return 2*run > t.calls && span < max(idleAfter, 2*t.span)
 	case rate:
-		return 2*hits > t.failures() && in < idleAfter
+		hits, _, _, quiet := t.last.Count(now)
+		return 2*hits > t.failures() && quiet < idleAfter
 	default:
+		hits, calls := t.over.Count(now)
 		return 2*calls > t.calls && 200*int64(hits) > int64(t.percent)*int64(calls)
 	}
 }

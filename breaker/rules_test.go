@@ -296,24 +296,30 @@ func TestABreakerThatIsMoreThanHalfOfTheWayToOpeningIsNotIdle(t *testing.T) {
 		{breaker.Consecutive(4), "fff", false},
 		{breaker.FailureRate(40, 10), "sffs", true},
 		{breaker.FailureRate(40, 10), "sfffs", false},
+		{breaker.Silence(7, 30*time.Second), "ffff....................", false},
+		{breaker.FailureRate(40, 10), "sfff.........sss", false},
+		{breaker.FailureRate(40, 10), "sfff...........s", true},
 		{breaker.FailureRateOver(50, 10, 5*time.Second), "fffff", true},
 		{breaker.FailureRateOver(50, 10, 5*time.Second), "ffffff", false},
 		{breaker.FailureRateOver(50, 10, 5*time.Second), "sssssssff", true},
 	} {
 		r := with(t, tt.rule)
 		for _, c := range tt.calls {
-			if c == 'f' {
+			switch c {
+			case 'f':
 				_ = r.run(errDown)
-			} else {
+			case 's':
 				_ = r.run(nil)
+			default:
+				r.clock.add(time.Second)
 			}
 		}
 		if got := r.Idle(); got != tt.idle {
 			t.Errorf("%v after %s: idle is %v", tt.rule, tt.calls, got)
 		}
-		r.clock.add(11 * time.Second)
+		r.clock.add(time.Minute)
 		if !r.Idle() {
-			t.Errorf("%v after %s and eleven seconds is not idle", tt.rule, tt.calls)
+			t.Errorf("%v after %s and a minute is not idle", tt.rule, tt.calls)
 		}
 	}
 }

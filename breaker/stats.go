@@ -50,16 +50,15 @@ type RuleStats struct {
 func (b *Breaker) Stats() Stats {
 	e := b.episode.Load()
 	s := Stats{
-		Successes:  b.count.Sum(int(resilience.Success)),
-		Failures:   b.count.Sum(int(resilience.Failure)),
-		Ignored:    b.count.Sum(int(resilience.Ignored)),
-		Rejected:   b.count.Sum(rejected),
-		Opened:     b.count.Sum(entered + int(Open)),
-		HalfOpened: b.count.Sum(entered + int(HalfOpen)),
-		Closed:     b.count.Sum(entered + int(Closed)),
-		Leaked:     b.leaked.Load(),
-
-		WouldReject: b.count.Sum(admitted),
+		Successes:   b.count.Sum(int(resilience.Success)),
+		Failures:    b.count.Sum(int(resilience.Failure)),
+		Ignored:     b.count.Sum(int(resilience.Ignored)),
+		Rejected:    b.count.Sum(rejected),
+		Opened:      b.count.Sum(entered + int(Open)),
+		HalfOpened:  b.count.Sum(entered + int(HalfOpen)),
+		Closed:      b.count.Sum(entered + int(Closed)),
+		Leaked:      b.leaked.Load(),
+		WouldReject: b.count.Sum(wouldReject),
 		Mode:        e.mode,
 		State:       b.state(e),
 		Since:       b.clock.At(e.since),

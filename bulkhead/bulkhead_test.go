@@ -190,7 +190,7 @@ func TestAFullQueueRejectsAtOnce(t *testing.T) {
 				start := time.Now()
 				err := resilience.Run(context.Background(), b, nothing)
 				var rej *resilience.Rejection
-				if !errors.As(err, &rej) || !errors.Is(err, bulkhead.ErrFull) || rej.Name != "users" || time.Since(start) != 0 {
+				if !errors.As(err, &rej) || !errors.Is(err, bulkhead.ErrFull) || rej.Name != "users" || rej.Detail != "queue is full" || time.Since(start) != 0 {
 					t.Errorf("got %v after %v", err, time.Since(start))
 				}
 				if s := b.Stats(); s.QueueFull != 1 || s.Completed != 0 {

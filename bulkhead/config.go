@@ -40,7 +40,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.MaxQueue > maxLimit {
 		return c, fmt.Errorf("bulkhead %q: Config.MaxQueue is %d: must be at most %d, 0 for half of the limit, or negative for no queue", c.Name, c.MaxQueue, maxLimit)
 	}
-	if err := check.Duration(policy, c.Name, "MaxWait", c.MaxWait, c.Clock); err != nil {
+	if err := check.Duration(policy, c.Name, "Config.MaxWait", c.MaxWait, c.Clock); err != nil {
 		return c, err
 	}
 	if c.MaxWait == 0 {

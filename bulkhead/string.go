@@ -19,9 +19,7 @@ func (b *Bulkhead) String() string {
 	switch {
 	case c.MaxQueue < 0:
 		return s + ", nobody waits"
-	case c.MaxQueue > 0:
-		s += fmt.Sprintf(", %d may wait", c.MaxQueue)
-	case c.Limit == 0:
+	case c.MaxQueue == 0 && c.Limit == 0:
 		s += ", half as many may wait"
 	default:
 		s += fmt.Sprintf(", %d may wait", b.maxQueue(int64(c.Limit)))

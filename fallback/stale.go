@@ -104,7 +104,7 @@ type landing[T any] struct {
 // NewStale returns a Stale that remembers nothing yet, or an error that says what to
 // change in c.
 func NewStale[T any](c StaleConfig) (*Stale[T], error) {
-	if err := check.Duration(policy, c.Name, "MaxAge", c.MaxAge, c.Clock); err != nil {
+	if err := check.Duration(policy, c.Name, "StaleConfig.MaxAge", c.MaxAge, c.Clock); err != nil {
 		return nil, err
 	}
 	if c.MaxAge == 0 {

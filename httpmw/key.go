@@ -23,7 +23,7 @@ func HostKey(r *http.Request) string {
 		if i < len(host)-1 {
 			return scheme + "://" + host
 		}
-		host = host[:i]
+		host = strings.TrimRight(host, ":")
 	}
 	switch scheme {
 	case "http":

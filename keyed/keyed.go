@@ -28,7 +28,8 @@ type Config struct {
 	// Max is how many keys the group remembers, by default 1000. It may hold more
 	// while more are in use: a key with a call in flight, or whose policy is not
 	// idle, is never dropped. A breaker is not idle while it is open, or soon after
-	// failures; a retry is not for ten seconds after it has spent its budget.
+	// failures; nor is a retry that holds less of its budget than a new one,
+	// until ten seconds after it last asked for a retry.
 	Max int
 	// Keys are the exceptions: keys with a policy of their own, which is always
 	// remembered. Over HTTP a key is what httpmw.HostKey returns, with the port, as
@@ -195,10 +196,8 @@ func (g *Group) sweep() {
 			if g.len.Load() <= want {
 				break
 			}
-			if v, ok := g.entries.Load(key); ok {
-				if !g.evict(key, v.(*entry)) {
-					kept++
-				}
+			if v, ok := g.entries.Load(key); ok && !g.evict(key, v.(*entry)) {
+				kept++
 			}
 		}
 		if g.len.Load() <= want {

@@ -18,9 +18,9 @@ const (
 	window = time.Second
 
 	// A fork whose bucket is short, of what a new fork starts with, is kept for
-	// idleAfter since it was last asked for a retry, as a breaker is on its way to
-	// opening, unless mostShort others have become short since it did: no more of
-	// them are kept at a time, which in the default stack is some 2 MB.
+	// idleAfter since it was last asked for a retry, as long as a breaker on its way
+	// to opening is, or until mostShort others have become short: no more of them are
+	// kept at a time, which in the default stack is some 2 MB.
 	idleAfter = 10 * time.Second
 	mostShort = 3000
 )

@@ -60,8 +60,8 @@ type Config struct {
 // withDefaults returns c with its defaults filled in, or what is wrong with it.
 func (c Config) withDefaults() (Config, error) {
 	if err := cmp.Or(
-		check.Duration(policy, c.Name, "BaseDelay", c.BaseDelay, c.Clock),
-		check.Duration(policy, c.Name, "MaxDelay", c.MaxDelay, c.Clock),
+		check.Duration(policy, c.Name, "Config.BaseDelay", c.BaseDelay, c.Clock),
+		check.Duration(policy, c.Name, "Config.MaxDelay", c.MaxDelay, c.Clock),
 	); err != nil {
 		return c, err
 	}

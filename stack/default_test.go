@@ -3,6 +3,7 @@ package stack_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -160,4 +161,21 @@ func TestTheObserverOfTheStackIsThatOfLayersWithoutTheirOwn(t *testing.T) {
 			t.Error("the observer of the breaker heard nothing")
 		}
 	})
+}
+
+func TestLayersWithoutANameHaveThatOfTheStack(t *testing.T) {
+	c := stack.DefaultClient("payments")
+	c.Total = &timeout.Config{}
+	c.Bulkhead = &bulkhead.Config{}
+	c.Retry.Name = "own"
+	want := []string{
+		"timeout.Timeout payments total", "keyed.Group payments", "retry.Retry own",
+		"breaker.Breaker payments", "bulkhead.Bulkhead payments", "timeout.Timeout payments",
+	}
+	if got := named(resilience.Must(c.New())); !slices.Equal(got, want) {
+		t.Errorf("layers %q, want %q", got, want)
+	}
+	if c.Total.Name != "" {
+		t.Error("the configuration of the caller was changed")
+	}
 }

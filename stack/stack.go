@@ -24,6 +24,7 @@
 package stack
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -57,6 +58,9 @@ func Server(name string) resilience.Policy {
 // layer that is nil is left out, so the zero value guards nothing; a Keyed that is
 // nil has all keys share one state.
 type ClientConfig struct {
+	// Name is that of all layers that have no name of their own; Total gets
+	// "total" after it. It also appears in the errors of New.
+	Name string
 	// Observer hears of the events of all layers that have no Observer of their
 	// own. nil: none.
 	Observer resilience.Observer
@@ -72,6 +76,7 @@ type ClientConfig struct {
 // DefaultClient returns the configuration of Client, to change before New.
 func DefaultClient(name string) ClientConfig {
 	return ClientConfig{
+		Name:     name,
 		Keyed:    &keyed.Config{Name: name},
 		Retry:    &retry.Config{Name: name},
 		Breaker:  &breaker.Config{Name: name},
@@ -88,7 +93,7 @@ func (c ClientConfig) New() (resilience.Policy, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	c.observe()
+	c.inherit()
 	p, inside := layers(
 		layer(c.Retry, retry.New),
 		layer(c.Breaker, breaker.New),
@@ -108,22 +113,36 @@ func (c ClientConfig) New() (resilience.Policy, error) {
 	return all, nil
 }
 
-// observe gives Observer to the layers, in copies of their configurations.
-func (c *ClientConfig) observe() {
-	c.Total = observed(c.Total, c.Observer, func(l *timeout.Config) *resilience.Observer { return &l.Observer })
-	c.Retry = observed(c.Retry, c.Observer, func(l *retry.Config) *resilience.Observer { return &l.Observer })
-	c.Breaker = observed(c.Breaker, c.Observer, func(l *breaker.Config) *resilience.Observer { return &l.Observer })
-	c.Bulkhead = observed(c.Bulkhead, c.Observer, func(l *bulkhead.Config) *resilience.Observer { return &l.Observer })
-	c.Attempt = observed(c.Attempt, c.Observer, func(l *timeout.Config) *resilience.Observer { return &l.Observer })
+// inherit gives Name and Observer to the layers that have none, in copies of their
+// configurations.
+func (c *ClientConfig) inherit() {
+	total := c.Name
+	if total != "" {
+		total += " total"
+	}
+	c.Total = with(c.Total, func(l *timeout.Config) { inherit(&l.Name, total, &l.Observer, c.Observer) })
+	c.Keyed = with(c.Keyed, func(l *keyed.Config) { l.Name = cmp.Or(l.Name, c.Name) })
+	c.Retry = with(c.Retry, func(l *retry.Config) { inherit(&l.Name, c.Name, &l.Observer, c.Observer) })
+	c.Breaker = with(c.Breaker, func(l *breaker.Config) { inherit(&l.Name, c.Name, &l.Observer, c.Observer) })
+	c.Bulkhead = with(c.Bulkhead, func(l *bulkhead.Config) { inherit(&l.Name, c.Name, &l.Observer, c.Observer) })
+	c.Attempt = with(c.Attempt, func(l *timeout.Config) { inherit(&l.Name, c.Name, &l.Observer, c.Observer) })
 }
 
-func observed[C any](layer *C, o resilience.Observer, field func(*C) *resilience.Observer) *C {
-	if layer == nil || o == nil || *field(layer) != nil {
-		return layer
+// with returns a copy of layer with what change does to it, nil if there is none.
+func with[C any](layer *C, change func(*C)) *C {
+	if layer == nil {
+		return nil
 	}
 	c := *layer
-	*field(&c) = o
+	change(&c)
 	return &c
+}
+
+func inherit(name *string, ofStack string, observer *resilience.Observer, all resilience.Observer) {
+	*name = cmp.Or(*name, ofStack)
+	if *observer == nil {
+		*observer = all
+	}
 }
 
 // validate checks what concerns more than one layer. It refuses what the layers
@@ -132,17 +151,21 @@ func observed[C any](layer *C, o resilience.Observer, field func(*C) *resilience
 func (c ClientConfig) validate() error {
 	attempt, total := limit(c.Attempt), limit(c.Total)
 	if attempt > 0 && total > 0 && attempt > total {
-		return fmt.Errorf("stack: Attempt.Limit is %v, longer than Total.Limit, which is %v: an attempt could never use its time; shorten it or lengthen the total", attempt, total)
+		return c.bad("Attempt.Limit is %v, longer than Total.Limit, which is %v: an attempt could never use its time; shorten it or lengthen the total", attempt, total)
 	}
 	// A MaxDelay above the total is fine: it bounds waits, and none that would end
 	// after a deadline begins.
 	if r := c.Retry; r != nil && r.Backoff == nil && total > 0 && r.BaseDelay >= total && r.MaxAttempts >= 0 && r.MaxAttempts != 1 {
-		return fmt.Errorf("stack: Retry.BaseDelay is %v, but Total.Limit is %v: hardly any retry could begin in time; shorten BaseDelay or lengthen the total", r.BaseDelay, total)
+		return c.bad("Retry.BaseDelay is %v, but Total.Limit is %v: hardly any retry could begin in time; shorten BaseDelay or lengthen the total", r.BaseDelay, total)
 	}
 	if c.Breaker == nil || c.Breaker.ProbeTimeout < 0 {
 		return nil
 	}
 	return c.validateProbe(attempt, total)
+}
+
+func (c ClientConfig) bad(what string, args ...any) error {
+	return fmt.Errorf("stack %q: "+what, append([]any{c.Name}, args...)...)
 }
 
 // unbounded is a time without a limit.
@@ -151,7 +174,7 @@ const unbounded = time.Duration(math.MaxInt64)
 // validateProbe checks that a probe ends before its lease does: of a dependency that
 // takes longer no success would count, and the breaker never close.
 func (c ClientConfig) validateProbe(attempt, total time.Duration) error {
-	lease := or(c.Breaker.ProbeTimeout, defaults.ProbeTimeout)
+	lease := cmp.Or(c.Breaker.ProbeTimeout, defaults.ProbeTimeout)
 	toEnd := c.Breaker.Judge == resilience.Ended // a success counts only then
 	waits := c.Bulkhead != nil && c.Bulkhead.MaxQueue >= 0
 	longest, change := unbounded, ""
@@ -163,7 +186,7 @@ func (c ClientConfig) validateProbe(attempt, total time.Duration) error {
 	case waits && c.Bulkhead.MaxWait < 0:
 		change = "set Bulkhead.MaxWait"
 	case waits:
-		longest = attempt + min(or(c.Bulkhead.MaxWait, defaults.MaxWait), unbounded-attempt)
+		longest = attempt + min(cmp.Or(c.Bulkhead.MaxWait, defaults.MaxWait), unbounded-attempt)
 		change = "shorten Bulkhead.MaxWait or Attempt.Limit"
 	default:
 		longest, change = attempt, "shorten Attempt.Limit"
@@ -176,9 +199,9 @@ func (c ClientConfig) validateProbe(attempt, total time.Duration) error {
 	case longest < lease, attempt <= 0 && !bounded:
 		return nil
 	case longest == unbounded:
-		return fmt.Errorf("stack: Breaker.ProbeTimeout is %v, but a probe may take for ever, and would then never close the breaker: %s, or set a Total that is shorter than ProbeTimeout", lease, change)
+		return c.bad("Breaker.ProbeTimeout is %v, but a probe may take for ever, and would then never close the breaker: %s, or set a Total that is shorter than ProbeTimeout", lease, change)
 	default:
-		return fmt.Errorf("stack: Breaker.ProbeTimeout is %v, but a probe may take %v, and would then never close the breaker: %s, or lengthen ProbeTimeout", lease, longest, change)
+		return c.bad("Breaker.ProbeTimeout is %v, but a probe may take %v, and would then never close the breaker: %s, or lengthen ProbeTimeout", lease, longest, change)
 	}
 }
 
@@ -187,14 +210,7 @@ func limit(c *timeout.Config) time.Duration {
 	if c == nil {
 		return 0
 	}
-	return or(c.Limit, defaults.Limit)
-}
-
-func or(d, otherwise time.Duration) time.Duration {
-	if d == 0 {
-		return otherwise
-	}
-	return d
+	return cmp.Or(c.Limit, defaults.Limit)
 }
 
 // ServerConfig says what a server stack is made of. Start with DefaultServer. A
@@ -219,12 +235,12 @@ func (c ServerConfig) New() (resilience.Policy, error) {
 
 // layer makes the policy of a layer when it is called; of one that is left out it
 // makes nil.
-func layer[C any, P resilience.Policy](c *C, make func(C) (P, error)) func() (resilience.Policy, error) {
+func layer[C any, P resilience.Policy](c *C, build func(C) (P, error)) func() (resilience.Policy, error) {
 	return func() (resilience.Policy, error) {
 		if c == nil {
 			return nil, nil
 		}
-		p, err := make(*c)
+		p, err := build(*c)
 		if err != nil {
 			return nil, err
 		}
@@ -232,12 +248,12 @@ func layer[C any, P resilience.Policy](c *C, make func(C) (P, error)) func() (re
 	}
 }
 
-// layers composes what makers make, or returns all that is wrong with it.
-func layers(makers ...func() (resilience.Policy, error)) (*resilience.Pipeline, error) {
+// layers composes what builders make, or returns all that is wrong with it.
+func layers(builders ...func() (resilience.Policy, error)) (*resilience.Pipeline, error) {
 	var policies []resilience.Policy
 	var errs []error
-	for _, make := range makers {
-		p, err := make()
+	for _, build := range builders {
+		p, err := build()
 		policies, errs = append(policies, p), append(errs, err)
 	}
 	return resilience.Compose(policies...), errors.Join(errs...)

@@ -2,6 +2,7 @@ package stack
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/resilience-go/resilience"
@@ -46,7 +47,7 @@ func describe(b *strings.Builder, indent string, policies []resilience.Policy) {
 	group, ok := p.(*keyed.Group)
 	if !ok {
 		if u, ok := p.(interface{ Unwrap() []resilience.Policy }); ok {
-			inside = append(u.Unwrap(), inside...)
+			inside = slices.Concat(u.Unwrap(), inside)
 		}
 		describe(b, indent, inside)
 		return

@@ -69,7 +69,7 @@ type Timeout struct {
 
 // New returns a Timeout, or an error that says what to change in c.
 func New(c Config) (*Timeout, error) {
-	if err := check.Duration(policy, c.Name, "Limit", c.Limit, c.Clock); err != nil {
+	if err := check.Duration(policy, c.Name, "Config.Limit", c.Limit, c.Clock); err != nil {
 		return nil, err
 	}
 	c.Limit = cmp.Or(c.Limit, defaults.Limit)

@@ -8,12 +8,12 @@ import (
 	"github.com/benbjohnson/clock"
 )
 
-// Duration returns an error if d, a field of the Config of a policy of that kind and
-// name, is so short that it can only be a number without a unit. The time of a Clock
+// Duration returns an error if d, that field of the configuration of a policy of that
+// kind and name, is so short that it can only be a number without a unit. The time of a Clock
 // may be of any kind, so with one nothing is too short.
 func Duration(policy, name, field string, d time.Duration, c clock.Clock) error {
 	if c != nil || d <= 0 || d >= time.Microsecond {
 		return nil
 	}
-	return fmt.Errorf("%s %q: Config.%s is %v: must be at least 1µs; a time.Duration counts nanoseconds, so write a unit, as in %d*time.Millisecond", policy, name, field, d, d)
+	return fmt.Errorf("%s %q: %s is %v: must be at least 1µs; a time.Duration counts nanoseconds, so write a unit, as in %d*time.Millisecond", policy, name, field, d, d)
 }

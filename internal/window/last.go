@@ -49,7 +49,7 @@ func (l *Last) Succeed() { l.calls.Add(1) }
 // would have returned with the newest of these failures.
 func (l *Last) Fail(now int64) (calls int, span time.Duration, holds bool) {
 	l.insert(l.calls.Add(1)<<timeBits | uint64(now>>timeUnit)&timeMask)
-	lowest, highest, _ := l.scan(0)
+	_, lowest, highest, _ := l.scan(0)
 	number := highest >> timeBits
 	holds = lowest>>timeBits > 0 && number-lowest>>timeBits < l.size
 	return int(min(number, l.size)), since(lowest, now), holds
@@ -62,44 +62,39 @@ func since(failure uint64, now int64) time.Duration {
 
 func (l *Last) insert(failure uint64) {
 	for {
-		lowest, _, at := l.scan(0)
+		_, lowest, _, at := l.scan(0)
 		if lowest >= failure || l.newest[at].CompareAndSwap(lowest, failure) {
 			return
 		}
 	}
 }
 
-// scan returns the lowest and the highest failure above least, and where the
-// lowest is.
-func (l *Last) scan(least uint64) (lowest, highest uint64, at int) {
+// scan returns how many failures are not below least, the lowest and the highest of
+// them, and where the lowest is.
+func (l *Last) scan(least uint64) (n int, lowest, highest uint64, at int) {
 	lowest = math.MaxUint64
 	for i := range l.newest {
 		f := l.newest[i].Load()
-		if f >= least && f < lowest {
+		if f < least {
+			continue
+		}
+		n++
+		if highest = max(highest, f); f < lowest {
 			lowest, at = f, i
 		}
-		highest = max(highest, f)
 	}
-	return lowest, highest, at
+	return n, lowest, highest, at
 }
 
 // Count returns how many of how many calls failed, no more than it takes, and the
-// time from the first of these failures to now, which is known to a fifteenth of a
-// second.
-func (l *Last) Count(now int64) (failed, calls int, span time.Duration) {
+// times from the first and from the last of these failures to now, which are known
+// to a fifteenth of a second.
+func (l *Last) Count(now int64) (failed, calls int, first, last time.Duration) {
 	number := l.calls.Load()
-	least := uint64(1)
-	if number > l.size {
-		least = number - l.size + 1
-	}
-	for i := range l.newest {
-		if l.newest[i].Load()>>timeBits >= least {
-			failed++
-		}
-	}
+	in := min(number, l.size)
+	failed, lowest, highest, _ := l.scan((number - in + 1) << timeBits)
 	if failed > 0 {
-		lowest, _, _ := l.scan(least << timeBits)
-		span = since(lowest, now)
+		first, last = since(lowest, now), since(highest, now)
 	}
-	return failed, int(min(number, l.size)), span
+	return failed, int(in), first, last
 }

@@ -283,7 +283,7 @@ func TestEveryShareOfAHundredIsExact(t *testing.T) {
 				if holds != (failures == p) {
 					t.Errorf("%d failures of 100 at %d: %v", failures, p, holds)
 				}
-				if failed, calls, _ := l.Count(0); failed != failures || calls != 100 {
+				if failed, calls, _, _ := l.Count(0); failed != failures || calls != 100 {
 					t.Errorf("%d of %d, want %d of 100", failed, calls, failures)
 				}
 			}
@@ -303,7 +303,7 @@ func TestTheSpanIsThatOfTheFailures(t *testing.T) {
 	for range 7 {
 		l.Succeed() // the first failure is now the eleventh call from the end
 	}
-	failed, calls, span := l.Count(60 * second)
+	failed, calls, span, _ := l.Count(60 * second)
 	if failed != 2 || calls != 10 || (span-40*time.Second).Abs() > time.Second/10 {
 		t.Errorf("%d of %d over %v, want 2 of 10 over 40 s", failed, calls, span)
 	}
@@ -341,7 +341,7 @@ func TestFailuresOfManyGoroutinesAreAllRemembered(t *testing.T) {
 			l.Fail(0)
 		}
 	})
-	if failed, calls, _ := l.Count(0); failed != 1000 || calls != 1000 {
+	if failed, calls, _, _ := l.Count(0); failed != 1000 || calls != 1000 {
 		t.Errorf("%d of %d, want 1000 of 1000", failed, calls)
 	}
 }
@@ -372,7 +372,7 @@ func FuzzLast(f *testing.F) {
 			if want := failed && n >= int(failures); holds != want {
 				t.Fatalf("call %d, %d of the last %d failed: %v", i, n, len(last), holds)
 			}
-			if got, in, _ := l.Count(int64(i)); got != min(n, int(failures)) || in != len(last) {
+			if got, in, _, _ := l.Count(int64(i)); got != min(n, int(failures)) || in != len(last) {
 				t.Fatalf("call %d: %d of %d, want %d of %d", i, got, in, n, len(last))
 			}
 		}

@@ -1,0 +1,59 @@
+package check_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/benbjohnson/clock"
+	"github.com/resilience-go/resilience/breaker"
+	"github.com/resilience-go/resilience/bulkhead"
+	"github.com/resilience-go/resilience/fallback"
+	"github.com/resilience-go/resilience/internal/check"
+	"github.com/resilience-go/resilience/retry"
+	"github.com/resilience-go/resilience/timeout"
+)
+
+func TestADurationWithoutAUnitIsRefusedInEveryConfig(t *testing.T) {
+	trip := func(r breaker.Rule) breaker.Config { return breaker.Config{Name: "users", Trip: []breaker.Rule{r}} }
+	for field, try := range map[string]func() error{
+		"Config.OpenFor":        func() error { _, err := breaker.New(breaker.Config{Name: "users", OpenFor: 60}); return err },
+		"Config.ProbeTimeout":   func() error { _, err := breaker.New(breaker.Config{Name: "users", ProbeTimeout: 60}); return err },
+		"Config.Trip[0]'s span": func() error { _, err := breaker.New(trip(breaker.Silence(7, 60))); return err },
+		"Config.Trip[0]'s slowerThan": func() error {
+			_, err := breaker.New(trip(breaker.SlowRate(50, 60, 10, time.Minute)))
+			return err
+		},
+		"Config.MaxWait": func() error { _, err := bulkhead.New(bulkhead.Config{Name: "users", MaxWait: 60}); return err },
+		"StaleConfig.MaxAge": func() error {
+			_, err := fallback.NewStale[int](fallback.StaleConfig{Name: "users", MaxAge: 60})
+			return err
+		},
+		"Config.Limit":     func() error { _, err := timeout.New(timeout.Config{Name: "users", Limit: 60}); return err },
+		"Config.BaseDelay": func() error { _, err := retry.New(retry.Config{Name: "users", BaseDelay: 60}); return err },
+	} {
+		err := try()
+		if err == nil {
+			t.Errorf("%s is accepted", field)
+			continue
+		}
+		for _, want := range []string{` "users": ` + field + " is 60ns", "60*time.Millisecond"} {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("got %q, want %q in it", err, want)
+			}
+		}
+	}
+}
+
+func TestADurationThatIsMeantIsAccepted(t *testing.T) {
+	for name, err := range map[string]error{
+		"a microsecond": check.Duration("breaker", "", "Config.OpenFor", time.Microsecond, nil),
+		"the default":   check.Duration("breaker", "", "Config.OpenFor", 0, nil),
+		"off":           check.Duration("breaker", "", "Config.OpenFor", -1, nil),
+		"with a Clock":  check.Duration("breaker", "", "Config.OpenFor", 1, clock.NewMock()),
+	} {
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
