@@ -49,28 +49,47 @@ func ExampleGroup_For() {
 	// 1 key remembered
 }
 
-// What is done to the template does not reach the breakers that are there: they are
-// in All. It is for those that are made later.
-func ExampleGroup_All() {
-	template := resilience.Must(breaker.New(breaker.Config{Name: "hosts"}))
-	hosts := resilience.Must(keyed.New(template, keyed.Config{Name: "hosts"}))
-	call := func(host string) error {
-		return resilience.Run(context.Background(), hosts.For(host), func(context.Context) error { return nil })
+// setMode sets the mode of all breakers in p: of templates and of exceptions, then of
+// the keys that are there. A key that comes meanwhile takes the mode of its template.
+func setMode(p resilience.Policy, m breaker.Mode) {
+	for q := range resilience.All(p) {
+		if b, ok := q.(*breaker.Breaker); ok {
+			b.SetMode(m)
+		}
 	}
-	fmt.Println(call("eu"))
-
-	template.SetMode(breaker.ForcedOpen) // of hosts that come later
-	for _, p := range hosts.All() {      // of hosts that have come
-		for q := range resilience.All(p) {
-			if b, ok := q.(*breaker.Breaker); ok {
-				b.SetMode(breaker.ForcedOpen)
+	for q := range resilience.All(p) {
+		if g, ok := q.(*keyed.Group); ok {
+			for _, fork := range g.All() {
+				setMode(fork, m)
 			}
 		}
 	}
-	fmt.Println(call("eu"))
-	fmt.Println(call("us"))
+}
+
+// All has the forks only, and resilience.All the template and the exceptions. A
+// maintenance window is for all of them.
+func ExampleGroup_All() {
+	newBreaker := func(name string) *breaker.Breaker {
+		return resilience.Must(breaker.New(breaker.Config{Name: name}))
+	}
+	hosts := resilience.Must(keyed.New(newBreaker("hosts"), keyed.Config{
+		Keys: map[string]resilience.Policy{"batch": newBreaker("batch")},
+	}))
+	call := func(host string) {
+		err := resilience.Run(context.Background(), hosts.For(host), func(context.Context) error { return nil })
+		fmt.Println(host, err)
+	}
+	call("eu")
+	setMode(hosts, breaker.ForcedOpen)
+	call("eu")
+	call("us") // comes only now
+	call("batch")
+	setMode(hosts, breaker.Auto)
+	call("eu")
 	// Output:
-	// <nil>
-	// resilience: rejected by breaker "hosts" for "eu": open, forced open
-	// resilience: rejected by breaker "hosts" for "us": open, forced open
+	// eu <nil>
+	// eu resilience: rejected by breaker "hosts" for "eu": open, forced open
+	// us resilience: rejected by breaker "hosts" for "us": open, forced open
+	// batch resilience: rejected by breaker "batch": open, forced open
+	// eu <nil>
 }

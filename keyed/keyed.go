@@ -259,6 +259,8 @@ func (g *Group) Unwrap() []resilience.Policy {
 }
 
 // All returns the keys that the group remembers, with their policies, in no order.
+// These are forks only: resilience.All finds the template and the policies of
+// Config.Keys.
 func (g *Group) All() iter.Seq2[string, resilience.Policy] {
 	return func(yield func(string, resilience.Policy) bool) {
 		g.entries.Range(func(k, v any) bool { return yield(k.(string), v.(*entry).policy) })
