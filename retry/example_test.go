@@ -44,6 +44,34 @@ func ExampleError() {
 	// resilience: retry "users" gave up after 1 attempt (all attempts are failing): connection refused
 }
 
+// A retry within the attempts of another tries once from the second of them on: five
+// calls, not nine. That holds for another dependency, too, unless it is told that its
+// calls are first attempts.
+func ExampleRetry() {
+	config := retry.Config{BaseDelay: time.Millisecond, Budget: -1} // also while all fails
+	users, rates := resilience.Must(retry.New(config)), resilience.Must(retry.New(config))
+	ctx, calls := context.Background(), 0
+	fetch := func(context.Context) error { calls++; return errors.New("connection refused") }
+
+	_ = resilience.Run(ctx, users, func(ctx context.Context) error {
+		fmt.Println("attempt", resilience.Attempt(ctx))
+		return resilience.Run(ctx, rates, fetch)
+	})
+	fmt.Println(calls, "calls")
+
+	calls = 0
+	_ = resilience.Run(ctx, users, func(ctx context.Context) error {
+		return resilience.Run(resilience.WithAttempt(ctx, 1), rates, fetch)
+	})
+	fmt.Println(calls, "calls")
+	// Output:
+	// attempt 1
+	// attempt 2
+	// attempt 3
+	// 5 calls
+	// 9 calls
+}
+
 func ExamplePermanent() {
 	r := resilience.Must(retry.New(retry.Config{Name: "users"}))
 	invalid := errors.New("invalid name")
