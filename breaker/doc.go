@@ -16,27 +16,36 @@
 // Try the default first; MetricsOnly shows what it would do. These settings give
 // what others do by default:
 //
-//	gobreaker     more than 5 failures in a row, a minute, 1 probe
-//	              Trip: []Rule{Consecutive(6)}, OpenFor: time.Minute, CloseAfter: 1
-//	failsafe-go   the first failure, a minute, 1 probe
-//	              Trip: []Rule{Consecutive(1)}, OpenFor: time.Minute, CloseAfter: 1
-//	resilience4j  half of the last 100 calls failed, a minute, 10 probes
-//	              Trip: []Rule{FailureRate(50, 100)}, OpenFor: time.Minute, CloseAfter: 10
+//	// gobreaker: more than 5 failures in a row, a minute, 1 probe
+//	breaker.Config{Trip: []breaker.Rule{breaker.Consecutive(6)}, OpenFor: time.Minute, CloseAfter: 1}
+//	// failsafe-go: the first failure, a minute, 1 probe
+//	breaker.Config{Trip: []breaker.Rule{breaker.Consecutive(1)}, OpenFor: time.Minute, CloseAfter: 1}
+//	// resilience4j: half of the last 100 calls failed, a minute, 10 probes
+//	breaker.Config{Trip: []breaker.Rule{breaker.FailureRate(50, 100)}, OpenFor: time.Minute, CloseAfter: 10}
 //
 // and these take the place of their settings:
 //
 //	gobreaker     ReadyToTrip, Interval   Trip: Consecutive, or FailureRateOver with the interval
+//	              Interval 0              no rule counts all calls since CLOSED; FailureRate the last ones
 //	              Timeout                 OpenFor
 //	              MaxRequests             CloseAfter
-//	              IsSuccessful            Classify
+//	              IsSuccessful            Classify, which returns an Outcome
+//	              IsExcluded              Classify, with resilience.Ignored
 //	              OnStateChange           Observer
-//	              TwoStepCircuitBreaker   Acquire
+//	              TwoStepCircuitBreaker   Acquire, and Done of the permit
 //	failsafe-go   FailureThreshold        Trip: Consecutive
 //	              FailureThresholdRatio   Trip: FailureRate
 //	              FailureRateThreshold    Trip: FailureRateOver
+//	              FailureThresholdPeriod  no rule counts failures in a period; FailureRateOver, or Silence
 //	              Delay                   OpenFor; an error with RetryAfter() for DelayFunc
 //	              SuccessThreshold        CloseAfter
-//	              HandleIf                Classify
+//	              SuccessThresholdRatio   none; CloseAfter counts successes less failures
+//	              HandleIf                Classify, which returns an Outcome
+//	              OnOpen, OnClose         Observer; To of the event is the state
+//	              Open, Close             SetMode(ForcedOpen), which lasts; Reset
+//	              HalfOpen                none
+//	              TryAcquirePermit        Acquire
+//	              RecordError             Done of the permit
 //	resilience4j  COUNT_BASED, TIME_BASED Trip: FailureRate, FailureRateOver
 //	              slowCall…               Trip: SlowRate
 //	              waitDuration…           OpenFor; MaxOpenFor for an IntervalFunction that grows
@@ -44,7 +53,18 @@
 //	              DISABLED, FORCED_OPEN   SetMode(Disabled), SetMode(ForcedOpen)
 //	              METRICS_ONLY            SetMode(MetricsOnly)
 //
+// Percentages of FailureRate round up to whole calls: for 2 of 3 write
+// FailureRate(66, 3). Where IsSuccessful says true, Classify says Success:
+//
+//	Classify: func(err error) resilience.Outcome {
+//		if errors.Is(err, sql.ErrNoRows) {
+//			return resilience.Success
+//		}
+//		return resilience.Failure
+//	},
+//
 // HALF_OPEN is another than theirs: it admits one call at first and one more for
-// each success, where theirs admit as many as they need at once; and the deadline of
-// a caller that passes is a failure, where gobreaker leaves that to IsSuccessful.
+// each success, where theirs admit as many as they need at once, and once it has
+// credit a single failure does not open it again; and an error after the deadline of
+// the caller is a failure, where gobreaker leaves that to IsSuccessful.
 package breaker

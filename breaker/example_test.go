@@ -162,6 +162,40 @@ func ExampleBreaker_Acquire() {
 	// Output: 1 failure
 }
 
+// consume does the work of a message under b. While b rejects, it waits: until the
+// breaker admits a call, or for a time of its own if nobody knows when that is.
+func consume(ctx context.Context, b *breaker.Breaker, work func(context.Context) error) (err error) {
+	permit, err := b.Acquire(ctx)
+	for ; errors.Is(err, breaker.ErrOpen); permit, err = b.Acquire(ctx) {
+		r, _ := errors.AsType[*resilience.Rejection](err)
+		select {
+		case <-time.After(max(10*time.Millisecond, time.Until(r.RetryAt))): // it is zero if nobody knows
+		case <-ctx.Done():
+		}
+	}
+	if err != nil {
+		return err
+	}
+	err = resilience.ErrAborted // what counts if the work panics
+	defer func() { permit.Done(err) }()
+	err = work(ctx)
+	return err
+}
+
+func ExamplePermit_Done() {
+	b := resilience.Must(breaker.New(breaker.Config{
+		Name: "orders", Trip: []breaker.Rule{breaker.Consecutive(1)}, OpenFor: time.Millisecond, CloseAfter: 1,
+	}))
+	ctx := context.Background()
+	fmt.Println(consume(ctx, b, func(context.Context) error { return errors.New("disk full") }))
+	fmt.Println(consume(ctx, b, func(context.Context) error { return nil }))
+	fmt.Println(b.Stats().Opened, b.State())
+	// Output:
+	// disk full
+	// <nil>
+	// 1 CLOSED
+}
+
 // An operator takes a dependency out of service, and puts it back.
 func ExampleBreaker_SetMode() {
 	b := resilience.Must(breaker.New(breaker.Config{Name: "users"}))

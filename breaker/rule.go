@@ -42,7 +42,7 @@ const (
 // span after the first, without a success between: the dependency has been
 // silent. Any success starts the count again. Silence(7, time.Second), the default,
 // never opened in simulation while half of 50 calls a second failed; with few calls
-// in span, bad luck suffices, at the price of an OPEN of 50 ms. failures is 1 to
+// in span, bad luck suffices, at the price of an OPEN of about 50 ms. failures is 1 to
 // 65535; span is not negative and counts in microseconds.
 func Silence(failures int, span time.Duration) Rule {
 	return Rule{kind: silence, calls: failures, span: span}
@@ -55,14 +55,20 @@ func Consecutive(failures int) Rule { return Silence(failures, 0) }
 // FailureRate opens when percent of that many calls failed, among the last so many
 // calls. It does not wait for the first calls to be complete: it opens with the
 // failure that is enough of them, be it the first after the start. percent is 1 to
-// 100, calls 1 to 10000.
+// 100, calls 1 to 10000; the failures it takes are rounded up to whole ones, so for 2
+// of 3 write FailureRate(66, 3).
+//
+// With a rule of a rate, set Config.OpenFor. Its default follows the silence, which
+// starts only at the trip: OPEN would last about 50 ms at first, and longer only
+// while HALF_OPEN fails without a success.
 func FailureRate(percent, calls int) Rule {
 	return Rule{kind: rate, percent: percent, calls: calls}
 }
 
 // FailureRateOver opens when percent of the calls in the window failed and there
 // are at least minCalls in it. The window is the time up to now, and moves on by a
-// tenth of it. percent is 1 to 100, minCalls at least 1, window 10 ms to 24 h.
+// tenth of it. percent is 1 to 100, minCalls at least 1, window 10 ms to 24 h. Set
+// Config.OpenFor with it, for the reason that FailureRate gives.
 func FailureRateOver(percent, minCalls int, window time.Duration) Rule {
 	return Rule{kind: rateOver, percent: percent, calls: minCalls, span: window}
 }
@@ -72,7 +78,9 @@ func FailureRateOver(percent, minCalls int, window time.Duration) Rule {
 // What counts is the time until the operation returned, for HTTP until the headers
 // came, and not how slowly the caller reads. In HALF_OPEN a call as slow as that
 // counts as a failure. The bounds are those of FailureRateOver; slowerThan is
-// positive, and a breaker can have four of these rules.
+// positive, and a breaker can have four of these rules. Set Config.OpenFor with it,
+// for the reason that FailureRate gives. If no call failed, a Rejection has no Cause
+// and Stats no LastError: what was counted is in Rejection.Detail.
 func SlowRate(percent int, slowerThan time.Duration, minCalls int, window time.Duration) Rule {
 	return Rule{kind: slowRate, percent: percent, slower: slowerThan, calls: minCalls, span: window}
 }
