@@ -10,6 +10,7 @@ import (
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/breaker"
 	"github.com/resilience-go/resilience/httpmw"
+	"github.com/resilience-go/resilience/keyed"
 	"github.com/resilience-go/resilience/stack"
 )
 
@@ -20,6 +21,43 @@ func ExampleClient() {
 	})
 	fmt.Println(user, err)
 	// Output: Ada <nil>
+}
+
+// balance is an operation with a key: each shard has a state of its own.
+type balance struct {
+	shard, account string
+	amount         int
+}
+
+func (b *balance) Key() string { return b.shard }
+
+func (b *balance) Run(ctx context.Context) (err error) {
+	b.amount, err = query(ctx, b.shard, b.account)
+	return err
+}
+
+func balanceOf(ctx context.Context, p resilience.Policy, shard, account string) (int, error) {
+	b := &balance{shard: shard, account: account}
+	err := resilience.RunOperation(ctx, p, b)
+	return b.amount, err
+}
+
+// query stands for a call to a database.
+func query(_ context.Context, _, account string) (int, error) { return 100 * len(account), nil }
+
+func ExampleClient_key() {
+	p := stack.Client("accounts")
+	fmt.Println(balanceOf(context.Background(), p, "eu-1", "Ada"))
+	fmt.Println(balanceOf(context.Background(), p, "us-2", "Grace"))
+	for q := range resilience.All(p) {
+		if g, ok := q.(*keyed.Group); ok {
+			fmt.Println(g.Stats().Keys, "keys")
+		}
+	}
+	// Output:
+	// 300 <nil>
+	// 500 <nil>
+	// 2 keys
 }
 
 func ExampleDefaultClient() {
