@@ -45,17 +45,19 @@ func ExampleNewStale() {
 	if err != nil {
 		panic(err)
 	}
-	var p resilience.Policy // a stack, or nil for none
-	for _, down := range []bool{false, true} {
-		rate, age, err := rates.Do(context.Background(), p, "EUR", func(context.Context) (float64, error) {
-			if down {
-				return 0, errors.New("connection refused")
-			}
-			return 1.25, nil
+	fetch := func(currency string, rate float64, err error) {
+		var p resilience.Policy // a stack, or nil for none
+		rate, age, err := rates.Do(context.Background(), p, currency, func(context.Context) (float64, error) {
+			return rate, err
 		})
-		fmt.Println(rate, "stale:", age > 0, err)
+		fmt.Println(currency, rate, "stale:", age > 0, err)
 	}
+	down := errors.New("connection refused")
+	fetch("EUR", 1.25, nil)
+	fetch("EUR", 0, down) // 1.25 is remembered
+	fetch("JPY", 0, down) // another key, of which nothing is
 	// Output:
-	// 1.25 stale: false <nil>
-	// 1.25 stale: true <nil>
+	// EUR 1.25 stale: false <nil>
+	// EUR 1.25 stale: true <nil>
+	// JPY 0 stale: false connection refused
 }
