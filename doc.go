@@ -3,11 +3,13 @@
 //
 // A [Policy] guards operations. The packages below this one hold one policy
 // each: breaker, retry, bulkhead, timeout and fallback. [Compose] puts them one
-// inside the other, and [Run] or [Do] runs a function under them:
+// inside the other, the first being the outermost, and [Run] or [Do] runs a function
+// under them:
 //
 //	p := resilience.Compose(
 //		resilience.Must(retry.New(retry.Config{Name: "users"})),
 //		resilience.Must(breaker.New(breaker.Config{Name: "users"})),
+//		resilience.Must(timeout.New(timeout.Config{Name: "users", Limit: time.Second})),
 //	)
 //	user, err := resilience.Do(ctx, p, func(ctx context.Context) (User, error) {
 //		return db.User(ctx, id)
