@@ -24,6 +24,20 @@ func acquire(t *testing.T, b *bulkhead.Bulkhead) *bulkhead.Permit {
 	return p
 }
 
+// acquiring waits for a permit on a goroutine of its own.
+func acquiring(t *testing.T, b *bulkhead.Bulkhead) <-chan *bulkhead.Permit {
+	got := make(chan *bulkhead.Permit, 1)
+	go func() {
+		p, err := b.Acquire(t.Context())
+		if err != nil {
+			t.Error(err)
+			p = new(bulkhead.Permit)
+		}
+		got <- p
+	}()
+	return got
+}
+
 func TestAPermitHoldsItsSlotUntilItIsReleased(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBulkhead(t, bulkhead.Config{Limit: 1, MaxQueue: -1})
@@ -162,8 +176,7 @@ func TestAPermitIsHandedOverInLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBulkhead(t, bulkhead.Config{Limit: 1, MaxWait: time.Hour})
 		held := acquire(t, b)
-		got := make(chan *bulkhead.Permit)
-		go func() { got <- acquire(t, b) }()
+		got := acquiring(t, b)
 		time.Sleep(time.Minute)
 		held.Release(nil)
 		start := time.Now()

@@ -8,20 +8,17 @@ package bulkhead
 // Waiting are those of a fork alone, or of a bulkhead with all its forks; Limit,
 // Average and High are its own.
 //
-// A bulkhead that sizes itself, with a Config.Limit of 0, keeps its Limit at
-// 3 x High, rounded down, and at 24 or more; it falls by one slot with each call
-// that ends, so it may lag behind a High that has fallen. If Limit stays at 24 while
-// QueueFull grows, look at how the calls end: what fails does not raise it.
+// If Limit stays at 24 while QueueFull grows, look at how the calls end: what fails
+// does not raise it.
 type Stats struct {
 	// InFlight calls hold a slot, Waiting callers are in line for one.
 	InFlight, Waiting int
 	// Limit is how many slots there are at this moment.
 	Limit int
-	// Average is the moving average of the calls that were admitted while a call
-	// ran until it answered, over about 32 of them, in which a call that did not
-	// succeed counts as 0. High is the highest that Average was of late, with the
-	// calls that had answered and went on added to it, but never more than were in
-	// flight; it loses half in about 700 calls. Both are 0 with a Config.Limit.
+	// Average and High are what Bulkhead describes: of the calls that were admitted
+	// while a call ran, over about 32 calls, and the highest of late with those that
+	// go on, which loses half in about 700 calls. Average may exceed High, which is
+	// never more than were in flight. Both are 0 with a Config.Limit.
 	Average, High float64
 	// Completed calls had a slot and have ended.
 	Completed uint64

@@ -140,85 +140,88 @@ func TestTheConfigMayBeChangedAfterNew(t *testing.T) {
 	}
 }
 
+// misfits are changes of the default that New refuses, with what it says.
+var misfits = map[string]struct {
+	change func(*stack.ClientConfig)
+	says   []string
+}{
+	"attempt longer than the total": {
+		func(c *stack.ClientConfig) {
+			c.Total, c.Attempt.Limit = &timeout.Config{Limit: 2 * time.Second}, 3*time.Second
+		},
+		[]string{"Attempt.Limit is 3s", "Total.Limit, which is 2s", "shorten it or lengthen"},
+	},
+	"default attempt longer than the total": {
+		func(c *stack.ClientConfig) { c.Total = &timeout.Config{Limit: 2 * time.Second} },
+		[]string{"Attempt.Limit is 10s", "Total.Limit, which is 2s"},
+	},
+	"attempt longer than the default total": {
+		func(c *stack.ClientConfig) { c.Total, c.Attempt.Limit = &timeout.Config{}, 11*time.Second },
+		[]string{"Attempt.Limit is 11s", "Total.Limit, which is 10s"},
+	},
+	"lease not longer than wait and attempt": {
+		func(c *stack.ClientConfig) {
+			c.Breaker.ProbeTimeout, c.Attempt.Limit, c.Bulkhead.MaxWait = 3*time.Second, 2*time.Second, time.Second
+		},
+		[]string{"Breaker.ProbeTimeout is 3s", "may take 3s", "shorten Bulkhead.MaxWait or Attempt.Limit", "lengthen ProbeTimeout"},
+	},
+	"attempt as long as the lease, nobody waits": {
+		func(c *stack.ClientConfig) { c.Attempt.Limit, c.Bulkhead.MaxQueue = 15*time.Second, -1 },
+		[]string{"may take 15s", "shorten Attempt.Limit"},
+	},
+	"a wait without end": {
+		func(c *stack.ClientConfig) { c.Bulkhead.MaxWait = -1 },
+		[]string{"Breaker.ProbeTimeout is 15s", "for ever", "set Bulkhead.MaxWait", "or set a Total"},
+	},
+	"a wait without end, a long total": {
+		func(c *stack.ClientConfig) {
+			c.Bulkhead.MaxWait, c.Total = -1, &timeout.Config{Limit: 15 * time.Second}
+		},
+		[]string{"may take 15s", "set Bulkhead.MaxWait", "lengthen ProbeTimeout"},
+	},
+	"judged at the end, limited to the answer": {
+		func(c *stack.ClientConfig) { c.Breaker.Judge = resilience.Ended },
+		[]string{"for ever", "change Breaker.Judge to resilience.Answered or Attempt.Until to resilience.Ended"},
+	},
+	"judged at the end, all limits to the answer": {
+		func(c *stack.ClientConfig) {
+			c.Breaker.Judge, c.Total = resilience.Ended, &timeout.Config{Until: resilience.Answered}
+		},
+		[]string{"for ever", "Breaker.Judge"},
+	},
+	"no limit of an attempt, a long total": {
+		func(c *stack.ClientConfig) { c.Attempt.Limit, c.Total = -1, &timeout.Config{Limit: time.Minute} },
+		[]string{"may take 1m0s", "set Attempt.Limit"},
+	},
+	"no attempt, a long total": {
+		func(c *stack.ClientConfig) { c.Attempt, c.Total = nil, &timeout.Config{Limit: time.Minute} },
+		[]string{"may take 1m0s", "set Attempt.Limit"},
+	},
+	"waits as long as the total": {
+		func(c *stack.ClientConfig) {
+			c.Total, c.Attempt.Limit, c.Retry.BaseDelay = &timeout.Config{Limit: time.Second}, 100*time.Millisecond, time.Second
+		},
+		[]string{"Retry.BaseDelay is 1s", "Total.Limit is 1s", "shorten BaseDelay or lengthen the total"},
+	},
+	"attempt longer than the default lease": {
+		func(c *stack.ClientConfig) { c.Attempt.Limit = time.Minute },
+		[]string{"Breaker.ProbeTimeout is 15s", "may take 1m0.1s"},
+	},
+	"the longest attempt": {
+		func(c *stack.ClientConfig) { c.Attempt.Limit = math.MaxInt64 },
+		[]string{"Breaker.ProbeTimeout is 15s"},
+	},
+	"several layers at once": {
+		func(c *stack.ClientConfig) {
+			c.Keyed.Max, c.Retry.Budget, c.Breaker.OpenFor, c.Bulkhead.Limit, c.Attempt.Until = -1, 1, -1, -1, 9
+			c.Total = &timeout.Config{Name: "total", Until: 9}
+		},
+		[]string{"keyed", "Config.Max", "retry", "Config.Budget", "breaker", "Config.OpenFor", "bulkhead", "Config.Limit", `timeout "users"`, `timeout "total"`, "Config.Until"},
+	},
+}
+
 func TestWhatDoesNotFitIsRefusedWithWhatToChange(t *testing.T) {
-	for name, test := range map[string]struct {
-		change func(*stack.ClientConfig)
-		says   []string
-	}{
-		"attempt longer than the total": {
-			func(c *stack.ClientConfig) {
-				c.Total, c.Attempt.Limit = &timeout.Config{Limit: 2 * time.Second}, 3*time.Second
-			},
-			[]string{"Attempt.Limit is 3s", "Total.Limit, which is 2s", "shorten it or lengthen"},
-		},
-		"default attempt longer than the total": {
-			func(c *stack.ClientConfig) { c.Total = &timeout.Config{Limit: 2 * time.Second} },
-			[]string{"Attempt.Limit is 10s", "Total.Limit, which is 2s"},
-		},
-		"attempt longer than the default total": {
-			func(c *stack.ClientConfig) { c.Total, c.Attempt.Limit = &timeout.Config{}, 11*time.Second },
-			[]string{"Attempt.Limit is 11s", "Total.Limit, which is 10s"},
-		},
-		"lease not longer than wait and attempt": {
-			func(c *stack.ClientConfig) {
-				c.Breaker.ProbeTimeout, c.Attempt.Limit, c.Bulkhead.MaxWait = 3*time.Second, 2*time.Second, time.Second
-			},
-			[]string{"Breaker.ProbeTimeout is 3s", "may take 3s", "shorten Bulkhead.MaxWait or Attempt.Limit", "lengthen ProbeTimeout"},
-		},
-		"attempt as long as the lease, nobody waits": {
-			func(c *stack.ClientConfig) { c.Attempt.Limit, c.Bulkhead.MaxQueue = 15*time.Second, -1 },
-			[]string{"may take 15s", "shorten Attempt.Limit"},
-		},
-		"a wait without end": {
-			func(c *stack.ClientConfig) { c.Bulkhead.MaxWait = -1 },
-			[]string{"Breaker.ProbeTimeout is 15s", "for ever", "set Bulkhead.MaxWait", "or set a Total"},
-		},
-		"a wait without end, a long total": {
-			func(c *stack.ClientConfig) {
-				c.Bulkhead.MaxWait, c.Total = -1, &timeout.Config{Limit: 15 * time.Second}
-			},
-			[]string{"may take 15s", "set Bulkhead.MaxWait", "lengthen ProbeTimeout"},
-		},
-		"judged at the end, limited to the answer": {
-			func(c *stack.ClientConfig) { c.Breaker.Judge = resilience.Ended },
-			[]string{"for ever", "change Breaker.Judge to resilience.Answered or Attempt.Until to resilience.Ended"},
-		},
-		"judged at the end, all limits to the answer": {
-			func(c *stack.ClientConfig) {
-				c.Breaker.Judge, c.Total = resilience.Ended, &timeout.Config{Until: resilience.Answered}
-			},
-			[]string{"for ever", "Breaker.Judge"},
-		},
-		"no limit of an attempt, a long total": {
-			func(c *stack.ClientConfig) { c.Attempt.Limit, c.Total = -1, &timeout.Config{Limit: time.Minute} },
-			[]string{"may take 1m0s", "set Attempt.Limit"},
-		},
-		"no attempt, a long total": {
-			func(c *stack.ClientConfig) { c.Attempt, c.Total = nil, &timeout.Config{Limit: time.Minute} },
-			[]string{"may take 1m0s", "set Attempt.Limit"},
-		},
-		"waits as long as the total": {
-			func(c *stack.ClientConfig) {
-				c.Total, c.Attempt.Limit, c.Retry.BaseDelay = &timeout.Config{Limit: time.Second}, 100*time.Millisecond, time.Second
-			},
-			[]string{"Retry.BaseDelay is 1s", "Total.Limit is 1s", "shorten BaseDelay or lengthen the total"},
-		},
-		"attempt longer than the default lease": {
-			func(c *stack.ClientConfig) { c.Attempt.Limit = time.Minute },
-			[]string{"Breaker.ProbeTimeout is 15s", "may take 1m0.1s"},
-		},
-		"the longest attempt": {
-			func(c *stack.ClientConfig) { c.Attempt.Limit = math.MaxInt64 },
-			[]string{"Breaker.ProbeTimeout is 15s"},
-		},
-		"several layers at once": {
-			func(c *stack.ClientConfig) {
-				c.Keyed.Max, c.Retry.Budget, c.Breaker.OpenFor, c.Bulkhead.Limit, c.Attempt.Until = -1, 1, -1, -1, 9
-				c.Total = &timeout.Config{Name: "total", Until: 9}
-			},
-			[]string{"keyed", "Config.Max", "retry", "Config.Budget", "breaker", "Config.OpenFor", "bulkhead", "Config.Limit", `timeout "users"`, `timeout "total"`, "Config.Until"},
-		},
-	} {
+	for name, test := range misfits {
 		t.Run(name, func(t *testing.T) {
 			c := stack.DefaultClient("users")
 			test.change(&c)
