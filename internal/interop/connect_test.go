@@ -1,0 +1,334 @@
+package interop_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/breaker"
+	"github.com/resilience-go/resilience/httpmw"
+	"github.com/resilience-go/resilience/stack"
+	"github.com/resilience-go/resilience/timeout"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+)
+
+type text = wrapperspb.StringValue
+
+// caller is a client of one method.
+type caller = connect.Client[text, text]
+
+const method = "/test.Service/Method"
+
+// protocols that connect speaks.
+var protocols = map[string][]connect.ClientOption{
+	"Connect":  nil,
+	"gRPC":     {connect.WithGRPC()},
+	"gRPC-Web": {connect.WithGRPCWeb()},
+}
+
+// rpc runs f for each protocol of connect over both kinds of HTTP/2, with a client
+// and a server that are guarded. in is around h in each case.
+func rpc(t *testing.T, h *connect.Handler, f func(t *testing.T, c *caller, out guard, in doors)) {
+	for _, kind := range []string{"h2c", "HTTP/2"} {
+		for name, options := range protocols {
+			t.Run(kind+" "+name, func(t *testing.T) {
+				t.Parallel()
+				in := newDoors()
+				url, base := serve(t, kind, in.Wrap(h))
+				out := newGuard(base)
+				f(t, connect.NewClient[text, text](out.client(), url+method, options...), out, in)
+				free(t, out.slots, in.slots)
+				if s := out.breaker.Stats(); s.Failures != 0 {
+					t.Errorf("failures of a healthy server: %+v", s)
+				}
+			})
+		}
+	}
+}
+
+// holding checks that client and server hold one slot each.
+func holding(t testing.TB, out guard, in doors) {
+	t.Helper()
+	if a, b := out.slots.Stats().InFlight, in.slots.Stats().InFlight; a != 1 || b != 1 {
+		t.Errorf("the client holds %d slots and the server %d, want 1 and 1", a, b)
+	}
+}
+
+func TestConnectUnaryCallsGoThroughBothSides(t *testing.T) {
+	rpc(t, connect.NewUnaryHandlerSimple(method, func(_ context.Context, in *text) (*text, error) {
+		if in.GetValue() == "none" {
+			return nil, connect.NewError(connect.CodeNotFound, errors.New("no such thing"))
+		}
+		return wrapperspb.String(in.GetValue() + "!"), nil
+	}), func(t *testing.T, c *caller, _ guard, _ doors) {
+		got, err := c.CallUnary(t.Context(), connect.NewRequest(wrapperspb.String("hello")))
+		if err != nil || got.Msg.GetValue() != "hello!" {
+			t.Errorf("got %v and %v", got, err)
+		}
+		_, err = c.CallUnary(t.Context(), connect.NewRequest(wrapperspb.String("none")))
+		if e, ok := errors.AsType[*connect.Error](err); !ok || e.Code() != connect.CodeNotFound || e.Message() != "no such thing" {
+			t.Errorf("error %v", err)
+		}
+	})
+}
+
+// Of the protocols only Connect says with a status of HTTP that a unary call failed.
+// A POST is tried again if it says that it may be, a GET of a method without side
+// effects without that.
+func TestConnectUnaryCallsThatAreIdempotentAreRetried(t *testing.T) {
+	for name, test := range map[string]struct {
+		options []connect.ClientOption
+		key     string
+		runs    int32
+	}{
+		"POST":                         {nil, "", 1},
+		"POST with an idempotency key": {nil, "7", 2},
+		"GET":                          {[]connect.ClientOption{connect.WithHTTPGet()}, "", 2},
+		"gRPC":                         {[]connect.ClientOption{connect.WithGRPC()}, "7", 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var runs atomic.Int32
+			h := connect.NewUnaryHandlerSimple(method, func(_ context.Context, in *text) (*text, error) {
+				if runs.Add(1) == 1 {
+					return nil, connect.NewError(connect.CodeUnavailable, errors.New("busy"))
+				}
+				return in, nil
+			}, connect.WithIdempotency(connect.IdempotencyNoSideEffects))
+			url, base := serve(t, "HTTP/2", newDoors().Wrap(h))
+			out := newGuard(base)
+			options := append(test.options, connect.WithIdempotency(connect.IdempotencyNoSideEffects))
+			c := connect.NewClient[text, text](out.client(), url+method, options...)
+			req := connect.NewRequest(wrapperspb.String("hello"))
+			if test.key != "" {
+				req.Header().Set("Idempotency-Key", test.key)
+			}
+			got, err := c.CallUnary(t.Context(), req)
+			if runs.Load() != test.runs {
+				t.Errorf("%d runs, want %d", runs.Load(), test.runs)
+			}
+			if test.runs == 2 && (err != nil || got.Msg.GetValue() != "hello") {
+				t.Errorf("got %v and %v", got, err)
+			}
+			if e, ok := errors.AsType[*connect.Error](err); test.runs == 1 && (!ok || e.Code() != connect.CodeUnavailable || e.Message() != "busy") {
+				t.Errorf("error %v", err)
+			}
+			free(t, out.slots)
+		})
+	}
+}
+
+// The last answer is that of the server, whole, with what it says about the error.
+func TestConnectGetsTheErrorOfTheLastAttempt(t *testing.T) {
+	var runs atomic.Int32
+	url, base := serve(t, "HTTP/2", connect.NewUnaryHandlerSimple(method, func(context.Context, *text) (*text, error) {
+		runs.Add(1)
+		err := connect.NewError(connect.CodeUnavailable, errors.New("busy"))
+		if detail, e := connect.NewErrorDetail(wrapperspb.String("until noon")); e == nil {
+			err.AddDetail(detail)
+		}
+		return nil, err
+	}))
+	out := newGuardOf(base, func(c *stack.ClientConfig) { c.Retry.Budget = -1 })
+	c := connect.NewClient[text, text](out.client(), url+method)
+	req := connect.NewRequest(wrapperspb.String("hello"))
+	req.Header().Set("Idempotency-Key", "7")
+	_, err := c.CallUnary(t.Context(), req)
+	e, ok := errors.AsType[*connect.Error](err)
+	if !ok || e.Code() != connect.CodeUnavailable || len(e.Details()) != 1 || runs.Load() != 3 {
+		t.Errorf("error %v after %d runs", err, runs.Load())
+	}
+	free(t, out.slots)
+}
+
+func TestConnectTellsWhatThePoliciesSaid(t *testing.T) {
+	h := connect.NewUnaryHandlerSimple(method, func(ctx context.Context, in *text) (*text, error) {
+		wait(ctx)
+		return in, nil
+	})
+	for name, options := range protocols {
+		t.Run(name, func(t *testing.T) {
+			url, base := serve(t, "HTTP/2", h)
+			out := newGuardOf(base, func(c *stack.ClientConfig) { c.Attempt.Limit = 50 * time.Millisecond })
+			c := connect.NewClient[text, text](out.client(), url+method, options...)
+			_, err := c.CallUnary(t.Context(), connect.NewRequest(wrapperspb.String("hello")))
+			if connect.CodeOf(err) != connect.CodeDeadlineExceeded || !errors.Is(err, timeout.ErrExceeded) {
+				t.Errorf("a timeout is %v: %v", connect.CodeOf(err), err)
+			}
+			out.breaker.SetMode(breaker.ForcedOpen)
+			_, err = c.CallUnary(t.Context(), connect.NewRequest(wrapperspb.String("hello")))
+			if connect.CodeOf(err) != connect.CodeUnavailable || !errors.Is(err, breaker.ErrOpen) || !errors.Is(err, resilience.ErrRejected) {
+				t.Errorf("a rejection is %v: %v", connect.CodeOf(err), err)
+			}
+			free(t, out.slots)
+		})
+	}
+}
+
+func TestConnectTakesTheRefusalOfAServerForUnavailable(t *testing.T) {
+	refusing := policy(func(context.Context, resilience.Next) error {
+		return &resilience.Rejection{Policy: "test", Reason: resilience.Full}
+	})
+	h := connect.NewUnaryHandlerSimple(method, func(_ context.Context, in *text) (*text, error) { return in, nil })
+	for name, options := range protocols {
+		url, base := serve(t, "HTTP/2", httpmw.Server{Policy: refusing}.Wrap(h))
+		c := connect.NewClient[text, text](&http.Client{Transport: base}, url+method, options...)
+		_, err := c.CallUnary(t.Context(), connect.NewRequest(wrapperspb.String("hello")))
+		if connect.CodeOf(err) != connect.CodeUnavailable {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+type policy func(ctx context.Context, next resilience.Next) error
+
+func (p policy) Apply(ctx context.Context, next resilience.Next) error { return p(ctx, next) }
+
+func TestConnectServerStreamsHoldTheirSlotsToTheEnd(t *testing.T) {
+	const messages = 10
+	rpc(t, connect.NewServerStreamHandler(method, func(_ context.Context, in *connect.Request[text], s *connect.ServerStream[text]) error {
+		for range messages {
+			if err := s.Send(in.Msg); err != nil {
+				return err
+			}
+			time.Sleep(2 * attemptLimit / messages)
+		}
+		return nil
+	}), func(t *testing.T, c *caller, out guard, in doors) {
+		s, err := c.CallServerStream(t.Context(), connect.NewRequest(wrapperspb.String("hello")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for s.Receive() {
+			if n++; n < messages {
+				holding(t, out, in)
+			}
+			if s.Msg().GetValue() != "hello" {
+				t.Errorf("message %v", s.Msg())
+			}
+		}
+		if err := errors.Join(s.Err(), s.Close()); err != nil || n != messages {
+			t.Errorf("%d messages and %v", n, err)
+		}
+	})
+}
+
+// A server answers a stream of a client at its end, so the limit of an attempt covers
+// all of it.
+func TestConnectClientStreamsGoThroughBothSides(t *testing.T) {
+	rpc(t, connect.NewClientStreamHandler(method, func(_ context.Context, s *connect.ClientStream[text]) (*connect.Response[text], error) {
+		all := ""
+		for s.Receive() {
+			all += s.Msg().GetValue()
+		}
+		return connect.NewResponse(wrapperspb.String(all)), s.Err()
+	}), func(t *testing.T, c *caller, out guard, in doors) {
+		s := c.CallClientStream(t.Context())
+		for _, part := range []string{"a", "b", "c"} {
+			if err := s.Send(wrapperspb.String(part)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		eventually(t, "the call has begun on both sides", func() bool {
+			return out.slots.Stats().InFlight == 1 && in.slots.Stats().InFlight == 1
+		})
+		if got, err := s.CloseAndReceive(); err != nil || got.Msg.GetValue() != "abc" {
+			t.Errorf("got %v and %v", got, err)
+		}
+	})
+}
+
+// talk is a bidirectional stream that answers each message.
+func talk(_ context.Context, s *connect.BidiStream[text, text]) error {
+	for {
+		m, err := s.Receive()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := s.Send(m); err != nil {
+			return err
+		}
+	}
+}
+
+func TestConnectBidirectionalStreamsOutliveTheLimitAndHoldTheirSlots(t *testing.T) {
+	rpc(t, connect.NewBidiStreamHandler(method, talk), func(t *testing.T, c *caller, out guard, in doors) {
+		s := c.CallBidiStream(t.Context())
+		for start := time.Now(); time.Since(start) < 2*attemptLimit; time.Sleep(attemptLimit / 10) {
+			exchange(t, s)
+			holding(t, out, in)
+		}
+		if err := s.CloseRequest(); err != nil {
+			t.Error(err)
+		}
+		if _, err := s.Receive(); !errors.Is(err, io.EOF) {
+			t.Errorf("at the end: %v", err)
+		}
+		if err := s.CloseResponse(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func exchange(t testing.TB, s *connect.BidiStreamForClient[text, text]) {
+	t.Helper()
+	if err := s.Send(wrapperspb.String("hello")); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := s.Receive(); err != nil || m.GetValue() != "hello" {
+		t.Fatalf("got %v and %v", m, err)
+	}
+}
+
+// Connect leaves the body of a stream alone once its context is done, so that only
+// CloseResponse can end the call of the client; a Receive that has begun does, too.
+func TestCancellingAConnectStreamFreesTheSlotOfTheServerAndClosingItThatOfTheClient(t *testing.T) {
+	rpc(t, connect.NewBidiStreamHandler(method, talk), func(t *testing.T, c *caller, out guard, in doors) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		s := c.CallBidiStream(ctx)
+		exchange(t, s)
+		holding(t, out, in)
+		cancel()
+		free(t, in.slots)
+		if _, err := s.Receive(); connect.CodeOf(err) != connect.CodeCanceled {
+			t.Errorf("after cancelling: %v", err)
+		}
+		_ = s.CloseRequest()
+		_ = s.CloseResponse()
+	})
+}
+
+func TestCancellingAConnectStreamThatIsWaitedForFreesTheSlotsOfBothSides(t *testing.T) {
+	rpc(t, connect.NewServerStreamHandler(method, func(ctx context.Context, in *connect.Request[text], s *connect.ServerStream[text]) error {
+		err := s.Send(in.Msg)
+		wait(ctx)
+		return err
+	}), func(t *testing.T, c *caller, out guard, in doors) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		s, err := c.CallServerStream(ctx, connect.NewRequest(wrapperspb.String("hello")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !s.Receive() {
+			t.Fatal(s.Err())
+		}
+		holding(t, out, in)
+		time.AfterFunc(50*time.Millisecond, cancel)
+		if s.Receive() || connect.CodeOf(s.Err()) != connect.CodeCanceled {
+			t.Errorf("after cancelling: %v", s.Err())
+		}
+		free(t, out.slots, in.slots)
+		_ = s.Close()
+	})
+}
