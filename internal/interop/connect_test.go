@@ -289,8 +289,9 @@ func exchange(t testing.TB, s *connect.BidiStreamForClient[text, text]) {
 	}
 }
 
-// Connect leaves the body of a stream alone once its context is done, so that only
-// CloseResponse can end the call of the client; a Receive that has begun does, too.
+// Connect leaves the body of the answer alone once the context of a stream is done, so
+// that only CloseResponse can end the call of the client, and net/http does not look
+// at the context while it waits for more of the request. Receive ends that.
 func TestCancellingAConnectStreamFreesTheSlotOfTheServerAndClosingItThatOfTheClient(t *testing.T) {
 	rpc(t, connect.NewBidiStreamHandler(method, talk), func(t *testing.T, c *caller, out guard, in doors) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -299,10 +300,10 @@ func TestCancellingAConnectStreamFreesTheSlotOfTheServerAndClosingItThatOfTheCli
 		exchange(t, s)
 		holding(t, out, in)
 		cancel()
-		free(t, in.slots)
 		if _, err := s.Receive(); connect.CodeOf(err) != connect.CodeCanceled {
 			t.Errorf("after cancelling: %v", err)
 		}
+		free(t, in.slots)
 		_ = s.CloseRequest()
 		_ = s.CloseResponse()
 	})

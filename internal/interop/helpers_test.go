@@ -103,6 +103,7 @@ func serve(t testing.TB, kind string, h http.Handler) (url string, base *http.Tr
 	base = s.Client().Transport.(*http.Transport)
 	base.Protocols = s.Config.Protocols
 	t.Cleanup(s.Close)
+	t.Cleanup(s.CloseClientConnections) // or Close waits for what a test that failed has left
 	t.Cleanup(base.CloseIdleConnections)
 	return s.URL, base
 }
