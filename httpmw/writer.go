@@ -82,6 +82,12 @@ func (w *recorder) readFrom(r io.Reader) (int64, error) {
 	return w.inner.(io.ReaderFrom).ReadFrom(r)
 }
 
+// closeNotify is that of http.CloseNotifier, an interface as old as it is
+// deprecated. Handlers that still assert it would panic without.
+func (w *recorder) closeNotify() <-chan bool { return w.inner.(closeNotifier).CloseNotify() }
+
+type closeNotifier interface{ CloseNotify() <-chan bool }
+
 func (w *recorder) push(target string, opts *http.PushOptions) error {
 	return w.inner.(http.Pusher).Push(target, opts)
 }
@@ -129,31 +135,63 @@ func (w *writerFHR) ReadFrom(r io.Reader) (int64, error) { return w.readFrom(r) 
 
 func (w *writerFP) Push(target string, opts *http.PushOptions) error { return w.push(target, opts) }
 
+// The same once more for writers that are a http.CloseNotifier. A struct of one
+// pointer in an interface allocates nothing either.
+type (
+	closerC    struct{ *plain }
+	closerFC   struct{ *writerF }
+	closerHC   struct{ *writerH }
+	closerFHC  struct{ *writerFH }
+	closerRC   struct{ *writerR }
+	closerFRC  struct{ *writerFR }
+	closerHRC  struct{ *writerHR }
+	closerFHRC struct{ *writerFHR }
+	closerFPC  struct{ *writerFP }
+)
+
+func (w closerC) CloseNotify() <-chan bool    { return w.closeNotify() }
+func (w closerFC) CloseNotify() <-chan bool   { return w.closeNotify() }
+func (w closerHC) CloseNotify() <-chan bool   { return w.closeNotify() }
+func (w closerFHC) CloseNotify() <-chan bool  { return w.closeNotify() }
+func (w closerRC) CloseNotify() <-chan bool   { return w.closeNotify() }
+func (w closerFRC) CloseNotify() <-chan bool  { return w.closeNotify() }
+func (w closerHRC) CloseNotify() <-chan bool  { return w.closeNotify() }
+func (w closerFHRC) CloseNotify() <-chan bool { return w.closeNotify() }
+func (w closerFPC) CloseNotify() <-chan bool  { return w.closeNotify() }
+
 // writer returns e as an http.ResponseWriter with the optional interfaces that
 // the one of the server has.
 func (e *exchange) writer() http.ResponseWriter {
 	_, f := e.inner.(http.Flusher)
 	_, h := e.inner.(http.Hijacker)
 	_, r := e.inner.(io.ReaderFrom)
+	_, c := e.inner.(closeNotifier)
 	switch {
 	case f && h && r: // HTTP/1
-		return (*writerFHR)(e)
+		return either(c, closerFHRC{(*writerFHR)(e)}, (*writerFHR)(e))
 	case f && !h && !r:
 		if _, p := e.inner.(http.Pusher); p { // HTTP/2
-			return (*writerFP)(e)
+			return either(c, closerFPC{(*writerFP)(e)}, (*writerFP)(e))
 		}
-		return (*writerF)(e)
+		return either(c, closerFC{(*writerF)(e)}, (*writerF)(e))
 	case f && h:
-		return (*writerFH)(e)
+		return either(c, closerFHC{(*writerFH)(e)}, (*writerFH)(e))
 	case f:
-		return (*writerFR)(e)
+		return either(c, closerFRC{(*writerFR)(e)}, (*writerFR)(e))
 	case h && r:
-		return (*writerHR)(e)
+		return either(c, closerHRC{(*writerHR)(e)}, (*writerHR)(e))
 	case h:
-		return (*writerH)(e)
+		return either(c, closerHC{(*writerH)(e)}, (*writerH)(e))
 	case r:
-		return (*writerR)(e)
+		return either(c, closerRC{(*writerR)(e)}, (*writerR)(e))
 	default:
-		return (*plain)(e)
+		return either(c, closerC{(*plain)(e)}, (*plain)(e))
 	}
+}
+
+func either(first bool, a, b http.ResponseWriter) http.ResponseWriter {
+	if first {
+		return a
+	}
+	return b
 }

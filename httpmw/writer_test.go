@@ -25,6 +25,7 @@ type (
 	hijacker struct{}
 	reader   struct{}
 	pusher   struct{}
+	notifier struct{}
 )
 
 func (flusher) Flush()                                        {}
@@ -32,9 +33,13 @@ func (hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) { return nil, nil,
 func (reader) ReadFrom(io.Reader) (int64, error)              { return 0, nil }
 func (pusher) Push(string, *http.PushOptions) error           { return nil }
 
-func TestWriterOffersWhatTheInnerOneDoes(t *testing.T) {
+func (notifier) CloseNotify() <-chan bool { return nil }
+
+// writers returns a writer for each name; the letters of the name are those of
+// what it offers.
+func writers() map[string]http.ResponseWriter {
 	w := writer{httptest.NewRecorder()}
-	for name, inner := range map[string]http.ResponseWriter{
+	return map[string]http.ResponseWriter{
 		"": w,
 		"F": struct {
 			writer
@@ -74,7 +79,61 @@ func TestWriterOffersWhatTheInnerOneDoes(t *testing.T) {
 			flusher
 			pusher
 		}{writer: w},
-	} {
+		"C": struct {
+			writer
+			notifier
+		}{writer: w},
+		"FC": struct {
+			writer
+			flusher
+			notifier
+		}{writer: w},
+		"HC": struct {
+			writer
+			hijacker
+			notifier
+		}{writer: w},
+		"RC": struct {
+			writer
+			reader
+			notifier
+		}{writer: w},
+		"FHC": struct {
+			writer
+			flusher
+			hijacker
+			notifier
+		}{writer: w},
+		"FRC": struct {
+			writer
+			flusher
+			reader
+			notifier
+		}{writer: w},
+		"HRC": struct {
+			writer
+			hijacker
+			reader
+			notifier
+		}{writer: w},
+		"FHRC": struct {
+			writer
+			flusher
+			hijacker
+			reader
+			notifier
+		}{writer: w},
+		"FPC": struct {
+			writer
+			flusher
+			pusher
+			notifier
+		}{writer: w},
+	}
+}
+
+func TestWriterOffersWhatTheInnerOneDoes(t *testing.T) {
+	for name, inner := range writers() {
 		t.Run(name, func(t *testing.T) {
 			httpmw.Server{Policy: pass}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if got := offers(w); got != name {
@@ -108,6 +167,10 @@ func offers(w http.ResponseWriter) (s string) {
 	if p, ok := w.(http.Pusher); ok {
 		p.Push("", nil)
 		s += "P"
+	}
+	if c, ok := w.(interface{ CloseNotify() <-chan bool }); ok {
+		c.CloseNotify()
+		s += "C"
 	}
 	return s
 }
