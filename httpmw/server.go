@@ -19,7 +19,9 @@ import (
 //
 // A handler that panics is a failure, and the panic goes on to net/http as it
 // would without Server. http.ErrAbortHandler goes on too and counts as nothing,
-// and so does a request whose client has left before the handler returned.
+// and so does a request whose client has left before the handler returned. One
+// whose client has left before the policies were asked is not handled; net/http
+// cannot tell that from a client that has closed only its side of the connection.
 //
 // Policies that limit the time of a handler do so through the context of the
 // request: a handler is not abandoned. If it has written nothing when it returns,
@@ -54,8 +56,8 @@ type Server struct {
 // Wrap returns next guarded by s. It has the form of a middleware.
 //
 // The http.ResponseWriter that next gets is an http.Flusher, http.Hijacker,
-// io.ReaderFrom or http.Pusher if the one of the server is, and works with
-// http.ResponseController.
+// io.ReaderFrom, http.Pusher or http.CloseNotifier if the one of the server is,
+// and works with http.ResponseController.
 func (s Server) Wrap(next http.Handler) http.Handler { return &handler{s, next} }
 
 // Unavailable answers with 503 Service Unavailable. If err is the rejection of a
@@ -153,7 +155,7 @@ func (e *exchange) Key() string {
 }
 
 // Run implements resilience.Operation.
-func (e *exchange) Run(ctx context.Context) (err error) {
+func (e *exchange) Run(ctx context.Context) error {
 	if e.ran {
 		return errAgain
 	}
@@ -162,7 +164,20 @@ func (e *exchange) Run(ctx context.Context) (err error) {
 	if !same(ctx, r.Context()) {
 		r = r.WithContext(ctx)
 	}
-	returned := false
+	switch {
+	case e.serve(r):
+		e.err = e.verdict(ctx)
+		return e.err
+	case e.aborted:
+		return errAborted
+	default:
+		panic(nil) // as the handler did, with GODEBUG=panicnil=1
+	}
+}
+
+// serve runs the handler and reports whether it returned. Else it panicked, either
+// with http.ErrAbortHandler or with nil; other panics and runtime.Goexit go on.
+func (e *exchange) serve(r *http.Request) (returned bool) {
 	defer func() {
 		e.keep(r)
 		if returned {
@@ -171,17 +186,15 @@ func (e *exchange) Run(ctx context.Context) (err error) {
 		// To look at a panic is to recover it. Panicking again from here leaves the
 		// frames that it came from on the stack, for net/http to log.
 		switch p := recover(); p {
-		case nil: // runtime.Goexit
+		case nil: // runtime.Goexit or panic(nil); only after the latter serve returns
 		case http.ErrAbortHandler:
-			e.aborted, err = true, errAborted
+			e.aborted = true
 		default:
 			panic(p)
 		}
 	}()
 	e.h.next.ServeHTTP(e.writer(), r)
-	returned = true
-	e.err = e.verdict(ctx)
-	return e.err
+	return true
 }
 
 // keep brings back what a handler sets on its request for those outside: its

@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -134,47 +133,6 @@ func TestOutcomeOfAHandler(t *testing.T) {
 		if got := <-outcomes; got != resilience.Failure {
 			t.Errorf("implicit 200 was not shown to Status: %v", got)
 		}
-	}
-}
-
-func TestPanicIsAFailureAndGoesOn(t *testing.T) {
-	type value struct{ odd []int } // cannot be compared
-	outcomes := make(chan resilience.Outcome, 1)
-	h := httpmw.Server{Policy: judged(outcomes)}.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { explode(value{[]int{1}}) }))
-	defer func() {
-		p := recover()
-		if v, ok := p.(value); !ok || len(v.odd) != 1 {
-			t.Errorf("recovered %v", p)
-		}
-		stack := make([]byte, 64<<10)
-		if stack = stack[:runtime.Stack(stack, false)]; !strings.Contains(string(stack), "httpmw_test.explode") {
-			t.Errorf("the stack of the panic is lost:\n%s", stack)
-		}
-		if got := <-outcomes; got != resilience.Failure {
-			t.Errorf("counted as a %v", got)
-		}
-	}()
-	h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
-}
-
-//go:noinline
-func explode(v any) { panic(v) }
-
-func TestGoexitIsAFailureAndGoesOn(t *testing.T) {
-	outcomes := make(chan resilience.Outcome, 1)
-	h := httpmw.Server{Policy: judged(outcomes)}.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { runtime.Goexit() }))
-	done := make(chan bool)
-	go func() {
-		returned := false
-		defer func() { done <- returned }()
-		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
-		returned = true
-	}()
-	if <-done {
-		t.Error("ServeHTTP returned")
-	}
-	if got := <-outcomes; got != resilience.Failure {
-		t.Errorf("counted as a %v", got)
 	}
 }
 
