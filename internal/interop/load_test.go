@@ -171,8 +171,8 @@ func (c *faulty) account(t *testing.T) {
 	attempts := succeeded + int64(stopped+re.Retries)
 	ran := int64(br.Successes + br.Failures + br.Ignored)
 	same("attempts in the breaker", ran+int64(br.Rejected), attempts, canceled)
-	same("attempts in the bulkhead", int64(bu.Admitted+bu.QueueFull+bu.WaitExpired+bu.Canceled), ran, canceled)
-	same("attempts in the timeout", int64(ti.Calls), int64(bu.Admitted), canceled)
+	same("attempts in the bulkhead", int64(bu.Completed+bu.QueueFull+bu.WaitExpired+bu.Canceled), ran, canceled)
+	same("attempts in the timeout", int64(ti.Calls), int64(bu.Completed), canceled)
 	same("attempts that were sent", c.audit.trips.Load(), int64(ti.Calls), canceled)
 	if bu.InFlight != 0 || bu.Waiting != 0 || re.Aborted != 0 || br.Leaked != 0 {
 		t.Errorf("%s: %+v\n%+v\n%+v", c.name, bu, re, br)
