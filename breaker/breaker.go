@@ -135,7 +135,7 @@ func (b *Breaker) Apply(ctx context.Context, next resilience.Next) (err error) {
 	return err
 }
 
-// admit returns a token for a call that found the breaker not closed.
+// admit returns a token for a call that found e.
 func (b *Breaker) admit(ctx context.Context, e *episode) (token uint64, err error) {
 	for ; ; e = b.episode.Load() {
 		if e.state == Closed {

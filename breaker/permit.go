@@ -26,13 +26,9 @@ func (b *Breaker) Acquire(ctx context.Context) (*Permit, error) {
 	if ctx.Err() != nil {
 		return nil, resilience.ContextError(ctx)
 	}
-	e := b.episode.Load()
-	token := e.base
-	if e.state != Closed {
-		var err error
-		if token, err = b.admit(ctx, e); err != nil {
-			return nil, err
-		}
+	token, err := b.admit(ctx, b.episode.Load())
+	if err != nil {
+		return nil, err
 	}
 	p := &Permit{b: b, ctx: ctx, token: token}
 	if b.slow {
