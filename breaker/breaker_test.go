@@ -13,6 +13,7 @@ import (
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/breaker"
+	"github.com/resilience-go/resilience/internal/testkit"
 )
 
 func TestResultsOfCallsAdmittedBeforeATransitionChangeNothing(t *testing.T) {
@@ -406,7 +407,7 @@ func TestAContextThatIsDoneRunsAndCountsNothing(t *testing.T) {
 	}()
 	r := newRig(t, quick)
 	// A policy outside that hands on a context which is already done.
-	late := policyFunc(func(_ context.Context, next resilience.Next) error { return next.Run(done) })
+	late := testkit.Policy(func(_ context.Context, next resilience.Next) error { return next.Run(done) })
 	check := func(what string) {
 		t.Helper()
 		before := r.Stats()

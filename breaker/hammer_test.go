@@ -1,35 +1,18 @@
 package breaker_test
 
 import (
-	"runtime"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/breaker"
+	"github.com/resilience-go/resilience/internal/testkit"
 )
-
-// atOnce runs f on that many goroutines, which begin together: they spin, since of
-// those that wait for a channel one is done when the next wakes up.
-func atOnce(n int, f func(i int)) {
-	var ready atomic.Int64
-	var all sync.WaitGroup
-	for i := range n {
-		all.Go(func() {
-			for ready.Add(1); ready.Load() < int64(n); {
-				runtime.Gosched()
-			}
-			f(i)
-		})
-	}
-	all.Wait()
-}
 
 func TestFailuresOfManyGoroutinesAreAllCounted(t *testing.T) {
 	r := newRig(t, breaker.Config{Trip: []breaker.Rule{breaker.Consecutive(65535)}})
-	atOnce(4, func(int) {
+	testkit.AtOnce(4, func(int) {
 		for range 15000 {
 			_ = r.run(errDown)
 		}
@@ -56,7 +39,7 @@ func TestNeverMoreCallsThanTheCreditAreInFlight(t *testing.T) {
 	for round := range 500 {
 		var in atomic.Int64
 		var permits [12]*breaker.Permit
-		atOnce(len(permits), func(i int) {
+		testkit.AtOnce(len(permits), func(i int) {
 			if p, err := r.Acquire(t.Context()); err == nil {
 				in.Add(1)
 				permits[i] = p
@@ -65,7 +48,7 @@ func TestNeverMoreCallsThanTheCreditAreInFlight(t *testing.T) {
 		if in.Load() != 6 || r.Stats().InFlight != 6 {
 			t.Fatalf("round %d: %d calls have a credit of 6, %d are counted", round, in.Load(), r.Stats().InFlight)
 		}
-		atOnce(len(permits), func(i int) {
+		testkit.AtOnce(len(permits), func(i int) {
 			if p := permits[i]; p != nil {
 				p.Done(&resilience.Rejection{Policy: "inner"})
 			}
@@ -83,7 +66,7 @@ func TestALeaseThatEndsAsItIsSettledIsGivenBackOnce(t *testing.T) {
 		_ = r.permit()
 		r.clock.add(15 * time.Second)
 		var late *breaker.Permit
-		atOnce(2, func(i int) {
+		testkit.AtOnce(2, func(i int) {
 			if i == 0 {
 				p.Done(&resilience.Rejection{Policy: "inner"})
 			} else {

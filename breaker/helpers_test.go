@@ -169,7 +169,3 @@ func (h *held) unwind(how func()) error {
 	h.end <- func() error { how(); return nil }
 	return <-h.result
 }
-
-type policyFunc func(context.Context, resilience.Next) error
-
-func (f policyFunc) Apply(ctx context.Context, next resilience.Next) error { return f(ctx, next) }

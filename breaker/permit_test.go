@@ -9,6 +9,7 @@ import (
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/breaker"
+	"github.com/resilience-go/resilience/internal/testkit"
 )
 
 func (r *rig) permit() *breaker.Permit {
@@ -40,7 +41,7 @@ func TestAPermitSettledByManyGoroutinesCountsOnce(t *testing.T) {
 	r := newRig(t, breaker.Config{Trip: []breaker.Rule{breaker.Consecutive(2)}, OpenFor: time.Second})
 	for round := range uint64(1000) {
 		p := r.permit()
-		atOnce(2, func(int) { p.Done(errDown) })
+		testkit.AtOnce(2, func(int) { p.Done(errDown) })
 		r.want(breaker.Closed)
 		if s := r.Stats(); s.Failures != round+1 {
 			t.Fatalf("%d failures, want %d", s.Failures, round+1)

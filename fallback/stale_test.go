@@ -12,6 +12,7 @@ import (
 	"github.com/benbjohnson/clock"
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/fallback"
+	"github.com/resilience-go/resilience/internal/testkit"
 )
 
 func mustStale(t testing.TB, c fallback.StaleConfig) *fallback.Stale[int] {
@@ -236,16 +237,12 @@ func TestTheObserverHearsOfCallsThatARememberedValueAnswered(t *testing.T) {
 func TestThePolicyGuardsTheFetch(t *testing.T) {
 	s := mustStale(t, fallback.StaleConfig{})
 	learn(t, s, "k", 1)
-	p := policyFunc(func(context.Context, resilience.Next) error { return refusal() })
+	p := testkit.Policy(func(context.Context, resilience.Next) error { return refusal() })
 	v, age, err := s.Do(t.Context(), p, "k", func(context.Context) (int, error) { t.Error("ran"); return 2, nil })
 	if v != 1 || age <= 0 || err != nil {
 		t.Errorf("%d of age %v, %v", v, age, err)
 	}
 }
-
-type policyFunc func(context.Context, resilience.Next) error
-
-func (f policyFunc) Apply(ctx context.Context, next resilience.Next) error { return f(ctx, next) }
 
 func TestOfAContextThatIsDoneAStaleRunsAndCountsNothing(t *testing.T) {
 	s := mustStale(t, fallback.StaleConfig{})

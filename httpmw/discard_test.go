@@ -17,6 +17,7 @@ import (
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/httpmw"
+	"github.com/resilience-go/resilience/internal/testkit"
 )
 
 func TestExhaustedOn503HandsTheLastResponseOver(t *testing.T) {
@@ -27,7 +28,7 @@ func TestExhaustedOn503HandsTheLastResponseOver(t *testing.T) {
 		fmt.Fprintf(w, "answer %d", n.Add(1))
 	}, func(t *testing.T, url string, base *http.Transport) {
 		n.Store(0)
-		wrap := policyFunc(func(ctx context.Context, next resilience.Next) error {
+		wrap := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
 			if err := next.Run(ctx); err != nil {
 				return fmt.Errorf("gave up: %w", errors.Join(err))
 			}
@@ -231,7 +232,7 @@ func TestResponseThatWasDrained(t *testing.T) {
 	boom := errors.New("boom")
 	ctx, cancel := context.WithCancel(context.Background())
 	// canceling is a retry whose caller cancels while it waits.
-	canceling := policyFunc(func(ctx context.Context, next resilience.Next) error {
+	canceling := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
 		err := next.Run(ctx)
 		next.Discard()
 		cancel()
@@ -252,10 +253,10 @@ func TestResponseThatWasDrained(t *testing.T) {
 		"is not when the next attempt failed": {policy: again(2), size: 10, next: boom,
 			ok: func(_ *http.Response, err error) bool { return errors.Is(err, boom) }},
 		"is handed over when a fallback makes light of it": {size: 10,
-			policy: policyFunc(func(ctx context.Context, next resilience.Next) error { _ = next.Run(ctx); next.Discard(); return nil }),
+			policy: testkit.Policy(func(ctx context.Context, next resilience.Next) error { _ = next.Run(ctx); next.Discard(); return nil }),
 			ok:     func(resp *http.Response, err error) bool { return err == nil && resp.StatusCode == 503 }},
 		"is not when another error came in its place": {size: 10,
-			policy: policyFunc(func(ctx context.Context, next resilience.Next) error {
+			policy: testkit.Policy(func(ctx context.Context, next resilience.Next) error {
 				err := next.Run(ctx)
 				next.Discard()
 				return errors.Join(err, boom)
@@ -295,7 +296,7 @@ func TestResponseThatWasDrained(t *testing.T) {
 
 func TestResponseIsClosedWhenTheCallerGetsAnError(t *testing.T) {
 	boom := errors.New("boom")
-	for name, policy := range map[string]policyFunc{
+	for name, policy := range map[string]testkit.Policy{
 		"policy fails a failure": func(ctx context.Context, next resilience.Next) error { _ = next.Run(ctx); return boom },
 		"policy panics":          func(ctx context.Context, next resilience.Next) error { _ = next.Run(ctx); panic(boom) },
 	} {
@@ -322,7 +323,7 @@ func TestResponseIsClosedWhenTheCallerGetsAnError(t *testing.T) {
 }
 
 func TestNextAttemptDiscardsWhatThePolicyForgot(t *testing.T) {
-	forgetful := policyFunc(func(ctx context.Context, next resilience.Next) error {
+	forgetful := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
 		_ = next.Run(ctx)
 		return next.Run(resilience.WithAttempt(ctx, 2))
 	})

@@ -13,20 +13,17 @@ import (
 	"testing"
 
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/internal/testkit"
 	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-type policyFunc func(ctx context.Context, next resilience.Next) error
-
-func (f policyFunc) Apply(ctx context.Context, next resilience.Next) error { return f(ctx, next) }
-
 // pass is a policy that does nothing.
-var pass = policyFunc(func(ctx context.Context, next resilience.Next) error { return next.Run(ctx) })
+var pass = testkit.Policy(func(ctx context.Context, next resilience.Next) error { return next.Run(ctx) })
 
 // again is a retry without a wait, of at most n attempts, that does as it is told.
-func again(n int) policyFunc {
+func again(n int) testkit.Policy {
 	return func(ctx context.Context, next resilience.Next) error {
 		err := next.Run(ctx)
 		for i := 2; i <= n && retryable(err); i++ {
@@ -50,7 +47,7 @@ func retryable(err error) bool {
 }
 
 // stubborn is a retry that does not listen.
-func stubborn(n int) policyFunc {
+func stubborn(n int) testkit.Policy {
 	return func(ctx context.Context, next resilience.Next) error {
 		err := next.Run(ctx)
 		for i := 1; i < n && err != nil; i++ {
@@ -64,7 +61,7 @@ func stubborn(n int) policyFunc {
 var errOpen = &resilience.Rejection{Policy: "breaker", Reason: resilience.Open}
 
 // after lets n runs through and refuses the others.
-func after(n int32) policyFunc {
+func after(n int32) testkit.Policy {
 	var count atomic.Int32
 	return func(ctx context.Context, next resilience.Next) error {
 		if count.Add(1) > n {

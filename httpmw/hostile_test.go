@@ -13,6 +13,7 @@ import (
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/httpmw"
+	"github.com/resilience-go/resilience/internal/testkit"
 )
 
 // several is an error that cannot be compared.
@@ -43,7 +44,7 @@ func (h hidden) WriteHeader(code int)        { h.inner.WriteHeader(code) }
 func (h hidden) Unwrap() http.ResponseWriter { return h.inner }
 
 func TestABodyBegunByAFlushOfAHiddenWriterIsLeftAlone(t *testing.T) {
-	late := policyFunc(func(ctx context.Context, next resilience.Next) error {
+	late := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
 		_ = next.Run(ctx)
 		return context.DeadlineExceeded
 	})

@@ -9,6 +9,7 @@ import (
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/httpmw"
+	"github.com/resilience-go/resilience/internal/testkit"
 )
 
 func TestHostKeyIsCanonical(t *testing.T) {
@@ -81,7 +82,7 @@ func FuzzHostKey(f *testing.F) {
 
 func TestKeyReachesThePolicies(t *testing.T) {
 	var key string
-	policy := policyFunc(func(ctx context.Context, next resilience.Next) error { key = next.Key(); return next.Run(ctx) })
+	policy := testkit.Policy(func(ctx context.Context, next resilience.Next) error { key = next.Key(); return next.Run(ctx) })
 	for want, tr := range map[string]*httpmw.Transport{
 		"http://example.com:80": {Base: answer(200), Policy: policy},
 		"/path":                 {Base: answer(200), Policy: policy, Key: func(r *http.Request) string { return r.URL.Path }},

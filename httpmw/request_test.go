@@ -14,6 +14,7 @@ import (
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/httpmw"
+	"github.com/resilience-go/resilience/internal/testkit"
 )
 
 func TestRequestBodyIsClosedExactlyOnceOnEveryPath(t *testing.T) {
@@ -30,9 +31,9 @@ func TestRequestBodyIsClosedExactlyOnceOnEveryPath(t *testing.T) {
 		"success":                      {bodies: 1},
 		"rejected":                     {policy: after(0), bodies: 1},
 		"context done":                 {ctx: canceled, bodies: 1},
-		"policy runs nothing":          {policy: policyFunc(func(context.Context, resilience.Next) error { return nil }), bodies: 1},
-		"policy panics":                {policy: policyFunc(func(context.Context, resilience.Next) error { panic(boom) }), bodies: 1},
-		"policy panics afterwards":     {policy: policyFunc(func(ctx context.Context, n resilience.Next) error { _ = n.Run(ctx); panic(boom) }), bodies: 1},
+		"policy runs nothing":          {policy: testkit.Policy(func(context.Context, resilience.Next) error { return nil }), bodies: 1},
+		"policy panics":                {policy: testkit.Policy(func(context.Context, resilience.Next) error { panic(boom) }), bodies: 1},
+		"policy panics afterwards":     {policy: testkit.Policy(func(ctx context.Context, n resilience.Next) error { _ = n.Run(ctx); panic(boom) }), bodies: 1},
 		"base panics":                  {base: roundTripper(func(*http.Request) (*http.Response, error) { panic(boom) }), bodies: 1},
 		"base fails":                   {base: roundTripper(func(r *http.Request) (*http.Response, error) { consume(r); return nil, boom }), bodies: 1},
 		"base answers nothing":         {base: roundTripper(func(r *http.Request) (*http.Response, error) { consume(r); return nil, nil }), bodies: 1},
@@ -81,7 +82,7 @@ func TestRequestBodyIsClosedExactlyOnceOnEveryPath(t *testing.T) {
 
 func TestRequestIsNeverChanged(t *testing.T) {
 	type key struct{}
-	policy := policyFunc(func(ctx context.Context, next resilience.Next) error {
+	policy := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
 		return next.Run(context.WithValue(ctx, key{}, 1))
 	})
 	var sent []string
@@ -246,7 +247,7 @@ func TestRunWithoutABodyTellsNothingAboutTheServer(t *testing.T) {
 		"no GetBody":    nil,
 		"GetBody fails": func() (io.ReadCloser, error) { return nil, errors.New("gone") },
 	} {
-		policy := policyFunc(func(ctx context.Context, next resilience.Next) error {
+		policy := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
 			for range 2 {
 				err := next.Run(ctx)
 				if o := resilience.OutcomeOf(ctx, err, nil); err != nil && (o != resilience.Ignored || retryable(err) || err.Error() == "") {
@@ -290,7 +291,7 @@ func TestNoBodyStaysNoBody(t *testing.T) {
 func TestBodyThatIsGoneMakesNothingRetryable(t *testing.T) {
 	failing := roundTripper(func(r *http.Request) (*http.Response, error) { consume(r); return nil, errors.New("boom") })
 	for _, base := range []roundTripper{answer(503), failing} {
-		policy := policyFunc(func(ctx context.Context, next resilience.Next) error {
+		policy := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
 			err := next.Run(ctx)
 			if err == nil || retryable(err) {
 				t.Errorf("%v may be retried", err)

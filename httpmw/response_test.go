@@ -15,6 +15,7 @@ import (
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/httpmw"
+	"github.com/resilience-go/resilience/internal/testkit"
 )
 
 func TestBaseThatBreaksItsContract(t *testing.T) {
@@ -52,7 +53,7 @@ func TestAttemptContextLivesUntilTheBodyIsClosed(t *testing.T) {
 	}, func(t *testing.T, url string, base *http.Transport) {
 		// The policy cancels its context when the operation has ended.
 		var attempt context.Context
-		policy := policyFunc(func(ctx context.Context, next resilience.Next) error {
+		policy := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
 			ctx, cancel := context.WithCancel(ctx)
 			attempt = ctx
 			err := resilience.ErrAborted
@@ -218,7 +219,7 @@ func (r *failing) Read([]byte) (int, error) { return 0, r.err }
 
 func TestSlotOfADiscardedResponseIsFreeDuringTheBackoff(t *testing.T) {
 	s := newSlots(resilience.Ended)
-	waiting := policyFunc(func(ctx context.Context, next resilience.Next) error {
+	waiting := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
 		_ = next.Run(ctx)
 		if s.held.Load() != 1 {
 			t.Error("the slot was free before")
@@ -301,7 +302,7 @@ func (limitError) Timeout() bool        { return true }
 
 var errLimit = limitError{errors.New("limit")}
 
-func limit(d time.Duration) policyFunc {
+func limit(d time.Duration) testkit.Policy {
 	return func(ctx context.Context, next resilience.Next) (err error) {
 		ctx, cancel := context.WithCancelCause(ctx)
 		timer := time.AfterFunc(d, func() { cancel(errLimit) })
@@ -321,7 +322,7 @@ func TestAttemptTimeoutIsATimeout(t *testing.T) {
 		<-r.Context().Done()
 		panic(http.ErrAbortHandler) // or the client may see a proper end of the body
 	}, func(t *testing.T, base string, tr *http.Transport) {
-		silent := policyFunc(func(ctx context.Context, next resilience.Next) error {
+		silent := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
 			err := next.Run(ctx)
 			if err != nil {
 				return fmt.Errorf("wrapped: %w", err) // without a method Timeout
@@ -336,7 +337,7 @@ func TestAttemptTimeoutIsATimeout(t *testing.T) {
 		}
 		s := newSlots(resilience.Ended)
 		var end context.CancelCauseFunc
-		client.Transport.(*httpmw.Transport).Policy = resilience.Compose(s, policyFunc(func(ctx context.Context, next resilience.Next) error {
+		client.Transport.(*httpmw.Transport).Policy = resilience.Compose(s, testkit.Policy(func(ctx context.Context, next resilience.Next) error {
 			ctx, end = context.WithCancelCause(ctx)
 			return next.Run(ctx)
 		}))
@@ -387,13 +388,13 @@ func TestZeroTransportIsTheDefaultTransport(t *testing.T) {
 }
 
 func TestPolicyWithoutAnAnswer(t *testing.T) {
-	policy := policyFunc(func(context.Context, resilience.Next) error { return nil })
+	policy := testkit.Policy(func(context.Context, resilience.Next) error { return nil })
 	resp, err := (&httpmw.Transport{Base: answer(200), Policy: policy}).RoundTrip(newRequest(t, "GET", "http://x", nil))
 	if resp != nil || err == nil {
 		t.Errorf("response %v, error %v", resp, err)
 	}
 	boom := errors.New("boom")
-	light := policyFunc(func(ctx context.Context, next resilience.Next) error { _ = next.Run(ctx); return nil })
+	light := testkit.Policy(func(ctx context.Context, next resilience.Next) error { _ = next.Run(ctx); return nil })
 	failing := roundTripper(func(*http.Request) (*http.Response, error) { return nil, boom })
 	if _, err := (&httpmw.Transport{Base: failing, Policy: light}).RoundTrip(newRequest(t, "GET", "http://x", nil)); !errors.Is(err, boom) {
 		t.Errorf("got %v", err)

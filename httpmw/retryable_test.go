@@ -18,6 +18,7 @@ import (
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/httpmw"
+	"github.com/resilience-go/resilience/internal/testkit"
 )
 
 func TestRetriedByDefault(t *testing.T) {
@@ -282,7 +283,7 @@ func TestInvalidRequestTellsNothingAboutTheServer(t *testing.T) {
 func judge(t *testing.T, tr *httpmw.Transport, req *http.Request) (outcome resilience.Outcome) {
 	t.Helper()
 	outcome = 255
-	tr.Policy = policyFunc(func(ctx context.Context, next resilience.Next) error {
+	tr.Policy = testkit.Policy(func(ctx context.Context, next resilience.Next) error {
 		err := next.Run(ctx)
 		outcome = resilience.OutcomeOf(ctx, err, nil)
 		return err
@@ -341,7 +342,7 @@ func TestErrorsAreThoseOfBase(t *testing.T) {
 	if _, err := (&httpmw.Transport{Base: base, Policy: again(3)}).RoundTrip(newRequest(t, "GET", "http://x", nil)); err != boom {
 		t.Errorf("got %v", err)
 	}
-	wrapping := policyFunc(func(ctx context.Context, next resilience.Next) error {
+	wrapping := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
 		return fmt.Errorf("wrapped: %w", next.Run(ctx))
 	})
 	if _, err := (&httpmw.Transport{Base: base, Policy: wrapping}).RoundTrip(newRequest(t, "GET", "http://x", nil)); !errors.Is(err, boom) || err.Error() != "wrapped: boom" {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/httpmw"
+	"github.com/resilience-go/resilience/internal/testkit"
 )
 
 func TestRefusedRequestIsAnswered503BeforeItsBodyIsRead(t *testing.T) {
@@ -34,7 +35,7 @@ func TestRefusedRequestIsAnswered503BeforeItsBodyIsRead(t *testing.T) {
 		"no rejection":     {errors.New("other"), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			policy := policyFunc(func(context.Context, resilience.Next) error { return test.err })
+			policy := testkit.Policy(func(context.Context, resilience.Next) error { return test.err })
 			h := httpmw.Server{Policy: policy}.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the handler ran") }))
 			w := httptest.NewRecorder()
 			b := &bounded{left: 10}
@@ -95,7 +96,7 @@ func TestExemptRequestsAreNotGuarded(t *testing.T) {
 }
 
 // judged is a policy that sends what a breaker would make of each operation.
-func judged(outcomes chan resilience.Outcome) policyFunc {
+func judged(outcomes chan resilience.Outcome) testkit.Policy {
 	return func(ctx context.Context, next resilience.Next) error {
 		err := resilience.ErrAborted
 		defer func() { outcomes <- resilience.OutcomeOf(ctx, err, nil) }()
@@ -196,7 +197,7 @@ func TestRetryAttemptHeaderIsReadBack(t *testing.T) {
 				t.Errorf("%q: attempt %d, want %d", header, got, want)
 			}
 		}
-		policy := policyFunc(func(ctx context.Context, next resilience.Next) error { check(ctx); return next.Run(ctx) })
+		policy := testkit.Policy(func(ctx context.Context, next resilience.Next) error { check(ctx); return next.Run(ctx) })
 		httpmw.Server{Policy: policy}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			check(r.Context())
 		})).ServeHTTP(httptest.NewRecorder(), r)
@@ -212,7 +213,7 @@ func TestRetryAttemptHeaderIsReadBack(t *testing.T) {
 
 func TestHopsDoNotMultiplyRetries(t *testing.T) {
 	// once is a retry that obeys the mark of somebody upstream.
-	once := policyFunc(func(ctx context.Context, next resilience.Next) error {
+	once := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
 		if resilience.Attempt(ctx) >= 2 {
 			return next.Run(ctx)
 		}
@@ -288,7 +289,7 @@ func TestTimeoutIsAnswered503IfNothingWasWritten(t *testing.T) {
 func TestHandlerRunsOnce(t *testing.T) {
 	n := 0
 	var errs []error
-	policy := policyFunc(func(ctx context.Context, next resilience.Next) error {
+	policy := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
 		for range 3 {
 			errs = append(errs, next.Run(ctx))
 		}
@@ -311,7 +312,7 @@ func TestHandlerRunsOnce(t *testing.T) {
 }
 
 func TestPolicyThatAnswersNothingIsAnswered503(t *testing.T) {
-	for name, policy := range map[string]policyFunc{
+	for name, policy := range map[string]testkit.Policy{
 		"not run":     func(context.Context, resilience.Next) error { return nil },
 		"makes light": func(ctx context.Context, next resilience.Next) error { _ = limit(0)(ctx, next); return nil },
 		"fails success": func(ctx context.Context, next resilience.Next) error {
@@ -332,7 +333,7 @@ func TestPolicyThatAnswersNothingIsAnswered503(t *testing.T) {
 
 func TestRequestKeepsWhatTheHandlerSetOnIt(t *testing.T) {
 	type key struct{}
-	policy := policyFunc(func(ctx context.Context, next resilience.Next) error {
+	policy := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
 		return next.Run(context.WithValue(ctx, key{}, 1))
 	})
 	mux := http.NewServeMux()
@@ -363,7 +364,7 @@ func TestRequestKeepsWhatTheHandlerSetOnIt(t *testing.T) {
 
 func TestServerKey(t *testing.T) {
 	var keys []string
-	policy := policyFunc(func(ctx context.Context, next resilience.Next) error {
+	policy := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
 		keys = append(keys, next.Key())
 		return next.Run(ctx)
 	})

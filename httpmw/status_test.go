@@ -13,6 +13,7 @@ import (
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/httpmw"
+	"github.com/resilience-go/resilience/internal/testkit"
 )
 
 const (
@@ -25,7 +26,7 @@ const (
 func asked(t testing.TB, code int, h http.Header) time.Duration {
 	t.Helper()
 	d := time.Duration(-1)
-	policy := policyFunc(func(ctx context.Context, next resilience.Next) error {
+	policy := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
 		err := next.Run(ctx)
 		if e, ok := errors.AsType[interface {
 			error
@@ -94,7 +95,7 @@ func TestRetryAfterDateIsSeenFromTheClockOfTheServer(t *testing.T) {
 
 func TestTooManyRequestsIsASuccessThatIsTriedAgain(t *testing.T) {
 	for _, code := range []int{408, 425, 429} {
-		policy := policyFunc(func(ctx context.Context, next resilience.Next) error {
+		policy := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
 			err := next.Run(ctx)
 			if o := resilience.OutcomeOf(ctx, err, nil); err == nil || o != resilience.Success || !retryable(err) {
 				t.Errorf("%d: outcome %v, error %v", code, o, err)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/httpmw"
+	"github.com/resilience-go/resilience/internal/testkit"
 )
 
 // writer is an http.ResponseWriter to which the parts add what it can do.
@@ -209,7 +210,7 @@ func TestServerSentEventsArriveOneByOne(t *testing.T) {
 }
 
 func TestHijackedConnectionIsLeftAlone(t *testing.T) {
-	late := policyFunc(func(ctx context.Context, next resilience.Next) error {
+	late := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
 		return errors.Join(next.Run(ctx), errors.New("too late"))
 	})
 	s := httptest.NewServer(httpmw.Server{Policy: late}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -261,7 +262,7 @@ func TestHijackedConnectionIsNotAnswered(t *testing.T) {
 		hijacker
 	}{writer: writer{httptest.NewRecorder()}}
 	httpmw.Server{
-		Policy: policyFunc(func(ctx context.Context, next resilience.Next) error {
+		Policy: testkit.Policy(func(ctx context.Context, next resilience.Next) error {
 			return errors.Join(next.Run(ctx), errors.New("too late"))
 		}),
 		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { t.Error("it was") },

@@ -2,14 +2,13 @@ package window_test
 
 import (
 	"fmt"
-	"runtime"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/benbjohnson/clock"
+	"github.com/resilience-go/resilience/internal/testkit"
 	"github.com/resilience-go/resilience/internal/vclock"
 	"github.com/resilience-go/resilience/internal/window"
 )
@@ -33,22 +32,6 @@ func (a *at) Since(t time.Time) time.Duration {
 }
 
 func (a *at) add(d time.Duration) { a.mu.Lock(); defer a.mu.Unlock(); a.now = a.now.Add(d) }
-
-// together runs f on that many goroutines, which begin at the same time: they spin,
-// since of those that wait for a channel one is done when the next wakes up.
-func together(n int, f func(i int)) {
-	var ready atomic.Int64
-	var all sync.WaitGroup
-	for i := range n {
-		all.Go(func() {
-			for ready.Add(1); ready.Load() < int64(n); {
-				runtime.Gosched()
-			}
-			f(i)
-		})
-	}
-	all.Wait()
-}
 
 // over is a window with its clock.
 type over struct {
@@ -163,7 +146,7 @@ func TestGoroutinesThatMoveAWindowOnTogetherAllCount(t *testing.T) {
 	o := newOver(10 * time.Second)
 	for part := range 5000 {
 		now := int64(part) * int64(time.Second)
-		together(2, func(int) { o.Add(now, true); o.Add(now, false) })
+		testkit.AtOnce(2, func(int) { o.Add(now, true); o.Add(now, false) })
 		if hits, calls := o.Count(now); hits != 2*min(part+1, 10) || calls != 2*hits {
 			t.Fatalf("part %d: %d of %d", part, hits, calls)
 		}
@@ -172,7 +155,7 @@ func TestGoroutinesThatMoveAWindowOnTogetherAllCount(t *testing.T) {
 
 func TestCallsOfManyGoroutinesInOnePartAllCount(t *testing.T) {
 	o := newOver(10 * time.Second)
-	together(4, func(int) {
+	testkit.AtOnce(4, func(int) {
 		for range 30000 {
 			o.Add(0, true)
 		}
@@ -185,7 +168,7 @@ func TestACallInThePartThatLeavesDoesNotKeepItThere(t *testing.T) {
 		o := newOver(10 * time.Second)
 		o.Add(int64(9*time.Second), true)
 		o.hands.add(10 * time.Second)
-		together(2, func(i int) {
+		testkit.AtOnce(2, func(i int) {
 			if i == 0 {
 				o.Add(0, false)
 				o.Add(0, false)
@@ -320,7 +303,7 @@ func TestFailuresAtOnceAreAllSeen(t *testing.T) {
 				for range 64 - failures {
 					l.Succeed()
 				}
-				together(failures, func(int) { _, _, enough := l.Fail(0); holds <- enough })
+				testkit.AtOnce(failures, func(int) { _, _, enough := l.Fail(0); holds <- enough })
 				close(holds)
 				any := false
 				for h := range holds {
@@ -336,7 +319,7 @@ func TestFailuresAtOnceAreAllSeen(t *testing.T) {
 
 func TestFailuresOfManyGoroutinesAreAllRemembered(t *testing.T) {
 	l := window.NewLast(1000, 1000)
-	together(4, func(int) {
+	testkit.AtOnce(4, func(int) {
 		for range 250 {
 			l.Fail(0)
 		}
