@@ -15,17 +15,19 @@ import (
 // twice, or a stream that reports its end after it was discarded, cannot end the
 // run that came after it. The first End wins.
 //
-// A Tail is safe for concurrent use. Its mutex is never held while a Settler runs.
+// A Tail is safe for concurrent use, but for Begin, which belongs to whoever runs
+// the operation: one run begins after another. Its mutex is never held while a Settler runs.
 // Settlers run on the goroutine that brought the moment about, in the order in
 // which they were held; one that panics does not keep the others from being
 // settled.
 type Tail struct {
-	// run is the number of the last run that began, 0 before the first, and ended
-	// that of the last one that ended. Both are written under mu, but for the first
-	// run, which there is nothing to tidy up before.
-	run, ended atomic.Uint32
+	// ended is the number of the last run that ended, written under mu.
+	ended atomic.Uint32
 
 	mu sync.Mutex // guards everything below
+	// run is the number of the last run that began, 0 before the first. Only Begin
+	// writes it, and the first time without mu: nobody else knows of a run yet.
+	run uint32
 	// answered is whether Answer came before the end: those who wait for
 	// Answered then hear nil, whatever the end brings.
 	answered bool
@@ -89,18 +91,19 @@ func settle(hs, more []holding, at Moment, err error) {
 // Begin starts a run and returns its number. A run that had not ended yet ends
 // with ErrAborted.
 func (t *Tail) Begin() (run uint32) {
-	if t.run.CompareAndSwap(0, 1) {
-		return 1
+	run = t.run + 1
+	if run == 1 {
+		t.run = run
+		return run
 	}
 	t.mu.Lock()
-	run = t.run.Add(1)
-	t.answered, t.err = false, nil
+	t.run, t.answered, t.err = run, false, nil
 	t.settleAll(ErrAborted)
 	return run
 }
 
-// over reports whether that run has ended, or is not the last one.
-func (t *Tail) over(run uint32) bool { return t.run.Load() != run || t.ended.Load() == run }
+// over reports whether that run has ended, or is not the last one. It needs mu.
+func (t *Tail) over(run uint32) bool { return t.run != run || t.ended.Load() == run }
 
 // Answer says that the run has answered, and settles those who hold for that
 // with nil.
@@ -172,10 +175,10 @@ func (t *Tail) settleMany(err error) {
 func (t *Tail) Hold(at Moment, s Settler, token uint64) bool {
 	t.mu.Lock()
 	switch {
-	case t.run.Load() == 0, at == Answered && t.answered:
+	case t.run == 0, at == Answered && t.answered:
 		t.mu.Unlock()
 		return false
-	case t.over(t.run.Load()):
+	case t.over(t.run):
 		// The policy saw a success, but the operation has come to its end since.
 		err := t.err
 		t.mu.Unlock()

@@ -21,6 +21,8 @@ type probe struct {
 	body       func(ctx context.Context, run int) error
 	onDiscard  func() // code of the user that Discard runs, if not nil
 
+	begins sync.Mutex // held while a run begins: to run two at once is a fault, not a race
+
 	mu       sync.Mutex // guards what follows
 	runs     int
 	active   int
@@ -52,7 +54,9 @@ func (o *probe) Run(ctx context.Context) (err error) {
 	run := o.runs
 	o.open = o.lasting
 	o.mu.Unlock()
+	o.begins.Lock()
 	number := o.Begin()
+	o.begins.Unlock()
 
 	err = resilience.ErrAborted
 	defer func() {
