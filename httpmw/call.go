@@ -42,6 +42,9 @@ type call struct {
 
 // Key implements resilience.Keyer.
 func (c *call) Key() string {
+	if s := settingsOf(c.req.Context()); s.keyed {
+		return s.key
+	}
 	if c.t.Key != nil {
 		return c.t.Key(c.req)
 	}
@@ -51,9 +54,9 @@ func (c *call) Key() string {
 // Run implements resilience.Operation: it makes one attempt.
 func (c *call) Run(ctx context.Context) error {
 	c.Discard()
-	if c.ran && !c.replayable() {
+	if why := c.final(); c.ran && why != "" {
 		// The result of the attempt before this one stays what it was.
-		return &replayError{c.err}
+		return &replayError{why, c.err}
 	}
 	c.ctx, c.resp, c.err, c.status, c.held = ctx, nil, nil, nil, false
 	req, err := c.request(ctx)
@@ -81,9 +84,16 @@ func (c *call) Run(ctx context.Context) error {
 	return c.err
 }
 
-// replayable reports whether the request can be sent once more.
-func (c *call) replayable() bool {
-	return c.req.Body == nil || c.req.Body == http.NoBody || c.req.GetBody != nil
+// final says why the request cannot be sent once more, "" if it can.
+func (c *call) final() string {
+	switch {
+	case c.req.Body != nil && c.req.Body != http.NoBody && c.req.GetBody == nil:
+		return "the request body was sent already and Request.GetBody is nil"
+	case settingsOf(c.req.Context()).once:
+		return "the context of the request has WithoutRetry"
+	default:
+		return ""
+	}
 }
 
 // request returns the request of an attempt under ctx: the caller's own if that
@@ -112,7 +122,7 @@ func (c *call) request(ctx context.Context) (*http.Request, error) {
 func (c *call) failed(ctx context.Context, err error) error {
 	f := failure{
 		err:       deadline(ctx, err),
-		retryable: c.replayable() && c.t.retryable(c.req, nil, err),
+		retryable: c.final() == "" && c.t.retryable(c.req, nil, err),
 	}
 	f.late = errors.Is(f.err, context.DeadlineExceeded) && errors.Is(context.Cause(ctx), f.err)
 	if invalid(err) {
@@ -131,7 +141,7 @@ func (c *call) answered(resp *http.Response) error {
 		return nil // as the rest would find
 	}
 	outcome := c.t.outcome(resp)
-	retryable := c.replayable() && c.t.retryable(c.req, resp, nil)
+	retryable := c.final() == "" && c.t.retryable(c.req, resp, nil)
 	if outcome == resilience.Success && !retryable && !retriedStatus(resp.StatusCode) {
 		return nil
 	}
@@ -191,6 +201,26 @@ func (c *call) result(err error) (*http.Response, error) {
 		err = errors.New("httpmw: the policy returned neither an error nor a response")
 	}
 	return nil, public(err)
+}
+
+// fallBack answers in place of a request for which the policies returned err, if
+// that is one to answer for.
+func (c *call) fallBack(err error) (*http.Response, error) {
+	ctx := c.req.Context()
+	refused := ctx.Err() == nil && errors.Is(err, resilience.ErrRejected)
+	if !refused && resilience.OutcomeOf(ctx, err, nil) != resilience.Failure {
+		return c.result(err)
+	}
+	c.Discard()
+	resp := c.t.Fallback(c.req, public(err))
+	if resp == nil {
+		return c.result(err)
+	}
+	resp.Request = c.req
+	if resp.Body == nil {
+		resp.Body = http.NoBody
+	}
+	return resp, nil
 }
 
 // says reports whether err says nothing but that the status of the response was

@@ -32,11 +32,15 @@ type requestError struct{ failure }
 
 func (*requestError) Outcome() resilience.Outcome { return resilience.Ignored }
 
-// replayError is what a policy gets that runs a request again whose body is gone.
-type replayError struct{ last error }
+// replayError is what a policy gets that runs a request again which must not be
+// sent again.
+type replayError struct {
+	why  string
+	last error
+}
 
 func (e *replayError) Error() string {
-	const text = "httpmw: the request body was sent already and Request.GetBody is nil"
+	text := "httpmw: not sent again: " + e.why
 	if e.last == nil {
 		return text
 	}

@@ -19,7 +19,7 @@ import (
 //   - after 408, 425, 429, 500, 502, 503, 504 and after errors, if it is
 //     idempotent: GET, HEAD, OPTIONS, TRACE, PUT, DELETE (RFC 9110, section
 //     9.2.2), or with a header Idempotency-Key or X-Idempotency-Key, the presence
-//     of which is enough, as it is for net/http;
+//     of which is enough, as it is for net/http, or under WithIdempotent;
 //   - whatever its method, after errors that prove that it never reached the
 //     server: no connection could be made, or the server said by REFUSED_STREAM
 //     or GOAWAY that it had not looked at it (RFC 9113, section 8.7).
@@ -52,7 +52,7 @@ func idempotent(req *http.Request) bool {
 		return true
 	}
 	_, ok := req.Header["X-Idempotency-Key"]
-	return ok
+	return ok || settingsOf(req.Context()).idempotent
 }
 
 // unsent reports whether err proves that the server did not see the request. A

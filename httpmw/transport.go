@@ -38,6 +38,7 @@ type Transport struct {
 
 	// Key returns what a keyed.Group picks the policy of a request by. It must
 	// not change the request. nil is HostKey: each host has a policy of its own.
+	// WithKey says it for a single request.
 	Key func(*http.Request) string
 
 	// Status says what a response tells about the health of the server. It must
@@ -47,9 +48,18 @@ type Transport struct {
 	// Retryable says whether a request may be sent again, because of a response
 	// (then the error is nil) or of an error of Base (then the response is nil).
 	// It is asked for every attempt, must leave the body alone, and is not asked
-	// about a request whose body cannot be replayed. nil is DefaultRetryable,
-	// which one's own function can fall back on.
+	// about a request whose body cannot be replayed or that is under WithoutRetry.
+	// nil is DefaultRetryable, which one's own function can fall back on.
 	Retryable func(*http.Request, *http.Response, error) bool
+
+	// Fallback answers in place of a request that failed or was refused: err is
+	// what RoundTrip would return, and a *StatusError for a response that is a
+	// Failure. It is not asked if the caller has canceled, or if err says that the
+	// server works. Nothing of the request goes on any more: slots are free, and a
+	// response of up to 64 KiB has been read. If Fallback returns nil, the caller
+	// gets that response, or the error, as without Fallback. It may run for several
+	// requests at once. nil: none.
+	Fallback func(req *http.Request, err error) *http.Response
 }
 
 // RoundTrip implements http.RoundTripper. A refusal of a policy matches
@@ -59,7 +69,12 @@ type Transport struct {
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	c := &call{t: t, req: req, upload: req.Body}
 	defer c.release()
+	// Of a call that was over before it began nothing runs.
+	answer := t.Fallback != nil && req.Context().Err() == nil
 	err := resilience.RunOperation(req.Context(), t.Policy, c)
+	if answer {
+		return c.fallBack(err)
+	}
 	return c.result(err)
 }
 
