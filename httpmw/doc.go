@@ -13,6 +13,30 @@
 // What counts as a failure is the same on both sides, see [StatusOutcome]; what a
 // client tries again is that of [DefaultRetryable].
 //
+// # Where they are
+//
+// A Transport is between an http.Client and the transport that it would use
+// without. What is outside of it happens once for each call, or each hop of a
+// redirect; what is inside of the policies, once for each attempt.
+//
+//	     a request goes in |                    ^ its response comes back
+//	                       v                    |
+//	+- http.Client --------- redirects, cookies, Timeout ------------------+
+//	| +- other transports -- a span, a token, for each call -------------+ |
+//	| | +- Transport ------- hands over the last response -------------+ | |
+//	| | | +- Policy -------- keyed( retry( breaker( … ---------------+ | | |
+//	| | | | +- Base -------- a span, a token, for each attempt ----+ | | | |
+//	| | | | |             http.Transport: connections              | | | | |
+//
+// A Server is between net/http, or a router, and a handler. A request that is
+// refused gets no further, and its body is not read.
+//
+//	+- net/http ------------ headers, connections, panics -----------------+
+//	| +- other middleware -- a span, a log line, for each request -------+ |
+//	| | +- Wrap ------------ answers what is refused ------------------+ | |
+//	| | | +- Policy -------- keyed( bulkhead( timeout( --------------+ | | |
+//	| | | |                  handler: at most once                   | | | |
+//
 // # Several hops
 //
 // From the second attempt on, Transport sends the header
