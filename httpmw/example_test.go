@@ -1,17 +1,26 @@
 package httpmw_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing/fstest"
 	"time"
 
+	"github.com/benbjohnson/clock"
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/breaker"
 	"github.com/resilience-go/resilience/bulkhead"
 	"github.com/resilience-go/resilience/httpmw"
+	"github.com/resilience-go/resilience/keyed"
 	"github.com/resilience-go/resilience/retry"
+	"github.com/resilience-go/resilience/stack"
+	"github.com/resilience-go/resilience/timeout"
 )
 
 func ExampleTransport() {
@@ -41,6 +50,127 @@ func ExampleTransport() {
 	body, _ := io.ReadAll(resp.Body)
 	fmt.Println(resp.Status, string(body))
 	// Output: 200 OK attempt 2
+}
+
+// Two hosts that fail: one gets what all get, the other has settings of its own.
+func ExampleTransport_hosts() {
+	var requests atomic.Int32
+	down := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		requests.Add(1)
+		http.Error(w, "down", http.StatusServiceUnavailable)
+	})
+	users, reports := httptest.NewServer(down), httptest.NewServer(down)
+	defer users.Close()
+	defer reports.Close()
+
+	slow := stack.DefaultClient("reports")
+	slow.Attempt.Limit = time.Minute            // to make a report takes long,
+	slow.Breaker.ProbeTimeout = 2 * time.Minute // for a probe as well,
+	slow.Retry = nil                            // and is too dear to do it again
+	slow.Keyed = nil                            // it is for one host
+	key, _ := http.NewRequest("GET", reports.URL, nil)
+
+	c := stack.DefaultClient("partners") // for all other hosts, each with a state of its own
+	c.Attempt.Limit = 500 * time.Millisecond
+	c.Retry.BaseDelay = time.Millisecond
+	c.Keyed.Keys = map[string]resilience.Policy{httpmw.HostKey(key): resilience.Must(slow.New())}
+	client := &http.Client{Transport: &httpmw.Transport{Policy: resilience.Must(c.New())}}
+
+	for _, url := range []string{users.URL + "/7", reports.URL + "/2024"} {
+		requests.Store(0)
+		resp, err := client.Get(url)
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		resp.Body.Close()
+		fmt.Println(resp.Status, "after", requests.Load(), "requests")
+	}
+	// Output:
+	// 503 Service Unavailable after 3 requests
+	// 503 Service Unavailable after 1 requests
+}
+
+// The limit of an attempt is for the time up to the headers. The body may take as
+// long as it likes, and so may the caller that reads it.
+func ExampleTransport_download() {
+	proceed := make(chan bool)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, "the first half, ")
+		http.NewResponseController(w).Flush()
+		<-proceed
+		io.WriteString(w, "the second half")
+	}))
+	defer server.Close()
+
+	now := clock.NewMock() // an hour shall pass at once here
+	c := stack.DefaultClient("files")
+	c.Attempt.Limit = 5 * time.Second
+	c.Attempt.Clock = now
+	client := &http.Client{Transport: &httpmw.Transport{Policy: resilience.Must(c.New())}}
+
+	resp, err := client.Get(server.URL)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer resp.Body.Close()
+	now.Add(time.Hour)
+	close(proceed)
+	body, err := io.ReadAll(resp.Body)
+	fmt.Println(string(body), err)
+	// Output: the first half, the second half <nil>
+}
+
+// A body that can be read once more is sent once more. One that is made while it is
+// sent is gone after the first attempt, whose response the caller gets.
+func ExampleTransport_upload() {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if r.Header.Get("Retry-Attempt") == "" {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		fmt.Fprintf(w, "%q of %d bytes", body, r.ContentLength)
+	}))
+	defer server.Close()
+	policy := resilience.Must(retry.New(retry.Config{Name: "files", BaseDelay: time.Millisecond}))
+	client := &http.Client{Transport: &httpmw.Transport{Policy: policy}}
+	put := func(req *http.Request) {
+		resp, err := client.Do(req)
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		defer resp.Body.Close()
+		answer, _ := io.ReadAll(resp.Body)
+		fmt.Println(resp.StatusCode, string(answer))
+	}
+
+	// http.NewRequest sets GetBody for what is in memory: bytes.Reader,
+	// bytes.Buffer and strings.Reader.
+	text, _ := http.NewRequest(http.MethodPut, server.URL, strings.NewReader("a text"))
+	put(text)
+
+	// A file can be opened again.
+	files := fstest.MapFS{"report": {Data: []byte("a file")}}
+	open := func() (io.ReadCloser, error) { return files.Open("report") }
+	file, _ := open()
+	upload, _ := http.NewRequest(http.MethodPut, server.URL, file)
+	upload.GetBody = open
+	upload.ContentLength = 6 // known here, and else unknown
+	put(upload)
+
+	r, w := io.Pipe()
+	go func() {
+		io.WriteString(w, "a stream")
+		w.Close()
+	}()
+	stream, _ := http.NewRequest(http.MethodPut, server.URL, r)
+	put(stream)
+	// Output:
+	// 200 "a text" of 6 bytes
+	// 200 "a file" of 6 bytes
+	// 503 "a stream" of -1 bytes
 }
 
 // A POST that the server is known to handle twice without harm may be tried again.
@@ -89,6 +219,69 @@ func ExampleServer() {
 	// Output:
 	// /orders 503 1
 	// /healthz 200
+}
+
+// report stands for work that heeds its context, such as a query.
+func report(ctx context.Context) (string, error) {
+	<-ctx.Done()
+	return "", context.Cause(ctx)
+}
+
+// A handler has the limit as the deadline of its context. One that comes back with
+// nothing written because of it need not answer.
+func ExampleServer_timeout() {
+	limit := resilience.Must(timeout.New(timeout.Config{Name: "reports", Limit: 10 * time.Millisecond}))
+	reports := httpmw.Server{Policy: limit}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		text, err := report(r.Context())
+		switch {
+		case errors.Is(err, context.DeadlineExceeded):
+			return // it is answered with 503
+		case err != nil:
+			http.Error(w, "no report", http.StatusInternalServerError)
+		default:
+			io.WriteString(w, text)
+		}
+	}))
+
+	w := httptest.NewRecorder()
+	reports.ServeHTTP(w, httptest.NewRequest("GET", "/reports/7", nil))
+	fmt.Print(w.Code, " ", w.Body)
+	fmt.Println("in time:", limit.Stats().Calls-limit.Stats().Exceeded)
+	// Output:
+	// 503 Service Unavailable
+	// in time: 0
+}
+
+// Each route has slots of its own: one that is slow does not close off the others.
+func ExampleServer_routes() {
+	slots := resilience.Must(bulkhead.New(bulkhead.Config{Name: "api", Limit: 1, MaxQueue: -1}))
+	api := httpmw.Server{Policy: resilience.Must(keyed.New(slots, keyed.Config{Name: "api"}))}
+	busy, done := make(chan bool), make(chan bool)
+
+	mux := http.NewServeMux()
+	mux.Handle("GET /reports/{id}", api.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		busy <- true
+		<-done
+	})))
+	mux.Handle("GET /users/{id}", api.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, r.PathValue("id"))
+	})))
+
+	go func() {
+		mux.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/reports/7", nil))
+		close(busy)
+	}()
+	<-busy
+	for _, path := range []string{"/reports/8", "/users/8"} {
+		w := httptest.NewRecorder()
+		mux.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+		fmt.Println(path, w.Code)
+	}
+	close(done)
+	<-busy
+	// Output:
+	// /reports/8 503
+	// /users/8 200
 }
 
 func ExampleHostKey() {
