@@ -85,7 +85,7 @@ func TestEveryLinkOfThePagesLeadsSomewhere(t *testing.T) {
 
 func TestEveryPolicyHasAPageThatTheReadmeLinksTo(t *testing.T) {
 	all := pages(t)
-	for _, name := range []string{"breaker", "retry", "bulkhead", "timeout", "fallback", "keyed", "stack"} {
+	for _, name := range []string{"breaker", "retry", "bulkhead", "timeout", "fallback", "keyed", "stack", "http"} {
 		path := "docs/" + name + ".md"
 		if all[path] == "" {
 			t.Errorf("%s is not there", path)
@@ -201,6 +201,7 @@ func TestTheSettingsOfAConfigAreAllOnItsPage(t *testing.T) {
 		"breaker.Config": "docs/breaker.md", "retry.Config": "docs/retry.md", "bulkhead.Config": "docs/bulkhead.md",
 		"timeout.Config": "docs/timeout.md", "fallback.Config": "docs/fallback.md", "fallback.StaleConfig": "docs/fallback.md",
 		"keyed.Config": "docs/keyed.md", "stack.ClientConfig": "docs/stack.md", "stack.ServerConfig": "docs/stack.md",
+		"httpmw.Transport": "docs/http.md", "httpmw.Server": "docs/http.md",
 	} {
 		rows := map[string]bool{}
 		for _, m := range fields.FindAllStringSubmatch(text[path], -1) {
