@@ -173,6 +173,118 @@ func ExampleTransport_upload() {
 	// 503 "a stream" of -1 bytes
 }
 
+// Old rates are better than none. For other requests there is no such answer, and the
+// caller gets what it would have got.
+func ExampleTransport_fallback() {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "down", http.StatusServiceUnavailable)
+	}))
+	defer server.Close()
+
+	const old = `{"EUR": 1.25}`
+	client := &http.Client{Transport: &httpmw.Transport{
+		Policy: resilience.Must(retry.New(retry.Config{Name: "bank", BaseDelay: time.Millisecond})),
+		Fallback: func(req *http.Request, _ error) *http.Response {
+			if req.Method != http.MethodGet || req.URL.Path != "/rates" {
+				return nil
+			}
+			return &http.Response{
+				Status:        "200 OK",
+				StatusCode:    http.StatusOK,
+				Header:        http.Header{"Content-Type": {"application/json"}},
+				Body:          io.NopCloser(strings.NewReader(old)),
+				ContentLength: int64(len(old)),
+			}
+		},
+	}}
+
+	for _, path := range []string{"/rates", "/accounts"} {
+		resp, err := client.Get(server.URL + path)
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		body, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		fmt.Printf("%s %s\n", resp.Status, body)
+	}
+	// Output:
+	// 200 OK {"EUR": 1.25}
+	// 503 Service Unavailable down
+}
+
+// send makes one request of a client that retries, to a server that is busy at the
+// first attempt, and prints how the server answered.
+func send(ctx context.Context, method string) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Retry-Attempt") == "" {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	}))
+	defer server.Close()
+	policy := resilience.Must(retry.New(retry.Config{Name: "search", BaseDelay: time.Millisecond}))
+	client := &http.Client{Transport: &httpmw.Transport{Policy: policy}}
+	req, _ := http.NewRequestWithContext(ctx, method, server.URL, nil)
+	resp, err := client.Do(req)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	resp.Body.Close()
+	fmt.Println(resp.Status)
+}
+
+// Somebody waits for each letter of a word that is typed, and types the next one.
+func ExampleWithoutRetry() {
+	ctx := context.Background()
+	send(ctx, http.MethodGet)
+	send(httpmw.WithoutRetry(ctx), http.MethodGet)
+	// Output:
+	// 200 OK
+	// 503 Service Unavailable
+}
+
+// The caller knows that this POST changes nothing.
+func ExampleWithIdempotent() {
+	ctx := context.Background()
+	send(ctx, http.MethodPost)
+	send(httpmw.WithIdempotent(ctx), http.MethodPost)
+	// Output:
+	// 503 Service Unavailable
+	// 200 OK
+}
+
+// One host has a part for each region, and they fail apart.
+func ExampleWithKey() {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/eu" {
+			w.WriteHeader(http.StatusInternalServerError)
+		}
+	}))
+	defer server.Close()
+	one := resilience.Must(breaker.New(breaker.Config{
+		Name: "regions", Trip: []breaker.Rule{breaker.Consecutive(1)}, OpenFor: time.Minute,
+	}))
+	each := resilience.Must(keyed.New(one, keyed.Config{Name: "regions"}))
+	client := &http.Client{Transport: &httpmw.Transport{Policy: each}}
+
+	for _, region := range []string{"eu", "eu", "us"} {
+		ctx := httpmw.WithKey(context.Background(), region)
+		req, _ := http.NewRequestWithContext(ctx, http.MethodGet, server.URL+"/"+region, nil)
+		resp, err := client.Do(req)
+		if err != nil {
+			fmt.Println(region, "is cut off:", errors.Is(err, breaker.ErrOpen))
+			continue
+		}
+		resp.Body.Close()
+		fmt.Println(region, resp.Status)
+	}
+	// Output:
+	// eu 500 Internal Server Error
+	// eu is cut off: true
+	// us 200 OK
+}
+
 // A POST that the server is known to handle twice without harm may be tried again.
 func ExampleDefaultRetryable() {
 	t := &httpmw.Transport{
