@@ -1,0 +1,195 @@
+package migrating_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/failsafe-go/failsafe-go/circuitbreaker"
+	"github.com/hashicorp/go-retryablehttp"
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/breaker"
+	"github.com/sony/gobreaker/v2"
+)
+
+var errDown = errors.New("down")
+
+func outcome(failed bool) resilience.Func {
+	return func(context.Context) error {
+		if failed {
+			return errDown
+		}
+		return nil
+	}
+}
+
+// theirs is a breaker that is told what came of calls. It says whether it is open.
+type theirs func(failed bool) (open bool)
+
+func fromGobreaker(s gobreaker.Settings) theirs {
+	cb := gobreaker.NewCircuitBreaker[int](s)
+	return func(failed bool) bool {
+		_, _ = cb.Execute(func() (int, error) {
+			if failed {
+				return 0, errDown
+			}
+			return 0, nil
+		})
+		return cb.State() == gobreaker.StateOpen
+	}
+}
+
+func fromFailsafe(b circuitbreaker.Builder[any]) theirs {
+	cb := b.Build()
+	return func(failed bool) bool {
+		cb.TryAcquirePermit()
+		if failed {
+			cb.RecordFailure()
+		} else {
+			cb.RecordSuccess()
+		}
+		return cb.IsOpen()
+	}
+}
+
+// What the page maps to one of our rules opens at the same call as that rule.
+func TestTheRulesThatThePageMapsOpenAtTheSameCall(t *testing.T) {
+	for name, test := range map[string]struct {
+		peer      func() theirs
+		rule      breaker.Rule
+		atFailure bool // theirs is asked only when a call has failed
+	}{
+		"gobreaker by default": {func() theirs { return fromGobreaker(gobreaker.Settings{}) }, breaker.Consecutive(6), false},
+		"gobreaker's failures in a row": {func() theirs {
+			return fromGobreaker(gobreaker.Settings{ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= 4 }})
+		}, breaker.Consecutive(4), false},
+		"gobreaker's share of the interval": {func() theirs {
+			return fromGobreaker(gobreaker.Settings{Interval: time.Minute, ReadyToTrip: func(c gobreaker.Counts) bool {
+				return c.Requests >= 20 && 100*c.TotalFailures >= 60*c.Requests
+			}})
+		}, breaker.FailureRateOver(60, 20, time.Minute), true},
+		"failsafe's threshold": {func() theirs {
+			return fromFailsafe(circuitbreaker.NewBuilder[any]().WithFailureThreshold(4))
+		}, breaker.Consecutive(4), false},
+		"failsafe's ratio": {func() theirs {
+			return fromFailsafe(circuitbreaker.NewBuilder[any]().WithFailureThresholdRatio(6, 10))
+		}, breaker.FailureRate(60, 10), false},
+		"failsafe's rate": {func() theirs {
+			return fromFailsafe(circuitbreaker.NewBuilder[any]().WithFailureRateThreshold(0.6, 20, time.Minute))
+		}, breaker.FailureRateOver(60, 20, time.Minute), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				rng := rand.New(rand.NewPCG(1, 2))
+				for range 500 {
+					peer := test.peer()
+					b := resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{test.rule}, OpenFor: time.Minute}))
+					for n := range 40 { // of more, failsafe-go rounds the rate
+						failed := rng.IntN(100) < 55
+						open := peer(failed)
+						_ = resilience.Run(t.Context(), b, outcome(failed))
+						ours := b.State() == breaker.Open
+						if ours && !open && test.atFailure && !failed {
+							break
+						}
+						if ours != open {
+							t.Fatalf("after call %d: open %v there and %v here", n+1, open, ours)
+						}
+						if open {
+							break
+						}
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestFailsafeRoundsARateToWholePercent(t *testing.T) {
+	peer := fromFailsafe(circuitbreaker.NewBuilder[any]().WithFailureRateThreshold(0.6, 42, time.Minute))
+	b := resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.FailureRateOver(60, 42, time.Minute)}, OpenFor: time.Minute}))
+	open := false
+	for n := range 42 {
+		failed := n < 25 // 59.5 %
+		open = peer(failed)
+		_ = resilience.Run(t.Context(), b, outcome(failed))
+	}
+	if !open || b.State() != breaker.Closed {
+		t.Errorf("open %v there, %v here", open, b.State())
+	}
+}
+
+// A response handler of go-retryablehttp makes a body that breaks off one more failed
+// attempt. Here nothing is tried again once the caller has the headers.
+func TestAResponseHandlerOfGoRetryablehttpIsPartOfTheAttempt(t *testing.T) {
+	attempts := 0
+	inWorld(t, hashicorp(), func(w *world) string {
+		w.handle(then(func(rw http.ResponseWriter, _ *http.Request) {
+			rw.Header().Set("Content-Length", "10")
+			io.WriteString(rw, "half")
+		}, succeed))
+		c := retryablehttp.NewClient()
+		c.HTTPClient.Transport, c.Logger = w.base, nil
+		req, err := retryablehttp.FromRequest(w.request(w.ctx, "GET", hostA, nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.SetResponseHandler(func(resp *http.Response) error {
+			attempts++
+			defer resp.Body.Close()
+			_, err := io.ReadAll(resp.Body)
+			return err
+		})
+		if _, err := c.Do(req); err != nil {
+			t.Error(err)
+		}
+		return ""
+	})
+	if attempts != 2 {
+		t.Errorf("%d attempts, want 2", attempts)
+	}
+	inWorld(t, here(), func(w *world) string {
+		w.handle(then(func(rw http.ResponseWriter, _ *http.Request) {
+			rw.Header().Set("Content-Length", "10")
+			io.WriteString(rw, "half")
+		}, succeed))
+		if got := w.get(w.client(), hostA); !errors.Is(got.err, io.ErrUnexpectedEOF) || w.requests.Load() != 1 {
+			t.Errorf("%v after %d requests", got, w.requests.Load())
+		}
+		return ""
+	})
+}
+
+// The default transports of both keep connections, but not as many of them.
+func TestGoRetryablehttpKeepsMoreIdleConnectionsAHost(t *testing.T) {
+	theirs := retryablehttp.NewClient().HTTPClient.Transport.(*http.Transport)
+	if n := theirs.MaxIdleConnsPerHost; n != runtime.GOMAXPROCS(0)+1 {
+		t.Errorf("%d", n)
+	}
+	if n := http.DefaultTransport.(*http.Transport).MaxIdleConnsPerHost; n != 0 || http.DefaultMaxIdleConnsPerHost != 2 {
+		t.Errorf("%d, which is %d", n, http.DefaultMaxIdleConnsPerHost)
+	}
+}
+
+func TestThePageNamesTheVersionsThatWereRun(t *testing.T) {
+	mod, err := os.ReadFile("../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := page(t)
+	for _, path := range []string{"github.com/hashicorp/go-retryablehttp", "github.com/failsafe-go/failsafe-go", "github.com/sony/gobreaker/v2"} {
+		_, version, _ := strings.Cut(string(mod), path+" ")
+		version, _, _ = strings.Cut(version, "\n")
+		if version == "" || !strings.Contains(text, version) {
+			t.Errorf("the page does not say %s %s", path, version)
+		}
+	}
+}
