@@ -1,0 +1,114 @@
+// Command loopback measures what httpmw and the default stacks cost a request over
+// a real connection, as a ratio to the same request without them:
+//
+//	go run ./bench/loopback
+//
+// It runs an HTTP/1 server on the loopback interface and a client, in one process.
+// The ratio is that of the whole, with both sides in it. For each row it measures
+// pairs: the same number of requests without and with what the row is about, one
+// directly after the other, and the next pair in the other order. README.md in the
+// folder above says how to read the table.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+)
+
+func main() {
+	var o options
+	flag.IntVar(&o.pairs, "pairs", 20, "how many pairs to measure for each row")
+	flag.IntVar(&o.requests, "requests", 10000, "how many requests to make in each half of a pair")
+	flag.IntVar(&o.concurrency, "concurrency", 64, "how many goroutines make them")
+	flag.BoolVar(&o.markdown, "markdown", false, "print Markdown")
+	flag.Parse()
+	if err := report(os.Stdout, o); err != nil {
+		fmt.Fprintln(os.Stderr, "loopback:", err)
+		os.Exit(2)
+	}
+}
+
+// mostAtATime is what the warm-up can make room for in a bulkhead with room for 24.
+const mostAtATime = 96
+
+type options struct {
+	pairs, requests, concurrency int
+	markdown                     bool
+}
+
+func (o options) validate() error {
+	if o.pairs < 1 || o.requests < 1 || o.concurrency < 1 || o.concurrency > mostAtATime {
+		return fmt.Errorf("-pairs and -requests must be at least 1, and -concurrency from 1 to %d", mostAtATime)
+	}
+	return nil
+}
+
+func report(w io.Writer, o options) error {
+	if err := o.validate(); err != nil {
+		return err
+	}
+	s, err := listen()
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	l := newLoad(o.concurrency)
+	rows := rowsFor(l, s)
+	if err := l.warmUp(rows, o.requests); err != nil {
+		return err
+	}
+	dialed := l.dialed.Load()
+	measured, err := measure(rows, o.pairs, func(a arm) (float64, error) { return l.half(a, o.requests) })
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "%d cores, %s, %d pairs of 2 x %d requests, %d at a time; connections made while measuring: %d\n\n",
+		runtime.GOMAXPROCS(0), runtime.Version(), o.pairs, o.requests, o.concurrency, l.dialed.Load()-dialed)
+	return table(w, cells(measured), o.markdown)
+}
+
+func cells(rows []measured) [][]string {
+	all := [][]string{{"row", "base µs", "µs", "median ratio", "least", "lower quartile", "upper quartile", "most", "goal", ""}}
+	for _, m := range rows {
+		r := m.ratios()
+		goal, verdict := "", ""
+		if m.goal > 0 {
+			goal, verdict = strconv.FormatFloat(m.goal, 'f', 2, 64), "ok"
+			if r.median > m.goal {
+				verdict = "OVER"
+			}
+		}
+		all = append(all, []string{
+			m.name, micros(spreadOf(m.base).median), micros(spreadOf(m.ours).median),
+			ratio(r.median), ratio(r.least), ratio(r.lower), ratio(r.upper), ratio(r.most), goal, verdict,
+		})
+	}
+	return all
+}
+
+func micros(ns float64) string { return strconv.FormatFloat(ns/1000, 'f', 2, 64) }
+
+func ratio(x float64) string { return strconv.FormatFloat(x, 'f', 4, 64) }
+
+func table(w io.Writer, rows [][]string, markdown bool) error {
+	if markdown {
+		for i, cells := range rows {
+			fmt.Fprintf(w, "| %s |\n", strings.Join(cells, " | "))
+			if i == 0 {
+				fmt.Fprintf(w, "|%s\n", strings.Repeat("---|", len(cells)))
+			}
+		}
+		return nil
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, cells := range rows {
+		fmt.Fprintln(t, strings.Join(cells, "\t"))
+	}
+	return t.Flush()
+}
