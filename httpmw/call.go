@@ -48,7 +48,7 @@ func (c *call) Key() string {
 	if c.t.Key != nil {
 		return c.t.Key(c.req)
 	}
-	return HostKey(c.req)
+	return c.t.origins.key(c.req)
 }
 
 // Run implements resilience.Operation: it makes one attempt.

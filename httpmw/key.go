@@ -1,9 +1,34 @@
 package httpmw
 
 import (
+	"hash/maphash"
 	"net/http"
 	"strings"
+	"sync/atomic"
 )
+
+// origins remembers what HostKey said of a few URLs, so that it need not be put
+// together anew for each request. Two hosts with one place take turns in it.
+type origins [16]atomic.Pointer[origin]
+
+type origin struct{ scheme, host, key string }
+
+var seed = maphash.MakeSeed()
+
+func (o *origins) key(r *http.Request) string {
+	u := r.URL
+	if u == nil {
+		return ""
+	}
+	place := &o[maphash.String(seed, u.Host)%uint64(len(o))]
+	if known := place.Load(); known != nil && known.host == u.Host && known.scheme == u.Scheme {
+		return known.key
+	}
+	key := HostKey(r)
+	// Clones, since scheme and host may be parts of a long URL.
+	place.Store(&origin{strings.Clone(u.Scheme), strings.Clone(u.Host), strings.Clone(key)})
+	return key
+}
 
 // HostKey returns scheme, host and port of the URL of r, as in
 // "https://api.example.com:443" and "http://[::1]:8080", so that all spellings of

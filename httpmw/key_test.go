@@ -2,6 +2,7 @@ package httpmw_test
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -97,3 +98,28 @@ func TestKeyReachesThePolicies(t *testing.T) {
 		}
 	}
 }
+
+// Whoever asks at the same time, and whatever was asked before: the key of a request
+// without a Key is that of HostKey.
+func TestRememberedKeysAreThoseOfHostKey(t *testing.T) {
+	tr := &httpmw.Transport{Base: answer(200), Policy: testkit.Policy(func(ctx context.Context, next resilience.Next) error {
+		if want := ctx.Value(wanted{}); next.Key() != want {
+			t.Errorf("key %q, want %q", next.Key(), want)
+		}
+		return next.Run(ctx)
+	})}
+	testkit.AtOnce(8, func(i int) {
+		for n := range 500 {
+			url := fmt.Sprintf("%s://h%d", []string{"http", "https", "HTTP"}[n%3], (i+n)%40)
+			req := newRequest(t, "GET", url, nil)
+			resp, err := tr.RoundTrip(req.WithContext(context.WithValue(req.Context(), wanted{}, httpmw.HostKey(req))))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			resp.Body.Close()
+		}
+	})
+}
+
+type wanted struct{}

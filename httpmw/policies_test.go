@@ -300,16 +300,22 @@ func TestRealPoliciesKeepTheAllocationBudget(t *testing.T) {
 		return resp, nil
 	})
 	req := newRequest(t, "GET", "http://x", nil)
-	tr := &httpmw.Transport{Base: base, Policy: resilience.Compose(newRetry(), newBreaker(3), newBulkhead(10))}
-	got := testing.AllocsPerRun(100, func() {
-		resp, err := tr.RoundTrip(req)
-		if err != nil {
-			t.Fatal(err)
+	policy := resilience.Compose(newRetry(), newBreaker(3), newBulkhead(10))
+	for name, policy := range map[string]resilience.Policy{
+		"one for all hosts": policy,
+		"one for each host": resilience.Must(keyed.New(policy, keyed.Config{})),
+	} {
+		tr := &httpmw.Transport{Base: base, Policy: policy}
+		got := testing.AllocsPerRun(100, func() {
+			resp, err := tr.RoundTrip(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+		})
+		if got != 1 {
+			t.Errorf("client, %s: %v allocations", name, got)
 		}
-		resp.Body.Close()
-	})
-	if got != 1 {
-		t.Errorf("client: %v allocations", got)
 	}
 	h := httpmw.Server{Policy: newBreaker(3)}.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	w, r := httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil)

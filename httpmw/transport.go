@@ -12,8 +12,8 @@ import (
 //	client := &http.Client{Transport: &httpmw.Transport{Policy: stack.Client("payments")}}
 //
 // The zero value sends requests with http.DefaultTransport and guards them with
-// nothing. A Transport is safe for concurrent use; its fields must not be changed
-// once it is in use.
+// nothing. A Transport is safe for concurrent use; once it is in use it must not be
+// copied, nor its fields be changed.
 //
 // What the caller gets is what Base answered to the last attempt. A response that
 // counts as a failure is an error for the policies only: when they give up on it,
@@ -60,6 +60,8 @@ type Transport struct {
 	// gets that response, or the error, as without Fallback. It may run for several
 	// requests at once. nil: none.
 	Fallback func(req *http.Request, err error) *http.Response
+
+	origins origins
 }
 
 // RoundTrip implements http.RoundTripper. A refusal of a policy matches
