@@ -83,6 +83,10 @@ var rows = []row{
 	{"HTTP/client/retry_breaker_bulkhead/no_body", func(testing.TB) func(int) {
 		return client(resilience.Compose(newRetry(), newBreaker(), newBulkhead()), nil)
 	}},
+	{"HTTP/client/retry_breaker_bulkhead/keyed", func(testing.TB) func(int) {
+		template := resilience.Compose(newRetry(), newBreaker(), newBulkhead())
+		return client(resilience.Must(keyed.New(template, keyed.Config{})), body{})
+	}},
 	{"HTTP/server/bare", func(testing.TB) func(int) { return server(nil) }},
 	{"HTTP/server/breaker", func(testing.TB) func(int) { return server(newBreaker()) }},
 	{"Keyed/pin", func(testing.TB) func(int) { return forKey(&pinning{p: resilience.Compose()}) }},

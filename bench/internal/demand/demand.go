@@ -59,6 +59,7 @@ var Table = []Demand{
 	{Row: stackRow + "/do", Less: stackRow, Unit: Add, Most: 15, MostAllocs: 2},
 	{Row: "HTTP/client/retry_breaker_bulkhead", Less: "HTTP/client/bare", Unit: Add, Most: 30, Beside: AllocClient, MostAllocs: 1},
 	{Row: "HTTP/client/retry_breaker_bulkhead/no_body", Less: "HTTP/client/bare/no_body", Unit: Add, Most: 30, Beside: AllocClient, MostAllocs: 1},
+	{Row: "HTTP/client/retry_breaker_bulkhead/keyed", Less: "HTTP/client/bare", Unit: Add, Beside: AllocClient, MostAllocs: 1},
 	{Row: "HTTP/server/breaker", Less: "HTTP/server/bare", Unit: Add, Most: 20, Beside: AllocServer, MostAllocs: 1},
 	{Row: "Keyed/lookup", Less: "Keyed/pin", Unit: Add, Most: 5},
 	{Row: "Keyed/breaker", Unit: Add, Most: 15},
