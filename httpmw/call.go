@@ -181,7 +181,11 @@ func (c *call) Discard() {
 	c.body, c.resp = nil, nil
 	err := resilience.ErrAborted // of a body that panics
 	defer func() { c.end(err) }()
-	kept, err := drain(body, resp.ContentLength)
+	length := resp.ContentLength
+	if c.req.Method == http.MethodHead {
+		length = 0 // it is that of a body which does not come
+	}
+	kept, err := drain(body, length)
 	if kept != nil {
 		resp.Body = kept
 		c.resp = resp

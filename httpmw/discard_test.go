@@ -6,10 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
+	"net/http/httptrace"
+	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -55,57 +55,29 @@ func TestFailureThatIsNotRetriedIsHandedOver(t *testing.T) {
 }
 
 func TestDiscardedResponseIsDrainedAndItsConnectionReused(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { // where a pause of the machine costs no time
-		l := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
-		attempts, conns := 0, 0
-		s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if attempts++; attempts < 3 {
-				w.WriteHeader(503)
-				w.Write(bytes.Repeat([]byte("x"), 60<<10))
-			}
-		})}
-		go s.Serve(l)
-		defer s.Close()
-		base := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
-			conns++
-			client, server := net.Pipe()
-			l.conns <- server
-			return client, nil
-		}}
-		defer base.CloseIdleConnections()
-		resp, err := (&httpmw.Transport{Base: base, Policy: again(3)}).RoundTrip(newRequest(t, "GET", "http://x", nil))
+	attempts := 0
+	serveStill(t, func(w http.ResponseWriter, r *http.Request) {
+		if attempts++; attempts%3 != 0 {
+			w.WriteHeader(503)
+			w.Write(bytes.Repeat([]byte("x"), 60<<10))
+		}
+	}, func(t *testing.T, url string, base *http.Transport) {
+		attempts = 0
+		var reused []bool
+		ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
+			GotConn: func(c httptrace.GotConnInfo) { reused = append(reused, c.Reused) },
+		})
+		policy := resilience.Compose(newRetry(), newTimeout(time.Minute, resilience.Ended))
+		resp, err := (&httpmw.Transport{Base: base, Policy: policy}).RoundTrip(newRequest(t, "GET", url, nil).WithContext(ctx))
 		if err != nil {
 			t.Fatal(err)
 		}
 		read(t, resp)
-		if attempts != 3 || conns != 1 {
-			t.Errorf("%d attempts on %d connections", attempts, conns)
+		if attempts != 3 || !slices.Equal(reused, []bool{false, true, true}) {
+			t.Errorf("%d attempts on connections that were used before: %v", attempts, reused)
 		}
 	})
 }
-
-// pipeListener is a net.Listener in memory.
-type pipeListener struct {
-	conns  chan net.Conn
-	closed chan struct{}
-	once   sync.Once
-}
-
-func (l *pipeListener) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.conns:
-		return c, nil
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-func (l *pipeListener) Close() error {
-	l.once.Do(func() { close(l.closed) })
-	return nil
-}
-
-func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{} }
 
 // endless is a body that never ends: it blocks, or it dribbles.
 type endless struct {
