@@ -185,7 +185,7 @@ func (c *call) Discard() {
 	if c.req.Method == http.MethodHead {
 		length = 0 // it is that of a body which does not come
 	}
-	kept, err := drain(body, length)
+	kept, err := drain(body, length, c.uploads())
 	if kept != nil {
 		resp.Body = kept
 		c.resp = resp
@@ -285,8 +285,12 @@ func (c *call) abandon(err error) {
 	body := c.body
 	c.body, c.resp = nil, nil
 	defer c.end(err)
-	body.Close()
+	shut(body, c.uploads())
 }
+
+// uploads reports whether the request has a body, of which nobody knows whether it
+// has been sent.
+func (c *call) uploads() bool { return c.req.Body != nil && c.req.Body != http.NoBody }
 
 // Read reads the response body. Its end is the end of the operation.
 func (c *call) Read(p []byte) (int, error) {
@@ -331,10 +335,11 @@ const (
 
 // drain reads body to its end, if that is near, and closes it. It returns a body
 // to read again, nil if the end was not reached, and the error of a body that
-// broke. length is the length of the body, -1 if that is not known.
-func drain(body io.ReadCloser, length int64) (io.ReadCloser, error) {
+// broke. length is the length of the body, -1 if that is not known; uploads is
+// whether the request has a body.
+func drain(body io.ReadCloser, length int64, uploads bool) (io.ReadCloser, error) {
 	if length > drainBytes {
-		body.Close()
+		shut(body, uploads)
 		return nil, nil
 	}
 	// A Read can block for as long as the server likes. Closing the body from
@@ -349,10 +354,10 @@ func drain(body io.ReadCloser, length int64) (io.ReadCloser, error) {
 	b, err := func() ([]byte, error) {
 		defer func() {
 			if timer.Stop() {
-				body.Close()
+				shut(body, uploads)
 				return
 			}
-			<-late
+			await(late, uploads)
 			timedOut = true
 		}()
 		return io.ReadAll(io.LimitReader(body, drainBytes+1))
@@ -364,6 +369,37 @@ func drain(body io.ReadCloser, length int64) (io.ReadCloser, error) {
 		return nil, nil // the error is ours, not the server's
 	default:
 		return nil, err
+	}
+}
+
+// shut closes a response body that the caller will not get.
+func shut(body io.Closer, uploads bool) {
+	if !uploads {
+		body.Close()
+		return
+	}
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		defer func() { _ = recover() }() // on this goroutine nobody else could
+		body.Close()
+	}()
+	await(closed, uploads)
+}
+
+// await waits until a response body is closed. Over HTTP/2 its Close waits for the
+// goroutine that sends the request, and that for the caller's body, whose Read may
+// block for as long as it likes: that is not waited for any longer than a server.
+func await(closed <-chan struct{}, uploads bool) {
+	if !uploads {
+		<-closed
+		return
+	}
+	timer := time.NewTimer(drainTime)
+	defer timer.Stop()
+	select {
+	case <-closed:
+	case <-timer.C:
 	}
 }
 
