@@ -133,8 +133,16 @@ func redirects(err error) bool {
 func invalid(err error) bool {
 	text := cause(err).Error()
 	for _, prefix := range [...]string{
-		"unsupported protocol scheme", "http2: unsupported scheme", "http: nil Request.", "http: no Host in request URL", "http: Request.ContentLength=",
+		// before it looks for a connection
+		"unsupported protocol scheme", "http: nil Request.", "http: no Host in request URL",
 		"net/http: invalid method", "net/http: invalid header", "net/http: invalid trailer",
+		// when it writes the request over HTTP/1
+		"http: Request.ContentLength=", "http: ContentLength=", "http: invalid Host header",
+		"net/http: can't write control character", "invalid Trailer key",
+		// when it writes the request over HTTP/2
+		"http2: unsupported scheme", "http2: request body larger than specified", "request header list larger than",
+		"invalid Host header", "invalid request :path",
+		"invalid Upgrade request header", "invalid Transfer-Encoding request header", "invalid Connection request header",
 	} {
 		if strings.HasPrefix(text, prefix) {
 			return true
