@@ -57,7 +57,10 @@ type Server struct {
 //
 // The http.ResponseWriter that next gets is an http.Flusher, http.Hijacker,
 // io.ReaderFrom, http.Pusher or http.CloseNotifier if the one of the server is,
-// and works with http.ResponseController.
+// and works with http.ResponseController. One thing no other writer can do: over
+// HTTP/1, http.MaxBytesReader closes the connection of a body that is too large
+// only if it gets the writer of the server itself, as http.MaxBytesHandler does
+// around the handler that Wrap returns.
 func (s Server) Wrap(next http.Handler) http.Handler { return &handler{s, next} }
 
 // Unavailable answers with 503 Service Unavailable. If err is the rejection of a

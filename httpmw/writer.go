@@ -31,8 +31,9 @@ func (w *recorder) Unwrap() http.ResponseWriter { return w.inner }
 func (w *recorder) Header() http.Header { return w.inner.Header() }
 
 // WriteHeader notes the status, but for 1xx: these only announce it. 101 is final.
+// That of more than three digits is none: net/http panics.
 func (w *recorder) WriteHeader(code int) {
-	if w.status == 0 && (code >= 200 || code == http.StatusSwitchingProtocols) {
+	if w.status == 0 && (code >= 200 && code <= 999 || code == http.StatusSwitchingProtocols) {
 		w.status = code
 	}
 	w.inner.WriteHeader(code)
