@@ -211,7 +211,7 @@ func TestARefusalIsAnsweredWhileTheClientStillSends(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 			w.Header().Set("Retry-After", "1")
-			http.Error(w, "later", 503)
+			http.Error(w, "later", http.StatusServiceUnavailable)
 		},
 	} {
 		h := httpmw.Server{Policy: after(0), ErrorHandler: answer}.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
@@ -309,5 +309,29 @@ func TestAPanicAfterAHijackLeavesTheConnectionToItsOwner(t *testing.T) {
 			t.Errorf("%v: got %q", value, got)
 		}
 		s.Close()
+	}
+}
+
+func TestAHijackedConnectionIsASuccessHoweverLongItLasts(t *testing.T) {
+	outcomes := make(chan resilience.Outcome, 1)
+	h := httpmw.Server{Policy: resilience.Compose(judged(outcomes), limit(time.Millisecond))}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		<-r.Context().Done()
+		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+	}))
+	s := httptest.NewServer(h)
+	defer s.Close()
+	resp, err := s.Client().Get(s.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if got := <-outcomes; got != resilience.Success {
+		t.Errorf("counted as a %v", got)
 	}
 }

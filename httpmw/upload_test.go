@@ -127,7 +127,7 @@ func TestAPolicyThatFailsDoesNotWaitForAnUpload(t *testing.T) {
 func TestAServerThatRefusesToContinueGetsNoBody(t *testing.T) {
 	serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Retry-Attempt") == "" {
-			http.Error(w, "busy", 503)
+			http.Error(w, "busy", http.StatusServiceUnavailable)
 			return
 		}
 		b, err := io.ReadAll(r.Body)

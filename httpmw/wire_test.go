@@ -379,3 +379,23 @@ func TestAnAnswerToARequestIsThatOfTheCallerOnTheWireToo(t *testing.T) {
 		}
 	})
 }
+
+func TestTheTimeoutOfAClientIsNotWaitedFor(t *testing.T) {
+	serveStill(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Retry-After", "3")
+		w.WriteHeader(503)
+		io.WriteString(w, "busy")
+	}, func(t *testing.T, url string, base *http.Transport) {
+		policy, slots := everything()
+		client := &http.Client{Transport: &httpmw.Transport{Base: base, Policy: policy}, Timeout: 2 * time.Second}
+		start := time.Now()
+		resp, err := client.Do(newRequest(t, "GET", url, nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := read(t, resp); resp.StatusCode != 503 || got != "busy" || time.Since(start) != 0 {
+			t.Errorf("got %d %q after %v", resp.StatusCode, got, time.Since(start))
+		}
+		free(t, slots)
+	})
+}
