@@ -87,7 +87,7 @@ func (c *call) Run(ctx context.Context) error {
 // final says why the request cannot be sent once more, "" if it can.
 func (c *call) final() string {
 	switch {
-	case c.req.Body != nil && c.req.Body != http.NoBody && c.req.GetBody == nil:
+	case c.uploads() && c.req.GetBody == nil:
 		return "the request body was sent already and Request.GetBody is nil"
 	case settingsOf(c.req.Context()).once:
 		return "the context of the request has WithoutRetry"
@@ -108,7 +108,7 @@ func (c *call) request(ctx context.Context) (*http.Request, error) {
 		req.Header = req.Header.Clone()
 		req.Header.Set(attemptHeader, strconv.Itoa(n))
 	}
-	if c.ran && req.Body != nil && req.Body != http.NoBody {
+	if c.ran && c.uploads() {
 		body, err := req.GetBody()
 		if err != nil {
 			return nil, err
