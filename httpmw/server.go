@@ -20,8 +20,9 @@ import (
 // A handler that panics is a failure, and the panic goes on to net/http as it
 // would without Server. http.ErrAbortHandler goes on too and counts as nothing,
 // and so does a request whose client has left before the handler returned. One
-// whose client has left before the policies were asked is not handled; net/http
-// cannot tell that from a client that has closed only its side of the connection.
+// whose client has left already when it comes is handled all the same, as it is
+// without Server: net/http cannot tell that from a client that has closed only its
+// side of the connection and waits for the answer.
 //
 // Policies that limit the time of a handler do so through the context of the
 // request: a handler is not abandoned. If it has written nothing when it returns,
@@ -97,6 +98,10 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		ctx = resilience.WithAttempt(ctx, n)
 	}
 	e := &exchange{recorder: recorder{inner: w}, h: h, r: r, err: errNotRun}
+	if ctx.Err() != nil && !expired(ctx) {
+		e.left = true
+		ctx = context.WithoutCancel(ctx)
+	}
 	err := resilience.RunOperation(ctx, h.Policy, e)
 	if e.aborted {
 		panic(http.ErrAbortHandler)
@@ -124,6 +129,7 @@ type exchange struct {
 	h       *handler
 	r       *http.Request
 	ran     bool
+	left    bool  // the client had left, as it seems, when the request came
 	aborted bool  // the handler panicked with http.ErrAbortHandler
 	err     error // what Run returned, errNotRun before
 }
@@ -164,6 +170,11 @@ func (e *exchange) Run(ctx context.Context) error {
 	}
 	e.ran, e.err = true, nil
 	r := e.r
+	if e.left {
+		left, cancel := context.WithCancelCause(ctx)
+		cancel(context.Cause(r.Context()))
+		ctx = left
+	}
 	if !same(ctx, r.Context()) {
 		r = r.WithContext(ctx)
 	}

@@ -183,6 +183,45 @@ func TestClientThatLeftCountsAsNothing(t *testing.T) {
 	}
 }
 
+// net/http takes a client that has closed its side of the connection for one that
+// has left, and has it handled.
+func TestClientThatHadLeftIsHandledAsNetHTTPDoes(t *testing.T) {
+	why := errors.New("reset")
+	left, cancel := context.WithCancelCause(t.Context())
+	cancel(why)
+	late, cancelLate := context.WithTimeout(t.Context(), -1)
+	defer cancelLate()
+	for name, test := range map[string]struct {
+		ctx    context.Context
+		policy resilience.Policy
+		code   int
+	}{
+		"left":                  {left, nil, 202},
+		"left, with a limit":    {left, newTimeout(time.Hour, 0), 202},
+		"left, and refused":     {left, after(0), 503},
+		"its deadline has gone": {late, nil, 503},
+	} {
+		t.Run(name, func(t *testing.T) {
+			outcomes := make(chan resilience.Outcome, 10)
+			s := newSlots(resilience.Ended)
+			h := httpmw.Server{Policy: resilience.Compose(test.policy, judged(outcomes), s)}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Context().Err() != context.Canceled || context.Cause(r.Context()) != why || s.held.Load() != 1 {
+					t.Errorf("the context says %v, for %v; %d held", r.Context().Err(), context.Cause(r.Context()), s.held.Load())
+				}
+				w.WriteHeader(202)
+			}))
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil).WithContext(test.ctx))
+			if w.Code != test.code {
+				t.Errorf("status %d", w.Code)
+			}
+			if test.code == 202 && <-outcomes != resilience.Ignored {
+				t.Error("it was counted")
+			}
+		})
+	}
+}
+
 func TestRetryAttemptHeaderIsReadBack(t *testing.T) {
 	for header, want := range map[string]int{
 		"": 1, "1": 1, "2": 2, "3": 3, "999": 999, "1000": 1, "99999999999999999999": 1,
