@@ -1,6 +1,7 @@
 package httpmw
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -364,7 +365,7 @@ func drain(body io.ReadCloser, length int64, uploads bool) (io.ReadCloser, error
 	}()
 	switch {
 	case err == nil && len(b) <= drainBytes:
-		return reread(b), nil
+		return io.NopCloser(bytes.NewReader(b)), nil
 	case timedOut:
 		return nil, nil // the error is ours, not the server's
 	default:

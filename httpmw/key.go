@@ -26,7 +26,7 @@ func (o *origins) key(r *http.Request) string {
 	}
 	key := HostKey(r)
 	// Clones, since scheme and host may be parts of a long URL.
-	place.Store(&origin{strings.Clone(u.Scheme), strings.Clone(u.Host), strings.Clone(key)})
+	place.Store(&origin{strings.Clone(u.Scheme), strings.Clone(u.Host), key})
 	return key
 }
 

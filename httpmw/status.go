@@ -1,8 +1,6 @@
 package httpmw
 
 import (
-	"bytes"
-	"io"
 	"math"
 	"net/http"
 	"strconv"
@@ -128,5 +126,3 @@ func parseAttempt(h http.Header) int {
 	}
 	return n
 }
-
-func reread(b []byte) io.ReadCloser { return io.NopCloser(bytes.NewReader(b)) }
