@@ -144,7 +144,7 @@ func TestDiscardIsBoundedInTime(t *testing.T) {
 	}
 }
 
-func TestDiscardOfAServerThatDribblesLeavesNothingBehind(t *testing.T) {
+func TestDiscardOfAnAnswerThatHangsLeavesNothingBehind(t *testing.T) {
 	serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Retry-Attempt") != "" {
 			return

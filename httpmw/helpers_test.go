@@ -58,9 +58,7 @@ func stubborn(n int) testkit.Policy {
 	}
 }
 
-var errOpen = &resilience.Rejection{Policy: "breaker", Reason: resilience.Open}
-
-// after lets n runs through and refuses the others.
+// after lets n runs through and refuses the others, as a breaker does.
 func after(n int32) testkit.Policy {
 	var count atomic.Int32
 	return func(ctx context.Context, next resilience.Next) error {
@@ -125,7 +123,7 @@ func response(code int, body string) *http.Response {
 	}
 }
 
-// body is a body that counts how often it is closed and read to its end.
+// body is a body that counts how often it is closed.
 type body struct {
 	io.Reader
 	closed atomic.Int32

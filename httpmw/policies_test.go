@@ -212,7 +212,7 @@ func TestBulkheadSlotIsHeldByTheBody(t *testing.T) {
 	}
 }
 
-func TestFallbackAnswersForAResponse(t *testing.T) {
+func TestAFallbackPolicyMakesLightOfAResponseOrFails(t *testing.T) {
 	boom := errors.New("boom")
 	for name, test := range map[string]struct {
 		handle error

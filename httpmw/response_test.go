@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/breaker"
 	"github.com/resilience-go/resilience/httpmw"
 	"github.com/resilience-go/resilience/internal/testkit"
 )
@@ -288,13 +289,12 @@ func TestCancellationByTheCallerIsNoFailure(t *testing.T) {
 func TestRejectionIsSeenThroughClient(t *testing.T) {
 	client := &http.Client{Transport: &httpmw.Transport{Base: answer(200), Policy: after(0)}}
 	_, err := client.Get("http://x")
-	if !errors.Is(err, resilience.ErrRejected) || !errors.Is(err, errOpen) {
+	if !errors.Is(err, resilience.ErrRejected) || !errors.Is(err, breaker.ErrOpen) {
 		t.Errorf("got %v", err)
 	}
 }
 
-// limit is a policy that ends its context with a cause, without a deadline that
-// the transport could see.
+// limitError is an error that is a deadline for those who ask.
 type limitError struct{ error }
 
 func (limitError) Is(target error) bool { return target == context.DeadlineExceeded }
@@ -302,6 +302,8 @@ func (limitError) Timeout() bool        { return true }
 
 var errLimit = limitError{errors.New("limit")}
 
+// limit is a policy that ends its context with a cause, without a deadline that
+// the transport could see.
 func limit(d time.Duration) testkit.Policy {
 	return func(ctx context.Context, next resilience.Next) (err error) {
 		ctx, cancel := context.WithCancelCause(ctx)

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/breaker"
 	"github.com/resilience-go/resilience/httpmw"
 	"github.com/resilience-go/resilience/internal/testkit"
 )
@@ -68,7 +69,7 @@ func TestErrorHandlerAnswersInPlaceOfTheDefault(t *testing.T) {
 	h := httpmw.Server{
 		Policy: after(0),
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
-			if !errors.Is(err, errOpen) {
+			if !errors.Is(err, breaker.ErrOpen) {
 				t.Errorf("got %v", err)
 			}
 			w.WriteHeader(http.StatusTeapot)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/breaker"
 	"github.com/resilience-go/resilience/httpmw"
 	"github.com/resilience-go/resilience/internal/testkit"
 )
@@ -207,7 +208,7 @@ func TestARefusalIsAnsweredWhileTheClientStillSends(t *testing.T) {
 	for name, answer := range map[string]func(http.ResponseWriter, *http.Request, error){
 		"default": nil,
 		"own": func(w http.ResponseWriter, _ *http.Request, err error) {
-			if !errors.Is(err, errOpen) {
+			if !errors.Is(err, breaker.ErrOpen) {
 				t.Errorf("got %v", err)
 			}
 			w.Header().Set("Retry-After", "1")

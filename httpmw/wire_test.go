@@ -361,7 +361,7 @@ func TestAClientKeepsItsCookiesAndItsRedirects(t *testing.T) {
 	})
 }
 
-func TestAnAnswerToARequestIsThatOfTheCallerOnTheWireToo(t *testing.T) {
+func TestAResponseAfterARetryIsToTheRequestOfTheCaller(t *testing.T) {
 	serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Retry-Attempt") == "" {
 			w.WriteHeader(503)
