@@ -1,6 +1,7 @@
 package httpmw_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -141,6 +142,24 @@ func newRequest(t testing.TB, method, url string, body io.Reader) *http.Request 
 		t.Fatal(err)
 	}
 	return req
+}
+
+// upgrade returns a request for a handler that calls echo.
+func upgrade(t testing.TB, url string) *http.Request {
+	t.Helper()
+	req := newRequest(t, "GET", url, nil)
+	req.Header.Set("Connection", "Upgrade")
+	req.Header.Set("Upgrade", "echo")
+	return req
+}
+
+// echo answers an upgrade on a connection that was hijacked, and a line with itself.
+func echo(conn *bufio.ReadWriter) {
+	io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+	conn.Flush()
+	line, _ := conn.ReadString('\n')
+	io.WriteString(conn, line)
+	conn.Flush()
 }
 
 func read(t testing.TB, resp *http.Response) string {

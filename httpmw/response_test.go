@@ -114,18 +114,13 @@ func TestSwitchedProtocolsBodyIsAReadWriteCloser(t *testing.T) {
 			return
 		}
 		defer conn.Close()
-		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
-		line, _ := rw.ReadString('\n')
-		io.WriteString(conn, line)
+		echo(rw)
 		_, _ = io.Copy(io.Discard, rw) // to the end that CloseWrite makes
 	}))
 	defer s.Close()
 	sl := newSlots(resilience.Ended)
 	for _, policy := range []resilience.Policy{pass, sl} {
-		req := newRequest(t, "GET", s.URL, nil)
-		req.Header.Set("Connection", "Upgrade")
-		req.Header.Set("Upgrade", "echo")
-		resp, err := (&httpmw.Transport{Base: s.Client().Transport, Policy: policy}).RoundTrip(req)
+		resp, err := (&httpmw.Transport{Base: s.Client().Transport, Policy: policy}).RoundTrip(upgrade(t, s.URL))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -287,18 +287,13 @@ func TestAPanicAfterAHijackLeavesTheConnectionToItsOwner(t *testing.T) {
 			}
 			go func() {
 				defer conn.Close()
-				io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
-				line, _ := rw.ReadString('\n')
-				io.WriteString(conn, line)
+				echo(rw)
 			}()
 			panic(value)
 		})))
 		s.Config.ErrorLog = log.New(io.Discard, "", 0)
 		s.Start()
-		req := newRequest(t, "GET", s.URL, nil)
-		req.Header.Set("Connection", "Upgrade")
-		req.Header.Set("Upgrade", "echo")
-		resp, err := s.Client().Transport.RoundTrip(req)
+		resp, err := s.Client().Transport.RoundTrip(upgrade(t, s.URL))
 		if err != nil {
 			t.Fatal(err)
 		}
