@@ -9,6 +9,7 @@ import (
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/httpmw"
+	"github.com/resilience-go/resilience/keyed"
 )
 
 // holder is a policy that holds nothing until a moment, without an allocation.
@@ -32,10 +33,13 @@ func TestClientAllocatesOnceMoreThanBare(t *testing.T) {
 	})
 	req := newRequest(t, "GET", "http://x", nil)
 	upload := newRequest(t, "PUT", "http://x", strings.NewReader("content"))
+	real := resilience.Compose(newRetry(), newBreaker(3), newBulkhead(10))
 	for name, policy := range map[string]resilience.Policy{
-		"no policy":     nil,
-		"body not held": &holder{resilience.Answered},
-		"body held":     resilience.Compose(again(3), &holder{resilience.Answered}, &holder{resilience.Ended}),
+		"no policy":              nil,
+		"body not held":          &holder{resilience.Answered},
+		"body held":              resilience.Compose(again(3), &holder{resilience.Answered}, &holder{resilience.Ended}),
+		"real policies":          real,
+		"real ones of each host": resilience.Must(keyed.New(real, keyed.Config{})),
 	} {
 		tr := &httpmw.Transport{Base: base, Policy: policy}
 		for _, req := range []*http.Request{req, upload} {
@@ -56,8 +60,9 @@ func TestClientAllocatesOnceMoreThanBare(t *testing.T) {
 func TestServerAllocatesOnceMoreThanBare(t *testing.T) {
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(200) })
 	for name, policy := range map[string]resilience.Policy{
-		"no policy": nil,
-		"held":      resilience.Compose(&holder{resilience.Answered}, &holder{resilience.Ended}),
+		"no policy":   nil,
+		"real policy": newBreaker(3),
+		"held":        resilience.Compose(&holder{resilience.Answered}, &holder{resilience.Ended}),
 	} {
 		wrapped := httpmw.Server{Policy: policy}.Wrap(h)
 		w := httptest.NewRecorder()

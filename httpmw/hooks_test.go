@@ -161,7 +161,12 @@ func TestABaseThatBreaksItsContractLeavesNothingBehind(t *testing.T) {
 			}
 			for _, s := range []*slots{answered, ended} {
 				if s.held.Load() != 0 || len(s.settled) != attempt {
-					t.Errorf("%s in attempt %d: %d slots held, settled %d times", name, attempt, s.held.Load(), len(s.settled))
+					t.Fatalf("%s in attempt %d: %d slots held, settled %d times", name, attempt, s.held.Load(), len(s.settled))
+				}
+				for i := range attempt {
+					if err := <-s.settled; err == nil {
+						t.Errorf("%s in attempt %d: attempt %d was settled as a success", name, attempt, i+1)
+					}
 				}
 			}
 			for _, b := range append(made, responses...) {

@@ -291,35 +291,3 @@ func TestServerWithRealPolicies(t *testing.T) {
 		t.Errorf("timeout: status %d", w.Code)
 	}
 }
-
-func TestRealPoliciesKeepTheAllocationBudget(t *testing.T) {
-	resp := response(200, "body")
-	bare := resp.Body
-	base := roundTripper(func(r *http.Request) (*http.Response, error) {
-		resp.Body = bare
-		return resp, nil
-	})
-	req := newRequest(t, "GET", "http://x", nil)
-	policy := resilience.Compose(newRetry(), newBreaker(3), newBulkhead(10))
-	for name, policy := range map[string]resilience.Policy{
-		"one for all hosts": policy,
-		"one for each host": resilience.Must(keyed.New(policy, keyed.Config{})),
-	} {
-		tr := &httpmw.Transport{Base: base, Policy: policy}
-		got := testing.AllocsPerRun(100, func() {
-			resp, err := tr.RoundTrip(req)
-			if err != nil {
-				t.Fatal(err)
-			}
-			resp.Body.Close()
-		})
-		if got != 1 {
-			t.Errorf("client, %s: %v allocations", name, got)
-		}
-	}
-	h := httpmw.Server{Policy: newBreaker(3)}.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-	w, r := httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil)
-	if got := testing.AllocsPerRun(100, func() { h.ServeHTTP(w, r) }); got != 1 {
-		t.Errorf("server: %v allocations", got)
-	}
-}
