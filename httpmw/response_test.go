@@ -149,48 +149,6 @@ func TestResponseIsUntouchedWhenNobodyWaits(t *testing.T) {
 	}
 }
 
-func TestSlotIsFreeWhenTheBodyIsAtItsEndOrClosed(t *testing.T) {
-	broken := errors.New("broken")
-	for name, test := range map[string]struct {
-		reader io.Reader
-		end    func(io.ReadCloser)
-		want   error
-	}{
-		"closed":     {strings.NewReader("body"), func(b io.ReadCloser) { b.Close() }, nil},
-		"at its end": {strings.NewReader("body"), func(b io.ReadCloser) { io.Copy(io.Discard, b) }, nil},
-		"broken":     {io.MultiReader(strings.NewReader("bo"), &failing{broken}), func(b io.ReadCloser) { io.Copy(io.Discard, b) }, broken},
-	} {
-		t.Run(name, func(t *testing.T) {
-			base := roundTripper(func(*http.Request) (*http.Response, error) {
-				resp := response(200, "")
-				resp.Body = io.NopCloser(test.reader)
-				return resp, nil
-			})
-			s := newSlots(resilience.Ended)
-			resp, err := (&httpmw.Transport{Base: base, Policy: s}).RoundTrip(newRequest(t, "GET", "http://x", nil))
-			if err != nil {
-				t.Fatal(err)
-			}
-			_, _ = resp.Body.Read(make([]byte, 1))
-			if s.held.Load() != 1 {
-				t.Error("the slot was free before")
-			}
-			test.end(resp.Body)
-			if s.held.Load() != 0 {
-				t.Error("the slot is held")
-			}
-			resp.Body.Close()
-			resp.Body.Close()
-			if s.held.Load() != 0 || len(s.settled) != 1 {
-				t.Errorf("settled %d times", len(s.settled))
-			}
-			if err := <-s.settled; !errors.Is(err, test.want) {
-				t.Errorf("settled with %v", err)
-			}
-		})
-	}
-}
-
 type failing struct{ err error }
 
 func (r *failing) Read([]byte) (int, error) { return 0, r.err }

@@ -304,23 +304,34 @@ func TestASlotIsFreeHoweverABodyEnds(t *testing.T) {
 	}, func(t *testing.T, url string, base *http.Transport) {
 		for name, test := range map[string]struct {
 			path string
-			end  func(io.ReadCloser)
+			end  func(io.ReadCloser) error
 		}{
-			"at its end": {"/", func(b io.ReadCloser) { io.Copy(io.Discard, b) }},
-			"broken":     {"/broken", func(b io.ReadCloser) { io.Copy(io.Discard, b) }},
-			"closed":     {"/", func(b io.ReadCloser) { b.Close() }},
+			"at its end": {"/", func(b io.ReadCloser) error { _, err := io.Copy(io.Discard, b); return err }},
+			"broken":     {"/broken", func(b io.ReadCloser) error { _, err := io.Copy(io.Discard, b); return err }},
+			"closed":     {"/", io.ReadCloser.Close},
 		} {
 			policy, slots := everything()
-			resp, err := (&httpmw.Transport{Base: base, Policy: policy}).RoundTrip(newRequest(t, "GET", url+test.path, nil))
+			s := newSlots(resilience.Ended)
+			resp, err := (&httpmw.Transport{Base: base, Policy: resilience.Compose(policy, s)}).RoundTrip(newRequest(t, "GET", url+test.path, nil))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if slots.Stats().InFlight != 1 {
+			_, _ = resp.Body.Read(make([]byte, 1))
+			if slots.Stats().InFlight != 1 || s.held.Load() != 1 {
 				t.Errorf("%s: the slot was free before", name)
 			}
-			test.end(resp.Body)
-			free(t, slots)
+			end := test.end(resp.Body)
+			if free(t, slots); s.held.Load() != 0 || (end != nil) != (name == "broken") {
+				t.Errorf("%s: %d held after %v", name, s.held.Load(), end)
+			}
 			resp.Body.Close()
+			resp.Body.Close()
+			if n := len(s.settled); n != 1 {
+				t.Fatalf("%s: settled %d times", name, n)
+			}
+			if err := <-s.settled; err != end {
+				t.Errorf("%s: settled with %v, want %v", name, err, end)
+			}
 		}
 	})
 }
