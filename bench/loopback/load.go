@@ -77,13 +77,13 @@ func newLoad(concurrency int) *load {
 const goal = 1.02
 
 func rowsFor(l *load, s *service) []row {
-	untimed := stack.DefaultClient("loopback")
-	untimed.Attempt = nil
+	c := stack.DefaultClient("loopback")
+	c.Attempt = nil
 	var (
 		bare    = &http.Client{Transport: l.transport}
 		limited = &http.Client{Transport: l.transport, Timeout: defaults.Limit}
 		guarded = &http.Client{Transport: &httpmw.Transport{Base: l.transport, Policy: stack.Client("loopback")}}
-		most    = &http.Client{Transport: &httpmw.Transport{Base: l.transport, Policy: resilience.Must(untimed.New())}}
+		untimed = &http.Client{Transport: &httpmw.Transport{Base: l.transport, Policy: resilience.Must(c.New())}}
 	)
 	base := arm{"bare", get(bare, s.url+barePath)}
 	timeout := arm{"http.Client.Timeout", get(limited, s.url+barePath)}
@@ -93,7 +93,7 @@ func rowsFor(l *load, s *service) []row {
 		{name: "client", base: base, ours: client, goal: goal},
 		{name: "server", base: base, ours: arm{"stack.Server", get(bare, s.url+guardedPath)}, goal: goal},
 		{name: "both", base: base, ours: arm{"both stacks", get(guarded, s.url+guardedPath)}, goal: goal},
-		{name: "client without its timeout", base: base, ours: arm{"stack.Client without Attempt", get(most, s.url+barePath)}},
+		{name: "client without its timeout", base: base, ours: arm{"stack.Client without Attempt", get(untimed, s.url+barePath)}},
 		{name: "http.Client.Timeout", base: base, ours: timeout},
 		{name: "client over http.Client.Timeout", base: timeout, ours: client},
 	}

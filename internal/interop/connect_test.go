@@ -13,6 +13,7 @@ import (
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/breaker"
 	"github.com/resilience-go/resilience/httpmw"
+	"github.com/resilience-go/resilience/internal/testkit"
 	"github.com/resilience-go/resilience/stack"
 	"github.com/resilience-go/resilience/timeout"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -171,7 +172,7 @@ func TestConnectTellsWhatThePoliciesSaid(t *testing.T) {
 }
 
 func TestConnectTakesTheRefusalOfAServerForUnavailable(t *testing.T) {
-	refusing := policy(func(context.Context, resilience.Next) error {
+	refusing := testkit.Policy(func(context.Context, resilience.Next) error {
 		return &resilience.Rejection{Policy: "test", Reason: resilience.Full}
 	})
 	h := connect.NewUnaryHandlerSimple(method, func(_ context.Context, in *text) (*text, error) { return in, nil })
@@ -184,10 +185,6 @@ func TestConnectTakesTheRefusalOfAServerForUnavailable(t *testing.T) {
 		}
 	}
 }
-
-type policy func(ctx context.Context, next resilience.Next) error
-
-func (p policy) Apply(ctx context.Context, next resilience.Next) error { return p(ctx, next) }
 
 func TestConnectServerStreamsHoldTheirSlotsToTheEnd(t *testing.T) {
 	const messages = 10

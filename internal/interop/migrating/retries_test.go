@@ -142,7 +142,7 @@ func backoff(w *world) string {
 }
 
 // retryAfter makes a call to a server that answers once with status and a Retry-After,
-// which is a date if it has a GMT in it.
+// which is a date if there is a layout for it.
 func retryAfter(status int, after time.Duration, layout string) func(*world) string {
 	return func(w *world) string {
 		w.handle(then(func(rw http.ResponseWriter, r *http.Request) {
