@@ -3,6 +3,8 @@ package testkit_test
 import (
 	"context"
 	"errors"
+	"io"
+	"net"
 	"testing"
 
 	"github.com/resilience-go/resilience"
@@ -46,3 +48,36 @@ func TestALastingOperationIsHeldUntilItsMoments(t *testing.T) {
 type settler func(error)
 
 func (s settler) Settle(_ uint64, err error) { s(err) }
+
+func TestAListenerConnectsInMemory(t *testing.T) {
+	l := testkit.NewListener()
+	go func() {
+		conn, err := l.Accept()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_, _ = conn.Write([]byte("hello"))
+		conn.Close()
+	}()
+	conn, err := l.Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(conn); string(b) != "hello" || err != nil {
+		t.Errorf("read %q and %v", b, err)
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := l.Dial(gone); !errors.Is(err, context.Canceled) {
+		t.Errorf("nobody accepts: %v", err)
+	}
+	l.Close()
+	l.Close()
+	if _, err := l.Dial(t.Context()); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("dialed a closed one: %v", err)
+	}
+	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("accepted from a closed one: %v", err)
+	}
+}

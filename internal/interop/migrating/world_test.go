@@ -24,6 +24,7 @@ import (
 	failsafetimeout "github.com/failsafe-go/failsafe-go/timeout"
 	"github.com/resilience-go/resilience/breaker"
 	"github.com/resilience-go/resilience/bulkhead"
+	"github.com/resilience-go/resilience/internal/testkit"
 	"github.com/resilience-go/resilience/timeout"
 	"github.com/sony/gobreaker/v2"
 )
@@ -54,7 +55,7 @@ func inWorld(t *testing.T, m maker, f func(w *world) string) (said string) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		w := &world{t: t, ctx: ctx, make: m}
-		l := &listener{conns: make(chan net.Conn), done: make(chan struct{})}
+		l := testkit.NewListener()
 		s := &http.Server{Handler: http.HandlerFunc(w.serve), ErrorLog: log.New(io.Discard, "", 0)}
 		go s.Serve(l)
 		transport := &http.Transport{DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
@@ -62,7 +63,7 @@ func inWorld(t *testing.T, m maker, f func(w *world) string) (said string) {
 			if _, down := w.down.Load(addr); down {
 				return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
 			}
-			return l.dial(ctx)
+			return l.Dial(ctx)
 		}, DialTLSContext: func(context.Context, string, string) (net.Conn, error) {
 			w.dials.Add(1)
 			return nil, &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}
@@ -258,38 +259,3 @@ func (b *countedBody) Close() error {
 	b.once.Do(func() { b.open.Add(-1) })
 	return b.ReadCloser.Close()
 }
-
-// listener has connections in memory.
-type listener struct {
-	conns chan net.Conn
-	once  sync.Once
-	done  chan struct{}
-}
-
-func (l *listener) dial(ctx context.Context) (net.Conn, error) {
-	here, there := net.Pipe()
-	select {
-	case l.conns <- there:
-		return here, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case <-l.done:
-		return nil, net.ErrClosed
-	}
-}
-
-func (l *listener) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.conns:
-		return c, nil
-	case <-l.done:
-		return nil, net.ErrClosed
-	}
-}
-
-func (l *listener) Close() error {
-	l.once.Do(func() { close(l.done) })
-	return nil
-}
-
-func (l *listener) Addr() net.Addr { return &net.UnixAddr{Name: "memory", Net: "unix"} }
