@@ -10,8 +10,8 @@
 // policies and a response for the caller. A handler has the abilities of its
 // http.ResponseWriter, and its panics are left to net/http.
 //
-// What counts as a failure is the same on both sides, see [StatusOutcome]; what a
-// client tries again is that of [DefaultRetryable].
+// What counts as a failure is the same on both sides, see [StatusOutcome]; for
+// what a client tries again, see [DefaultRetryable].
 //
 // # Where they are
 //

@@ -29,9 +29,9 @@ import (
 // ErrorHandler answers; a response that it has begun is left alone.
 //
 // A handler runs once, whatever the Policy wants: a retry belongs to the client.
-// A request that says, with the header that Transport sends, that it is a retry
-// has that number in its context, where resilience.Attempt finds it, so that
-// calls which its handler makes are not multiplied.
+// The number in the header that Transport sends with a retry is put into the
+// context of the request, where resilience.Attempt finds it, so that calls which
+// the handler makes are not multiplied.
 type Server struct {
 	// Policy guards each request. nil guards with nothing.
 	Policy resilience.Policy
@@ -49,8 +49,8 @@ type Server struct {
 	Exempt func(*http.Request) bool
 
 	// ErrorHandler answers requests that the handler did not: err is that of the
-	// Policy, and matches resilience.ErrRejected if it is a refusal. The request
-	// body has not been read then. nil is Unavailable.
+	// Policy. If it is a refusal, it matches resilience.ErrRejected, and nothing of
+	// the request body has been read. nil is Unavailable.
 	ErrorHandler func(w http.ResponseWriter, r *http.Request, err error)
 }
 

@@ -54,11 +54,11 @@ type Transport struct {
 
 	// Fallback answers in place of a request that failed or was refused: err is
 	// what RoundTrip would return, and a *StatusError for a response that is a
-	// Failure. It is not asked if the caller has canceled, or if err says that the
-	// server works. Nothing of the request goes on any more: slots are free, and a
-	// response of up to 64 KiB has been read. If Fallback returns nil, the caller
-	// gets that response, or the error, as without Fallback. It may run for several
-	// requests at once. nil: none.
+	// Failure. It is not asked if the caller has canceled, if the context was done
+	// before the call, or if err says that the server works. Nothing of the request
+	// goes on any more: slots are free, and a response of up to 64 KiB has been
+	// read. If Fallback returns nil, the caller gets that response, or the error, as
+	// without Fallback. It may run for several requests at once. nil: none.
 	Fallback func(req *http.Request, err error) *http.Response
 
 	origins origins
