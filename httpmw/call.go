@@ -55,7 +55,7 @@ func (c *call) Key() string {
 // Run implements resilience.Operation: it makes one attempt.
 func (c *call) Run(ctx context.Context) error {
 	c.Discard()
-	if why := c.final(); c.ran && why != "" {
+	if why := c.unrepeatable(); c.ran && why != "" {
 		// The result of the attempt before this one stays what it was.
 		return &replayError{why, c.err}
 	}
@@ -85,8 +85,8 @@ func (c *call) Run(ctx context.Context) error {
 	return c.err
 }
 
-// final says why the request cannot be sent once more, "" if it can.
-func (c *call) final() string {
+// unrepeatable says why the request cannot be sent once more, "" if it can.
+func (c *call) unrepeatable() string {
 	switch {
 	case c.uploads() && c.req.GetBody == nil:
 		return "the request body was sent already and Request.GetBody is nil"
@@ -123,7 +123,7 @@ func (c *call) request(ctx context.Context) (*http.Request, error) {
 func (c *call) failed(ctx context.Context, err error) error {
 	f := failure{
 		err:       deadline(ctx, err),
-		retryable: c.final() == "" && c.t.retryable(c.req, nil, err),
+		retryable: c.unrepeatable() == "" && c.t.retryable(c.req, nil, err),
 	}
 	f.late = errors.Is(f.err, context.DeadlineExceeded) && errors.Is(context.Cause(ctx), f.err)
 	if invalid(err) {
@@ -142,7 +142,7 @@ func (c *call) answered(resp *http.Response) error {
 		return nil // as the rest would find
 	}
 	outcome := c.t.outcome(resp)
-	retryable := c.final() == "" && c.t.retryable(c.req, resp, nil)
+	retryable := c.unrepeatable() == "" && c.t.retryable(c.req, resp, nil)
 	if outcome == resilience.Success && !retryable && !retriedStatus(resp.StatusCode) {
 		return nil
 	}
