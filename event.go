@@ -74,8 +74,10 @@ type Event struct {
 }
 
 // LogObserver returns an Observer that writes events to l, slog.Default if l is
-// nil. A breaker that opens is a warning, unless it only counts; other transitions, and calls that were
-// refused, given up or replaced are information; attempts are debug output.
+// nil. A breaker that opens is a warning, unless it only counts; other
+// transitions, and calls that a bulkhead refused, that were cut off, given up or
+// replaced are information; retries are debug output. What an open breaker refuses
+// is no event: its Stats count that.
 func LogObserver(l *slog.Logger) Observer { return &logObserver{l} }
 
 type logObserver struct{ l *slog.Logger }
