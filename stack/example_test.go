@@ -2,16 +2,22 @@ package stack_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"math"
 	"net/http"
+	"net/http/httptest"
 	"time"
 
+	"github.com/benbjohnson/clock"
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/breaker"
 	"github.com/resilience-go/resilience/httpmw"
 	"github.com/resilience-go/resilience/keyed"
 	"github.com/resilience-go/resilience/stack"
+	"github.com/resilience-go/resilience/timeout"
 )
 
 func ExampleClient() {
@@ -99,6 +105,47 @@ func ExampleClientConfig() {
 	// Output:
 	// partners 0
 	// reports 0
+}
+
+// slow is a body of which each piece takes a second.
+type slow struct{ now *clock.Mock }
+
+func (s slow) Read(p []byte) (int, error) {
+	s.now.Add(time.Second)
+	return copy(p, "x"), nil
+}
+
+// An upload takes longer than all else: it has a limit and a breaker of its own.
+func ExampleClientConfig_uploads() {
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+	}))
+	defer server.Close()
+	now := clock.NewMock()
+	uploads := stack.DefaultClient("uploads")
+	uploads.Attempt.Limit = 10 * time.Minute        // with the time to send the body
+	uploads.Breaker.ProbeTimeout = 15 * time.Minute // longer than an attempt
+	uploads.Keyed = nil                             // it is for one key
+	uploads.Attempt.Clock = now
+
+	c := stack.DefaultClient("files")
+	c.Attempt.Limit = 5 * time.Second
+	c.Keyed.Keys = map[string]resilience.Policy{"uploads": resilience.Must(uploads.New())}
+	c.Attempt.Clock = now
+	client := &http.Client{Transport: &httpmw.Transport{Policy: resilience.Must(c.New())}}
+	put := func(ctx context.Context, seconds int64) {
+		req, _ := http.NewRequestWithContext(ctx, http.MethodPut, server.URL, io.LimitReader(slow{now}, seconds))
+		resp, err := client.Do(req)
+		fmt.Println("too slow:", errors.Is(err, timeout.ErrExceeded))
+		if err == nil {
+			resp.Body.Close()
+		}
+	}
+	put(context.Background(), math.MaxInt64)
+	put(httpmw.WithKey(context.Background(), "uploads"), 60)
+	// Output:
+	// too slow: true
+	// too slow: false
 }
 
 func ExampleServer() {
