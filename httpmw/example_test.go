@@ -68,12 +68,13 @@ func ExampleTransport_hosts() {
 	slow.Breaker.ProbeTimeout = 2 * time.Minute // for a probe as well,
 	slow.Retry = nil                            // and is too dear to do it again
 	slow.Keyed = nil                            // it is for one host
-	key, _ := http.NewRequest("GET", reports.URL, nil)
+	request, _ := http.NewRequest("GET", reports.URL, nil)
+	host := httpmw.HostKey(request) // such as "https://reports.example.com:443"
 
 	c := stack.DefaultClient("partners") // for all other hosts, each with a state of its own
 	c.Attempt.Limit = 500 * time.Millisecond
 	c.Retry.BaseDelay = time.Millisecond
-	c.Keyed.Keys = map[string]resilience.Policy{httpmw.HostKey(key): resilience.Must(slow.New())}
+	c.Keyed.Keys = map[string]resilience.Policy{host: resilience.Must(slow.New())}
 	client := &http.Client{Transport: &httpmw.Transport{Policy: resilience.Must(c.New())}}
 
 	for _, url := range []string{users.URL + "/7", reports.URL + "/2024"} {
@@ -303,12 +304,25 @@ func ExampleDefaultRetryable() {
 	// Output: true false
 }
 
+// inJSON says in JSON why a request was not handled. err is for the log.
+func inJSON(w http.ResponseWriter, _ *http.Request, err error) {
+	w.Header().Set("Content-Type", "application/json")
+	reason := "too slow"
+	if errors.Is(err, resilience.ErrRejected) {
+		reason = "busy"
+		w.Header().Set("Retry-After", "1") // in seconds
+	}
+	w.WriteHeader(http.StatusServiceUnavailable)
+	fmt.Fprintf(w, `{"error": %q}`, reason)
+}
+
 func ExampleServer() {
 	policy := resilience.Must(bulkhead.New(bulkhead.Config{Name: "orders", Limit: 1, MaxQueue: -1}))
 	busy, done := make(chan bool), make(chan bool)
 	orders := httpmw.Server{
-		Policy: policy,
-		Exempt: func(r *http.Request) bool { return r.URL.Path == "/healthz" },
+		Policy:       policy,
+		Exempt:       func(r *http.Request) bool { return r.URL.Path == "/healthz" },
+		ErrorHandler: inJSON,
 	}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/slow" {
 			busy <- true
@@ -324,12 +338,12 @@ func ExampleServer() {
 	for _, path := range []string{"/orders", "/healthz"} {
 		w := httptest.NewRecorder()
 		orders.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
-		fmt.Println(path, w.Code, w.Header().Get("Retry-After"))
+		fmt.Println(path, w.Code, w.Header().Get("Retry-After"), w.Body)
 	}
 	close(done)
 	<-busy
 	// Output:
-	// /orders 503 1
+	// /orders 503 1 {"error": "busy"}
 	// /healthz 200
 }
 
@@ -366,10 +380,9 @@ func ExampleServer_timeout() {
 
 // Each route has slots of its own: one that is slow does not close off the others.
 func ExampleServer_routes() {
+	busy, done := make(chan bool), make(chan bool)
 	slots := resilience.Must(bulkhead.New(bulkhead.Config{Name: "api", Limit: 1, MaxQueue: -1}))
 	api := httpmw.Server{Policy: resilience.Must(keyed.New(slots, keyed.Config{Name: "api"}))}
-	busy, done := make(chan bool), make(chan bool)
-
 	mux := http.NewServeMux()
 	mux.Handle("GET /reports/{id}", api.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		busy <- true
