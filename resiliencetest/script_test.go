@@ -3,7 +3,6 @@ package resiliencetest_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -14,40 +13,6 @@ import (
 )
 
 var errDown = errors.New("down")
-
-func ExampleScript() {
-	op := resiliencetest.Script(errors.New("down"), nil)
-	for range 3 {
-		fmt.Println(resilience.Run(context.Background(), resilience.Compose(), op.Run))
-	}
-	fmt.Println(op.Runs(), "runs")
-	// Output:
-	// down
-	// <nil>
-	// <nil>
-	// 3 runs
-}
-
-func ExampleRecorder() {
-	var rec resiliencetest.Recorder
-	// A policy is given &rec as the Observer of its Config, and tells:
-	rec.Observe(context.Background(), resilience.Event{Kind: resilience.Transition, From: "CLOSED", To: "OPEN"})
-	rec.Observe(context.Background(), resilience.Event{Kind: resilience.Retried, Attempt: 2})
-	fmt.Println(rec.Transitions())
-	fmt.Println(len(rec.Events()), len(rec.Events(resilience.Retried)))
-	// Output:
-	// [CLOSED->OPEN]
-	// 2 1
-}
-
-func ExampleTestPolicy() {
-	// In a test function, t being its *testing.T:
-	check := func(t *testing.T) {
-		resiliencetest.TestPolicy(t, func() resilience.Policy { return resilience.Compose() })
-	}
-	_ = check
-	// Output:
-}
 
 func TestScriptRepeatsItsLastError(t *testing.T) {
 	for name, tt := range map[string]struct {
