@@ -70,7 +70,7 @@ type ClientConfig struct {
 	Retry    *retry.Config
 	Breaker  *breaker.Config
 	Bulkhead *bulkhead.Config
-	Attempt  *timeout.Config
+	Attempt  *timeout.Config // of one attempt until it is answered, with the time to send a body
 }
 
 // DefaultClient returns the configuration of Client, to change before New.
