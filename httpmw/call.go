@@ -55,9 +55,11 @@ func (c *call) Key() string {
 // Run implements resilience.Operation: it makes one attempt.
 func (c *call) Run(ctx context.Context) error {
 	c.Discard()
-	if why := c.unrepeatable(); c.ran && why != "" {
-		// The result of the attempt before this one stays what it was.
-		return &replayError{why, c.err}
+	if c.ran {
+		if why := c.unrepeatable(); why != "" {
+			// The result of the attempt before this one stays what it was.
+			return &replayError{why, c.err}
+		}
 	}
 	c.ctx, c.resp, c.err, c.status, c.held = ctx, nil, nil, nil, false
 	req, err := c.request(ctx)
