@@ -48,7 +48,6 @@ func TestAllocations(t *testing.T) {
 	settlers := resilience.Compose(&settling{}, &settling{}, &settling{})
 	alone := &settling{}
 	reused := &perCall{}
-	held := &lasting{}
 	captured := 0
 	for _, tt := range []struct {
 		name string
@@ -66,7 +65,8 @@ func TestAllocations(t *testing.T) {
 		{"Run a method of an operation", 0, func() { _ = resilience.RunOperation(ctx, four, reused) }},
 		{"Run a struct for this call", 1, func() { _ = resilience.RunOperation(ctx, four, &perCall{in: 1}) }},
 		{"settle", 0, func() { _ = resilience.Run(ctx, settlers, nothing) }},
-		{"settle at the end", 0, func() {
+		{"settle at the end, with a struct for this call", 1, func() {
+			held := &lasting{}
 			_ = resilience.RunOperation(ctx, settlers, held)
 			held.End(held.run, nil)
 		}},

@@ -1,7 +1,7 @@
 package resilience
 
 import (
-	"sync"
+	"slices"
 	"sync/atomic"
 )
 
@@ -15,25 +15,40 @@ import (
 // twice, or a stream that reports its end after it was discarded, cannot end the
 // run that came after it. The first End wins.
 //
-// A Tail is safe for concurrent use, but for Begin, which belongs to whoever runs
-// the operation: one run begins after another. Its mutex is never held while a Settler runs.
-// Settlers run on the goroutine that brought the moment about, in the order in
-// which they were held; one that panics does not keep the others from being
-// settled.
+// Begin, Hold and Held belong to whoever runs the operation, which policies do one
+// run after another; Answer and End may come from any goroutine at any time. No lock
+// is held while a Settler runs, and none at all. Settlers run on the goroutine that
+// brought the moment about, in the order in which they were held; one that panics
+// does not keep the others from being settled.
 type Tail struct {
-	// ended is the number of the last run that ended, written under mu.
-	ended atomic.Uint32
-
-	mu sync.Mutex // guards everything below
-	// run is the number of the last run that began, 0 before the first. Only Begin
-	// writes it, and the first time without mu: nobody else knows of a run yet.
-	run uint32
-	// answered is whether Answer came before the end: those who wait for
-	// Answered then hear nil, whatever the end brings.
-	answered bool
-	err      error // what the run ended with
-	holdings
+	number uint32                  // of the last run that began, 0 before the first; for whoever runs the operation
+	first  tailRun                 // most operations run once
+	later  atomic.Pointer[tailRun] // the last run, if it is not the first
 }
+
+// tailRun is one run. Its holdings are only ever added to, by the one goroutine that
+// holds; to count one in is what shows it to the others. So whoever brings a moment
+// about by a bit of state finds in the same word how many there are to settle, and
+// who comes later sees the bit.
+type tailRun struct {
+	number uint32 // written before anybody else knows of the run
+
+	// state has the bits below, and how many holdings there are above them. Hold adds
+	// to the number, Answer and End set their bits; each by a compare-and-swap, and
+	// who loses one looks again.
+	state atomic.Uint32
+
+	failure atomic.Pointer[error] // what the first End that had one had; it counts if failed is set
+	inline  [6]holding            // enough for a whole default stack
+	more    atomic.Pointer[[]holding]
+}
+
+const (
+	answered = 1 << iota // came before the end: those who wait for it have heard nil
+	ended
+	failed // ended with failure, else with nil
+	one    // holding
+)
 
 type holding struct {
 	s     Settler
@@ -41,160 +56,190 @@ type holding struct {
 	at    Moment
 }
 
-// holdings is a list whose first six, enough for a whole default stack, need no
-// allocation.
-type holdings struct {
-	n     int
-	first [6]holding
-	more  []holding
-}
-
-func (h *holdings) add(x holding) {
-	if h.n < len(h.first) {
-		h.first[h.n] = x
-	} else {
-		h.more = append(h.more, x)
-	}
-	h.n++
-}
-
-// moveTo empties h into l, which is empty. It touches only what is there, since
-// most calls have no more than one or two.
-func (h *holdings) moveTo(l *holdings) {
-	first := h.first[:min(h.n, len(h.first))]
-	copy(l.first[:], first)
-	clear(first)
-	l.n, l.more = h.n, h.more
-	h.n, h.more = 0, nil
-}
-
-// settle settles all that wait for at; with Ended, all there are.
-func (h *holdings) settle(at Moment, err error) {
-	settle(h.first[:min(h.n, len(h.first))], h.more, at, err)
-}
-
-func settle(hs, more []holding, at Moment, err error) {
-	if len(hs) == 0 {
-		hs, more = more, nil
-	}
-	if len(hs) == 0 {
-		return
-	}
-	if len(hs)+len(more) > 1 {
-		defer settle(hs[1:], more, at, err) // also if this one panics
-	}
-	if h := hs[0]; h.at <= at {
-		h.s.Settle(h.token, err)
-	}
-}
-
 // Begin starts a run and returns its number. A run that had not ended yet ends
 // with ErrAborted.
 func (t *Tail) Begin() (run uint32) {
-	run = t.run + 1
-	if run == 1 {
-		t.run = run
+	last := t.current()
+	t.number++
+	run = t.number
+	if last == nil {
+		t.first.number = run
 		return run
 	}
-	t.mu.Lock()
-	t.run, t.answered, t.err = run, false, nil
-	t.settleAll(ErrAborted)
+	t.later.Store(&tailRun{number: run})
+	last.end(ErrAborted)
 	return run
 }
 
-// over reports whether that run has ended, or is not the last one. It needs mu.
-func (t *Tail) over(run uint32) bool { return t.run != run || t.ended.Load() == run }
+// current returns the last run that began, nil before the first.
+func (t *Tail) current() *tailRun {
+	switch t.number {
+	case 0:
+		return nil
+	case 1:
+		return &t.first
+	default:
+		return t.later.Load()
+	}
+}
+
+// find returns the run with that number, nil if it was not the first and there has
+// been another since.
+func (t *Tail) find(run uint32) *tailRun {
+	r := &t.first
+	if run > 1 {
+		r = t.later.Load()
+	}
+	if run == 0 || r == nil || r.number != run {
+		return nil
+	}
+	return r
+}
 
 // Answer says that the run has answered, and settles those who hold for that
 // with nil.
 func (t *Tail) Answer(run uint32) {
-	var now holdings
-	t.mu.Lock()
-	if t.over(run) || t.answered {
-		t.mu.Unlock()
+	r := t.find(run)
+	if r == nil {
 		return
 	}
-	t.answered = true
-	t.moveTo(&now)
-	for _, h := range now.first[:min(now.n, len(now.first))] {
-		t.keep(h)
-	}
-	for _, h := range now.more {
-		t.keep(h)
-	}
-	t.mu.Unlock()
-	now.settle(Answered, nil)
-}
-
-func (t *Tail) keep(h holding) {
-	if h.at == Ended {
-		t.add(h)
+	for {
+		state := r.state.Load()
+		if state&(answered|ended) != 0 {
+			return
+		}
+		if r.state.CompareAndSwap(state, state|answered) {
+			r.settle(0, state/one, 1<<Answered, nil)
+			return
+		}
 	}
 }
 
 // End says that the run has ended with err, nil for success, and settles all
 // who hold it. A run that ends without having answered answers with err.
 func (t *Tail) End(run uint32, err error) {
-	if t.ended.Load() == run {
-		return // a body is usually read to its end and then closed
+	if r := t.find(run); r != nil {
+		r.end(err)
 	}
-	t.mu.Lock()
-	if t.over(run) {
-		t.mu.Unlock()
+}
+
+func (r *tailRun) end(err error) {
+	var bits uint32 = ended
+	if err != nil && r.state.Load()&ended == 0 {
+		if !r.fail(err) {
+			return // another End has failed it first
+		}
+		bits |= failed
+	}
+	for {
+		state := r.state.Load()
+		if state&ended != 0 {
+			return // a body is usually read to its end and then closed
+		}
+		if r.state.CompareAndSwap(state, state|bits) {
+			r.settleAll(state, err)
+			return
+		}
+	}
+}
+
+// fail keeps err, and reports whether it is the first.
+func (r *tailRun) fail(err error) bool { return r.failure.CompareAndSwap(nil, &err) }
+
+// settleAll settles with err whom the end that came in state is for.
+func (r *tailRun) settleAll(state uint32, err error) {
+	switch n := state / one; {
+	case n == 1 && state&answered == 0: // as most often
+		r.inline[0].s.Settle(r.inline[0].token, err)
+	case state&answered == 0:
+		r.settle(0, n, 1<<Answered|1<<Ended, err)
+	default:
+		r.settle(0, n, 1<<Ended, err)
+	}
+}
+
+// settle settles those of the holdings from i to n that are for one of the moments.
+func (r *tailRun) settle(i, n uint32, moments uint8, err error) {
+	for i < n && moments&(1<<r.holding(i).at) == 0 {
+		i++
+	}
+	if i == n {
 		return
 	}
-	t.ended.Store(run)
-	t.err = err
-	t.settleAll(err)
-}
-
-// settleAll unlocks mu and settles all who hold.
-func (t *Tail) settleAll(err error) {
-	switch t.n {
-	case 0:
-		t.mu.Unlock()
-	case 1:
-		h := t.first[0]
-		t.first[0], t.n = holding{}, 0
-		t.mu.Unlock()
-		h.s.Settle(h.token, err)
-	default:
-		t.settleMany(err)
+	if i+1 < n {
+		defer r.settle(i+1, n, moments, err) // also if this one panics
 	}
+	h := r.holding(i)
+	h.s.Settle(h.token, err)
 }
 
-// settleMany stands apart because its list is large.
-func (t *Tail) settleMany(err error) {
-	var now holdings
-	t.moveTo(&now)
-	t.mu.Unlock()
-	now.settle(Ended, err)
+func (r *tailRun) holding(i uint32) holding {
+	if i < uint32(len(r.inline)) {
+		return r.inline[i]
+	}
+	return (*r.more.Load())[i-uint32(len(r.inline))]
+}
+
+// add puts a holding where nobody looks yet.
+func (r *tailRun) add(i uint32, h holding) {
+	if i < uint32(len(r.inline)) {
+		r.inline[i] = h
+		return
+	}
+	var list []holding
+	if more := r.more.Load(); more != nil {
+		list = slices.Clip((*more)[:i-uint32(len(r.inline))]) // others may be reading it
+	}
+	list = append(list, h)
+	r.more.Store(&list)
 }
 
 // Hold implements Lasting.
 func (t *Tail) Hold(at Moment, s Settler, token uint64) bool {
-	t.mu.Lock()
-	switch {
-	case t.run == 0, at == Answered && t.answered:
-		t.mu.Unlock()
+	r := t.current()
+	if r == nil {
 		return false
-	case t.over(t.run):
-		// The policy saw a success, but the operation has come to its end since.
-		err := t.err
-		t.mu.Unlock()
-		s.Settle(token, err)
-		return true
-	default:
-		t.add(holding{s, token, at})
-		t.mu.Unlock()
-		return true
 	}
+	for {
+		state := r.state.Load()
+		switch {
+		case at == Answered && state&answered != 0:
+			return false
+		case state&ended != 0:
+			// The policy saw a success, but the operation has come to its end since.
+			s.Settle(token, r.result(state))
+			return true
+		}
+		r.add(state/one, holding{s, token, at})
+		if r.state.CompareAndSwap(state, state+one) {
+			return true
+		}
+	}
+}
+
+// result returns what the run ended with in state.
+func (r *tailRun) result(state uint32) error {
+	if state&failed == 0 {
+		return nil
+	}
+	return *r.failure.Load()
 }
 
 // Held reports whether anybody waits for the end of the run. An adapter need
 // not watch for the end of one that nobody waits for.
 func (t *Tail) Held() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.n > 0
+	r := t.current()
+	if r == nil {
+		return false
+	}
+	state := r.state.Load()
+	if state&ended != 0 {
+		return false
+	}
+	for i := range state / one {
+		if r.holding(i).at == Ended || state&answered == 0 {
+			return true
+		}
+	}
+	return false
 }

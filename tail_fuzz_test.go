@@ -83,6 +83,7 @@ func FuzzTail(f *testing.F) {
 	f.Add([]byte{0, 3, 4, 1, 2, 5})             // a run with both moments
 	f.Add([]byte{0, 3, 3, 3, 3, 3, 3, 3, 1, 2}) // more than fit inline
 	f.Add([]byte{0, 3, 0, 0x42, 0x81, 2, 3, 4}) // begun anew, late ends
+	f.Add([]byte{0, 0, 0, 4, 0x82, 5, 2, 5})    // a late end when there have been several
 	f.Add([]byte{0, 4, 3, 4, 3, 4, 3, 4, 3, 4, 3, 4, 3, 4, 1, 5, 3, 3, 3, 3, 3, 2, 5, 3, 4, 6})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var tail resilience.Tail

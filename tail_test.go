@@ -285,37 +285,42 @@ func TestTailSettlerThatBeginsAnew(t *testing.T) {
 	}
 }
 
-// Twelve goroutines hold, answer and end, and one of them begins anew; run with -race.
+// One goroutine runs and holds, and eleven answer and end it; run with -race.
 func TestTailSettlesEachExactlyOnce(t *testing.T) {
-	const goroutines, each = 12, 2000
+	const holdings, goroutines = 24_000, 11
 	var tail resilience.Tail
 	var run atomic.Uint32
-	var settled [goroutines * each]atomic.Int32
+	var settled [holdings]atomic.Int32
 	count := settler(func(token uint64, _ error) { settled[token].Add(1) })
 	run.Store(tail.Begin())
+	var over atomic.Bool
 	var wg sync.WaitGroup
 	for g := range goroutines {
 		wg.Go(func() {
-			for i := range each {
-				at := resilience.Moment(1 + i%2)
-				if token := uint64(g*each + i); !tail.Hold(at, count, token) {
-					count.Settle(token, nil)
-				}
-				switch (g + i) % 6 {
-				case 0:
-					if g == 0 {
-						run.Store(tail.Begin())
-					}
-				case 1, 2:
+			for i := 0; !over.Load(); i++ {
+				switch (g + i) % 5 {
+				case 0, 1, 2:
 					tail.Answer(run.Load())
 				case 3:
 					tail.End(run.Load(), errDown)
 				case 4:
-					tail.Held()
+					tail.End(run.Load(), nil)
 				}
 			}
 		})
 	}
+	for token := range holdings {
+		if !tail.Hold(resilience.Moment(1+token%2), count, uint64(token)) {
+			count.Settle(uint64(token), nil)
+		}
+		switch token % 17 {
+		case 0, 5, 6:
+			run.Store(tail.Begin())
+		case 7:
+			tail.Held()
+		}
+	}
+	over.Store(true)
 	wg.Wait()
 	tail.Begin()
 	for token := range settled {

@@ -21,7 +21,7 @@ type probe struct {
 	body       func(ctx context.Context, run int) error
 	onDiscard  func() // code of the user that Discard runs, if not nil
 
-	begins sync.Mutex // held while a run begins: to run two at once is a fault, not a race
+	turn sync.Mutex // of who begins or holds: to run two at once is a fault, not a race
 
 	mu       sync.Mutex // guards what follows
 	runs     int
@@ -54,9 +54,9 @@ func (o *probe) Run(ctx context.Context) (err error) {
 	run := o.runs
 	o.open = o.lasting
 	o.mu.Unlock()
-	o.begins.Lock()
+	o.turn.Lock()
 	number := o.Begin()
-	o.begins.Unlock()
+	o.turn.Unlock()
 
 	err = resilience.ErrAborted
 	defer func() {
@@ -70,6 +70,13 @@ func (o *probe) Run(ctx context.Context) (err error) {
 		o.Answer(number)
 	}
 	return err
+}
+
+// Hold implements resilience.Lasting.
+func (o *probe) Hold(at resilience.Moment, s resilience.Settler, token uint64) bool {
+	o.turn.Lock()
+	defer o.turn.Unlock()
+	return o.Tail.Hold(at, s, token)
 }
 
 // Discard implements resilience.Lasting.
