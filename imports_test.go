@@ -16,6 +16,9 @@ const (
 	grpc       = "google.golang.org/grpc/..."
 	prometheus = "github.com/prometheus/client_golang/..."
 	internal   = module + "/internal/..."
+	marker     = module + "/internal/marker"
+	googleRPC  = "google.golang.org/genproto/googleapis/rpc/..." // what gRPC says in the details of a status
+	protobuf   = "google.golang.org/protobuf/..."
 )
 
 var policies = []string{"breaker", "retry", "bulkhead", "timeout", "fallback", "limit"}
@@ -30,8 +33,8 @@ func allowed() map[string][]string {
 		module:             {},
 		internal:           {module, clock, sync_, internal},
 		module + "/keyed":  {module, clock, sync_, internal},
-		module + "/httpmw": {module},
-		module + "/grpcmw": {module, grpc},
+		module + "/httpmw": {module, marker},
+		module + "/grpcmw": {module, marker, grpc, googleRPC, protobuf},
 		module + "/stack":  {module, clock, sync_, internal, module + "/keyed"},
 	}
 	for _, p := range policies {

@@ -19,6 +19,7 @@ func BenchmarkFallback(b *testing.B) { group(b, "Fallback/") }
 func BenchmarkTimeout(b *testing.B)  { group(b, "Timeout/") }
 func BenchmarkStack(b *testing.B)    { group(b, "Stack/") }
 func BenchmarkHTTP(b *testing.B)     { group(b, "HTTP/") }
+func BenchmarkGRPC(b *testing.B)     { group(b, "GRPC/") }
 func BenchmarkKeyed(b *testing.B)    { group(b, "Keyed/") }
 func BenchmarkGrowth(b *testing.B)   { group(b, "Growth/") }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/internal/marker"
 )
 
 // Server guards the handlers of a server with a Policy:
@@ -94,7 +95,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	ctx := r.Context()
-	if n := parseAttempt(r.Header); n >= 2 {
+	if n := marker.Parse(r.Header[attemptHeader]); n >= 2 {
 		ctx = resilience.WithAttempt(ctx, n)
 	}
 	e := &exchange{recorder: recorder{inner: w}, h: h, r: r, err: errNotRun}

@@ -109,20 +109,3 @@ func isDigits(s string) bool {
 	}
 	return s != ""
 }
-
-// maxAttempt bounds what a client can make a server believe.
-const maxAttempt = 999
-
-// parseAttempt returns the number of the attempt that a request says it is, 1 if
-// it does not say so in the one way that Transport does.
-func parseAttempt(h http.Header) int {
-	v := h[attemptHeader]
-	if len(v) != 1 || len(v[0]) > 3 || !isDigits(v[0]) || v[0][0] == '0' {
-		return 1
-	}
-	n, err := strconv.Atoi(v[0])
-	if err != nil || n > maxAttempt {
-		return 1
-	}
-	return n
-}

@@ -1,0 +1,198 @@
+package grpcmw
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/internal/marker"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+// Server guards the handlers of a grpc.Server with a Policy. Its methods are
+// interceptors:
+//
+//	server := grpcmw.Server{Policy: stack.Server("orders")}
+//	s := grpc.NewServer(grpc.ChainUnaryInterceptor(server.Unary), grpc.ChainStreamInterceptor(server.Stream))
+//
+// The zero value guards with nothing. A Server is safe for concurrent use if its
+// functions are.
+//
+// A call that a policy refuses is answered with the status that the package
+// documentation names, a RetryInfo detail, and grpc-retry-pushback-ms in its
+// trailer. The message of a stream is not read then; that of a unary call has been
+// read before interceptors are asked.
+//
+// A handler runs once, whatever the Policy wants: a retry belongs to the client.
+// Policies that limit its time do so through its context: a handler is not
+// abandoned. One that panics is a failure, and the panic goes on. A call whose
+// client has left, or whose deadline has passed, before the policies were asked is
+// not handled.
+type Server struct {
+	// Policy guards each call. nil guards with nothing.
+	Policy resilience.Policy
+
+	// Key returns what a keyed.Group picks the policy of a call by. nil is the
+	// method, as in "/orders.v1.Orders/Get".
+	Key func(ctx context.Context, method string) string
+
+	// Outcome says what the code of a status tells about the health of the handler.
+	// nil is CodeOutcome.
+	Outcome func(method string, code codes.Code) resilience.Outcome
+
+	// Exempt chooses the methods that are not guarded. nil is Infrastructure.
+	Exempt func(method string) bool
+}
+
+// Unary implements grpc.UnaryServerInterceptor.
+func (s Server) Unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	if s.exempt(info.FullMethod) {
+		return handler(ctx, req)
+	}
+	ctx = attempt(ctx)
+	h := &unaryHandling{handling: handling{s: s, ctx: ctx, method: info.FullMethod}, req: req, handler: handler}
+	trailer, err := h.result(resilience.RunOperation(ctx, s.Policy, h))
+	if trailer != nil {
+		_ = grpc.SetTrailer(ctx, trailer) // fails only where there is no call
+	}
+	if err != nil {
+		return nil, err
+	}
+	return h.resp, nil
+}
+
+// Stream implements grpc.StreamServerInterceptor. A stream is judged at its end, and
+// holds what it holds until then.
+func (s Server) Stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	if s.exempt(info.FullMethod) {
+		return handler(srv, ss)
+	}
+	ctx := attempt(ss.Context())
+	h := &streamHandling{handling: handling{s: s, ctx: ctx, method: info.FullMethod}, ServerStream: ss, srv: srv, handler: handler}
+	trailer, err := h.result(resilience.RunOperation(ctx, s.Policy, h))
+	if trailer != nil {
+		ss.SetTrailer(trailer)
+	}
+	return err
+}
+
+func (s *Server) exempt(method string) bool {
+	if s.Exempt == nil {
+		return Infrastructure(method)
+	}
+	return s.Exempt(method)
+}
+
+// attempt returns ctx with the number of the attempt that the client says it is.
+func attempt(ctx context.Context) context.Context {
+	if n := marker.Parse(metadata.ValueFromIncomingContext(ctx, attemptKey)); n >= 2 {
+		return resilience.WithAttempt(ctx, n)
+	}
+	return ctx
+}
+
+// handling is what the calls of both kinds have in common. Each is an operation
+// that the policies run, and the only allocation of its call.
+type handling struct {
+	s      Server
+	ctx    context.Context
+	method string
+	ran    bool
+	err    error // what the handler returned
+}
+
+// Key implements resilience.Keyer.
+func (h *handling) Key() string {
+	if h.s.Key != nil {
+		return h.s.Key(h.ctx, h.method)
+	}
+	return h.method
+}
+
+var errHandledAgain = &failure{err: status.Error(codes.Internal, "grpcmw: a policy ran a handler twice: a retry belongs to the client"), outcome: resilience.Ignored}
+
+// judge returns what policies see of a handler that returned err.
+func (h *handling) judge(err error) error {
+	h.err = err
+	if err == nil {
+		return nil
+	}
+	err = public(err) // with its code
+	f := &failure{err: err, outcome: outcome(h.s.Outcome, h.method, err)}
+	if errors.Is(err, resilience.ErrRejected) {
+		// It was a call of the handler that was rejected; the handler did run.
+		f.err = status.Convert(err).Err()
+	}
+	return f
+}
+
+// result returns what the client is told when the policies returned err.
+func (h *handling) result(err error) (trailer metadata.MD, _ error) {
+	switch {
+	case err == nil && h.err != nil:
+		return nil, public(h.err) // a policy dropped it, but there is nothing else to say
+	case err == nil && !h.ran:
+		return nil, status.Error(codes.Unavailable, "grpcmw: the policy neither ran the handler nor returned an error")
+	case err == nil:
+		return nil, nil
+	case !h.ran && errors.Is(err, resilience.ErrRejected):
+		s, trailer := refusal(err, time.Now())
+		return trailer, &refused{err, s}
+	}
+	if f, ok := err.(*failure); ok && h.err != nil && f != errHandledAgain {
+		return nil, public(h.err)
+	}
+	return nil, public(err)
+}
+
+// refused is the rejection of a call, with its status.
+type refused struct {
+	error
+	status *status.Status
+}
+
+func (r *refused) Unwrap() error              { return r.error }
+func (r *refused) GRPCStatus() *status.Status { return r.status }
+
+type unaryHandling struct {
+	handling
+	req     any
+	handler grpc.UnaryHandler
+	resp    any
+}
+
+// Run implements resilience.Operation.
+func (h *unaryHandling) Run(ctx context.Context) error {
+	if h.ran {
+		return errHandledAgain
+	}
+	h.ran = true
+	resp, err := h.handler(ctx, h.req)
+	h.resp = resp
+	return h.judge(err)
+}
+
+// streamHandling is also the stream of its handler.
+type streamHandling struct {
+	handling
+	grpc.ServerStream
+	srv     any
+	handler grpc.StreamHandler
+	own     context.Context // that of the policies
+}
+
+// Run implements resilience.Operation.
+func (h *streamHandling) Run(ctx context.Context) error {
+	if h.ran {
+		return errHandledAgain
+	}
+	h.ran, h.own = true, ctx
+	return h.judge(h.handler(h.srv, h))
+}
+
+// Context returns the context of the stream as policies have made it.
+func (h *streamHandling) Context() context.Context { return h.own }

@@ -1,0 +1,174 @@
+package grpcmw
+
+import (
+	"context"
+	"errors"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/resilience-go/resilience"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+)
+
+// CodeOutcome is what a status code says about the health of a server by default:
+//
+//	UNKNOWN, DEADLINE_EXCEEDED, INTERNAL,       Failure
+//	UNAVAILABLE, DATA_LOSS
+//	CANCELED                                    Ignored
+//	all others, OK among them                   Success: the server works
+//
+// RESOURCE_EXHAUSTED is a success as 429 is over HTTP: the server is alive and asks
+// for less. A code that there is not is a Failure, as UNKNOWN is.
+func CodeOutcome(code codes.Code) resilience.Outcome {
+	switch code {
+	case codes.OK, codes.InvalidArgument, codes.NotFound, codes.AlreadyExists, codes.PermissionDenied, codes.ResourceExhausted,
+		codes.FailedPrecondition, codes.Aborted, codes.OutOfRange, codes.Unimplemented, codes.Unauthenticated:
+		return resilience.Success
+	case codes.Canceled:
+		return resilience.Ignored
+	default:
+		return resilience.Failure
+	}
+}
+
+// DefaultRetryable reports whether a call that failed with err may be made again:
+// if its code is UNAVAILABLE, whatever the method. gRPC says by no code that a
+// server has not seen a call, but UNAVAILABLE is the one that its services use for
+// that (gRFC A6).
+func DefaultRetryable(_ string, err error) bool { return status.Code(err) == codes.Unavailable }
+
+func outcome(of func(string, codes.Code) resilience.Outcome, method string, err error) resilience.Outcome {
+	code := status.Code(err)
+	if of == nil {
+		return CodeOutcome(code)
+	}
+	return of(method, code)
+}
+
+// failure is what policies see of a call or a handler that failed with err.
+type failure struct {
+	err       error
+	outcome   resilience.Outcome
+	retryable bool
+	after     time.Duration
+}
+
+func (f *failure) Error() string               { return f.err.Error() }
+func (f *failure) Unwrap() error               { return f.err }
+func (f *failure) Outcome() resilience.Outcome { return f.outcome }
+func (f *failure) Retryable() bool             { return f.retryable }
+func (f *failure) RetryAfter() time.Duration   { return f.after }
+
+// local reports whether gRPC says by err that it could not send or take a message:
+// the fault of neither server nor network. Text is all there is to tell it by. A
+// server says the same words of a message that is too large for it.
+func local(err error) bool {
+	s, _ := status.FromError(err)
+	switch s.Code() {
+	case codes.ResourceExhausted:
+		return hasPrefix(s.Message(), "trying to send message larger than max", "grpc: received message larger than max",
+			"grpc: message after decompression larger than max", "grpc: received message after decompression larger than max")
+	case codes.Internal:
+		return hasPrefix(s.Message(), "grpc: error while marshaling", "grpc: error unmarshalling request", "header key ",
+			"grpc: Compressor is not installed", "SendMsg called after CloseSend")
+	default:
+		return false
+	}
+}
+
+func hasPrefix(s string, prefixes ...string) bool {
+	for _, p := range prefixes {
+		if strings.HasPrefix(s, p) {
+			return true
+		}
+	}
+	return false
+}
+
+// pushbackKey is the metadata by which a server says when to try again, in
+// milliseconds, and that one must not, by anything else (gRFC A6).
+const pushbackKey = "grpc-retry-pushback-ms"
+
+// maxRetryAfter keeps sums of times and durations far from overflow.
+const maxRetryAfter = 365 * 24 * time.Hour
+
+// pushback returns whether the server lets a failed call be made again, and how
+// long it asks to wait: in its trailer, or else in a RetryInfo detail.
+func pushback(trailer metadata.MD, err error) (may bool, after time.Duration) {
+	if v := trailer.Get(pushbackKey); len(v) > 0 {
+		ms, err := strconv.ParseUint(v[0], 10, 63)
+		if len(v) > 1 || err != nil {
+			return false, 0
+		}
+		return true, time.Duration(min(ms, uint64(maxRetryAfter/time.Millisecond))) * time.Millisecond
+	}
+	for _, detail := range status.Convert(err).Details() {
+		if info, ok := detail.(*errdetails.RetryInfo); ok {
+			return true, max(0, min(info.GetRetryDelay().AsDuration(), maxRetryAfter))
+		}
+	}
+	return true, 0
+}
+
+// public returns err as an interceptor of a client returns it.
+func public(err error) error {
+	switch e := err.(type) { // what is around an error says more than it does
+	case nil:
+		return nil
+	case *failure:
+		err = e.err
+	}
+	if _, ok := err.(interface{ GRPCStatus() *status.Status }); ok {
+		return err
+	}
+	return &statusError{err}
+}
+
+// statusError is an error of policies, with a status.
+type statusError struct{ err error }
+
+func (e *statusError) Error() string { return e.err.Error() }
+func (e *statusError) Unwrap() error { return e.err }
+
+// GRPCStatus returns the status that errors of policies have, as the package
+// documentation says, or that of the call which they are about. Its message is all
+// of the error's text.
+func (e *statusError) GRPCStatus() *status.Status {
+	s, ok := status.FromError(e.err) // with its details
+	code := s.Code()
+	switch {
+	case errors.Is(e.err, resilience.ErrRejected):
+		code = codes.Unavailable
+		if r, ok := errors.AsType[*resilience.Rejection](e.err); ok && r.Reason != resilience.Open {
+			code = codes.ResourceExhausted
+		}
+	case errors.Is(e.err, context.DeadlineExceeded):
+		code = codes.DeadlineExceeded
+	case errors.Is(e.err, context.Canceled):
+		code = codes.Canceled
+	case ok:
+		return s
+	}
+	return status.New(code, e.Error())
+}
+
+// refusal returns the status by which a server refuses a call, and its trailer. Both
+// say when to come back: in a second, if the policy does not know.
+func refusal(err error, now time.Time) (*status.Status, metadata.MD) {
+	after := time.Second
+	if r, ok := errors.AsType[*resilience.Rejection](err); ok && !r.RetryAt.IsZero() {
+		after = max(time.Millisecond, min(r.RetryAt.Sub(now), maxRetryAfter))
+	}
+	ms := int64(math.Ceil(float64(after) / float64(time.Millisecond)))
+	s := (&statusError{err}).GRPCStatus()
+	if detailed, err := s.WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Duration(ms) * time.Millisecond)}); err == nil {
+		s = detailed
+	}
+	return s, metadata.Pairs(pushbackKey, strconv.FormatInt(ms, 10))
+}
