@@ -1,0 +1,219 @@
+package grpc_test
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/logging"
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/breaker"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// journal is a logging.Logger that keeps what became of each call.
+type journal struct {
+	mu    sync.Mutex
+	codes []string
+}
+
+func (j *journal) Log(_ context.Context, _ logging.Level, _ string, fields ...any) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for it := logging.Fields(fields).Iterator(); it.Next(); {
+		if k, v := it.At(); k == "grpc.code" {
+			j.codes = append(j.codes, v.(string))
+		}
+	}
+}
+
+// says waits for the codes that are wanted.
+func (j *journal) says(t *testing.T, where string, want ...string) {
+	t.Helper()
+	all := func() []string {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		return slices.Clone(j.codes)
+	}
+	eventually(t, where+" has logged all", func() bool { return len(all()) >= len(want) })
+	if got := all(); !slices.Equal(got, want) {
+		t.Errorf("%s logged %v, want %v", where, got, want)
+	}
+}
+
+var finished = logging.WithLogOnEvents(logging.FinishCall)
+
+// clientAround returns options with logs around and inside of o.
+func clientAround(o out) (outside, inside *journal, options []grpc.DialOption) {
+	outside, inside = new(journal), new(journal)
+	return outside, inside, []grpc.DialOption{
+		grpc.WithChainUnaryInterceptor(logging.UnaryClientInterceptor(outside, finished), o.Unary, logging.UnaryClientInterceptor(inside, finished)),
+		grpc.WithChainStreamInterceptor(logging.StreamClientInterceptor(outside, finished), o.Stream, logging.StreamClientInterceptor(inside, finished)),
+	}
+}
+
+// serverAround returns options with logs around and inside of i.
+func serverAround(i in) (outside, inside *journal, options []grpc.ServerOption) {
+	outside, inside = new(journal), new(journal)
+	return outside, inside, []grpc.ServerOption{
+		grpc.ChainUnaryInterceptor(logging.UnaryServerInterceptor(outside, finished), i.Unary, logging.UnaryServerInterceptor(inside, finished)),
+		grpc.ChainStreamInterceptor(logging.StreamServerInterceptor(outside, finished), i.Stream, logging.StreamServerInterceptor(inside, finished)),
+	}
+}
+
+func TestALogOutsideHearsOfCallsAndALogInsideOfAttempts(t *testing.T) {
+	for kind, test := range map[string]struct {
+		call     string
+		attempts []string
+	}{
+		"unary":  {"OK", []string{"Unavailable", "Unavailable", "OK"}},
+		"stream": {"Unavailable", []string{"Unavailable"}},
+	} {
+		t.Run(kind, func(t *testing.T) {
+			var runs atomic.Int32
+			n, o, i := inMemory(t), newOut(), newIn(10)
+			called, attempted, client := clientAround(o)
+			asked, handled, server := serverAround(i)
+			n.serve(t, answering(func(context.Context) error {
+				if runs.Add(1) < 3 {
+					return status.Error(codes.Unavailable, "busy")
+				}
+				return nil
+			}).register, server...)
+			conn := n.dial(t, client...)
+			if got := status.Code(calls[kind](limit(t), conn)).String(); got != test.call {
+				t.Errorf("the call is %v", got)
+			}
+			called.says(t, "the client outside", test.call)
+			attempted.says(t, "the client inside", test.attempts...)
+			asked.says(t, "the server outside", test.attempts...)
+			handled.says(t, "the server inside", test.attempts...)
+			free(t, o.slots, i.slots)
+		})
+	}
+}
+
+func TestALogOutsideHearsOfRefusalsAndALogInsideDoesNot(t *testing.T) {
+	for kind, call := range calls {
+		t.Run(kind, func(t *testing.T) {
+			n, o, i := inMemory(t), newOut(), newIn(1)
+			called, attempted, client := clientAround(o)
+			asked, handled, server := serverAround(i)
+			n.serve(t, answering(func(context.Context) error { t.Error("handled"); return nil }).register, server...)
+			conn := n.dial(t, client...)
+			o.breaker.SetMode(breaker.ForcedOpen)
+			wantCode(t, call(limit(t), conn), codes.Unavailable)
+			called.says(t, "the client outside", "Unavailable")
+			attempted.says(t, "the client inside")
+
+			o.breaker.SetMode(breaker.Auto)
+			permit, err := i.slots.Acquire(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer permit.Release(nil)
+			wantCode(t, call(limit(t), conn), codes.ResourceExhausted)
+			called.says(t, "the client outside", "Unavailable", "ResourceExhausted")
+			attempted.says(t, "the client inside", "ResourceExhausted")
+			asked.says(t, "the server outside", "ResourceExhausted")
+			handled.says(t, "the server inside")
+		})
+	}
+}
+
+func internal(any) error { return status.Error(codes.Internal, "panic") }
+
+// Recovered outside or inside, a panic is one failure, its slot is free, and the
+// client gets what recovery says. Without a handler recovery says UNKNOWN.
+func TestAPanicThatIsRecoveredIsOneFailure(t *testing.T) {
+	for name, options := range map[string][]recovery.Option{
+		"Internal": {recovery.WithRecoveryHandler(internal)},
+		"Unknown":  nil,
+	} {
+		unary, stream := recovery.UnaryServerInterceptor(options...), recovery.StreamServerInterceptor(options...)
+		for where, chain := range map[string]func(in) []grpc.ServerOption{
+			"outside": func(i in) []grpc.ServerOption {
+				return []grpc.ServerOption{grpc.ChainUnaryInterceptor(unary, i.Unary), grpc.ChainStreamInterceptor(stream, i.Stream)}
+			},
+			"inside": func(i in) []grpc.ServerOption {
+				return []grpc.ServerOption{grpc.ChainUnaryInterceptor(i.Unary, unary), grpc.ChainStreamInterceptor(i.Stream, stream)}
+			},
+		} {
+			for kind, call := range calls {
+				t.Run(name+" "+where+" "+kind, func(t *testing.T) {
+					n, i := inMemory(t), newIn(1)
+					o := newOut()
+					n.serve(t, answering(func(context.Context) error { panic("boom") }).register, chain(i)...)
+					conn := n.dial(t, o.options()...)
+					for calls := uint64(1); calls <= 3; calls++ { // the only slot is free each time
+						if code := status.Code(call(limit(t), conn)); code.String() != name {
+							t.Errorf("code %v", code)
+						}
+						free(t, i.slots, o.slots)
+						if got, want := judged(i.breaker), (outcomes{failures: calls}); got != want {
+							t.Errorf("the server's breaker heard %+v, want %+v", got, want)
+						}
+						if got, want := judged(o.breaker), (outcomes{failures: calls}); got != want {
+							t.Errorf("the client's breaker heard %+v, want %+v", got, want)
+						}
+					}
+				})
+			}
+		}
+	}
+}
+
+// A client has no recovery of its own. What is inside of ours may panic all the same:
+// a balancer, or another interceptor.
+func TestAPanicInsideOfAClientFreesItsSlotAndIsOneFailure(t *testing.T) {
+	n, o := inMemory(t), newOut()
+	n.serve(t, answering(func(context.Context) error { return nil }).register)
+	conn := n.dial(t,
+		grpc.WithChainUnaryInterceptor(o.Unary, func(context.Context, string, any, any, *grpc.ClientConn, grpc.UnaryInvoker, ...grpc.CallOption) error {
+			panic("boom")
+		}),
+		grpc.WithChainStreamInterceptor(o.Stream, func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, grpc.Streamer, ...grpc.CallOption) (grpc.ClientStream, error) {
+			panic("boom")
+		}))
+	failures := uint64(0)
+	for kind, call := range calls {
+		func() {
+			defer func() {
+				if r := recover(); r != "boom" {
+					t.Errorf("%s: recovered %v", kind, r)
+				}
+			}()
+			_ = call(limit(t), conn)
+		}()
+		failures++
+		if got, want := judged(o.breaker), (outcomes{failures: failures}); got != want || o.slots.Stats().InFlight != 0 {
+			t.Errorf("%s: the breaker heard %+v, want %+v, and %d slots are held", kind, got, want, o.slots.Stats().InFlight)
+		}
+	}
+}
+
+// The panic is that of a policy outside, after the stream was made.
+func TestAStreamThatItsUserDoesNotGetIsEnded(t *testing.T) {
+	n, o, i := inMemory(t), newOut(), newIn(1)
+	asked, _, server := serverAround(i)
+	n.serve(t, answering(func(context.Context) error { t.Error("there was a message"); return nil }).register, server...)
+	boom := policy(func(ctx context.Context, next resilience.Next) error {
+		_ = next.Run(ctx)
+		panic("boom")
+	})
+	o.Policy = resilience.Compose(boom, o.Policy)
+	_, _, options := clientAround(o) // with a wrapper inside
+	conn := n.dial(t, options...)
+	func() {
+		defer func() { _ = recover() }()
+		_ = stream(limit(t), conn)
+		t.Error("no panic")
+	}()
+	asked.says(t, "the server", "Canceled")
+	free(t, o.slots, i.slots)
+}
