@@ -119,10 +119,12 @@ type network struct {
 // networks by name.
 var networks = map[string]func(testing.TB) network{"bufconn": inMemory, "TCP with TLS": secured}
 
+var insecurely = grpc.WithTransportCredentials(insecure.NewCredentials())
+
 func inMemory(testing.TB) network {
 	l := bufconn.Listen(1 << 20)
 	dial := func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) }
-	return network{l, nil, []grpc.DialOption{grpc.WithContextDialer(dial), grpc.WithTransportCredentials(insecure.NewCredentials())}, "passthrough:///bufconn"}
+	return network{l, nil, []grpc.DialOption{grpc.WithContextDialer(dial), insecurely}, "passthrough:///bufconn"}
 }
 
 func secured(t testing.TB) network {
@@ -135,6 +137,11 @@ func secured(t testing.TB) network {
 		[]grpc.ServerOption{grpc.Creds(credentials.NewTLS(&tls.Config{Certificates: https.TLS.Certificates}))},
 		[]grpc.DialOption{grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: roots}))},
 		l.Addr().String()}
+}
+
+func plain(t testing.TB) network {
+	l := listen(t)
+	return network{l, nil, []grpc.DialOption{insecurely}, l.Addr().String()}
 }
 
 func listen(t testing.TB) net.Listener {
