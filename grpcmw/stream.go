@@ -159,9 +159,15 @@ func (s *stream) abandon(err error) {
 	defer s.End(s.run, err)
 	if cs := s.ClientStream; cs != nil {
 		s.ClientStream = nil
-		// A stream has no Close. To send after the last message is an error, and
-		// such an error ends it.
-		_ = cs.CloseSend()
-		_ = cs.SendMsg(nil)
+		// A stream has no Close. A message that cannot be sent ends it, and its
+		// server hears that it is canceled. After CloseSend, which is for codecs
+		// that can encode anything, it may take it for complete.
+		if err := cs.SendMsg(&unsendable{}); err == nil || err == io.EOF {
+			_ = cs.CloseSend()
+			_ = cs.SendMsg(nil)
+		}
 	}
 }
+
+// unsendable is a message that codecs do not know how to encode.
+type unsendable struct{ F func() }

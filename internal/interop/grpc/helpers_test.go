@@ -184,6 +184,7 @@ type service struct {
 	pb.UnimplementedTestServiceServer
 	unary  func(context.Context, *pb.SimpleRequest) (*pb.SimpleResponse, error)
 	output func(grpc.ServerStreamingServer[pb.StreamingOutputCallResponse]) error
+	input  func(grpc.ClientStreamingServer[pb.StreamingInputCallRequest, pb.StreamingInputCallResponse]) error
 }
 
 func (s *service) UnaryCall(ctx context.Context, req *pb.SimpleRequest) (*pb.SimpleResponse, error) {
@@ -198,6 +199,13 @@ func (s *service) StreamingOutputCall(req *pb.StreamingOutputCallRequest, stream
 		return s.UnimplementedTestServiceServer.StreamingOutputCall(req, stream)
 	}
 	return s.output(stream)
+}
+
+func (s *service) StreamingInputCall(stream grpc.ClientStreamingServer[pb.StreamingInputCallRequest, pb.StreamingInputCallResponse]) error {
+	if s.input == nil {
+		return s.UnimplementedTestServiceServer.StreamingInputCall(stream)
+	}
+	return s.input(stream)
 }
 
 func (s *service) register(srv *grpc.Server) { pb.RegisterTestServiceServer(srv, s) }
