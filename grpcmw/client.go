@@ -40,8 +40,9 @@ type Client struct {
 
 	// Retryable says whether a unary call that failed with err, which has a status,
 	// may be made again. It is not asked if the server has said in its pushback that
-	// it may not, nor if the service config has a retry policy for the method, since
-	// gRPC has then retried already. nil is DefaultRetryable.
+	// it may not, nor if the service config has a retry policy for the method: then
+	// retries are left to gRPC (see the package documentation). nil is
+	// DefaultRetryable.
 	Retryable func(method string, err error) bool
 
 	// Exempt chooses the methods that are not guarded, as in

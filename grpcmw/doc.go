@@ -34,6 +34,19 @@
 // its user knows what a second stream would repeat. The service config of the
 // server can have gRPC do it as long as nothing has come back (gRFC A6).
 //
+// # Retries of gRPC
+//
+// A method that has a retry policy in the service config is tried again by gRPC and
+// not by Policy, so that three attempts of one and three of the other are three. All
+// of them are one attempt for Policy, with one slot and one outcome. With
+// grpc.WithDisableRetry that leaves nobody to retry it; with
+// grpc.WithDisableServiceConfig a service config of the resolver does not count, and
+// Policy retries.
+//
+// What never reached the server, or what the server has refused unseen, gRPC sends
+// once more by itself, whatever the service config says. That is part of an attempt
+// too.
+//
 // # Several hops
 //
 // From the second attempt on, Client sends the metadata

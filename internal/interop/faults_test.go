@@ -46,8 +46,8 @@ var phases = []struct {
 // faultRate is how many calls begin in a second, whatever becomes of them.
 const faultRate = 300
 
-// duration returns how long the calls go on.
-func duration(t *testing.T) time.Duration {
+// duration returns how long the calls go on: for long, or with -short for less.
+func duration(t *testing.T, long, short time.Duration) time.Duration {
 	if s := os.Getenv("FAULTS"); s != "" {
 		d, err := time.ParseDuration(s)
 		if err != nil {
@@ -56,9 +56,9 @@ func duration(t *testing.T) time.Duration {
 		return d
 	}
 	if testing.Short() {
-		return 5 * time.Second
+		return short
 	}
-	return 30 * time.Second
+	return long
 }
 
 // network is what lies between the clients and the server: a proxy, at an address
@@ -186,7 +186,7 @@ func TestFaultsLeaveNothingBehind(t *testing.T) {
 		}
 	})
 	first.Stop()
-	proxy := network.suffer(t, duration(t))
+	proxy := network.suffer(t, duration(t, 30*time.Second, 5*time.Second))
 	close(stop)
 	load.Wait()
 	over := make(chan struct{})

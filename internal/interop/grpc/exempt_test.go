@@ -2,6 +2,7 @@ package grpc_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 
 	"github.com/resilience-go/resilience/breaker"
@@ -13,7 +14,6 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/reflection"
 	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
-	oldpb "google.golang.org/grpc/reflection/grpc_reflection_v1alpha"
 	"google.golang.org/grpc/status"
 )
 
@@ -58,28 +58,31 @@ var infrastructure = map[string]func(context.Context, *grpc.ClientConn) error{
 		}
 		return err
 	},
-	"reflection": func(ctx context.Context, conn *grpc.ClientConn) error {
-		s, err := reflectionpb.NewServerReflectionClient(conn).ServerReflectionInfo(ctx)
+	"reflection":         reflected("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"),
+	"reflection v1alpha": reflected("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"),
+}
+
+// reflected asks by a method of reflection, whose messages are the same in all
+// versions.
+func reflected(method string) func(context.Context, *grpc.ClientConn) error {
+	return func(ctx context.Context, conn *grpc.ClientConn) error {
+		s, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, method)
 		if err != nil {
 			return err
 		}
-		if err := s.Send(&reflectionpb.ServerReflectionRequest{MessageRequest: &reflectionpb.ServerReflectionRequest_ListServices{}}); err != nil {
+		ask := &reflectionpb.ServerReflectionRequest{MessageRequest: &reflectionpb.ServerReflectionRequest_ListServices{}}
+		if err := s.SendMsg(ask); err != nil {
 			return err
 		}
-		_, err = s.Recv()
-		return err
-	},
-	"reflection v1alpha": func(ctx context.Context, conn *grpc.ClientConn) error {
-		s, err := oldpb.NewServerReflectionClient(conn).ServerReflectionInfo(ctx)
-		if err != nil {
+		answer := new(reflectionpb.ServerReflectionResponse)
+		if err := s.RecvMsg(answer); err != nil {
 			return err
 		}
-		if err := s.Send(&oldpb.ServerReflectionRequest{MessageRequest: &oldpb.ServerReflectionRequest_ListServices{}}); err != nil {
-			return err
+		if len(answer.GetListServicesResponse().GetService()) == 0 {
+			return errors.New("no services")
 		}
-		_, err = s.Recv()
-		return err
-	},
+		return nil
+	}
 }
 
 func TestHealthAndReflectionAreReachedWhenNothingElseIs(t *testing.T) {
