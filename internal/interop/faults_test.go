@@ -155,6 +155,39 @@ func faultyServer(t *testing.T, in doors) (*httptest.Server, *connections) {
 	return s, conns
 }
 
+// load makes calls at faultRate for as long as during takes, and waits for them to
+// end.
+func load(t *testing.T, call func(i int), during func()) {
+	t.Helper()
+	stop := make(chan struct{})
+	var calls, pace sync.WaitGroup
+	pace.Go(func() {
+		start := time.Now()
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			case <-time.After(time.Until(start.Add(time.Duration(i) * time.Second / faultRate))):
+				calls.Go(func() { call(i) })
+			}
+		}
+	})
+	during()
+	close(stop)
+	pace.Wait()
+	over := make(chan struct{})
+	go func() {
+		calls.Wait()
+		close(over)
+	}()
+	select {
+	case <-over:
+	case <-time.After(patience):
+		ours, _ := stacks()
+		t.Fatalf("calls go on:\n%s", strings.Join(ours, "\n\n"))
+	}
+}
+
 // After all that can happen to a connection nothing is left of it: every call has
 // ended, every body was closed, each outcome is in the counters of each layer, and
 // the process has as much in use as before.
@@ -172,34 +205,11 @@ func TestFaultsLeaveNothingBehind(t *testing.T) {
 	first := network.up(t) // no connection goes past it
 	clients := []*faulty{newFaulty("HTTP/1", network), newFaulty("h2c", network)}
 
-	stop := make(chan struct{})
-	var calls, load sync.WaitGroup
-	load.Go(func() {
-		start := time.Now()
-		for i := 0; ; i++ {
-			select {
-			case <-stop:
-				return
-			case <-time.After(time.Until(start.Add(time.Duration(i) * time.Second / faultRate))):
-				calls.Go(func() { clients[i%len(clients)].call(t.Context(), i/len(clients)) })
-			}
-		}
+	var proxy *toxiproxy.Proxy
+	load(t, func(i int) { clients[i%len(clients)].call(t.Context(), i/len(clients)) }, func() {
+		first.Stop()
+		proxy = network.suffer(t, duration(t, 30*time.Second, 5*time.Second))
 	})
-	first.Stop()
-	proxy := network.suffer(t, duration(t, 30*time.Second, 5*time.Second))
-	close(stop)
-	load.Wait()
-	over := make(chan struct{})
-	go func() {
-		calls.Wait()
-		close(over)
-	}()
-	select {
-	case <-over:
-	case <-time.After(patience):
-		ours, _ := stacks()
-		t.Fatalf("calls go on:\n%s", strings.Join(ours, "\n\n"))
-	}
 
 	for _, c := range clients {
 		c.recovers(t)

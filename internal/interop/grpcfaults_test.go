@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"runtime"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -89,34 +88,10 @@ func TestFaultsLeaveNothingOfGRPCBehind(t *testing.T) {
 		newTalker(t, "retries of gRPC", network, grpc.WithDefaultServiceConfig(serviceConfig)),
 	}
 
-	stop := make(chan struct{})
-	var calls, load sync.WaitGroup
-	load.Go(func() {
-		start := time.Now()
-		for i := 0; ; i++ {
-			select {
-			case <-stop:
-				return
-			case <-time.After(time.Until(start.Add(time.Duration(i) * time.Second / faultRate))):
-				calls.Go(func() { clients[i%len(clients)].call(t.Context(), i/len(clients)) })
-			}
-		}
+	load(t, func(i int) { clients[i%len(clients)].call(t.Context(), i/len(clients)) }, func() {
+		proxy.Stop()
+		proxy = network.suffer(t, duration(t, 10*time.Second, 2*time.Second))
 	})
-	proxy.Stop()
-	proxy = network.suffer(t, duration(t, 10*time.Second, 2*time.Second))
-	close(stop)
-	load.Wait()
-	over := make(chan struct{})
-	go func() {
-		calls.Wait()
-		close(over)
-	}()
-	select {
-	case <-over:
-	case <-time.After(patience):
-		ours, _ := stacks()
-		t.Fatalf("calls go on:\n%s", strings.Join(ours, "\n\n"))
-	}
 
 	for _, c := range clients {
 		eventually(t, c.name+" has recovered", func() bool {

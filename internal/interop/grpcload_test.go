@@ -40,6 +40,7 @@ type talker struct {
 	canceled           atomic.Int64 // by their callers
 	codes              [17]atomic.Int64
 	rejected, odd      atomic.Int64
+	lost               atomic.Int64
 	strange            atomic.Value // an error that is not a status
 }
 
@@ -97,6 +98,12 @@ func (k *talker) call(ctx context.Context, n int) {
 	if !ok || int(s.Code()) >= len(k.codes) {
 		k.odd.Add(1)
 		k.strange.Store(err)
+		return
+	}
+	if errors.Is(err, io.EOF) {
+		// It is what gRPC has for a call of which it could not send the message again,
+		// in place of the status.
+		k.lost.Add(1)
 		return
 	}
 	k.codes[s.Code()].Add(1)
@@ -217,8 +224,8 @@ func (k *talker) account(t *testing.T) {
 	if n := k.odd.Load() + k.codes[codes.Unknown].Load(); n != 0 {
 		t.Errorf("%s: %d errors without a status, or UNKNOWN: %v", k.name, n, k.strange.Load())
 	}
-	t.Logf("%s: %d calls: %d went well, %d unavailable, %d late, %d rejected; %d were canceled; %d retries", k.name,
-		calls, k.ok.Load(), unavailable, late, k.rejected.Load(), canceled, re.Retries)
+	t.Logf("%s: %d calls: %d went well, %d unavailable, %d late, %d rejected, %d lost; %d were canceled; %d retries", k.name,
+		calls, k.ok.Load(), unavailable, late, k.rejected.Load(), k.lost.Load(), canceled, re.Retries)
 	for code := range k.codes {
 		if n := k.codes[code].Load(); n != 0 {
 			t.Logf("%s: %d %v", k.name, n, codes.Code(code))

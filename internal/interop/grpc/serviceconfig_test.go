@@ -204,7 +204,7 @@ func (r *refusing) speak(conn net.Conn) {
 	if f.WriteSettings() != nil {
 		return
 	}
-	for {
+	for mark := ""; ; {
 		frame, err := f.ReadFrame()
 		if err != nil {
 			return
@@ -219,7 +219,12 @@ func (r *refusing) speak(conn net.Conn) {
 				err = f.WritePing(true, frame.Data)
 			}
 		case *http2.MetaHeadersFrame:
-			err = r.answer(f, frame)
+			mark = markIn(frame)
+		case *http2.DataFrame:
+			if frame.StreamEnded() {
+				r.marks <- mark
+				err = r.answer(f, frame.StreamID)
+			}
 		}
 		if err != nil {
 			return
@@ -227,23 +232,29 @@ func (r *refusing) speak(conn net.Conn) {
 	}
 }
 
-func (r *refusing) answer(f *http2.Framer, request *http2.MetaHeadersFrame) error {
-	mark := "-"
-	for _, field := range request.RegularFields() {
+// markIn returns the mark of grpcmw in the headers of a stream. There is one stream
+// at a time.
+func markIn(header *http2.MetaHeadersFrame) string {
+	for _, field := range header.RegularFields() {
 		if field.Name == "retry-attempt" {
-			mark = field.Value
+			return field.Value
 		}
 	}
-	r.marks <- mark
+	return "-"
+}
+
+// answer comes when the message is there, since gRPC has io.EOF for the error if it
+// could not send it again.
+func (r *refusing) answer(f *http2.Framer, id uint32) error {
 	if r.streams.Add(1) <= r.first {
-		return f.WriteRSTStream(request.StreamID, http2.ErrCodeRefusedStream)
+		return f.WriteRSTStream(id, http2.ErrCodeRefusedStream)
 	}
 	header := fields(":status", "200", "content-type", "application/grpc")
 	trailer := fields("grpc-status", "0")
 	for _, err := range []error{
-		f.WriteHeaders(http2.HeadersFrameParam{StreamID: request.StreamID, BlockFragment: header, EndHeaders: true}),
-		f.WriteData(request.StreamID, false, make([]byte, 5)), // an empty message
-		f.WriteHeaders(http2.HeadersFrameParam{StreamID: request.StreamID, BlockFragment: trailer, EndHeaders: true, EndStream: true}),
+		f.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: header, EndHeaders: true}),
+		f.WriteData(id, false, make([]byte, 5)), // an empty message
+		f.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: trailer, EndHeaders: true, EndStream: true}),
 	} {
 		if err != nil {
 			return err
