@@ -1,6 +1,7 @@
 package grpcmw
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -66,7 +67,8 @@ func (s Server) Unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, 
 }
 
 // Stream implements grpc.StreamServerInterceptor. A stream is judged at its end, and
-// holds what it holds until then.
+// holds what it holds until then. Its Context is that of the policies, but a Send or
+// Recv that waits does so for the client alone: no limit of time cuts it short.
 func (s Server) Stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	if s.exempt(info.FullMethod) {
 		return handler(srv, ss)
@@ -113,7 +115,13 @@ func (h *handling) Key() string {
 	return h.method
 }
 
-var errHandledAgain = &failure{err: status.Error(codes.Internal, "grpcmw: a policy ran a handler twice: a retry belongs to the client"), outcome: resilience.Ignored}
+var errHandledAgain = status.Error(codes.Internal, "grpcmw: a policy ran a handler twice: a retry belongs to the client")
+
+// again is what a policy gets that runs a handler again: what that said, if it
+// failed, since a retry tells the client the last that it heard.
+func (h *handling) again() error {
+	return &failure{err: cmp.Or(public(h.err), errHandledAgain), outcome: resilience.Ignored}
+}
 
 // judge returns what policies see of a handler that returned err.
 func (h *handling) judge(err error) error {
@@ -143,7 +151,7 @@ func (h *handling) result(err error) (trailer metadata.MD, _ error) {
 		s, trailer := refusal(err, time.Now())
 		return trailer, &refused{err, s}
 	}
-	if f, ok := err.(*failure); ok && h.err != nil && f != errHandledAgain {
+	if _, ok := err.(*failure); ok && h.err != nil {
 		return nil, public(h.err)
 	}
 	return nil, public(err)
@@ -168,7 +176,7 @@ type unaryHandling struct {
 // Run implements resilience.Operation.
 func (h *unaryHandling) Run(ctx context.Context) error {
 	if h.ran {
-		return errHandledAgain
+		return h.again()
 	}
 	h.ran = true
 	resp, err := h.handler(ctx, h.req)
@@ -188,7 +196,7 @@ type streamHandling struct {
 // Run implements resilience.Operation.
 func (h *streamHandling) Run(ctx context.Context) error {
 	if h.ran {
-		return errHandledAgain
+		return h.again()
 	}
 	h.ran, h.own = true, ctx
 	return h.judge(h.handler(h.srv, h))

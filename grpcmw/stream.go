@@ -1,13 +1,17 @@
 package grpcmw
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
+	"sync/atomic"
+	"time"
 
 	"github.com/resilience-go/resilience"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 )
 
@@ -25,7 +29,7 @@ func (c Client) Stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.Clie
 	}
 	s := &stream{c: c, ctx: ctx, desc: desc, cc: cc, method: method, streamer: streamer}
 	s.opts = append(append(s.room[:0], grpc.OnFinishCallOption{OnFinish: s.finish}), opts...)
-	defer s.release()
+	defer s.abandon() // unless it is handed over, however this ends
 	err := resilience.RunOperation(ctx, c.Policy, s)
 	if err == nil && s.ClientStream == nil {
 		err = s.err // a policy dropped the error, but there is nothing else to return
@@ -55,10 +59,11 @@ type stream struct {
 	opts     []grpc.CallOption
 	room     [4]grpc.CallOption
 
-	run      uint32 // its number in the Tail, 0 before
-	err      error  // of making it
-	handed   bool   // it belongs to the user
-	answered bool   // RecvMsg, which is for one goroutine at a time, has returned a message
+	run       uint32 // its number in the Tail, 0 before
+	err       error  // of making it
+	handed    bool   // it belongs to the user
+	answered  bool   // RecvMsg, which is for one goroutine at a time, has returned a message
+	abandoned atomic.Bool
 }
 
 // Key implements resilience.Keyer.
@@ -67,24 +72,28 @@ func (s *stream) Key() string { return s.c.key(s.ctx, s.cc, s.method) }
 // Run implements resilience.Operation.
 func (s *stream) Run(ctx context.Context) error {
 	if s.run != 0 {
-		return &failure{err: errAgain, outcome: resilience.Ignored}
+		return &failure{err: cmp.Or(s.err, errAgain), outcome: resilience.Ignored}
 	}
 	s.ctx = ctx
 	s.run = s.Begin()
 	cs, err := s.streamer(marked(ctx), s.desc, s.cc, s.method, s.opts...)
 	if err != nil {
-		s.err = s.failed(err)
-		s.End(s.run, s.err)
-		return s.err
+		f := s.failed(err)
+		s.err = f.err
+		s.End(s.run, f)
+		return f
 	}
 	s.ClientStream = cs
 	return nil
 }
 
-var errAgain = status.Error(codes.Aborted, "grpcmw: streams are not retried")
+var (
+	errAgain     = status.Error(codes.Aborted, "grpcmw: a policy ran a stream again: streams are not retried")
+	errAbandoned = &failure{err: status.Error(codes.Canceled, "grpcmw: a policy gave up the stream"), outcome: resilience.Ignored}
+)
 
 // failed returns what policies see of a stream that failed with err.
-func (s *stream) failed(err error) error {
+func (s *stream) failed(err error) *failure {
 	if late := s.late(err); late != nil {
 		return &failure{err: late, outcome: resilience.Failure}
 	}
@@ -96,16 +105,35 @@ func (s *stream) failed(err error) error {
 // late returns an error that says why, if err says no more than that the context of
 // the stream is over and what ended it was a limit of time. It is nil otherwise.
 func (s *stream) late(err error) error {
-	if s.ctx.Err() == nil {
+	code := status.Code(err)
+	if code == codes.DeadlineExceeded {
+		s.expire()
+	}
+	if code != codes.Canceled && code != codes.DeadlineExceeded || s.ctx.Err() == nil {
 		return nil
 	}
-	code := status.Code(err)
 	cause := context.Cause(s.ctx)
-	if code != codes.Canceled && code != codes.DeadlineExceeded || cause == context.DeadlineExceeded || !errors.Is(cause, context.DeadlineExceeded) {
+	if !errors.Is(cause, context.DeadlineExceeded) || code == codes.DeadlineExceeded && cause == context.DeadlineExceeded {
 		return nil
 	}
 	return &statusError{&lateError{cause, err}}
 }
+
+// expire waits for the context of the stream to be done if its deadline has passed.
+// The server has that deadline too, and its answer may be quicker than our timer.
+func (s *stream) expire() {
+	deadline, ok := s.ctx.Deadline()
+	if !ok || s.ctx.Err() != nil || time.Until(deadline) > 0 {
+		return
+	}
+	select {
+	case <-s.ctx.Done():
+	case <-time.After(maxTimerDelay): // a context that does not keep its word
+	}
+}
+
+// maxTimerDelay is far more than a timer is late by.
+const maxTimerDelay = 100 * time.Millisecond
 
 // lateError says what ended a stream, and what gRPC said to that.
 type lateError struct{ cause, err error }
@@ -116,47 +144,72 @@ func (e *lateError) Unwrap() []error { return []error{e.cause, e.err} }
 // finish hears from gRPC how the stream ended, on any goroutine. It may come before
 // the stream is there, and does for one that cannot be made.
 func (s *stream) finish(err error) {
-	if err != nil {
-		err = s.failed(err)
+	if s.abandoned.Load() {
+		return // abandon has the say, once gRPC is done with the stream
 	}
-	s.End(s.run, err)
+	if err == nil {
+		s.End(s.run, nil)
+	} else {
+		s.End(s.run, s.failed(err))
+	}
+}
+
+// over ends a stream that says itself that it ended with err, and returns what its
+// user gets. An interceptor further in may have kept our OnFinish from gRPC.
+func (s *stream) over(err error) error {
+	s.finish(err)
+	if late := s.late(err); late != nil {
+		return late
+	}
+	return err
+}
+
+// Header implements grpc.ClientStream.
+func (s *stream) Header() (metadata.MD, error) {
+	md, err := s.ClientStream.Header()
+	if err != nil && err != io.EOF {
+		err = s.over(err)
+	}
+	return md, err
+}
+
+// SendMsg implements grpc.ClientStream. That it returns io.EOF means that RecvMsg
+// has the error.
+func (s *stream) SendMsg(m any) error {
+	err := s.ClientStream.SendMsg(m)
+	if err != nil && err != io.EOF {
+		err = s.over(err)
+	}
+	return err
 }
 
 // RecvMsg implements grpc.ClientStream.
 func (s *stream) RecvMsg(m any) error {
 	err := s.ClientStream.RecvMsg(m)
 	switch {
-	case err == nil:
-		if !s.answered {
-			s.answered = true
-			s.Answer(s.run)
-		}
-		if !s.desc.ServerStreams {
-			s.finish(nil) // there is no other message
-		}
 	case err == io.EOF:
 		s.finish(nil)
-	default:
-		s.finish(err)
-		if late := s.late(err); late != nil {
-			return late
-		}
+	case err != nil:
+		err = s.over(err)
+	case !s.desc.ServerStreams:
+		s.finish(nil) // there is no other message
+	case !s.answered:
+		s.answered = true
+		s.Answer(s.run)
 	}
 	return err
 }
 
 // Discard implements resilience.Lasting.
-func (s *stream) Discard() { s.abandon(nil) }
+func (s *stream) Discard() { s.abandon() }
 
-// release gives up what the user will not get, however Stream came to its end.
-func (s *stream) release() { s.abandon(resilience.ErrAborted) }
-
-// abandon ends a stream that nobody has seen.
-func (s *stream) abandon(err error) {
+// abandon ends a stream that nobody has seen, and nobody will.
+func (s *stream) abandon() {
 	if s.run == 0 || s.handed {
 		return
 	}
-	defer s.End(s.run, err)
+	s.abandoned.Store(true)
+	defer s.End(s.run, errAbandoned)
 	if cs := s.ClientStream; cs != nil {
 		s.ClientStream = nil
 		// A stream has no Close. A message that cannot be sent ends it, and its
@@ -164,7 +217,7 @@ func (s *stream) abandon(err error) {
 		// that can encode anything, it may take it for complete.
 		if err := cs.SendMsg(&unsendable{}); err == nil || err == io.EOF {
 			_ = cs.CloseSend()
-			_ = cs.SendMsg(nil)
+			_ = cs.SendMsg(&unsendable{})
 		}
 	}
 }

@@ -1,0 +1,197 @@
+package grpcmw_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/timeout"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+const second = time.Second
+
+// limited opens a stream under guards, and inside of them under a time limit of a
+// second until at, to a server with that handler.
+func limited(t *testing.T, at resilience.Moment, handler func(duplex) error, use func(t *testing.T, g *guards, l *timeout.Timeout, st call)) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuards()
+		l := resilience.Must(timeout.New(timeout.Config{Limit: second, Until: at}))
+		r := memory.serve(t, &service{duplex: handler}, nil, guarded(g.around(l)))
+		use(t, g, l, r.open(t, limit(t)))
+	})
+}
+
+func TestAStreamCutOffByALimitIsAFailureOfItsServer(t *testing.T) {
+	for name, at := range map[string]resilience.Moment{"until answered": resilience.Answered, "until ended": resilience.Ended} {
+		t.Run(name+", read", func(t *testing.T) {
+			limited(t, at, hang(0), func(t *testing.T, g *guards, l *timeout.Timeout, st call) {
+				for range 2 {
+					_, err := st.Recv()
+					wantExceeded(t, err)
+				}
+				g.end(t, codes.DeadlineExceeded, codes.DeadlineExceeded, resilience.Failure)
+				if s := l.Stats(); s != (timeout.Stats{Calls: 1, Exceeded: 1}) {
+					t.Errorf("counted %+v", s)
+				}
+			})
+		})
+		t.Run(name+", never read", func(t *testing.T) {
+			limited(t, at, hang(1), func(t *testing.T, g *guards, l *timeout.Timeout, st call) {
+				g.end(t, codes.DeadlineExceeded, codes.DeadlineExceeded, resilience.Failure)
+				_, err := st.Recv()
+				for err == nil { // the message may have come before
+					_, err = st.Recv()
+				}
+				wantExceeded(t, err)
+			})
+		})
+	}
+}
+
+// wantExceeded wants an error that says over gRPC and over errors.Is alike that the
+// time was over, and nothing else.
+func wantExceeded(t *testing.T, err error) {
+	t.Helper()
+	wantCode(t, err, codes.DeadlineExceeded)
+	if !errors.Is(err, timeout.ErrExceeded) || !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		t.Errorf("not just the time: %v", err)
+	}
+}
+
+func TestALimitUntilAnsweredLeavesTheRestOfAStreamAlone(t *testing.T) {
+	slow := func(st duplex) error {
+		for range 3 {
+			if err := st.Send(&response{}); err != nil {
+				return err
+			}
+			time.Sleep(10 * second / 4)
+		}
+		return nil
+	}
+	limited(t, resilience.Answered, slow, func(t *testing.T, g *guards, l *timeout.Timeout, st call) {
+		recv(t, st, 3)
+		g.answeredOnly(t)
+		if _, err := st.Recv(); err != io.EOF {
+			t.Error(err)
+		}
+		g.end(t, codes.OK, codes.OK, resilience.Success)
+		if s := l.Stats(); s != (timeout.Stats{Calls: 1}) {
+			t.Errorf("counted %+v", s)
+		}
+	})
+}
+
+func TestALimitUntilEndedCutsOffAStreamThatHasAnswered(t *testing.T) {
+	limited(t, resilience.Ended, hang(1), func(t *testing.T, g *guards, l *timeout.Timeout, st call) {
+		recv(t, st, 1)
+		_, err := st.Recv()
+		wantExceeded(t, err)
+		g.end(t, codes.OK, codes.DeadlineExceeded, resilience.Success)
+	})
+}
+
+func TestALimitUntilEndedReachesTheServer(t *testing.T) {
+	left := make(chan time.Duration, 1)
+	limited(t, resilience.Ended, func(st duplex) error {
+		deadline, _ := st.Context().Deadline()
+		left <- time.Until(deadline)
+		return nil
+	}, func(t *testing.T, g *guards, l *timeout.Timeout, st call) {
+		if d := <-left; d <= 0 || d > second {
+			t.Errorf("the server has %v", d)
+		}
+		st.Recv()
+	})
+}
+
+func TestAStreamThatCannotBeMadeInTimeIsLate(t *testing.T) {
+	for name, at := range map[string]resilience.Moment{"until answered": resilience.Answered, "until ended": resilience.Ended} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := newGuards()
+				l := resilience.Must(timeout.New(timeout.Config{Limit: second, Until: at}))
+				r := unreachable.serve(t, &service{}, nil, guarded(g.around(l)))
+				_, err := r.FullDuplexCall(limit(t))
+				wantExceeded(t, err)
+				g.end(t, codes.DeadlineExceeded, codes.DeadlineExceeded, resilience.Failure)
+			})
+		})
+	}
+}
+
+func TestTheDeadlineOfTheCallerIsAFailureOfTheServer(t *testing.T) {
+	odd := errors.New("odd")
+	for name, c := range map[string]struct {
+		with  func(context.Context) (context.Context, context.CancelFunc)
+		cause error // that the error says, if any
+		code  codes.Code
+		judge resilience.Outcome
+	}{
+		"a deadline": {
+			with: func(ctx context.Context) (context.Context, context.CancelFunc) {
+				return context.WithTimeout(ctx, second)
+			},
+			code: codes.DeadlineExceeded, judge: resilience.Failure,
+		},
+		"canceled because of a deadline": {
+			with: func(ctx context.Context) (context.Context, context.CancelFunc) {
+				return canceledAfter(ctx, context.DeadlineExceeded)
+			},
+			cause: context.DeadlineExceeded, code: codes.DeadlineExceeded, judge: resilience.Failure,
+		},
+		"canceled because of something else": {
+			with: func(ctx context.Context) (context.Context, context.CancelFunc) { return canceledAfter(ctx, odd) },
+			code: codes.Canceled, judge: resilience.Ignored,
+		},
+	} {
+		for how, read := range map[string]bool{"read": true, "never read": false} {
+			t.Run(name+", "+how, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					g := newGuards()
+					r := memory.serve(t, &service{duplex: hang(0)}, nil, guarded(g.around()))
+					ctx, cancel := c.with(limit(t))
+					defer cancel()
+					st := r.open(t, ctx)
+					if read {
+						_, err := st.Recv()
+						if wantCode(t, err, c.code); c.cause != nil && !errors.Is(err, c.cause) {
+							t.Errorf("not %v: %v", c.cause, err)
+						}
+					}
+					g.end(t, c.code, c.code, c.judge)
+				})
+			})
+		}
+	}
+}
+
+// canceledAfter returns a context that is canceled with the cause after a second.
+func canceledAfter(ctx context.Context, cause error) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	timer := time.AfterFunc(second, func() { cancel(cause) })
+	return ctx, func() { timer.Stop(); cancel(nil) }
+}
+
+const retries = `{"methodConfig": [{"name": [{}], "retryPolicy": {"maxAttempts": 5, "initialBackoff": "20s", "maxBackoff": "20s", "backoffMultiplier": 1, "retryableStatusCodes": ["UNAVAILABLE"]}}]}`
+
+// While gRPC waits to make a stream again, SendMsg waits with it, and it is SendMsg
+// that says why that came to nothing.
+func TestASendThatIsCutOffByALimitSaysSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuards()
+		l := resilience.Must(timeout.New(timeout.Config{Limit: second, Until: resilience.Answered}))
+		r := memory.serve(t, &service{duplex: answer(0, status.Error(codes.Unavailable, "down"))}, nil,
+			guarded(g.around(l)), grpc.WithDefaultServiceConfig(retries))
+		st := r.open(t, limit(t))
+		synctest.Wait()
+		wantExceeded(t, st.Send(&request{}))
+		g.end(t, codes.DeadlineExceeded, codes.DeadlineExceeded, resilience.Failure)
+	})
+}
