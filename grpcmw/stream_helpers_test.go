@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	pb "google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 )
@@ -319,9 +320,11 @@ func hang(n int) func(duplex) error {
 // fakeStream is a stream without a network. Its functions may be nil.
 type fakeStream struct {
 	grpc.ClientStream
-	recv func() error
-	send func() error
+	single             bool // its server sends one message
+	recv, send, header func() error
 }
+
+func (s *fakeStream) Header() (metadata.MD, error) { return nil, s.header() }
 
 func (s *fakeStream) RecvMsg(any) error { return s.recv() }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/internal/testkit"
 	"github.com/resilience-go/resilience/timeout"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -194,4 +195,54 @@ func TestASendThatIsCutOffByALimitSaysSo(t *testing.T) {
 		wantExceeded(t, st.Send(&request{}))
 		g.end(t, codes.DeadlineExceeded, codes.DeadlineExceeded, resilience.Failure)
 	})
+}
+
+// slowTimer is a context whose deadline has passed before it is done.
+type slowTimer struct {
+	context.Context
+	deadline time.Time
+}
+
+func (s *slowTimer) Deadline() (time.Time, bool) { return s.deadline, true }
+
+// A server has the deadline of a stream too, and can say so first.
+func TestAServerThatIsQuickerThanTheTimerDoesNotHideTheLimit(t *testing.T) {
+	exceeded := &timeout.Error{Limit: second}
+	said := status.Error(codes.DeadlineExceeded, "the server says so")
+	for name, c := range map[string]struct {
+		fires time.Duration // after the deadline, 0 for never
+		want  error
+	}{
+		"a timer that is late": {second / 100, exceeded},
+		"a timer that is lost": {0, said},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
+					ctx, cancel := context.WithCancelCause(ctx)
+					if c.fires != 0 {
+						time.AfterFunc(second+c.fires, func() { cancel(exceeded) })
+					}
+					ended := settlerFunc(func() { cancel(nil) }) // as a timeout does
+					err := next.Run(&slowTimer{ctx, time.Now().Add(second)})
+					next.Settle(resilience.Ended, err, ended, 0)
+					return err
+				})
+				cs, err := openFake(p, func(_ context.Context, _ *grpc.StreamDesc, _ *grpc.ClientConn, _ string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+					return &fakeStream{recv: func() error {
+						time.Sleep(second)
+						finished(opts, said)
+						return said
+					}}, nil
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				err = cs.RecvMsg(nil)
+				if wantCode(t, err, codes.DeadlineExceeded); !errors.Is(err, c.want) {
+					t.Errorf("got %v, want %v", err, c.want)
+				}
+			})
+		})
+	}
 }

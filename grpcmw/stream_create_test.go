@@ -1,0 +1,282 @@
+package grpcmw_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"testing"
+
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/breaker"
+	"github.com/resilience-go/resilience/grpcmw"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+var (
+	duplexDesc = &grpc.StreamDesc{StreamName: "FullDuplexCall", ClientStreams: true, ServerStreams: true}
+	errDown    = status.Error(codes.Unavailable, "down")
+)
+
+// openFake opens a stream by the streamer, without a connection.
+func openFake(p resilience.Policy, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	return grpcmw.Client{Policy: p}.Stream(context.Background(), duplexDesc, nil, "/s/m", streamer, opts...)
+}
+
+func TestAStreamThatCannotBeMadeIsCountedOnce(t *testing.T) {
+	for name, streamer := range map[string]grpc.Streamer{
+		"OnFinish is not called": func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, ...grpc.CallOption) (grpc.ClientStream, error) {
+			return nil, errDown
+		},
+		"OnFinish is called": func(_ context.Context, _ *grpc.StreamDesc, _ *grpc.ClientConn, _ string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+			finished(opts, errDown)
+			return nil, errDown
+		},
+		"OnFinish is called twice": func(_ context.Context, _ *grpc.StreamDesc, _ *grpc.ClientConn, _ string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+			finished(opts, errDown)
+			finished(opts, errDown)
+			return nil, errDown
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newGuards()
+			if _, err := openFake(g.around(), streamer); err != errDown {
+				t.Errorf("got %v, want that of gRPC, untouched", err)
+			}
+			g.end(t, codes.Unavailable, codes.Unavailable, resilience.Failure)
+		})
+	}
+}
+
+func TestAStreamThatGRPCCannotMakeIsCountedOnce(t *testing.T) {
+	down := grpc.WithPerRPCCredentials(credentialsFunc(func() error { return errDown }))
+	g := newGuards()
+	r := sockets.serve(t, &service{}, nil, guarded(g.around()), down)
+	_, err := r.FullDuplexCall(limit(t))
+	wantCode(t, err, codes.Unavailable)
+	g.end(t, codes.Unavailable, codes.Unavailable, resilience.Failure)
+}
+
+// credentialsFunc are credentials that fail as the func does.
+type credentialsFunc func() error
+
+func (f credentialsFunc) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	return nil, f()
+}
+func (credentialsFunc) RequireTransportSecurity() bool { return false }
+
+var _ credentials.PerRPCCredentials = credentialsFunc(nil)
+
+func TestAStreamThatARefusalPreventsIsNotMade(t *testing.T) {
+	for reason, code := range map[resilience.Reason]codes.Code{resilience.Open: codes.Unavailable, resilience.Full: codes.ResourceExhausted} {
+		rejection := &resilience.Rejection{Policy: "test", Reason: reason}
+		_, err := openFake(resilience.Compose(always(rejection)), func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, ...grpc.CallOption) (grpc.ClientStream, error) {
+			t.Error("made")
+			return nil, nil
+		})
+		if wantCode(t, err, code); !errors.Is(err, resilience.ErrRejected) {
+			t.Errorf("%v: %v", reason, err)
+		}
+	}
+}
+
+func TestTheOptionsOfAStreamAreLeftToTheirOwner(t *testing.T) {
+	opts := make([]grpc.CallOption, 2, 10)
+	opts[0], opts[1] = grpc.WaitForReady(true), grpc.StaticMethod()
+	whole := opts[:cap(opts)]
+	var seen []grpc.CallOption
+	if _, err := openFake(nil, func(_ context.Context, _ *grpc.StreamDesc, _ *grpc.ClientConn, _ string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+		seen = append(opts, grpc.UseCompressor("gzip")) // as interceptors do
+		return &fakeStream{}, nil
+	}, opts...); err != nil {
+		t.Fatal(err)
+	}
+	if len(seen) != 4 || seen[1] != whole[0] || seen[2] != whole[1] {
+		t.Errorf("gRPC was given %v", seen)
+	}
+	for i, o := range whole[2:] {
+		if o != nil {
+			t.Errorf("option %d is %v", i+2, o)
+		}
+	}
+}
+
+// strict are streams that must not be asked for their Context before they have
+// headers, which would end the retries of gRPC.
+type strict struct {
+	grpc.ClientStream
+	t       *testing.T
+	headers bool
+}
+
+func (s *strict) Context() context.Context {
+	if !s.headers {
+		s.t.Error("Context before headers")
+	}
+	return s.ClientStream.Context()
+}
+
+func (s *strict) RecvMsg(m any) error {
+	err := s.ClientStream.RecvMsg(m)
+	s.headers = true
+	return err
+}
+
+func TestTheContextOfAStreamIsNotAskedForBeforeHeaders(t *testing.T) {
+	inner := func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+		cs, err := streamer(ctx, desc, cc, method, opts...)
+		return &strict{ClientStream: cs, t: t}, err
+	}
+	g := newGuards()
+	r := memory.serve(t, &service{duplex: answer(1, nil)}, nil, guarded(g.around()), grpc.WithChainStreamInterceptor(inner))
+	st := r.open(t, limit(t))
+	if err := st.Send(&request{}); err != nil && err != io.EOF {
+		t.Error(err)
+	}
+	recv(t, st, 1)
+	if _, err := st.Recv(); err != io.EOF {
+		t.Error(err)
+	}
+	if st.Context() == nil { // now its user may
+		t.Error("no context")
+	}
+	// Neither does a policy that gives up the stream.
+	g = newGuards()
+	r = memory.serve(t, &service{duplex: hang(0)}, nil, guarded(resilience.Compose(failsAfterSuccess, g.around())), grpc.WithChainStreamInterceptor(inner))
+	if _, err := r.FullDuplexCall(limit(t)); err == nil {
+		t.Error("no error")
+	}
+}
+
+// An interceptor further in that keeps our OnFinish from gRPC breaks its contract.
+// What the stream itself says is then enough for all but one that is never read.
+func TestAnInterceptorThatDropsOptionsOrWrapsTheStream(t *testing.T) {
+	tooLarge := status.Error(codes.ResourceExhausted, "trying to send message larger than max (2 vs. 1)")
+	for name, c := range map[string]struct {
+		stream          fakeStream
+		use             func(grpc.ClientStream)
+		answered, ended codes.Code
+		judged          resilience.Outcome
+	}{
+		"received io.EOF": {
+			fakeStream{recv: func() error { return io.EOF }}, func(s grpc.ClientStream) { s.RecvMsg(nil) },
+			codes.OK, codes.OK, resilience.Success,
+		},
+		"received its only message": {
+			fakeStream{single: true, recv: func() error { return nil }}, func(s grpc.ClientStream) { s.RecvMsg(nil) },
+			codes.OK, codes.OK, resilience.Success,
+		},
+		"received an error": {
+			fakeStream{recv: func() error { return errDown }}, func(s grpc.ClientStream) { s.RecvMsg(nil); s.RecvMsg(nil) },
+			codes.Unavailable, codes.Unavailable, resilience.Failure,
+		},
+		"an error of sending": {
+			fakeStream{send: func() error { return tooLarge }}, func(s grpc.ClientStream) { s.SendMsg(nil) },
+			codes.ResourceExhausted, codes.ResourceExhausted, resilience.Ignored,
+		},
+		"an error of the header": {
+			fakeStream{header: func() error { return errDown }}, func(s grpc.ClientStream) { s.Header() },
+			codes.Unavailable, codes.Unavailable, resilience.Failure,
+		},
+		"io.EOF of sending is not the error": {
+			fakeStream{send: func() error { return io.EOF }, recv: func() error { return errDown }},
+			func(s grpc.ClientStream) {
+				if err := s.SendMsg(nil); err != io.EOF {
+					t.Error(err)
+				}
+				s.RecvMsg(nil)
+			},
+			codes.Unavailable, codes.Unavailable, resilience.Failure,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newGuards()
+			desc := &grpc.StreamDesc{ClientStreams: true, ServerStreams: !c.stream.single}
+			cs, err := grpcmw.Client{Policy: g.around()}.Stream(limit(t), desc, nil, "/s/m", func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, ...grpc.CallOption) (grpc.ClientStream, error) {
+				return &c.stream, nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			g.pending(t)
+			c.use(cs)
+			g.end(t, c.answered, c.ended, c.judged)
+		})
+	}
+}
+
+func TestAStreamCarriesTheNumberOfItsAttempt(t *testing.T) {
+	got := make(chan []string, 1)
+	r := memory.serve(t, &service{duplex: func(st duplex) error {
+		md, _ := metadata.FromIncomingContext(st.Context())
+		got <- append(md.Get("retry-attempt"), md.Get("other")...)
+		return nil
+	}}, nil, guarded(nil))
+	for n, want := range map[int]string{1: "[kept]", 2: "[2 kept]", 7: "[7 kept]"} {
+		ctx := metadata.AppendToOutgoingContext(limit(t), "other", "kept")
+		r.open(t, resilience.WithAttempt(ctx, n)).Recv()
+		if s := fmt.Sprint(<-got); s != want {
+			t.Errorf("attempt %d sends %s, want %s", n, s, want)
+		}
+	}
+}
+
+func TestAStreamCostsTwoAllocationsAndItsMessagesNone(t *testing.T) {
+	b := resilience.Must(breaker.New(breaker.Config{}))
+	for name, p := range map[string]resilience.Policy{
+		"no policy": nil,
+		"a breaker": b,
+		"three":     resilience.Compose(b, &holder{resilience.Ended}, &holder{resilience.Answered}),
+	} {
+		var left int
+		var onFinish func(error)
+		stub := &fakeStream{recv: func() error {
+			if left--; left >= 0 {
+				return nil
+			}
+			onFinish(nil)
+			return io.EOF
+		}}
+		streamer := func(_ context.Context, _ *grpc.StreamDesc, _ *grpc.ClientConn, _ string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+			onFinish = opts[0].(grpc.OnFinishCallOption).OnFinish
+			return stub, nil
+		}
+		client := grpcmw.Client{Policy: p}
+		opts := []grpc.CallOption{grpc.StaticMethod(), grpc.WaitForReady(true)}
+		use := func(messages int) float64 {
+			return testing.AllocsPerRun(100, func() {
+				left = messages
+				cs, err := client.Stream(context.Background(), duplexDesc, nil, "/s/m", streamer, opts...)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for err == nil {
+					_ = cs.SendMsg(nil)
+					err = cs.RecvMsg(nil)
+				}
+			})
+		}
+		if n := use(1); n > 2 {
+			t.Errorf("%s: a stream costs %v allocations", name, n)
+		}
+		if one, many := use(1), use(100); many != one {
+			t.Errorf("%s: %v allocations for one message, %v for a hundred", name, one, many)
+		}
+	}
+}
+
+// holder is a policy that holds nothing until a moment, without an allocation.
+type holder struct{ at resilience.Moment }
+
+func (h *holder) Apply(ctx context.Context, next resilience.Next) (err error) {
+	err = resilience.ErrAborted
+	defer func() { next.Settle(h.at, err, h, 0) }()
+	err = next.Run(ctx)
+	return err
+}
+
+func (*holder) Settle(uint64, error) {}

@@ -1,0 +1,279 @@
+package grpcmw_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/internal/testkit"
+	"github.com/resilience-go/resilience/retry"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+)
+
+var errPolicy = errors.New("a policy says no")
+
+// always is a policy that refuses with err.
+func always(err error) testkit.Policy {
+	return func(context.Context, resilience.Next) error { return err }
+}
+
+// failsAfterSuccess is a policy that turns a success into an error.
+var failsAfterSuccess = testkit.Policy(func(ctx context.Context, next resilience.Next) error {
+	if err := next.Run(ctx); err != nil {
+		return err
+	}
+	return errPolicy
+})
+
+// settlerFunc is a resilience.Settler that is a func.
+type settlerFunc func()
+
+func (f settlerFunc) Settle(uint64, error) { f() }
+
+func TestAStreamThatAPolicyGivesUpIsEnded(t *testing.T) {
+	policies := map[string]resilience.Policy{
+		"an error after success": failsAfterSuccess,
+		"Discard": testkit.Policy(func(ctx context.Context, next resilience.Next) error {
+			err := next.Run(ctx)
+			next.Discard()
+			next.Discard()
+			return err
+		}),
+		"Discard, then an error": testkit.Policy(func(ctx context.Context, next resilience.Next) error {
+			_ = next.Run(ctx)
+			next.Discard()
+			return errPolicy
+		}),
+	}
+	for name, how := range testkit.Aborts(errPolicy) {
+		policies[name+" of a policy"] = testkit.Policy(func(ctx context.Context, next resilience.Next) error {
+			_ = next.Run(ctx)
+			how.Abort()
+			return nil
+		})
+		policies[name+" of a settler on Discard"] = testkit.Policy(func(ctx context.Context, next resilience.Next) error {
+			_ = next.Run(ctx)
+			next.Settle(resilience.Ended, nil, settlerFunc(how.Abort), 0)
+			next.Discard()
+			return nil
+		})
+		policies[name+" of a settler at the end"] = testkit.Policy(func(ctx context.Context, next resilience.Next) error {
+			_ = next.Run(ctx)
+			next.Settle(resilience.Ended, nil, settlerFunc(how.Abort), 0)
+			return errPolicy
+		})
+	}
+	for name, p := range policies {
+		for net, n := range networks {
+			t.Run(name+", "+net, func(t *testing.T) {
+				g := newGuards()
+				come, gone := make(chan struct{}, 9), make(chan struct{})
+				r := n.serve(t, &service{duplex: func(st duplex) error {
+					come <- struct{}{}
+					defer close(gone)
+					return hang(5)(st)
+				}}, nil, guarded(resilience.Compose(p, waitFor(come), g.around())), grpc.WithChainStreamInterceptor(measure))
+				end := testkit.Unwind(func() error {
+					st, err := r.FullDuplexCall(limit(t))
+					if st != nil {
+						t.Error("there is a stream")
+					}
+					return err
+				})
+				if end.Err == nil && end.Panic == nil && !end.Goexit {
+					t.Error("no error")
+				}
+				g.end(t, codes.Canceled, codes.Canceled, resilience.Ignored)
+				wait(t, gone)
+				if len(come) != 0 {
+					t.Error("a second stream was opened")
+				}
+			})
+		}
+	}
+}
+
+// measure is an interceptor that needs to see messages.
+func measure(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	cs, err := streamer(ctx, desc, cc, method, opts...)
+	return &measured{cs, 0}, err
+}
+
+type measured struct {
+	grpc.ClientStream
+	bytes int
+}
+
+func (m *measured) SendMsg(msg any) error {
+	m.bytes += proto.Size(msg.(proto.Message))
+	return m.ClientStream.SendMsg(msg)
+}
+
+// waitFor is a policy that returns a stream when its handler has begun.
+func waitFor(come chan struct{}) testkit.Policy {
+	return func(ctx context.Context, next resilience.Next) error {
+		if err := next.Run(ctx); err != nil {
+			return err
+		}
+		<-come
+		return nil
+	}
+}
+
+func TestAStreamIsNeverMadeTwice(t *testing.T) {
+	stubborn := testkit.Policy(func(ctx context.Context, next resilience.Next) (err error) {
+		for range 5 {
+			err = next.Run(ctx)
+			next.Discard()
+		}
+		return err
+	})
+	for name, p := range map[string]resilience.Policy{
+		"retry": resilience.Must(retry.New(retry.Config{BaseDelay: time.Millisecond})),
+		"retry of everything": resilience.Must(retry.New(retry.Config{
+			BaseDelay: time.Millisecond, Budget: -1, Retryable: func(error) bool { return true },
+		})),
+		"stubborn": stubborn,
+	} {
+		t.Run(name, func(t *testing.T) {
+			g, made := newGuards(), 0
+			_, err := openFake(resilience.Compose(p, g.ended), func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, ...grpc.CallOption) (grpc.ClientStream, error) {
+				made++
+				return nil, errDown
+			})
+			if wantCode(t, err, codes.Unavailable); !errors.Is(err, errDown) {
+				t.Errorf("the error of the stream is lost: %v", err)
+			}
+			if name == "retry" && err != errDown {
+				t.Errorf("tried again: %v", err)
+			}
+			if made != 1 {
+				t.Errorf("made %d times", made)
+			}
+		})
+	}
+}
+
+func TestALiveStreamThatIsRunAgainOpensNoOther(t *testing.T) {
+	for name, discard := range map[string]bool{"after Discard": true, "without Discard": false} {
+		t.Run(name, func(t *testing.T) {
+			g := newGuards()
+			come, gone := make(chan struct{}, 9), make(chan struct{})
+			again := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
+				_ = next.Run(ctx)
+				if discard {
+					next.Discard()
+				}
+				return next.Run(ctx)
+			})
+			r := memory.serve(t, &service{duplex: func(st duplex) error {
+				come <- struct{}{}
+				defer close(gone)
+				return hang(0)(st)
+			}}, nil, guarded(resilience.Compose(g.bulkhead, again, waitFor(come))))
+			_, err := r.FullDuplexCall(limit(t))
+			wantCode(t, err, codes.Aborted)
+			wait(t, gone)
+			if s := g.bulkhead.Stats(); len(come) != 0 || s.InFlight != 0 || s.Completed != 1 {
+				t.Errorf("opened %d more, %+v", len(come), s)
+			}
+		})
+	}
+}
+
+func TestAStreamThatIsRunAgainIsAFailureOnce(t *testing.T) {
+	g := newGuards()
+	runs := 0
+	twice := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
+		_ = next.Run(ctx)
+		next.Discard()
+		err := next.Run(ctx)
+		if runs = 2; resilience.OutcomeOf(ctx, err, nil) != resilience.Ignored {
+			t.Errorf("judged by %v", err)
+		}
+		return err
+	})
+	_, err := openFake(g.around(twice), func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, ...grpc.CallOption) (grpc.ClientStream, error) {
+		return nil, errDown
+	})
+	if wantCode(t, err, codes.Unavailable); runs != 2 {
+		t.Error("not run again")
+	}
+}
+
+func TestThereIsAnErrorWhereAPolicyHasNeitherStreamNorError(t *testing.T) {
+	silent := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
+		_ = next.Run(ctx)
+		return nil
+	})
+	_, err := openFake(silent, func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, ...grpc.CallOption) (grpc.ClientStream, error) {
+		return nil, errDown
+	})
+	if err != errDown {
+		t.Errorf("of a stream that could not be made: %v", err)
+	}
+	_, err = openFake(always(nil), nil)
+	wantCode(t, err, codes.Unavailable)
+}
+
+// A settler that unwinds does so on the goroutine that brought the moment about. The
+// others are settled all the same, and the stream is then up to its caller's
+// context, since another goroutine may be sending.
+func TestASettlerThatUnwindsKeepsNothing(t *testing.T) {
+	for name, how := range testkit.Aborts(errPolicy) {
+		for at, read := range map[resilience.Moment]int{resilience.Answered: 1, resilience.Ended: 2} {
+			t.Run(name+" "+at.String(), func(t *testing.T) {
+				ended, gone := newWitness(resilience.Ended), make(chan struct{})
+				unwinds := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
+					err := next.Run(ctx)
+					next.Settle(at, err, settlerFunc(how.Abort), 0)
+					return err
+				})
+				r := memory.serve(t, &service{duplex: func(st duplex) error {
+					defer close(gone)
+					if at == resilience.Ended {
+						return answer(1, nil)(st)
+					}
+					return hang(1)(st)
+				}}, nil, guarded(resilience.Compose(ended, unwinds)))
+				ctx, cancel := context.WithCancel(limit(t))
+				st := r.open(t, ctx)
+				end := testkit.Unwind(func() error {
+					defer cancel()
+					for range read {
+						_, _ = st.Recv()
+					}
+					return nil
+				})
+				if end != how {
+					t.Errorf("ended with %+v", end)
+				}
+				<-ended.heard
+				wait(t, gone)
+			})
+		}
+	}
+}
+
+func TestAPanicWhileAStreamIsMadeSettlesAll(t *testing.T) {
+	for name, how := range testkit.Aborts(errPolicy) {
+		t.Run(name, func(t *testing.T) {
+			g := newGuards()
+			end := testkit.Unwind(func() error {
+				_, err := openFake(g.around(), func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, ...grpc.CallOption) (grpc.ClientStream, error) {
+					how.Abort()
+					return nil, nil
+				})
+				return err
+			})
+			if end != how {
+				t.Errorf("ended with %+v", end)
+			}
+			g.end(t, codes.Unknown, codes.Unknown, resilience.Failure)
+		})
+	}
+}
