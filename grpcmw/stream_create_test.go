@@ -10,6 +10,7 @@ import (
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/breaker"
 	"github.com/resilience-go/resilience/grpcmw"
+	"github.com/resilience-go/resilience/internal/testkit"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -43,8 +44,23 @@ func TestAStreamThatCannotBeMadeIsCountedOnce(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			g := newGuards()
-			if _, err := openFake(g.around(), streamer); err != errDown {
+			g, settled := newGuards(), 0
+			outer := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
+				err := next.Run(ctx)
+				if n := g.bulkhead.Stats().InFlight; n != 0 {
+					t.Error("the slot is still taken when policies decide what to do")
+				}
+				return err
+			})
+			quiet := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
+				err := next.Run(ctx)
+				next.Settle(resilience.Ended, nil, settlerFunc(func() { settled++ }), 0) // not by the error it got
+				if settled != 1 {
+					t.Error("a stream that there is not goes on")
+				}
+				return err
+			})
+			if _, err := openFake(resilience.Compose(outer, g.around(quiet)), streamer); err != errDown {
 				t.Errorf("got %v, want that of gRPC, untouched", err)
 			}
 			g.end(t, codes.Unavailable, codes.Unavailable, resilience.Failure)
