@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
 // Stream implements grpc.StreamClientInterceptor. Policies run while the stream is
@@ -214,15 +215,13 @@ func (s *stream) abandon() {
 	defer s.End(s.run, errAbandoned)
 	if cs := s.ClientStream; cs != nil {
 		s.ClientStream = nil
-		// A stream has no Close. A message that cannot be sent ends it, and its
-		// server hears that it is canceled. After CloseSend, which is for codecs
-		// that can encode anything, it may take it for complete.
-		if err := cs.SendMsg(&unsendable{}); err == nil || err == io.EOF {
+		// A stream has no Close. A message that cannot be encoded ends it, and its
+		// server hears that it is canceled: a string must be UTF-8. After CloseSend,
+		// which is for codecs that do not mind, it may take it for complete.
+		unsendable := wrapperspb.String("\xff")
+		if err := cs.SendMsg(unsendable); err == nil || err == io.EOF {
 			_ = cs.CloseSend()
-			_ = cs.SendMsg(&unsendable{})
+			_ = cs.SendMsg(unsendable)
 		}
 	}
 }
-
-// unsendable is a message that codecs do not know how to encode.
-type unsendable struct{ F func() }
