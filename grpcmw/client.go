@@ -39,10 +39,11 @@ type Client struct {
 	Outcome func(method string, code codes.Code) resilience.Outcome
 
 	// Retryable says whether a unary call that failed with err, which has a status,
-	// may be made again. It is not asked if the server has said in its pushback that
-	// it may not, nor if the service config has a retry policy for the method: then
-	// retries are left to gRPC (see the package documentation). nil is
-	// DefaultRetryable.
+	// may be made again. It is not asked, and the call is not made again whatever the
+	// Policy wants, if the server has said in its pushback that it may not, if the
+	// service config has a retry policy for the method, since retries are then left to
+	// gRPC (see the package documentation), or if the message could not be sent or
+	// taken. nil is DefaultRetryable.
 	Retryable func(method string, err error) bool
 
 	// Exempt chooses the methods that are not guarded, as in
@@ -76,16 +77,18 @@ func (c *Client) key(ctx context.Context, cc *grpc.ClientConn, method string) st
 
 // failed returns what policies see of a call that failed with err and the trailer.
 func (c *Client) failed(cc *grpc.ClientConn, method string, err error, trailer metadata.MD) *failure {
-	f := &failure{err: err, outcome: resilience.Ignored}
+	f := &failure{err: err, outcome: resilience.Ignored, final: true}
 	if local(err) {
 		return f // it says nothing about the server and would come back
 	}
+	err = public(err)
 	f.outcome = outcome(c.Outcome, method, err)
 	may, after := pushback(trailer, err)
 	f.after = after
 	if !may || cc != nil && cc.GetMethodConfig(method).RetryPolicy != nil {
 		return f
 	}
+	f.final = false
 	if c.Retryable == nil {
 		f.retryable = DefaultRetryable(method, err)
 	} else {

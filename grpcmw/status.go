@@ -56,6 +56,7 @@ type failure struct {
 	err       error
 	outcome   resilience.Outcome
 	retryable bool
+	final     bool // whatever a policy says, it is not tried again
 	after     time.Duration
 }
 
@@ -70,25 +71,29 @@ func (f *failure) RetryAfter() time.Duration   { return f.after }
 // server says the same words of a message that is too large for it.
 func local(err error) bool {
 	s, _ := status.FromError(err)
-	switch s.Code() {
-	case codes.ResourceExhausted:
-		return hasPrefix(s.Message(), "trying to send message larger than max", "grpc: received message larger than max",
-			"grpc: message after decompression larger than max", "grpc: received message after decompression larger than max")
-	case codes.Internal:
-		return hasPrefix(s.Message(), "grpc: error while marshaling", "grpc: error unmarshalling request", "header key ",
-			"grpc: Compressor is not installed", "SendMsg called after CloseSend")
-	default:
-		return false
-	}
-}
-
-func hasPrefix(s string, prefixes ...string) bool {
-	for _, p := range prefixes {
-		if strings.HasPrefix(s, p) {
+	for _, prefix := range localMessages[s.Code()] {
+		if strings.HasPrefix(s.Message(), prefix) {
 			return true
 		}
 	}
 	return false
+}
+
+// localMessages is how what gRPC says of a message that it did not send or take
+// begins.
+var localMessages = map[codes.Code][]string{
+	codes.ResourceExhausted: {
+		"trying to send message larger than max", "grpc: message too large",
+		"grpc: received message larger than max", "grpc: message after decompression larger than max",
+		"grpc: received message after decompression larger than max",
+	},
+	codes.Internal: {
+		"grpc: error while marshaling", "grpc: error while compressing", "grpc: Compressor is not installed", "no codec registered for",
+		"grpc: failed to unmarshal the received message", "grpc: error unmarshalling request",
+		"there is an empty key in the header", "header key ", "header list size to send violates", "SendMsg called after CloseSend",
+		"transport: per-RPC creds failed", "transport: received per-RPC creds error",
+	},
+	codes.Unauthenticated: {"transport: per-RPC creds failed", "transport: cannot send secure credentials"},
 }
 
 // pushbackKey is the metadata by which a server says when to try again, in
@@ -152,10 +157,26 @@ func (e *statusError) GRPCStatus() *status.Status {
 		code = codes.DeadlineExceeded
 	case errors.Is(e.err, context.Canceled):
 		code = codes.Canceled
-	case ok:
+	}
+	if ok && s.Code() == code {
 		return s
 	}
 	return status.New(code, e.Error())
+}
+
+// ended returns err with the end of the caller's context, if err says so with a
+// status alone, which errors.Is does not understand.
+func ended(ctx context.Context, err error) error {
+	end := resilience.ContextError(ctx)
+	kind := ctx.Err()
+	if deadline, ok := ctx.Deadline(); ok && kind == nil && time.Until(deadline) <= 0 {
+		// A server, which knows the deadline, may be quicker than the context.
+		end, kind = context.DeadlineExceeded, context.DeadlineExceeded
+	}
+	if kind == nil || errors.Is(err, kind) || status.Code(err) != status.FromContextError(kind).Code() {
+		return err
+	}
+	return &statusError{&lateError{end, err}}
 }
 
 // refusal returns the status by which a server refuses a call, and its trailer. Both
@@ -166,6 +187,11 @@ func refusal(err error, now time.Time) (*status.Status, metadata.MD) {
 		after = max(time.Millisecond, min(r.RetryAt.Sub(now), maxRetryAfter))
 	}
 	ms := int64(math.Ceil(float64(after) / float64(time.Millisecond)))
+	if r, ok := errors.AsType[*resilience.Rejection](err); ok && r.Cause != nil {
+		own := *r
+		own.Cause = nil // the error of another call, and so of another client
+		err = &own
+	}
 	s := (&statusError{err}).GRPCStatus()
 	if detailed, err := s.WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Duration(ms) * time.Millisecond)}); err == nil {
 		s = detailed

@@ -2,15 +2,22 @@ package grpcmw
 
 import (
 	"context"
+	"errors"
 
 	"github.com/resilience-go/resilience"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
 )
 
 // Unary implements grpc.UnaryClientInterceptor. What the call options of the caller
-// collect, such as the trailer, is that of the last attempt.
+// collect (grpc.Header, Trailer and Peer) is that of the last attempt; what else they
+// do, such as grpc.OnFinish, they do for each attempt.
+//
+// The reply is that of the server: if a policy drops the error of a call, Unary
+// returns it all the same.
 func (c Client) Unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	if c.exempt(method) {
 		return invoker(ctx, method, req, reply, cc, opts...)
@@ -18,11 +25,22 @@ func (c Client) Unary(ctx context.Context, method string, req, reply any, cc *gr
 	u := &unary{c: c, ctx: ctx, method: method, req: req, reply: reply, cc: cc, invoker: invoker}
 	// The trailer is told to us first, and the slice of the caller left alone.
 	u.opts = append(append(u.room[:0], grpc.TrailerCallOption{TrailerAddr: &u.trailer}), opts...)
-	return public(resilience.RunOperation(ctx, c.Policy, u))
+	err := resilience.RunOperation(ctx, c.Policy, u)
+	switch {
+	case err != nil:
+	case u.last != nil:
+		err = u.last // a policy dropped it, but there is no reply to return
+	case !u.ran:
+		err = errNotRun
+	default:
+		return nil
+	}
+	return ended(ctx, public(err))
 }
 
 // unary is one call: the operation that the policies run. With the room for its
-// options that makes it the only allocation of a call.
+// options that makes it the only allocation of a call, beside the copy that gRPC
+// makes of the trailer.
 type unary struct {
 	c          Client
 	ctx        context.Context // of the caller
@@ -32,25 +50,46 @@ type unary struct {
 	invoker    grpc.UnaryInvoker
 	opts       []grpc.CallOption
 	room       [4]grpc.CallOption
-	trailer    metadata.MD // of the last attempt
 	ran        bool
+	// Of the last attempt:
+	trailer metadata.MD
+	last    *failure // nil if it did not fail
 }
 
 // Key implements resilience.Keyer.
 func (u *unary) Key() string { return u.c.key(u.ctx, u.cc, u.method) }
 
+var errNotRun = status.Error(codes.Internal, "grpcmw: the policy neither made the call nor returned an error")
+
 // Run implements resilience.Operation: it makes one attempt.
 func (u *unary) Run(ctx context.Context) error {
+	if u.last != nil && u.last.final {
+		return &failure{err: &finalError{"grpcmw: not sent again", u.last.err}, outcome: resilience.Ignored, final: true}
+	}
 	if u.ran {
 		clearCollected(u.opts)
 	}
-	u.ran = true
+	u.ran, u.last = true, nil
 	err := u.invoker(marked(ctx), u.method, u.req, u.reply, u.cc, u.opts...)
 	if err == nil {
 		return nil
 	}
-	return u.c.failed(u.cc, u.method, err, u.trailer)
+	u.last = u.c.failed(u.cc, u.method, err, u.trailer)
+	if ctx.Err() == context.Canceled && errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
+		u.last.outcome = resilience.Failure // gRPC does not know that it was a limit of time
+	}
+	return u.last
 }
+
+// finalError is what a policy gets that makes a call again which must not be made
+// again: why, and how it failed.
+type finalError struct {
+	why  string
+	last error
+}
+
+func (e *finalError) Error() string { return e.why + ": " + e.last.Error() }
+func (e *finalError) Unwrap() error { return e.last }
 
 // clearCollected makes call options forget what they have collected of the attempt
 // before: one that gets no stream collects nothing.
