@@ -1,7 +1,6 @@
 package grpcmw
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -104,7 +103,8 @@ type handling struct {
 	ctx    context.Context
 	method string
 	ran    bool
-	err    error // what the handler returned
+	err    error    // what the handler returned
+	judged *failure // what policies see of it
 }
 
 // Key implements resilience.Keyer.
@@ -115,12 +115,16 @@ func (h *handling) Key() string {
 	return h.method
 }
 
-var errHandledAgain = status.Error(codes.Internal, "grpcmw: a policy ran a handler twice: a retry belongs to the client")
+const handledOnce = "grpcmw: a policy ran a handler twice: a retry belongs to the client"
 
-// again is what a policy gets that runs a handler again: what that said, if it
-// failed, since a retry tells the client the last that it heard.
+var errHandledAgain = &failure{err: status.Error(codes.Internal, handledOnce), outcome: resilience.Ignored}
+
+// again returns what a policy gets that runs a handler once more.
 func (h *handling) again() error {
-	return &failure{err: cmp.Or(public(h.err), errHandledAgain), outcome: resilience.Ignored}
+	if h.judged == nil {
+		return errHandledAgain
+	}
+	return &failure{err: &finalError{handledOnce, h.judged.err}, outcome: resilience.Ignored}
 }
 
 // judge returns what policies see of a handler that returned err.
@@ -135,6 +139,7 @@ func (h *handling) judge(err error) error {
 		// It was a call of the handler that was rejected; the handler did run.
 		f.err = status.Convert(err).Err()
 	}
+	h.judged = f
 	return f
 }
 
@@ -144,7 +149,7 @@ func (h *handling) result(err error) (trailer metadata.MD, _ error) {
 	case err == nil && h.err != nil:
 		return nil, public(h.err) // a policy dropped it, but there is nothing else to say
 	case err == nil && !h.ran:
-		return nil, status.Error(codes.Unavailable, "grpcmw: the policy neither ran the handler nor returned an error")
+		return nil, status.Error(codes.Internal, "grpcmw: the policy neither ran the handler nor returned an error")
 	case err == nil:
 		return nil, nil
 	case !h.ran && errors.Is(err, resilience.ErrRejected):
