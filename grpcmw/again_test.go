@@ -1,0 +1,378 @@
+package grpcmw_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/breaker"
+	"github.com/resilience-go/resilience/grpcmw"
+	"github.com/resilience-go/resilience/httpmw"
+	"github.com/resilience-go/resilience/internal/testkit"
+	"github.com/resilience-go/resilience/retry"
+	"github.com/resilience-go/resilience/timeout"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	pb "google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+)
+
+func always(string, error) bool { return true }
+
+func TestRetriedByDefaultIsUnavailableOnly(t *testing.T) {
+	everywhere(t, func(t *testing.T, serve serving) {
+		var calls atomic.Int32
+		echo := &service{unary: func(_ context.Context, req *pb.SimpleRequest) (*pb.SimpleResponse, error) {
+			calls.Add(1)
+			return nil, status.Error(codes.Code(req.GetResponseStatus().GetCode()), "no")
+		}}
+		p := retries(t, retry.Config{MaxAttempts: 2})
+		var chosen codes.Code
+		plain := serve(t, echo, nil, unary(grpcmw.Client{Policy: p}))
+		own := serve(t, echo, nil, unary(grpcmw.Client{Policy: p, Retryable: func(method string, err error) bool {
+			return strings.HasSuffix(method, "/UnaryCall") && status.Code(err) == chosen
+		}}))
+		for code := codes.Canceled; code <= 17; code++ {
+			req := &pb.SimpleRequest{ResponseStatus: &pb.EchoStatus{Code: int32(code)}}
+			_, err := plain.UnaryCall(limit(t), req)
+			wantStatus(t, err, code)
+			if n := calls.Swap(0); (n == 2) != (code == codes.Unavailable) {
+				t.Errorf("%v: %d calls", code, n)
+			}
+			for _, chosen = range []codes.Code{code, codes.OK} {
+				_, err = own.UnaryCall(limit(t), req)
+				wantStatus(t, err, code)
+				if n := calls.Swap(0); (n == 2) != (code == chosen) {
+					t.Errorf("%v, where %v is chosen: %d calls", code, chosen, n)
+				}
+			}
+		}
+	})
+}
+
+// reply is what told says in its trailer and in a detail of its status.
+type reply struct {
+	trailer metadata.MD
+	info    *errdetails.RetryInfo
+}
+
+// told is a service that fails with r.
+func told(calls *atomic.Int32, r *reply) *service {
+	return &service{unary: func(ctx context.Context, _ *pb.SimpleRequest) (*pb.SimpleResponse, error) {
+		calls.Add(1)
+		_ = grpc.SetTrailer(ctx, r.trailer)
+		s := status.New(codes.Unavailable, "no")
+		if r.info != nil {
+			var err error
+			if s, err = s.WithDetails(&errdetails.ErrorInfo{}, r.info); err != nil {
+				return nil, err
+			}
+		}
+		return nil, s.Err()
+	}}
+}
+
+func pairs(values ...string) metadata.MD {
+	return metadata.MD{"grpc-retry-pushback-ms": values}
+}
+
+func TestPushbackIsObeyed(t *testing.T) {
+	after := func(d time.Duration) *errdetails.RetryInfo {
+		return &errdetails.RetryInfo{RetryDelay: durationpb.New(d)}
+	}
+	everywhere(t, func(t *testing.T, serve serving) {
+		var calls atomic.Int32
+		var says reply
+		var waits []time.Duration
+		p := retries(t, retry.Config{MaxAttempts: 2, Observer: testkit.Observer(func(e resilience.Event) {
+			if e.Kind == resilience.Retried {
+				waits = append(waits, e.Delay)
+			}
+		})})
+		clients := map[string]pb.TestServiceClient{
+			"default":       serve(t, told(&calls, &says), nil, unary(grpcmw.Client{Policy: p})),
+			"Retryable yes": serve(t, told(&calls, &says), nil, unary(grpcmw.Client{Policy: p, Retryable: always})),
+		}
+		for name, test := range map[string]struct {
+			trailer metadata.MD
+			info    *errdetails.RetryInfo
+			calls   int32
+			wait    time.Duration
+		}{
+			"none":                        {nil, nil, 2, 0},
+			"at once":                     {pairs("0"), nil, 2, 0},
+			"later":                       {pairs("30"), nil, 2, 30 * time.Millisecond},
+			"negative":                    {pairs("-1"), nil, 1, 0},
+			"no number":                   {pairs("soon"), nil, 1, 0},
+			"empty":                       {pairs(""), nil, 1, 0},
+			"with a sign":                 {pairs("+30"), nil, 1, 0},
+			"a fraction":                  {pairs("1.5"), nil, 1, 0},
+			"more than there is":          {pairs("99999999999999999999"), nil, 1, 0},
+			"longer than a retry waits":   {pairs("9223372036854775807"), nil, 1, 0},
+			"two":                         {pairs("1", "1"), nil, 1, 0},
+			"detail":                      {nil, after(30 * time.Millisecond), 2, 30 * time.Millisecond},
+			"detail of long ago":          {nil, after(-time.Hour), 2, 0},
+			"empty detail":                {nil, &errdetails.RetryInfo{}, 2, 0},
+			"detail for ever":             {nil, &errdetails.RetryInfo{RetryDelay: &durationpb.Duration{Seconds: 1 << 62}}, 1, 0},
+			"invalid detail":              {nil, &errdetails.RetryInfo{RetryDelay: &durationpb.Duration{Seconds: -1, Nanos: 1}}, 2, 0},
+			"the trailer before a detail": {pairs("20"), after(time.Hour), 2, 20 * time.Millisecond},
+			"no, though a detail says":    {pairs("-1"), after(time.Millisecond), 1, 0},
+		} {
+			for who, c := range clients {
+				says, waits = reply{test.trailer, test.info}, nil
+				calls.Store(0)
+				start := time.Now()
+				_, err := c.UnaryCall(limit(t), &pb.SimpleRequest{})
+				wantStatus(t, err, codes.Unavailable)
+				if calls.Load() != test.calls || len(waits) != int(test.calls)-1 {
+					t.Errorf("%s, %s: %d calls after waits of %v", name, who, calls.Load(), waits)
+				}
+				if len(waits) > 0 && (waits[0] < test.wait || time.Since(start) < test.wait) {
+					t.Errorf("%s, %s: waited %v", name, who, waits)
+				}
+			}
+		}
+	})
+}
+
+// A policy may think that it knows better. It does not.
+func TestWhatMustNotBeTriedAgainIsNot(t *testing.T) {
+	everywhere(t, func(t *testing.T, serve serving) {
+		for name, p := range map[string]resilience.Policy{
+			"a retry of all errors": retries(t, retry.Config{Retryable: func(error) bool { return true }}),
+			"a policy":              stubborn(3),
+		} {
+			var calls atomic.Int32
+			b := resilience.Must(breaker.New(breaker.Config{}))
+			c := serve(t, told(&calls, &reply{trailer: pairs("-1")}), nil, unary(grpcmw.Client{Policy: resilience.Compose(p, b)}))
+			_, err := c.UnaryCall(limit(t), &pb.SimpleRequest{})
+			wantStatus(t, err, codes.Unavailable)
+			if calls.Load() != 1 || !strings.Contains(err.Error(), "not sent again") {
+				t.Errorf("%s: %d calls, %v", name, calls.Load(), err)
+			}
+			if s := b.Stats(); s.Failures != 1 {
+				t.Errorf("%s: counted %+v", name, s)
+			}
+		}
+	})
+}
+
+func TestRetryOfTheServiceConfigIsNotMultiplied(t *testing.T) {
+	const config = `{"methodConfig": [{
+		"name": [{"service": "grpc.testing.TestService", "method": "UnaryCall"}],
+		"retryPolicy": {"maxAttempts": 2, "initialBackoff": "0.001s", "maxBackoff": "0.001s", "backoffMultiplier": 1, "retryableStatusCodes": ["UNAVAILABLE"]}
+	}]}`
+	everywhere(t, func(t *testing.T, serve serving) {
+		for name, client := range map[string]grpcmw.Client{
+			"default":                {Policy: retries(t, retry.Config{})},
+			"Retryable yes":          {Policy: retries(t, retry.Config{}), Retryable: always},
+			"a policy that does not": {Policy: stubborn(3)},
+		} {
+			var calls atomic.Int32
+			s := answers(&calls, status.Error(codes.Unavailable, "down"))
+			s.empty = func(context.Context, *pb.Empty) (*pb.Empty, error) {
+				calls.Add(1)
+				return nil, status.Error(codes.Unavailable, "down")
+			}
+			c := serve(t, s, nil, unary(client), grpc.WithDefaultServiceConfig(config))
+			_, err := c.UnaryCall(limit(t), &pb.SimpleRequest{})
+			wantStatus(t, err, codes.Unavailable)
+			if n := calls.Swap(0); n != 2 {
+				t.Errorf("%s: %d calls, want those of the service config", name, n)
+			}
+			_, err = c.EmptyCall(limit(t), &pb.Empty{})
+			wantStatus(t, err, codes.Unavailable)
+			if n := calls.Load(); n != 3 {
+				t.Errorf("%s: %d calls of a method without a retry policy", name, n)
+			}
+		}
+	})
+}
+
+func TestAttemptTimeoutReachesTheServer(t *testing.T) {
+	everywhere(t, func(t *testing.T, serve serving) {
+		left := make(chan time.Duration, 1)
+		s := &service{unary: func(ctx context.Context, _ *pb.SimpleRequest) (*pb.SimpleResponse, error) {
+			d := time.Duration(-1)
+			if at, ok := ctx.Deadline(); ok {
+				d = time.Until(at)
+			}
+			left <- d
+			return &pb.SimpleResponse{}, nil
+		}}
+		limited := resilience.Must(timeout.New(timeout.Config{Limit: 5 * time.Second}))
+		c := serve(t, s, nil, unary(grpcmw.Client{Policy: limited}))
+		if _, err := c.UnaryCall(t.Context(), &pb.SimpleRequest{}); err != nil {
+			t.Fatal(err)
+		}
+		if d := <-left; d <= 0 || d > 5*time.Second {
+			t.Errorf("the server has %v", d)
+		}
+	})
+}
+
+func TestARetryThatCannotFinishIsNotStarted(t *testing.T) {
+	everywhere(t, func(t *testing.T, serve serving) {
+		var calls atomic.Int32
+		p := retries(t, retry.Config{MaxDelay: time.Hour})
+		c := serve(t, told(&calls, &reply{trailer: pairs("60000")}), nil, unary(grpcmw.Client{Policy: p}))
+		ctx := limit(t) // ends before the minute that the server asks for
+		_, err := c.UnaryCall(ctx, &pb.SimpleRequest{})
+		wantStatus(t, err, codes.Unavailable)
+		if e, ok := errors.AsType[*retry.Error](err); !ok || e.Reason != retry.PastDeadline || calls.Load() != 1 {
+			t.Errorf("%d calls: %v", calls.Load(), err)
+		}
+		if ctx.Err() != nil {
+			t.Error("it waited for the deadline")
+		}
+	})
+}
+
+// hop calls the next service, over HTTP and over gRPC by turns.
+type hop func(ctx context.Context) error
+
+// marks remembers what calls said about which attempt they are.
+type marks struct {
+	mu  sync.Mutex
+	all []string
+}
+
+func (m *marks) add(values []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.all = append(m.all, strings.Join(values, "+"))
+}
+
+// overGRPC returns a hop to a service that does what next does.
+func overGRPC(t *testing.T, serve serving, seen *marks, next hop) hop {
+	p := retries(t, retry.Config{})
+	s := &service{unary: func(ctx context.Context, _ *pb.SimpleRequest) (*pb.SimpleResponse, error) {
+		md, _ := metadata.FromIncomingContext(ctx)
+		seen.add(md.Get("retry-attempt"))
+		if err := next(ctx); err != nil {
+			return nil, status.Error(codes.Unavailable, err.Error())
+		}
+		return &pb.SimpleResponse{}, nil
+	}}
+	c := serve(t, s, unaryServer(grpcmw.Server{}), unary(grpcmw.Client{Policy: p}))
+	return func(ctx context.Context) error {
+		// What the caller wants to send goes along; what another hop sent does not.
+		_, err := c.UnaryCall(metadata.AppendToOutgoingContext(ctx, "other", "1"), &pb.SimpleRequest{})
+		return err
+	}
+}
+
+func overHTTP(t *testing.T, seen *marks, next hop) hop {
+	s := httptest.NewServer(httpmw.Server{}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		seen.add(r.Header["Retry-Attempt"])
+		if next(r.Context()) != nil {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	})))
+	t.Cleanup(s.Close)
+	tr := &httpmw.Transport{Base: s.Client().Transport, Policy: retries(t, retry.Config{})}
+	return func(ctx context.Context) error {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL, nil)
+		if err != nil {
+			return err
+		}
+		resp, err := tr.RoundTrip(req)
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			return errors.New(resp.Status)
+		}
+		return nil
+	}
+}
+
+func TestThreeHopsDoNotMultiply(t *testing.T) {
+	everywhere(t, func(t *testing.T, serve serving) {
+		down := func(context.Context) error { return errors.New("down") }
+		for name, build := range map[string]func(seen *marks) hop{
+			"gRPC, gRPC, gRPC": func(m *marks) hop { return overGRPC(t, serve, m, overGRPC(t, serve, m, overGRPC(t, serve, m, down))) },
+			"gRPC, HTTP, gRPC": func(m *marks) hop { return overGRPC(t, serve, m, overHTTP(t, m, overGRPC(t, serve, m, down))) },
+			"HTTP, gRPC, HTTP": func(m *marks) hop { return overHTTP(t, m, overGRPC(t, serve, m, overHTTP(t, m, down))) },
+		} {
+			seen := &marks{}
+			if build(seen)(limit(t)) == nil {
+				t.Errorf("%s: no error", name)
+			}
+			// A first attempt makes three at each hop, and a later one no more of its own.
+			want := []string{"", "", "", "2", "3", "2", "2", "3", "3", "2", "2", "2", "3", "3", "3"}
+			slices.Sort(seen.all)
+			slices.Sort(want)
+			if !slices.Equal(seen.all, want) {
+				t.Errorf("%s: %d calls with the marks %q", name, len(seen.all), seen.all)
+			}
+		}
+	})
+}
+
+func TestAMarkThatTheCallerSendsIsReplaced(t *testing.T) {
+	seen := &marks{}
+	p := resilience.Compose(stubborn(3))
+	s := &service{unary: func(ctx context.Context, _ *pb.SimpleRequest) (*pb.SimpleResponse, error) {
+		md, _ := metadata.FromIncomingContext(ctx)
+		seen.add(append(md.Get("retry-attempt"), strconv.Itoa(resilience.Attempt(ctx))))
+		return nil, status.Error(codes.Unavailable, "down")
+	}}
+	c := serve(t, s, unaryServer(grpcmw.Server{}), unary(grpcmw.Client{Policy: p}))
+	ctx := metadata.AppendToOutgoingContext(limit(t), "Retry-Attempt", "x", "retry-attempt", "y")
+	_, err := c.UnaryCall(ctx, &pb.SimpleRequest{})
+	wantStatus(t, err, codes.Unavailable)
+	if want := []string{"x+y+1", "2+2", "3+3"}; !slices.Equal(seen.all, want) {
+		t.Errorf("marks %q, want %q", seen.all, want)
+	}
+	if md, _ := metadata.FromOutgoingContext(ctx); !slices.Equal(md["retry-attempt"], []string{"x", "y"}) {
+		t.Errorf("the caller's metadata is now %v", md)
+	}
+}
+
+func TestOneBreakerGuardsHTTPAndGRPC(t *testing.T) {
+	everywhere(t, func(t *testing.T, serve serving) {
+		shared := sensitive()
+		var calls atomic.Int32
+		web := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { calls.Add(1) }))
+		defer web.Close()
+		client := &http.Client{Transport: &httpmw.Transport{Base: web.Client().Transport, Policy: shared}}
+		c := serve(t, answers(&calls, nil, status.Error(codes.Internal, "broken")), nil, unary(grpcmw.Client{Policy: shared}))
+		if _, err := c.UnaryCall(limit(t), &pb.SimpleRequest{}); err != nil {
+			t.Fatal(err)
+		}
+		_, err := c.UnaryCall(limit(t), &pb.SimpleRequest{})
+		wantStatus(t, err, codes.Internal)
+		resp, err := client.Get(web.URL)
+		if err == nil {
+			resp.Body.Close()
+		}
+		if !errors.Is(err, breaker.ErrOpen) || calls.Load() != 2 {
+			t.Errorf("over HTTP: %v", err)
+		}
+		shared.Reset()
+		web.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) })
+		if resp, err = client.Get(web.URL); err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		_, err = c.UnaryCall(limit(t), &pb.SimpleRequest{})
+		wantStatus(t, err, codes.Unavailable, breaker.ErrOpen)
+		if s := shared.Stats(); s.Successes != 1 || s.Failures != 2 || s.Rejected != 2 {
+			t.Errorf("counted %+v", s)
+		}
+	})
+}

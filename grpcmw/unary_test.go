@@ -1,0 +1,419 @@
+package grpcmw_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/breaker"
+	"github.com/resilience-go/resilience/bulkhead"
+	"github.com/resilience-go/resilience/grpcmw"
+	"github.com/resilience-go/resilience/internal/testkit"
+	"github.com/resilience-go/resilience/keyed"
+	"github.com/resilience-go/resilience/retry"
+	"github.com/resilience-go/resilience/timeout"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	pb "google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+)
+
+// sensitive returns a breaker that one failure opens for an hour.
+func sensitive() *breaker.Breaker {
+	return resilience.Must(breaker.New(breaker.Config{Name: "test", Trip: []breaker.Rule{breaker.Consecutive(1)}, OpenFor: time.Hour}))
+}
+
+func wantStatus(t *testing.T, err error, code codes.Code, targets ...error) {
+	t.Helper()
+	if _, ok := err.(interface{ GRPCStatus() *status.Status }); !ok {
+		t.Errorf("no status: %v", err)
+	}
+	if got := status.Convert(err); got.Code() != code || got.Message() == "" {
+		t.Errorf("status %v, want %v: %v", got, code, err)
+	}
+	for _, target := range targets {
+		if !errors.Is(err, target) {
+			t.Errorf("not %v: %v", target, err)
+		}
+	}
+}
+
+// hang is a service whose calls go on until their client leaves.
+func hang(began chan<- struct{}) *service {
+	return &service{unary: func(ctx context.Context, _ *pb.SimpleRequest) (*pb.SimpleResponse, error) {
+		if began != nil {
+			began <- struct{}{}
+		}
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}}
+}
+
+func TestClientRefusesAsUnavailableOrExhausted(t *testing.T) {
+	everywhere(t, func(t *testing.T, serve serving) {
+		var calls atomic.Int32
+		for name, test := range map[string]struct {
+			reason resilience.Reason
+			code   codes.Code
+			is     error
+		}{
+			"open":    {resilience.Open, codes.Unavailable, resilience.ErrRejected},
+			"full":    {resilience.Full, codes.ResourceExhausted, resilience.ErrRejected},
+			"limited": {resilience.Limited, codes.ResourceExhausted, resilience.ErrRejected},
+		} {
+			c := serve(t, answers(&calls, nil), nil, unary(grpcmw.Client{Policy: refuse(test.reason, time.Time{})}))
+			_, err := c.UnaryCall(limit(t), &pb.SimpleRequest{})
+			wantStatus(t, err, test.code, test.is)
+			if r, ok := errors.AsType[*resilience.Rejection](err); !ok || r.Reason != test.reason {
+				t.Errorf("%s: no rejection: %v", name, err)
+			}
+		}
+		if calls.Load() != 0 {
+			t.Error("a refused call was made")
+		}
+	})
+}
+
+func TestOpenBreakerIsErrOpen(t *testing.T) {
+	everywhere(t, func(t *testing.T, serve serving) {
+		var calls atomic.Int32
+		c := serve(t, answers(&calls, status.Error(codes.Internal, "broken")), nil, unary(grpcmw.Client{Policy: sensitive()}))
+		_, err := c.UnaryCall(limit(t), &pb.SimpleRequest{})
+		wantStatus(t, err, codes.Internal)
+		_, err = c.UnaryCall(limit(t), &pb.SimpleRequest{})
+		wantStatus(t, err, codes.Unavailable, breaker.ErrOpen)
+		if calls.Load() != 1 {
+			t.Errorf("%d calls", calls.Load())
+		}
+	})
+}
+
+func TestFullBulkheadIsErrFull(t *testing.T) {
+	everywhere(t, func(t *testing.T, serve serving) {
+		began := make(chan struct{}, 1)
+		full := resilience.Must(bulkhead.New(bulkhead.Config{Limit: 1, MaxQueue: -1}))
+		c := serve(t, hang(began), nil, unary(grpcmw.Client{Policy: full}))
+		ctx, cancel := context.WithCancel(limit(t))
+		first := make(chan error, 1)
+		go func() {
+			_, err := c.UnaryCall(ctx, &pb.SimpleRequest{})
+			first <- err
+		}()
+		<-began
+		_, err := c.UnaryCall(limit(t), &pb.SimpleRequest{})
+		wantStatus(t, err, codes.ResourceExhausted, bulkhead.ErrFull)
+		cancel()
+		wantStatus(t, <-first, codes.Canceled, context.Canceled)
+		if s := full.Stats(); s.InFlight != 0 {
+			t.Errorf("the slot is not free: %+v", s)
+		}
+	})
+}
+
+func TestAttemptTimeoutIsDeadlineExceededAndAFailure(t *testing.T) {
+	everywhere(t, func(t *testing.T, serve serving) {
+		for _, inner := range []bool{false, true} {
+			b := sensitive()
+			short := resilience.Must(timeout.New(timeout.Config{Name: "attempt", Limit: 20 * time.Millisecond}))
+			p := resilience.Compose(b, short)
+			if inner {
+				p = resilience.Compose(short, b)
+			}
+			c := serve(t, hang(nil), nil, unary(grpcmw.Client{Policy: p}))
+			_, err := c.UnaryCall(limit(t), &pb.SimpleRequest{})
+			wantStatus(t, err, codes.DeadlineExceeded, timeout.ErrExceeded, context.DeadlineExceeded)
+			if s := b.Stats(); s.Failures != 1 || s.Opened != 1 {
+				t.Errorf("breaker inside: %v: %+v", inner, s)
+			}
+		}
+	})
+}
+
+// gRPC says that such a call was canceled, since there is no deadline.
+func TestLimitWithoutADeadlineIsAFailureToo(t *testing.T) {
+	everywhere(t, func(t *testing.T, serve serving) {
+		began := make(chan struct{}, 1)
+		var limited context.CancelCauseFunc
+		byCause := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
+			ctx, limited = context.WithCancelCause(ctx)
+			defer limited(nil)
+			return next.Run(ctx)
+		})
+		b := sensitive()
+		c := serve(t, hang(began), nil, unary(grpcmw.Client{Policy: resilience.Compose(b, byCause)}))
+		go func() {
+			<-began
+			limited(context.DeadlineExceeded)
+		}()
+		_, err := c.UnaryCall(limit(t), &pb.SimpleRequest{})
+		wantStatus(t, err, codes.Canceled)
+		if s := b.Stats(); s.Failures != 1 {
+			t.Errorf("counted %+v", s)
+		}
+	})
+}
+
+func TestEndOfTheCallersContextIsThatError(t *testing.T) {
+	errLeft := errors.New("the user left")
+	everywhere(t, func(t *testing.T, serve serving) {
+		for name, p := range map[string]func() resilience.Policy{
+			"nothing": func() resilience.Policy { return nil },
+			"retry":   func() resilience.Policy { return retries(t, retry.Config{}) },
+			"wrapped": func() resilience.Policy { return resilience.Compose(retries(t, retry.Config{}), pass) },
+		} {
+			t.Run(name, func(t *testing.T) {
+				b := sensitive()
+				began := make(chan struct{}, 3)
+				c := serve(t, hang(began), nil, unary(grpcmw.Client{Policy: resilience.Compose(p(), b)}))
+				ctx, cancel := context.WithCancelCause(limit(t))
+				go func() {
+					<-began
+					cancel(errLeft)
+				}()
+				_, err := c.UnaryCall(ctx, &pb.SimpleRequest{})
+				wantStatus(t, err, codes.Canceled, context.Canceled, errLeft)
+				_, err = c.UnaryCall(ctx, &pb.SimpleRequest{}) // it is over already
+				wantStatus(t, err, codes.Canceled, context.Canceled, errLeft)
+				if s := b.Stats(); s.Failures != 0 || s.Ignored != 1 {
+					t.Errorf("cancellation is counted: %+v", s)
+				}
+
+				ctx, stop := context.WithTimeout(t.Context(), 20*time.Millisecond)
+				defer stop()
+				_, err = c.UnaryCall(ctx, &pb.SimpleRequest{})
+				wantStatus(t, err, codes.DeadlineExceeded, context.DeadlineExceeded)
+				if s := b.Stats(); s.Failures != 1 {
+					t.Errorf("the caller's deadline is no failure: %+v", s)
+				}
+			})
+		}
+	})
+}
+
+func TestWhatIsSaidAlreadyIsNotSaidAgain(t *testing.T) {
+	errLeft := errors.New("the user left")
+	for name, test := range map[string]struct {
+		err  error
+		code codes.Code
+		text string
+	}{
+		"the error of the context": {context.Canceled, codes.Canceled, "context canceled"},
+		"a reply that came first":  {detailed(t, codes.NotFound, "none").Err(), codes.NotFound, "rpc error: code = NotFound desc = none"},
+	} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		err := grpcmw.Client{}.Unary(ctx, "/s/m", nil, nil, nil, func(context.Context, string, any, any, *grpc.ClientConn, ...grpc.CallOption) error {
+			cancel(errLeft)
+			return test.err
+		})
+		wantStatus(t, err, test.code, test.err)
+		if err.Error() != test.text {
+			t.Errorf("%s: %q", name, err)
+		}
+	}
+}
+
+// What ended the call is the end of the context, and not what the server said before.
+func TestCallerThatLeavesWhileARetryWaitsIsCanceled(t *testing.T) {
+	errLeft := errors.New("the user left")
+	everywhere(t, func(t *testing.T, serve serving) {
+		ctx, cancel := context.WithCancelCause(t.Context()) // no deadline, or the wait would be too long
+		defer cancel(nil)
+		var calls atomic.Int32
+		p := retries(t, retry.Config{
+			MaxDelay: time.Hour,
+			Backoff:  func(int) time.Duration { return time.Hour },
+			Observer: testkit.Observer(func(resilience.Event) { cancel(errLeft) }),
+		})
+		c := serve(t, answers(&calls, status.Error(codes.Unavailable, "down")), nil, unary(grpcmw.Client{Policy: p}))
+		_, err := c.UnaryCall(ctx, &pb.SimpleRequest{})
+		wantStatus(t, err, codes.Canceled, context.Canceled, errLeft)
+		if e, ok := errors.AsType[*retry.Error](err); !ok || status.Code(e.Err) != codes.Unavailable || calls.Load() != 1 {
+			t.Errorf("%d calls: %v", calls.Load(), err)
+		}
+	})
+}
+
+// A server has the deadline, too, and may be the first to say so.
+func TestADeadlineThatTheServerSeesFirstIsTheCallersAllTheSame(t *testing.T) {
+	ctx := &lateContext{Context: t.Context()}
+	err := grpcmw.Client{}.Unary(ctx, "/s/m", nil, nil, nil, func(context.Context, string, any, any, *grpc.ClientConn, ...grpc.CallOption) error {
+		return status.Error(codes.DeadlineExceeded, "too late")
+	})
+	wantStatus(t, err, codes.DeadlineExceeded, context.DeadlineExceeded)
+	if !strings.Contains(status.Convert(err).Message(), "too late") {
+		t.Errorf("what the server said is lost: %v", err)
+	}
+}
+
+// lateContext has a deadline that has passed, but not been noticed.
+type lateContext struct{ context.Context }
+
+func (*lateContext) Deadline() (time.Time, bool) { return time.Now().Add(-time.Second), true }
+
+var pass = testkit.Policy(func(ctx context.Context, next resilience.Next) error { return next.Run(ctx) })
+
+func detailed(t testing.TB, code codes.Code, text string) *status.Status {
+	t.Helper()
+	s, err := status.New(code, text).WithDetails(&errdetails.ErrorInfo{Reason: "BROKE", Domain: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestStatusOfTheServerComesBackUntouched(t *testing.T) {
+	everywhere(t, func(t *testing.T, serve serving) {
+		for _, code := range []codes.Code{codes.NotFound, codes.Internal, codes.DeadlineExceeded, codes.Canceled, 77} {
+			want := detailed(t, code, "broke")
+			for name, p := range map[string]resilience.Policy{
+				"nothing": nil,
+				"default": resilience.Compose(retries(t, retry.Config{}), sensitive(), resilience.Must(bulkhead.New(bulkhead.Config{})), resilience.Must(timeout.New(timeout.Config{}))),
+			} {
+				var calls atomic.Int32
+				c := serve(t, answers(&calls, want.Err()), unaryServer(grpcmw.Server{Policy: p}), unary(grpcmw.Client{Policy: p}))
+				_, err := c.UnaryCall(t.Context(), &pb.SimpleRequest{})
+				bare := serve(t, answers(&calls, want.Err()), nil)
+				_, unguarded := bare.UnaryCall(t.Context(), &pb.SimpleRequest{})
+				if got := status.Convert(err); !proto.Equal(got.Proto(), want.Proto()) || err.Error() != unguarded.Error() {
+					t.Errorf("%s: %v came back as %v", name, want, err)
+				}
+			}
+		}
+	})
+}
+
+func TestErrorOfARetryHasTheLastStatus(t *testing.T) {
+	everywhere(t, func(t *testing.T, serve serving) {
+		var calls atomic.Int32
+		s := answers(&calls, status.Error(codes.Unavailable, "first"), detailed(t, codes.Unavailable, "second").Err())
+		c := serve(t, s, nil, unary(grpcmw.Client{Policy: retries(t, retry.Config{Name: "test", MaxAttempts: 2})}))
+		_, err := c.UnaryCall(limit(t), &pb.SimpleRequest{})
+		wantStatus(t, err, codes.Unavailable)
+		if e, ok := errors.AsType[*retry.Error](err); !ok || e.Attempts != 2 || e.Reason != retry.OutOfAttempts {
+			t.Errorf("got %v", err)
+		}
+		got := status.Convert(err)
+		if d := got.Details(); len(d) != 1 || !strings.Contains(got.Message(), "second") || got.Message() != err.Error() {
+			t.Errorf("status %v with %v", got, d)
+		}
+	})
+}
+
+func TestEachFailedAttemptIsCountedOnce(t *testing.T) {
+	everywhere(t, func(t *testing.T, serve serving) {
+		var calls atomic.Int32
+		b := resilience.Must(breaker.New(breaker.Config{}))
+		s := answers(&calls, status.Error(codes.Unavailable, ""), status.Error(codes.Unavailable, ""), nil)
+		c := serve(t, s, nil, unary(grpcmw.Client{Policy: resilience.Compose(retries(t, retry.Config{}), b)}))
+		resp, err := c.UnaryCall(limit(t), &pb.SimpleRequest{})
+		if err != nil || resp.GetUsername() != "server" {
+			t.Fatalf("%v, %v", resp, err)
+		}
+		if s := b.Stats(); s.Failures != 2 || s.Successes != 1 || s.Ignored != 0 {
+			t.Errorf("counted %+v", s)
+		}
+	})
+}
+
+func TestAConnectionThatCannotBeMadeIsCountedOncePerAttempt(t *testing.T) {
+	b := resilience.Must(breaker.New(breaker.Config{}))
+	conn, err := grpc.NewClient("passthrough:///nowhere", append(nobody(), unary(grpcmw.Client{Policy: resilience.Compose(retries(t, retry.Config{}), b)}))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_, err = pb.NewTestServiceClient(conn).UnaryCall(limit(t), &pb.SimpleRequest{})
+	wantStatus(t, err, codes.Unavailable)
+	if s := b.Stats(); s.Failures != 3 {
+		t.Errorf("counted %+v", s)
+	}
+}
+
+// keys remembers the keys of operations.
+type keys struct {
+	mu  sync.Mutex
+	all []string
+}
+
+func (k *keys) Apply(ctx context.Context, next resilience.Next) error {
+	key := next.Key()
+	k.mu.Lock()
+	k.all = append(k.all, key)
+	k.mu.Unlock()
+	return next.Run(ctx)
+}
+
+type tenantKey struct{}
+
+func TestKeyOfACall(t *testing.T) {
+	client, server := &keys{}, &keys{}
+	c := serve(t, &service{}, unaryServer(grpcmw.Server{Policy: server}), unary(grpcmw.Client{Policy: client}))
+	own := serve(t, &service{}, unaryServer(grpcmw.Server{Policy: server, Key: func(_ context.Context, method string) string { return "server of " + method }}),
+		unary(grpcmw.Client{Policy: client, Key: func(ctx context.Context, target, method string) string {
+			return ctx.Value(tenantKey{}).(string) + " " + target + " " + method
+		}}))
+	for _, c := range []pb.TestServiceClient{c, own} {
+		if _, err := c.UnaryCall(context.WithValue(limit(t), tenantKey{}, "tenant"), &pb.SimpleRequest{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const method = "/grpc.testing.TestService/UnaryCall"
+	if want := []string{"passthrough:///bufconn" + method, "tenant passthrough:///bufconn " + method}; !slices.Equal(client.all, want) {
+		t.Errorf("client: %q, want %q", client.all, want)
+	}
+	if want := []string{method, "server of " + method}; !slices.Equal(server.all, want) {
+		t.Errorf("server: %q, want %q", server.all, want)
+	}
+}
+
+func TestFailingMethodOpensOnlyItself(t *testing.T) {
+	everywhere(t, func(t *testing.T, serve serving) {
+		group := resilience.Must(keyed.New(sensitive(), keyed.Config{}))
+		var calls atomic.Int32
+		c := serve(t, answers(&calls, status.Error(codes.Internal, "broken")), nil, unary(grpcmw.Client{Policy: group}))
+		_, err := c.UnaryCall(limit(t), &pb.SimpleRequest{})
+		wantStatus(t, err, codes.Internal)
+		_, err = c.UnaryCall(limit(t), &pb.SimpleRequest{})
+		wantStatus(t, err, codes.Unavailable, breaker.ErrOpen)
+		_, err = c.EmptyCall(limit(t), &pb.Empty{}) // which the service does not have
+		wantStatus(t, err, codes.Unimplemented)
+	})
+}
+
+func TestExemptMethodsAreNotGuarded(t *testing.T) {
+	never := refuse(resilience.Open, time.Time{})
+	for name, test := range map[string]struct {
+		exempt func(string) bool
+		method string
+		ran    bool
+	}{
+		"health":             {nil, "/grpc.health.v1.Health/Check", true},
+		"reflection":         {nil, "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", true},
+		"reflection, alpha":  {nil, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", true},
+		"another":            {nil, "/orders.v1.Orders/Get", false},
+		"of a similar name":  {nil, "/grpc.health.v1x.Health/Check", false},
+		"own":                {func(m string) bool { return m == "/orders.v1.Orders/Get" }, "/orders.v1.Orders/Get", true},
+		"own, without these": {func(string) bool { return false }, "/grpc.health.v1.Health/Check", false},
+	} {
+		ran := 0
+		err := grpcmw.Client{Policy: never, Exempt: test.exempt}.Unary(t.Context(), test.method, nil, nil, nil,
+			func(context.Context, string, any, any, *grpc.ClientConn, ...grpc.CallOption) error { ran++; return nil })
+		if (ran == 1) != test.ran || (err == nil) != test.ran {
+			t.Errorf("%s: client ran it: %d, %v", name, ran, err)
+		}
+		ran = 0
+		_, err = grpcmw.Server{Policy: never, Exempt: test.exempt}.Unary(t.Context(), nil, &grpc.UnaryServerInfo{FullMethod: test.method},
+			func(context.Context, any) (any, error) { ran++; return nil, nil })
+		if (ran == 1) != test.ran || (err == nil) != test.ran {
+			t.Errorf("%s: server ran it: %d, %v", name, ran, err)
+		}
+	}
+}
