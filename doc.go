@@ -17,9 +17,9 @@
 //
 // Policies know nothing of what they guard, so one breaker guards a dependency
 // whatever its calls return, over HTTP and gRPC alike. Package httpmw puts
-// them around net/http, package stack has the stacks that are right for most
-// services, and package keyed gives each host, or whatever else a key stands for,
-// a policy of its own.
+// them around net/http, package grpcmw around gRPC, package stack has the stacks
+// that are right for most services, and package keyed gives each host, or whatever
+// else a key stands for, a policy of its own.
 //
 // # Order
 //

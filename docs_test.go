@@ -85,7 +85,7 @@ func TestEveryLinkOfThePagesLeadsSomewhere(t *testing.T) {
 
 func TestEveryPolicyHasAPageThatTheReadmeLinksTo(t *testing.T) {
 	all := pages(t)
-	for _, name := range []string{"breaker", "retry", "bulkhead", "timeout", "fallback", "keyed", "stack", "http"} {
+	for _, name := range []string{"breaker", "retry", "bulkhead", "timeout", "fallback", "keyed", "stack", "http", "grpc"} {
 		path := "docs/" + name + ".md"
 		if all[path] == "" {
 			t.Errorf("%s is not there", path)
@@ -202,6 +202,7 @@ func TestTheSettingsOfAConfigAreAllOnItsPage(t *testing.T) {
 		"timeout.Config": "docs/timeout.md", "fallback.Config": "docs/fallback.md", "fallback.StaleConfig": "docs/fallback.md",
 		"keyed.Config": "docs/keyed.md", "stack.ClientConfig": "docs/stack.md", "stack.ServerConfig": "docs/stack.md",
 		"httpmw.Transport": "docs/http.md", "httpmw.Server": "docs/http.md",
+		"grpcmw.Client": "docs/grpc.md", "grpcmw.Server": "docs/grpc.md",
 	} {
 		rows := map[string]bool{}
 		for _, m := range fields.FindAllStringSubmatch(text[path], -1) {

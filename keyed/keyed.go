@@ -33,7 +33,8 @@ type Config struct {
 	Max int
 	// Keys are the exceptions: keys with a policy of their own, which is always
 	// remembered. Over HTTP a key is what httpmw.HostKey returns, with the port, as
-	// in "https://api.example.com:443".
+	// in "https://api.example.com:443", and over gRPC the target and the method, as in
+	// "dns:///payments:443/payments.v1.Payments/Charge".
 	Keys map[string]resilience.Policy
 }
 
