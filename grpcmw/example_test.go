@@ -161,14 +161,14 @@ func ExampleClient_methods() {
 	defer conn.Close()
 
 	service := pb.NewTestServiceClient(conn)
-	_, err = service.EmptyCall(context.Background(), &pb.Empty{})
-	fmt.Println(status.Code(err), "after", calls, "calls")
-	calls = 0
 	_, err = service.UnaryCall(context.Background(), &pb.SimpleRequest{})
-	fmt.Println(status.Code(err), "after", calls, "calls")
+	fmt.Println("report:", status.Code(err), "after", calls, "calls")
+	calls = 0
+	_, err = service.EmptyCall(context.Background(), &pb.Empty{})
+	fmt.Println("payment:", status.Code(err), "after", calls, "calls")
 	// Output:
-	// Unavailable after 3 calls
-	// Unavailable after 1 calls
+	// report: Unavailable after 1 calls
+	// payment: Unavailable after 3 calls
 }
 
 // A payment is not made again, even if it may not have been made. A lookup is, also
