@@ -23,7 +23,7 @@
 //	a breaker is open                 UNAVAILABLE
 //	a bulkhead or a limit is full     RESOURCE_EXHAUSTED
 //	a timeout, a deadline             DEADLINE_EXCEEDED
-//	the caller canceled               CANCELED
+//	the caller canceled               CANCELLED
 //
 // What a status says about the health of a server is in [CodeOutcome], and what is
 // tried again in [DefaultRetryable].

@@ -128,10 +128,10 @@ func (h *handling) again() error {
 }
 
 // judge returns what policies see of a handler that returned err.
-func (h *handling) judge(err error) error {
+func (h *handling) judge(ctx context.Context, err error) error {
 	h.err = err
-	if err == nil {
-		return nil
+	if err == nil || err == ctx.Err() { // which policies know when they see it
+		return err
 	}
 	err = public(err) // with its code
 	f := &failure{err: err, outcome: outcome(h.s.Outcome, h.method, err)}
@@ -186,7 +186,7 @@ func (h *unaryHandling) Run(ctx context.Context) error {
 	h.ran = true
 	resp, err := h.handler(ctx, h.req)
 	h.resp = resp
-	return h.judge(err)
+	return h.judge(ctx, err)
 }
 
 // streamHandling is also the stream of its handler.
@@ -204,7 +204,7 @@ func (h *streamHandling) Run(ctx context.Context) error {
 		return h.again()
 	}
 	h.ran, h.own = true, ctx
-	return h.judge(h.handler(h.srv, h))
+	return h.judge(ctx, h.handler(h.srv, h))
 }
 
 // Context returns the context of the stream as policies have made it.

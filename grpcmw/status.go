@@ -20,7 +20,7 @@ import (
 //
 //	UNKNOWN, DEADLINE_EXCEEDED, INTERNAL,       Failure
 //	UNAVAILABLE, DATA_LOSS
-//	CANCELED                                    Ignored
+//	CANCELLED                                    Ignored
 //	all others, OK among them                   Success: the server works
 //
 // RESOURCE_EXHAUSTED is a success as 429 is over HTTP: the server is alive and asks

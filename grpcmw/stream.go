@@ -38,7 +38,7 @@ func (c Client) Stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.Clie
 		err = s.err // a policy dropped the error, but there is nothing else to return
 	}
 	if err == nil && s.ClientStream == nil {
-		err = status.Error(codes.Unavailable, "grpcmw: the policy returned neither an error nor a stream")
+		err = status.Error(codes.Internal, "grpcmw: the policy returned neither an error nor a stream")
 	}
 	if err != nil {
 		return nil, public(err)
