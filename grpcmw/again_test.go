@@ -151,7 +151,7 @@ func TestPushbackIsObeyed(t *testing.T) {
 func TestWhatMustNotBeTriedAgainIsNot(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		for name, p := range map[string]resilience.Policy{
-			"a retry of all errors": retries(t, retry.Config{Retryable: func(error) bool { return true }}),
+			"a retry of all errors": persistent(t),
 			"a policy":              stubborn(3),
 		} {
 			var calls atomic.Int32
@@ -331,7 +331,7 @@ func TestAMarkThatTheCallerSendsIsReplaced(t *testing.T) {
 		seen.add(append(md.Get("retry-attempt"), strconv.Itoa(resilience.Attempt(ctx))))
 		return nil, status.Error(codes.Unavailable, "down")
 	}}
-	c := serve(t, s, unaryServer(grpcmw.Server{}), unary(grpcmw.Client{Policy: p}))
+	c := memory.serve(t, s, unaryServer(grpcmw.Server{}), unary(grpcmw.Client{Policy: p}))
 	ctx := metadata.AppendToOutgoingContext(limit(t), "Retry-Attempt", "x", "retry-attempt", "y")
 	_, err := c.UnaryCall(ctx, &pb.SimpleRequest{})
 	wantStatus(t, err, codes.Unavailable)

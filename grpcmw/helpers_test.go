@@ -73,64 +73,101 @@ func (s *service) FullDuplexCall(stream grpc.BidiStreamingServer[pb.StreamingOut
 	return s.duplex(stream)
 }
 
-// serve starts s in memory and returns a client of it. Both end with the test.
-func serve(t testing.TB, s *service, server []grpc.ServerOption, client ...grpc.DialOption) pb.TestServiceClient {
-	t.Helper()
-	lis := bufconn.Listen(1 << 20)
-	return connect(t, s, lis, "passthrough:///bufconn", server, append([]grpc.DialOption{
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return lis.DialContext(ctx) }),
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-	}, client...))
+// network is what a client reaches a server by.
+type network struct {
+	listen      func(t testing.TB) (lis net.Listener, target string, dial dialer)
+	serverCreds func() credentials.TransportCredentials
+	clientCreds func() credentials.TransportCredentials
 }
 
-// serveTLS is serve over a socket, with TLS.
-func serveTLS(t testing.TB, s *service, server []grpc.ServerOption, client ...grpc.DialOption) pb.TestServiceClient {
-	t.Helper()
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+type dialer func(ctx context.Context, addr string) (net.Conn, error)
+
+var (
+	memory = network{
+		listen: func(testing.TB) (net.Listener, string, dialer) {
+			lis := bufconn.Listen(1 << 20)
+			return lis, "passthrough:///bufconn", func(ctx context.Context, _ string) (net.Conn, error) { return lis.DialContext(ctx) }
+		},
+		serverCreds: insecure.NewCredentials,
+		clientCreds: insecure.NewCredentials,
 	}
-	cert, pool := certificate()
-	return connect(t, s, lis, lis.Addr().String(), append([]grpc.ServerOption{grpc.Creds(credentials.NewServerTLSFromCert(cert))}, server...),
-		append([]grpc.DialOption{grpc.WithTransportCredentials(credentials.NewClientTLSFromCert(pool, ""))}, client...))
-}
-
-// serving is serve or serveTLS.
-type serving func(t testing.TB, s *service, server []grpc.ServerOption, client ...grpc.DialOption) pb.TestServiceClient
-
-// everywhere runs f over memory, and over a socket with TLS.
-func everywhere(t *testing.T, f func(t *testing.T, serve serving)) {
-	t.Run("memory", func(t *testing.T) { f(t, serve) })
-	t.Run("TLS", func(t *testing.T) { f(t, serveTLS) })
-}
+	sockets = network{
+		listen: func(t testing.TB) (net.Listener, string, dialer) {
+			lis, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			var d net.Dialer
+			return lis, lis.Addr().String(), func(ctx context.Context, addr string) (net.Conn, error) { return d.DialContext(ctx, "tcp", addr) }
+		},
+		serverCreds: func() credentials.TransportCredentials {
+			cert, _ := certificate()
+			return credentials.NewServerTLSFromCert(cert)
+		},
+		clientCreds: func() credentials.TransportCredentials {
+			_, roots := certificate()
+			return credentials.NewClientTLSFromCert(roots, "")
+		},
+	}
+	networks = map[string]network{"memory": memory, "TLS": sockets}
+)
 
 // certificate is that of package httptest, which is for 127.0.0.1 among others.
 var certificate = sync.OnceValues(func() (*tls.Certificate, *x509.CertPool) {
 	s := httptest.NewTLSServer(nil)
 	defer s.Close()
-	pool := x509.NewCertPool()
-	pool.AddCert(s.Certificate())
-	return &s.TLS.Certificates[0], pool
+	roots := x509.NewCertPool()
+	roots.AddCert(s.Certificate())
+	return &s.TLS.Certificates[0], roots
 })
 
-func connect(t testing.TB, s *service, lis net.Listener, target string, server []grpc.ServerOption, client []grpc.DialOption) pb.TestServiceClient {
+// rig is a server and a client of it. Both end with the test.
+type rig struct {
+	pb.TestServiceClient
+	conn *grpc.ClientConn
+	srv  *grpc.Server
+	drop func() // closes the connection under the client
+}
+
+func (n network) serve(t testing.TB, s *service, server []grpc.ServerOption, client ...grpc.DialOption) *rig {
 	t.Helper()
-	srv := grpc.NewServer(server...)
-	pb.RegisterTestServiceServer(srv, s)
+	lis, target, dial := n.listen(t)
+	r := &rig{srv: grpc.NewServer(append(server, grpc.Creds(n.serverCreds()))...)}
+	pb.RegisterTestServiceServer(r.srv, s)
 	done := make(chan error, 1)
-	go func() { done <- srv.Serve(lis) }()
-	conn, err := grpc.NewClient(target, client...)
+	go func() { done <- r.srv.Serve(lis) }()
+	var conn atomic.Pointer[net.Conn]
+	r.drop = func() { (*conn.Load()).Close() }
+	cc, err := grpc.NewClient(target, append([]grpc.DialOption{
+		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+			c, err := dial(ctx, addr)
+			conn.Store(&c)
+			return c, err
+		}),
+		grpc.WithTransportCredentials(n.clientCreds()),
+	}, client...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.conn, r.TestServiceClient = cc, pb.NewTestServiceClient(cc)
 	t.Cleanup(func() {
-		conn.Close()
-		srv.Stop()
+		cc.Close()
+		r.srv.Stop()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
 	})
-	return pb.NewTestServiceClient(conn)
+	return r
+}
+
+// serving is the serve of a network.
+type serving func(t testing.TB, s *service, server []grpc.ServerOption, client ...grpc.DialOption) *rig
+
+// everywhere runs f over each network.
+func everywhere(t *testing.T, f func(t *testing.T, serve serving)) {
+	for name, n := range networks {
+		t.Run(name, func(t *testing.T) { f(t, n.serve) })
+	}
 }
 
 // unary returns the option that has c guard the unary calls of a client.
@@ -170,6 +207,12 @@ func invoke(trailer metadata.MD, err error) grpc.UnaryInvoker {
 	}
 }
 
+// persistent is a retry of whatever may be tried again at all.
+func persistent(t testing.TB) *retry.Retry {
+	t.Helper()
+	return retries(t, retry.Config{Retryable: func(error) bool { return true }})
+}
+
 // stubborn is a retry that does not listen.
 func stubborn(n int) testkit.Policy {
 	return func(ctx context.Context, next resilience.Next) error {
@@ -182,49 +225,16 @@ func stubborn(n int) testkit.Policy {
 	}
 }
 
-// limit gives up after a second at the latest, so that a test that hangs fails.
+// limit gives up on a test that hangs.
 func limit(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	t.Cleanup(cancel)
 	return ctx
 }
 
-// slots holds something of each operation until a moment and remembers how each
-// one was settled.
-type slots struct {
-	at      resilience.Moment
-	held    atomic.Int32
-	settled chan error
-}
-
-func newSlots(at resilience.Moment) *slots { return &slots{at: at, settled: make(chan error, 100)} }
-
-func (s *slots) Apply(ctx context.Context, next resilience.Next) (err error) {
-	s.held.Add(1)
-	err = resilience.ErrAborted
-	defer func() { next.Settle(s.at, err, (*slot)(s), 0) }()
-	err = next.Run(ctx)
-	return err
-}
-
-type slot slots
-
-func (s *slot) Settle(_ uint64, err error) {
-	s.held.Add(-1)
-	s.settled <- err
-}
-
 // refuse is a policy that rejects.
 func refuse(reason resilience.Reason, at time.Time) testkit.Policy {
 	return func(context.Context, resilience.Next) error {
 		return &resilience.Rejection{Policy: "test", Name: "test", Reason: reason, RetryAt: at}
-	}
-}
-
-// nobody returns the options of a client whose server cannot be reached.
-func nobody() []grpc.DialOption {
-	return []grpc.DialOption{
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) { return nil, net.ErrClosed }),
 	}
 }

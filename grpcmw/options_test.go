@@ -92,7 +92,7 @@ func TestCallOptionsKeepTheAttemptBeforeARefusal(t *testing.T) {
 			return &resilience.Rejection{Policy: "test", Reason: resilience.Open}
 		}
 	})
-	c := serve(t, numbered(3), nil, unary(grpcmw.Client{Policy: resilience.Compose(retries(t, retry.Config{}), refused)}))
+	c := memory.serve(t, numbered(3), nil, unary(grpcmw.Client{Policy: resilience.Compose(retries(t, retry.Config{}), refused)}))
 	var trailer metadata.MD
 	_, err := c.UnaryCall(limit(t), &pb.SimpleRequest{}, grpc.Trailer(&trailer))
 	wantStatus(t, err, codes.Unavailable)
@@ -103,7 +103,7 @@ func TestCallOptionsKeepTheAttemptBeforeARefusal(t *testing.T) {
 
 // The trailer that a call option collects may be used after the call.
 func TestTrailersOfTwoCallsAreNotMixedUp(t *testing.T) {
-	c := serve(t, numbered(0), nil, unary(grpcmw.Client{}))
+	c := memory.serve(t, numbered(0), nil, unary(grpcmw.Client{}))
 	var first, second metadata.MD
 	for _, md := range []*metadata.MD{&first, &second} {
 		if _, err := c.UnaryCall(limit(t), &pb.SimpleRequest{}, grpc.Trailer(md), grpc.Trailer(md)); err != nil {
@@ -147,7 +147,7 @@ func TestOptionsThatAnInterceptorAddsDoNotAddUp(t *testing.T) {
 		seen = append(seen, len(opts))
 		return invoker(ctx, method, req, reply, cc, opts...)
 	}
-	c := serve(t, numbered(3), nil, unary(grpcmw.Client{Policy: retries(t, retry.Config{})}), grpc.WithChainUnaryInterceptor(add))
+	c := memory.serve(t, numbered(3), nil, unary(grpcmw.Client{Policy: retries(t, retry.Config{})}), grpc.WithChainUnaryInterceptor(add))
 	if _, err := c.UnaryCall(limit(t), &pb.SimpleRequest{}); err != nil {
 		t.Fatal(err)
 	}

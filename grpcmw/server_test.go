@@ -140,8 +140,8 @@ func TestFullServerIsResourceExhausted(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		began := make(chan struct{}, 1)
 		full := resilience.Must(bulkhead.New(bulkhead.Config{Limit: 1, MaxQueue: -1}))
-		calls := newSlots(resilience.Ended)
-		c := serve(t, hang(began), unaryServer(grpcmw.Server{Policy: resilience.Compose(calls, full)}))
+		calls := newWitness(resilience.Ended)
+		c := serve(t, hanging(began), unaryServer(grpcmw.Server{Policy: resilience.Compose(calls, full)}))
 		ctx, cancel := context.WithCancel(limit(t))
 		first := make(chan error, 1)
 		go func() {
@@ -156,8 +156,8 @@ func TestFullServerIsResourceExhausted(t *testing.T) {
 		}
 		cancel()
 		wantStatus(t, <-first, codes.Canceled)
-		<-calls.settled
-		<-calls.settled // the server hears of it when it does
+		<-calls.heard
+		<-calls.heard // the server hears of it when it does
 		if s := full.Stats(); s.InFlight != 0 {
 			t.Errorf("the slot is not free: %+v", s)
 		}
@@ -168,7 +168,7 @@ func TestTimeoutOfAHandlerIsDeadlineExceeded(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		b := sensitive()
 		p := resilience.Compose(b, resilience.Must(timeout.New(timeout.Config{Name: "handler", Limit: 10 * time.Millisecond})))
-		c := serve(t, hang(nil), unaryServer(grpcmw.Server{Policy: p}))
+		c := serve(t, hanging(nil), unaryServer(grpcmw.Server{Policy: p}))
 		_, err := c.UnaryCall(limit(t), &pb.SimpleRequest{})
 		wantStatus(t, err, codes.DeadlineExceeded)
 		if !strings.Contains(err.Error(), `timeout "handler"`) || delayOf(err) != -1 {

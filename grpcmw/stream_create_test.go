@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"io"
 	"testing"
+	"time"
 
 	"github.com/resilience-go/resilience"
-	"github.com/resilience-go/resilience/breaker"
 	"github.com/resilience-go/resilience/grpcmw"
 	"github.com/resilience-go/resilience/internal/testkit"
 	"google.golang.org/grpc"
@@ -89,8 +89,7 @@ var _ credentials.PerRPCCredentials = credentialsFunc(nil)
 
 func TestAStreamThatARefusalPreventsIsNotMade(t *testing.T) {
 	for reason, code := range map[resilience.Reason]codes.Code{resilience.Open: codes.Unavailable, resilience.Full: codes.ResourceExhausted} {
-		rejection := &resilience.Rejection{Policy: "test", Reason: reason}
-		_, err := openFake(resilience.Compose(always(rejection)), func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, ...grpc.CallOption) (grpc.ClientStream, error) {
+		_, err := openFake(refuse(reason, time.Time{}), func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, ...grpc.CallOption) (grpc.ClientStream, error) {
 			t.Error("made")
 			return nil, nil
 		})
@@ -240,59 +239,3 @@ func TestAStreamCarriesTheNumberOfItsAttempt(t *testing.T) {
 		}
 	}
 }
-
-func TestAStreamCostsTwoAllocationsAndItsMessagesNone(t *testing.T) {
-	b := resilience.Must(breaker.New(breaker.Config{}))
-	for name, p := range map[string]resilience.Policy{
-		"no policy": nil,
-		"a breaker": b,
-		"three":     resilience.Compose(b, &holder{resilience.Ended}, &holder{resilience.Answered}),
-	} {
-		var left int
-		var onFinish func(error)
-		stub := &fakeStream{recv: func() error {
-			if left--; left >= 0 {
-				return nil
-			}
-			onFinish(nil)
-			return io.EOF
-		}}
-		streamer := func(_ context.Context, _ *grpc.StreamDesc, _ *grpc.ClientConn, _ string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-			onFinish = opts[0].(grpc.OnFinishCallOption).OnFinish
-			return stub, nil
-		}
-		client := grpcmw.Client{Policy: p}
-		opts := []grpc.CallOption{grpc.StaticMethod(), grpc.WaitForReady(true)}
-		use := func(messages int) float64 {
-			return testing.AllocsPerRun(100, func() {
-				left = messages
-				cs, err := client.Stream(context.Background(), duplexDesc, nil, "/s/m", streamer, opts...)
-				if err != nil {
-					t.Fatal(err)
-				}
-				for err == nil {
-					_ = cs.SendMsg(nil)
-					err = cs.RecvMsg(nil)
-				}
-			})
-		}
-		if n := use(1); n > 2 {
-			t.Errorf("%s: a stream costs %v allocations", name, n)
-		}
-		if one, many := use(1), use(100); many != one {
-			t.Errorf("%s: %v allocations for one message, %v for a hundred", name, one, many)
-		}
-	}
-}
-
-// holder is a policy that holds nothing until a moment, without an allocation.
-type holder struct{ at resilience.Moment }
-
-func (h *holder) Apply(ctx context.Context, next resilience.Next) (err error) {
-	err = resilience.ErrAborted
-	defer func() { next.Settle(h.at, err, h, 0) }()
-	err = next.Run(ctx)
-	return err
-}
-
-func (*holder) Settle(uint64, error) {}

@@ -2,16 +2,7 @@ package grpcmw_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"math/big"
-	"net"
-	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/breaker"
@@ -19,12 +10,9 @@ import (
 	"github.com/resilience-go/resilience/grpcmw"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/credentials/insecure"
 	pb "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
-	"google.golang.org/grpc/test/bufconn"
 )
 
 type (
@@ -33,111 +21,6 @@ type (
 	duplex   = grpc.BidiStreamingServer[request, response]
 	call     = grpc.BidiStreamingClient[request, response]
 )
-
-// network is what a client reaches a server by.
-type network struct {
-	listen      func(t testing.TB) (net.Listener, string, func(context.Context, string) (net.Conn, error))
-	serverCreds func() credentials.TransportCredentials
-	clientCreds func() credentials.TransportCredentials
-}
-
-var (
-	memory = network{
-		listen: func(testing.TB) (net.Listener, string, func(context.Context, string) (net.Conn, error)) {
-			lis := bufconn.Listen(1 << 20)
-			return lis, "passthrough:///bufconn", func(ctx context.Context, _ string) (net.Conn, error) { return lis.DialContext(ctx) }
-		},
-		serverCreds: insecure.NewCredentials,
-		clientCreds: insecure.NewCredentials,
-	}
-	sockets = network{
-		listen: func(t testing.TB) (net.Listener, string, func(context.Context, string) (net.Conn, error)) {
-			lis, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			var d net.Dialer
-			return lis, lis.Addr().String(), func(ctx context.Context, addr string) (net.Conn, error) { return d.DialContext(ctx, "tcp", addr) }
-		},
-		serverCreds: func() credentials.TransportCredentials { return credentials.NewServerTLSFromCert(&certificate) },
-		clientCreds: func() credentials.TransportCredentials {
-			roots := x509.NewCertPool()
-			roots.AddCert(certificate.Leaf)
-			return credentials.NewClientTLSFromCert(roots, "")
-		},
-	}
-	// unreachable is a network by which connections take for ever.
-	unreachable = network{
-		listen: func(t testing.TB) (net.Listener, string, func(context.Context, string) (net.Conn, error)) {
-			lis, target, _ := memory.listen(t)
-			return lis, target, func(ctx context.Context, _ string) (net.Conn, error) {
-				<-ctx.Done()
-				return nil, ctx.Err()
-			}
-		},
-		serverCreds: insecure.NewCredentials,
-		clientCreds: insecure.NewCredentials,
-	}
-	networks = map[string]network{"bufconn": memory, "TLS over TCP": sockets}
-
-	certificate = resilience.Must(selfSigned())
-)
-
-func selfSigned() (tls.Certificate, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return tls.Certificate{}, err
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		return tls.Certificate{}, err
-	}
-	leaf, err := x509.ParseCertificate(der)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, err
-}
-
-// rig is a server and a client of it. Both end with the test.
-type rig struct {
-	pb.TestServiceClient
-	conn *grpc.ClientConn
-	srv  *grpc.Server
-	drop func() // closes the connection under the client
-}
-
-func (n network) serve(t testing.TB, s *service, server []grpc.ServerOption, client ...grpc.DialOption) *rig {
-	t.Helper()
-	lis, target, dial := n.listen(t)
-	r := &rig{srv: grpc.NewServer(append(server, grpc.Creds(n.serverCreds()))...)}
-	pb.RegisterTestServiceServer(r.srv, s)
-	done := make(chan error, 1)
-	go func() { done <- r.srv.Serve(lis) }()
-	var conn atomic.Pointer[net.Conn]
-	r.drop = func() { (*conn.Load()).Close() }
-	cc, err := grpc.NewClient(target, append([]grpc.DialOption{
-		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
-			c, err := dial(ctx, addr)
-			conn.Store(&c)
-			return c, err
-		}),
-		grpc.WithTransportCredentials(n.clientCreds()),
-	}, client...)...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.conn, r.TestServiceClient = cc, pb.NewTestServiceClient(cc)
-	t.Cleanup(func() {
-		cc.Close()
-		r.srv.Stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	return r
-}
 
 // guarded is the option by which the streams of a connection are under p.
 func guarded(p resilience.Policy) grpc.DialOption {
@@ -179,7 +62,7 @@ func newGuards() *guards {
 	return &guards{
 		answered: newWitness(resilience.Answered),
 		ended:    newWitness(resilience.Ended),
-		breaker:  resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive(1)}})),
+		breaker:  sensitive(),
 		bulkhead: resilience.Must(bulkhead.New(bulkhead.Config{Limit: 1, MaxQueue: -1})),
 	}
 }

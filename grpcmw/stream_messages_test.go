@@ -4,7 +4,6 @@ import (
 	"io"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/internal/testkit"
@@ -16,8 +15,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// numbered is message number n.
-func numbered(n int) *request {
+// message is message number n.
+func message(n int) *request {
 	return &request{Payload: &pb.Payload{Body: []byte{byte(n >> 8), byte(n)}}}
 }
 
@@ -45,13 +44,12 @@ func TestOneGoroutineSendsWhileAnotherReceives(t *testing.T) {
 	for name, n := range networks {
 		t.Run(name, func(t *testing.T) {
 			client, server := newGuards(), newGuards()
-			again := resilience.Must(retry.New(retry.Config{}))
-			r := n.serve(t, &service{duplex: echo}, guardedServer(server.around()), guarded(resilience.Compose(again, client.around())))
+			r := n.serve(t, &service{duplex: echo}, guardedServer(server.around()), guarded(resilience.Compose(retries(t, retry.Config{}), client.around())))
 			st := r.open(t, limit(t))
 			var sender sync.WaitGroup
 			sender.Go(func() {
 				for i := range messages {
-					if err := st.Send(numbered(i)); err != nil {
+					if err := st.Send(message(i)); err != nil {
 						t.Error(err)
 						return
 					}
@@ -128,11 +126,10 @@ func TestNoMessageOfAStreamArrivesTwice(t *testing.T) {
 				return errDown
 			}}
 			ended := newWitness(resilience.Ended)
-			everything := resilience.Must(retry.New(retry.Config{BaseDelay: time.Millisecond, Budget: -1, Retryable: func(error) bool { return true }}))
-			r := memory.serve(t, s, nil, guarded(resilience.Compose(everything, ended)), grpc.WithDefaultServiceConfig(c.config))
+			r := memory.serve(t, s, nil, guarded(resilience.Compose(persistent(t), ended)), grpc.WithDefaultServiceConfig(c.config))
 			st := r.open(t, limit(t))
 			for i := range 3 {
-				if err := st.Send(numbered(i)); err != nil {
+				if err := st.Send(message(i)); err != nil {
 					t.Fatal(err)
 				}
 			}

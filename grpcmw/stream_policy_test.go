@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"testing"
-	"time"
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/internal/testkit"
@@ -15,11 +14,6 @@ import (
 )
 
 var errPolicy = errors.New("a policy says no")
-
-// always is a policy that refuses with err.
-func always(err error) testkit.Policy {
-	return func(context.Context, resilience.Next) error { return err }
-}
 
 // failsAfterSuccess is a policy that turns a success into an error.
 var failsAfterSuccess = testkit.Policy(func(ctx context.Context, next resilience.Next) error {
@@ -125,19 +119,10 @@ func waitFor(come chan struct{}) testkit.Policy {
 }
 
 func TestAStreamIsNeverMadeTwice(t *testing.T) {
-	stubborn := testkit.Policy(func(ctx context.Context, next resilience.Next) (err error) {
-		for range 5 {
-			err = next.Run(ctx)
-			next.Discard()
-		}
-		return err
-	})
 	for name, p := range map[string]resilience.Policy{
-		"retry": resilience.Must(retry.New(retry.Config{BaseDelay: time.Millisecond})),
-		"retry of everything": resilience.Must(retry.New(retry.Config{
-			BaseDelay: time.Millisecond, Budget: -1, Retryable: func(error) bool { return true },
-		})),
-		"stubborn": stubborn,
+		"retry":      retries(t, retry.Config{}),
+		"persistent": persistent(t),
+		"stubborn":   stubborn(5),
 	} {
 		t.Run(name, func(t *testing.T) {
 			g, made := newGuards(), 0
@@ -206,18 +191,14 @@ func TestAStreamThatIsRunAgainIsAFailureOnce(t *testing.T) {
 }
 
 func TestThereIsAnErrorWhereAPolicyHasNeitherStreamNorError(t *testing.T) {
-	silent := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
-		_ = next.Run(ctx)
-		return nil
-	})
-	_, err := openFake(silent, func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, ...grpc.CallOption) (grpc.ClientStream, error) {
+	_, err := openFake(misuse["drops"], func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, ...grpc.CallOption) (grpc.ClientStream, error) {
 		return nil, errDown
 	})
 	if err != errDown {
 		t.Errorf("of a stream that could not be made: %v", err)
 	}
-	_, err = openFake(always(nil), nil)
-	wantCode(t, err, codes.Unavailable)
+	_, err = openFake(misuse["nothing"], nil)
+	wantCode(t, err, codes.Internal)
 }
 
 // A settler that unwinds does so on the goroutine that brought the moment about. The

@@ -35,13 +35,13 @@ func TestAServerRefusesAStreamWithAPushback(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				rejection := &resilience.Rejection{Policy: "test", Reason: c.reason}
+				var at time.Time
 				if c.in != 0 {
-					rejection.RetryAt = time.Now().Add(c.in)
+					at = time.Now().Add(c.in)
 				}
 				b := resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive(1)}, OpenFor: second / 2}))
 				r := memory.serve(t, &service{duplex: func(duplex) error { t.Error("handled"); return nil }},
-					guardedServer(always(rejection)), guarded(b))
+					guardedServer(refuse(c.reason, at)), guarded(b))
 				st := r.open(t, limit(t))
 				_, err := st.Recv()
 				wantCode(t, err, c.code)
@@ -64,9 +64,9 @@ func TestAServerRefusesAStreamWithAPushback(t *testing.T) {
 func TestAStreamHoldsItsSlotOnTheServerToItsEnd(t *testing.T) {
 	for name, n := range networks {
 		t.Run(name, func(t *testing.T) {
-			ended := newWitness(resilience.Ended)
+			ended, judge := newWitness(resilience.Ended), newBreaker()
 			b := resilience.Must(bulkhead.New(bulkhead.Config{Limit: 1, MaxQueue: -1}))
-			r := n.serve(t, &service{duplex: hang(1)}, guardedServer(resilience.Compose(ended, b)))
+			r := n.serve(t, &service{duplex: hang(1)}, guardedServer(resilience.Compose(ended, b, judge)))
 			ctx, cancel := context.WithCancel(limit(t))
 			st := r.open(t, ctx)
 			recv(t, st, 1)
@@ -77,9 +77,7 @@ func TestAStreamHoldsItsSlotOnTheServerToItsEnd(t *testing.T) {
 				t.Errorf("%d slots taken", n)
 			}
 			cancel()
-			if err := <-ended.heard; resilience.OutcomeOf(context.Background(), err, nil) != resilience.Ignored {
-				t.Errorf("the client has left: %v", err)
-			}
+			wantCounted(t, <-ended.heard, judge, resilience.Ignored) // the client has left
 			if n := b.Stats().InFlight; n != 0 {
 				t.Errorf("%d slots taken at the end", n)
 			}
@@ -190,23 +188,15 @@ func TestAHandlerOfStreamsThatUnwindsIsAFailure(t *testing.T) {
 }
 
 func TestAHandlerOfStreamsRunsOnce(t *testing.T) {
-	stubborn := testkit.Policy(func(ctx context.Context, next resilience.Next) (err error) {
-		for range 5 {
-			err = next.Run(ctx)
-			next.Discard()
-		}
-		return err
-	})
-	everything := retry.Config{BaseDelay: time.Millisecond, Budget: -1, Retryable: func(error) bool { return true }}
 	for name, c := range map[string]struct {
 		p    resilience.Policy
 		err  error // of the handler
 		want codes.Code
 	}{
-		"retry":                         {resilience.Must(retry.New(retry.Config{})), errDown, codes.Unavailable},
-		"retry of everything":           {resilience.Must(retry.New(everything)), errDown, codes.Unavailable},
-		"stubborn":                      {stubborn, errDown, codes.Unavailable},
-		"stubborn, though it succeeded": {stubborn, nil, codes.Internal},
+		"retry":                   {retries(t, retry.Config{}), errDown, codes.Unavailable},
+		"persistent":              {persistent(t), errDown, codes.Unavailable},
+		"stubborn":                {stubborn(5), errDown, codes.Unavailable},
+		"twice, though it worked": {misuse["twice"], nil, codes.Internal},
 	} {
 		t.Run(name, func(t *testing.T) {
 			runs := 0
@@ -219,10 +209,9 @@ func TestAHandlerOfStreamsRunsOnce(t *testing.T) {
 }
 
 func TestAServerSaysWhatAPolicyKeptQuietAbout(t *testing.T) {
-	silent := testkit.Policy(func(ctx context.Context, next resilience.Next) error { _ = next.Run(ctx); return nil })
-	wantCode(t, handle(silent, func() error { return errDown }), codes.Unavailable)
-	wantCode(t, handle(silent, func() error { return nil }), codes.OK)
-	wantCode(t, handle(always(nil), func() error { t.Error("ran"); return nil }), codes.Unavailable)
+	wantCode(t, handle(misuse["drops"], func() error { return errDown }), codes.Unavailable)
+	wantCode(t, handle(misuse["drops"], func() error { return nil }), codes.OK)
+	wantCode(t, handle(misuse["nothing"], func() error { t.Error("ran"); return nil }), codes.Internal)
 	err := handle(failsAfterSuccess, func() error { return nil })
 	if wantCode(t, err, codes.Unknown); !errors.Is(err, errPolicy) {
 		t.Errorf("got %v", err)
@@ -264,7 +253,7 @@ func TestAHandlerOfStreamsKnowsTheAttemptOfItsClient(t *testing.T) {
 }
 
 func TestExemptStreamsAreNotGuarded(t *testing.T) {
-	refused := always(&resilience.Rejection{Reason: resilience.Open})
+	refused := refuse(resilience.Open, time.Time{})
 	own := func(method string) bool { return method == "/own/m" }
 	for method, exempt := range map[string]func(string) bool{
 		"/grpc.health.v1.Health/Watch": nil, "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": nil, "/own/m": own,

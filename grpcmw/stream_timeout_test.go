@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -118,7 +119,10 @@ func TestAStreamThatCannotBeMadeInTimeIsLate(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				g := newGuards()
 				l := resilience.Must(timeout.New(timeout.Config{Limit: second, Until: at}))
-				r := unreachable.serve(t, &service{}, nil, guarded(g.around(l)))
+				r := memory.serve(t, &service{}, nil, guarded(g.around(l)), grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+					<-ctx.Done()
+					return nil, ctx.Err()
+				}))
 				_, err := r.FullDuplexCall(limit(t))
 				wantExceeded(t, err)
 				g.end(t, codes.DeadlineExceeded, codes.DeadlineExceeded, resilience.Failure)
@@ -180,7 +184,7 @@ func canceledAfter(ctx context.Context, cause error) (context.Context, context.C
 	return ctx, func() { timer.Stop(); cancel(nil) }
 }
 
-const retries = `{"methodConfig": [{"name": [{}], "retryPolicy": {"maxAttempts": 5, "initialBackoff": "20s", "maxBackoff": "20s", "backoffMultiplier": 1, "retryableStatusCodes": ["UNAVAILABLE"]}}]}`
+const slowRetries = `{"methodConfig": [{"name": [{}], "retryPolicy": {"maxAttempts": 5, "initialBackoff": "20s", "maxBackoff": "20s", "backoffMultiplier": 1, "retryableStatusCodes": ["UNAVAILABLE"]}}]}`
 
 // While gRPC waits to make a stream again, SendMsg waits with it, and it is SendMsg
 // that says why that came to nothing.
@@ -189,7 +193,7 @@ func TestASendThatIsCutOffByALimitSaysSo(t *testing.T) {
 		g := newGuards()
 		l := resilience.Must(timeout.New(timeout.Config{Limit: second, Until: resilience.Answered}))
 		r := memory.serve(t, &service{duplex: answer(0, status.Error(codes.Unavailable, "down"))}, nil,
-			guarded(g.around(l)), grpc.WithDefaultServiceConfig(retries))
+			guarded(g.around(l)), grpc.WithDefaultServiceConfig(slowRetries))
 		st := r.open(t, limit(t))
 		synctest.Wait()
 		wantExceeded(t, st.Send(&request{}))

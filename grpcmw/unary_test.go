@@ -3,6 +3,7 @@ package grpcmw_test
 import (
 	"context"
 	"errors"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -46,8 +47,8 @@ func wantStatus(t *testing.T, err error, code codes.Code, targets ...error) {
 	}
 }
 
-// hang is a service whose calls go on until their client leaves.
-func hang(began chan<- struct{}) *service {
+// hanging is a service whose calls go on until their client leaves.
+func hanging(began chan<- struct{}) *service {
 	return &service{unary: func(ctx context.Context, _ *pb.SimpleRequest) (*pb.SimpleResponse, error) {
 		if began != nil {
 			began <- struct{}{}
@@ -100,7 +101,7 @@ func TestFullBulkheadIsErrFull(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		began := make(chan struct{}, 1)
 		full := resilience.Must(bulkhead.New(bulkhead.Config{Limit: 1, MaxQueue: -1}))
-		c := serve(t, hang(began), nil, unary(grpcmw.Client{Policy: full}))
+		c := serve(t, hanging(began), nil, unary(grpcmw.Client{Policy: full}))
 		ctx, cancel := context.WithCancel(limit(t))
 		first := make(chan error, 1)
 		go func() {
@@ -127,7 +128,7 @@ func TestAttemptTimeoutIsDeadlineExceededAndAFailure(t *testing.T) {
 			if inner {
 				p = resilience.Compose(short, b)
 			}
-			c := serve(t, hang(nil), nil, unary(grpcmw.Client{Policy: p}))
+			c := serve(t, hanging(nil), nil, unary(grpcmw.Client{Policy: p}))
 			_, err := c.UnaryCall(limit(t), &pb.SimpleRequest{})
 			wantStatus(t, err, codes.DeadlineExceeded, timeout.ErrExceeded, context.DeadlineExceeded)
 			if s := b.Stats(); s.Failures != 1 || s.Opened != 1 {
@@ -148,7 +149,7 @@ func TestLimitWithoutADeadlineIsAFailureToo(t *testing.T) {
 			return next.Run(ctx)
 		})
 		b := sensitive()
-		c := serve(t, hang(began), nil, unary(grpcmw.Client{Policy: resilience.Compose(b, byCause)}))
+		c := serve(t, hanging(began), nil, unary(grpcmw.Client{Policy: resilience.Compose(b, byCause)}))
 		go func() {
 			<-began
 			limited(context.DeadlineExceeded)
@@ -172,7 +173,7 @@ func TestEndOfTheCallersContextIsThatError(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				b := sensitive()
 				began := make(chan struct{}, 3)
-				c := serve(t, hang(began), nil, unary(grpcmw.Client{Policy: resilience.Compose(p(), b)}))
+				c := serve(t, hanging(began), nil, unary(grpcmw.Client{Policy: resilience.Compose(p(), b)}))
 				ctx, cancel := context.WithCancelCause(limit(t))
 				go func() {
 					<-began
@@ -243,7 +244,7 @@ func TestCallerThatLeavesWhileARetryWaitsIsCanceled(t *testing.T) {
 
 // A server has the deadline, too, and may be the first to say so.
 func TestADeadlineThatTheServerSeesFirstIsTheCallersAllTheSame(t *testing.T) {
-	ctx := &lateContext{Context: t.Context()}
+	ctx := &slowTimer{t.Context(), time.Now().Add(-second)}
 	err := grpcmw.Client{}.Unary(ctx, "/s/m", nil, nil, nil, func(context.Context, string, any, any, *grpc.ClientConn, ...grpc.CallOption) error {
 		return status.Error(codes.DeadlineExceeded, "too late")
 	})
@@ -252,11 +253,6 @@ func TestADeadlineThatTheServerSeesFirstIsTheCallersAllTheSame(t *testing.T) {
 		t.Errorf("what the server said is lost: %v", err)
 	}
 }
-
-// lateContext has a deadline that has passed, but not been noticed.
-type lateContext struct{ context.Context }
-
-func (*lateContext) Deadline() (time.Time, bool) { return time.Now().Add(-time.Second), true }
 
 var pass = testkit.Policy(func(ctx context.Context, next resilience.Next) error { return next.Run(ctx) })
 
@@ -325,12 +321,9 @@ func TestEachFailedAttemptIsCountedOnce(t *testing.T) {
 
 func TestAConnectionThatCannotBeMadeIsCountedOncePerAttempt(t *testing.T) {
 	b := resilience.Must(breaker.New(breaker.Config{}))
-	conn, err := grpc.NewClient("passthrough:///nowhere", append(nobody(), unary(grpcmw.Client{Policy: resilience.Compose(retries(t, retry.Config{}), b)}))...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	_, err = pb.NewTestServiceClient(conn).UnaryCall(limit(t), &pb.SimpleRequest{})
+	c := memory.serve(t, &service{}, nil, unary(grpcmw.Client{Policy: resilience.Compose(retries(t, retry.Config{}), b)}),
+		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) { return nil, net.ErrClosed }))
+	_, err := c.UnaryCall(limit(t), &pb.SimpleRequest{})
 	wantStatus(t, err, codes.Unavailable)
 	if s := b.Stats(); s.Failures != 3 {
 		t.Errorf("counted %+v", s)
@@ -355,8 +348,8 @@ type tenantKey struct{}
 
 func TestKeyOfACall(t *testing.T) {
 	client, server := &keys{}, &keys{}
-	c := serve(t, &service{}, unaryServer(grpcmw.Server{Policy: server}), unary(grpcmw.Client{Policy: client}))
-	own := serve(t, &service{}, unaryServer(grpcmw.Server{Policy: server, Key: func(_ context.Context, method string) string { return "server of " + method }}),
+	c := memory.serve(t, &service{}, unaryServer(grpcmw.Server{Policy: server}), unary(grpcmw.Client{Policy: client}))
+	own := memory.serve(t, &service{}, unaryServer(grpcmw.Server{Policy: server, Key: func(_ context.Context, method string) string { return "server of " + method }}),
 		unary(grpcmw.Client{Policy: client, Key: func(ctx context.Context, target, method string) string {
 			return ctx.Value(tenantKey{}).(string) + " " + target + " " + method
 		}}))

@@ -2,9 +2,11 @@ package grpcmw_test
 
 import (
 	"context"
+	"io"
 	"testing"
 
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/breaker"
 	"github.com/resilience-go/resilience/grpcmw"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -57,6 +59,50 @@ func TestUnaryServerAllocatesOnceMoreThanBare(t *testing.T) {
 		})
 		if got != 1 {
 			t.Errorf("%s: %v allocations more", name, got)
+		}
+	}
+}
+
+func TestAStreamCostsTwoAllocationsAndItsMessagesNone(t *testing.T) {
+	b := resilience.Must(breaker.New(breaker.Config{}))
+	for name, p := range map[string]resilience.Policy{
+		"no policy": nil,
+		"a breaker": b,
+		"three":     resilience.Compose(b, &holder{resilience.Ended}, &holder{resilience.Answered}),
+	} {
+		var left int
+		var onFinish func(error)
+		stub := &fakeStream{recv: func() error {
+			if left--; left >= 0 {
+				return nil
+			}
+			onFinish(nil)
+			return io.EOF
+		}}
+		streamer := func(_ context.Context, _ *grpc.StreamDesc, _ *grpc.ClientConn, _ string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+			onFinish = opts[0].(grpc.OnFinishCallOption).OnFinish
+			return stub, nil
+		}
+		client := grpcmw.Client{Policy: p}
+		opts := []grpc.CallOption{grpc.StaticMethod(), grpc.WaitForReady(true)}
+		use := func(messages int) float64 {
+			return testing.AllocsPerRun(100, func() {
+				left = messages
+				cs, err := client.Stream(context.Background(), duplexDesc, nil, "/s/m", streamer, opts...)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for err == nil {
+					_ = cs.SendMsg(nil)
+					err = cs.RecvMsg(nil)
+				}
+			})
+		}
+		if n := use(1); n > 2 {
+			t.Errorf("%s: a stream costs %v allocations", name, n)
+		}
+		if one, many := use(1), use(100); many != one {
+			t.Errorf("%s: %v allocations for one message, %v for a hundred", name, one, many)
 		}
 	}
 }
