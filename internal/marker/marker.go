@@ -4,17 +4,15 @@ package marker
 
 import "strconv"
 
-// most bounds what a client can make a server believe.
-const most = 999
-
 // Parse returns the number of the attempt that the values say, 1 if they do not say
-// it in the one way that it is sent.
+// it in the one way that it is sent. Three digits bound what a client can make a
+// server believe.
 func Parse(values []string) int {
 	if len(values) != 1 || len(values[0]) > 3 {
 		return 1
 	}
 	n, err := strconv.ParseUint(values[0], 10, 16)
-	if err != nil || n > most || values[0] != strconv.FormatUint(n, 10) {
+	if err != nil || values[0] != strconv.FormatUint(n, 10) {
 		return 1
 	}
 	return max(1, int(n))
