@@ -3,6 +3,7 @@ package grpcmw
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/resilience-go/resilience"
@@ -124,7 +125,7 @@ func (h *handling) again() error {
 	if h.judged == nil {
 		return errHandledAgain
 	}
-	return &failure{err: &finalError{handledOnce, h.judged.err}, outcome: resilience.Ignored}
+	return &failure{err: fmt.Errorf("%s: %w", handledOnce, h.judged.err), outcome: resilience.Ignored}
 }
 
 // judge returns what policies see of a handler that returned err.

@@ -3,6 +3,7 @@ package grpcmw
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"strconv"
 	"strings"
@@ -176,22 +177,24 @@ func ended(ctx context.Context, err error) error {
 	if kind == nil || errors.Is(err, kind) || status.Code(err) != status.FromContextError(kind).Code() {
 		return err
 	}
-	return &statusError{&lateError{end, err}}
+	return &statusError{fmt.Errorf("%w: %w", end, err)}
 }
 
 // refusal returns the status by which a server refuses a call, and its trailer. Both
 // say when to come back: in a second, if the policy does not know.
 func refusal(err error, now time.Time) (*status.Status, metadata.MD) {
 	after := time.Second
-	if r, ok := errors.AsType[*resilience.Rejection](err); ok && !r.RetryAt.IsZero() {
-		after = max(time.Millisecond, min(r.RetryAt.Sub(now), maxRetryAfter))
+	if r, ok := errors.AsType[*resilience.Rejection](err); ok {
+		if !r.RetryAt.IsZero() {
+			after = max(time.Millisecond, min(r.RetryAt.Sub(now), maxRetryAfter))
+		}
+		if r.Cause != nil {
+			own := *r
+			own.Cause = nil // the error of another call, and so of another client
+			err = &own
+		}
 	}
 	ms := int64(math.Ceil(float64(after) / float64(time.Millisecond)))
-	if r, ok := errors.AsType[*resilience.Rejection](err); ok && r.Cause != nil {
-		own := *r
-		own.Cause = nil // the error of another call, and so of another client
-		err = &own
-	}
 	s := (&statusError{err}).GRPCStatus()
 	if detailed, err := s.WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Duration(ms) * time.Millisecond)}); err == nil {
 		s = detailed

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"sync/atomic"
 	"time"
@@ -119,7 +120,7 @@ func (s *stream) late(err error) error {
 	if !errors.Is(cause, context.DeadlineExceeded) || code == codes.DeadlineExceeded && cause == context.DeadlineExceeded {
 		return nil
 	}
-	return &statusError{&lateError{cause, err}}
+	return &statusError{fmt.Errorf("%w: %w", cause, err)}
 }
 
 // expire waits for the context of the stream to be done if its deadline has passed.
@@ -137,12 +138,6 @@ func (s *stream) expire() {
 
 // maxTimerDelay is far more than a timer is late by.
 const maxTimerDelay = 100 * time.Millisecond
-
-// lateError says what ended a stream, and what gRPC said to that.
-type lateError struct{ cause, err error }
-
-func (e *lateError) Error() string   { return e.cause.Error() + ": " + e.err.Error() }
-func (e *lateError) Unwrap() []error { return []error{e.cause, e.err} }
 
 // finish hears from gRPC how the stream ended, on any goroutine. It may come before
 // the stream is there, and does for one that cannot be made.

@@ -3,6 +3,7 @@ package grpcmw
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/resilience-go/resilience"
 	"google.golang.org/grpc"
@@ -64,7 +65,7 @@ var errNotRun = status.Error(codes.Internal, "grpcmw: the policy neither made th
 // Run implements resilience.Operation: it makes one attempt.
 func (u *unary) Run(ctx context.Context) error {
 	if u.last != nil && u.last.final {
-		return &failure{err: &finalError{"grpcmw: not sent again", u.last.err}, outcome: resilience.Ignored, final: true}
+		return &failure{err: fmt.Errorf("grpcmw: not sent again: %w", u.last.err), outcome: resilience.Ignored, final: true}
 	}
 	if u.ran {
 		clearCollected(u.opts)
@@ -80,16 +81,6 @@ func (u *unary) Run(ctx context.Context) error {
 	}
 	return u.last
 }
-
-// finalError is what a policy gets that makes a call again which must not be made
-// again: why, and how it failed.
-type finalError struct {
-	why  string
-	last error
-}
-
-func (e *finalError) Error() string { return e.why + ": " + e.last.Error() }
-func (e *finalError) Unwrap() error { return e.last }
 
 // clearCollected makes call options forget what they have collected of the attempt
 // before: one that gets no stream collects nothing.
