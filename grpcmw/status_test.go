@@ -84,13 +84,15 @@ func TestOutcomeReplacesTheTable(t *testing.T) {
 	})
 }
 
-// noCreds are credentials that cannot be had.
-type noCreds struct{}
+// failingCreds are credentials that cannot be had.
+type failingCreds struct{ err error }
 
-func (noCreds) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
-	return nil, errors.New("no token")
+func (c failingCreds) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	return nil, c.err
 }
-func (noCreds) RequireTransportSecurity() bool { return false }
+func (failingCreds) RequireTransportSecurity() bool { return false }
+
+var noCreds = failingCreds{errors.New("no token")}
 
 // broken is a codec that cannot read, and a compressor that cannot write.
 type broken struct{}
@@ -150,7 +152,7 @@ func TestALocalErrorIsNeitherRetriedNorCounted(t *testing.T) {
 		"metadata, empty key":         {nil, nil, big, withMetadata("", ""), codes.Internal},
 		"metadata, value":             {nil, nil, big, withMetadata("key", "\n"), codes.Internal},
 		"metadata, too much":          {[]grpc.ServerOption{grpc.MaxHeaderListSize(1000)}, nil, big, withMetadata("key", strings.Repeat("x", 2000)), codes.Internal},
-		"credentials of the call":     {nil, []grpc.CallOption{grpc.PerRPCCredentials(noCreds{})}, big, nil, codes.Internal},
+		"credentials of the call":     {nil, []grpc.CallOption{grpc.PerRPCCredentials(noCreds)}, big, nil, codes.Internal},
 		"credentials":                 {nil, nil, big, nil, codes.Unauthenticated},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -163,7 +165,7 @@ func TestALocalErrorIsNeitherRetriedNorCounted(t *testing.T) {
 				}
 				dial := []grpc.DialOption{unary(client), counting(&made)}
 				if test.code == codes.Unauthenticated {
-					dial = append(dial, grpc.WithPerRPCCredentials(noCreds{}))
+					dial = append(dial, grpc.WithPerRPCCredentials(noCreds))
 				}
 				c := serve(t, replies, test.server, dial...)
 				ctx := limit(t)

@@ -13,7 +13,6 @@ import (
 	"github.com/resilience-go/resilience/internal/testkit"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 )
@@ -69,23 +68,12 @@ func TestAStreamThatCannotBeMadeIsCountedOnce(t *testing.T) {
 }
 
 func TestAStreamThatGRPCCannotMakeIsCountedOnce(t *testing.T) {
-	down := grpc.WithPerRPCCredentials(credentialsFunc(func() error { return errDown }))
 	g := newGuards()
-	r := sockets.serve(t, &service{}, nil, guarded(g.around()), down)
+	r := sockets.serve(t, &service{}, nil, guarded(g.around()), grpc.WithPerRPCCredentials(failingCreds{errDown}))
 	_, err := r.FullDuplexCall(limit(t))
 	wantCode(t, err, codes.Unavailable)
 	g.end(t, codes.Unavailable, codes.Unavailable, resilience.Failure)
 }
-
-// credentialsFunc are credentials that fail as the func does.
-type credentialsFunc func() error
-
-func (f credentialsFunc) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
-	return nil, f()
-}
-func (credentialsFunc) RequireTransportSecurity() bool { return false }
-
-var _ credentials.PerRPCCredentials = credentialsFunc(nil)
 
 func TestAStreamThatARefusalPreventsIsNotMade(t *testing.T) {
 	for reason, code := range map[resilience.Reason]codes.Code{resilience.Open: codes.Unavailable, resilience.Full: codes.ResourceExhausted} {

@@ -48,8 +48,8 @@ var endings = map[string]struct {
 		},
 	},
 	"failure before the first message": {
-		handler: answer(0, status.Error(codes.Unavailable, "down")),
-		play:    func(t *testing.T, s *scene) { s.wantEnd(t, status.Error(codes.Unavailable, "down")) },
+		handler: answer(0, errDown),
+		play:    func(t *testing.T, s *scene) { s.wantEnd(t, errDown) },
 		judged:  resilience.Failure, answered: codes.Unavailable, ended: codes.Unavailable,
 	},
 	"failure after three messages": {
@@ -186,7 +186,6 @@ func TestAStreamIsJudgedAtItsFirstMessageOrItsEnd(t *testing.T) {
 }
 
 func TestOtherKindsOfStreamsAreJudgedTheSameWay(t *testing.T) {
-	down := status.Error(codes.Unavailable, "down")
 	output := func(n int, err error) *service {
 		return &service{output: func(_ *request, st grpc.ServerStreamingServer[response]) error {
 			for range n {
@@ -251,15 +250,15 @@ func TestOtherKindsOfStreamsAreJudgedTheSameWay(t *testing.T) {
 		judged          resilience.Outcome
 	}{
 		"server, success":            {output(2, nil), read(2, io.EOF), codes.OK, codes.OK, resilience.Success},
-		"server, failure at once":    {output(0, down), read(0, down), codes.Unavailable, codes.Unavailable, resilience.Failure},
-		"server, failure thereafter": {output(2, down), read(2, down), codes.OK, codes.Unavailable, resilience.Success},
+		"server, failure at once":    {output(0, errDown), read(0, errDown), codes.Unavailable, codes.Unavailable, resilience.Failure},
+		"server, failure thereafter": {output(2, errDown), read(2, errDown), codes.OK, codes.Unavailable, resilience.Success},
 		"client, success":            {input(nil), write(nil), codes.OK, codes.OK, resilience.Success},
-		"client, failure":            {input(down), write(down), codes.Unavailable, codes.Unavailable, resilience.Failure},
+		"client, failure":            {input(errDown), write(errDown), codes.Unavailable, codes.Unavailable, resilience.Failure},
 	} {
 		for net, n := range networks {
 			t.Run(name+", "+net, func(t *testing.T) {
 				g := newGuards()
-				c.play(t, n.serve(t, c.s, nil, guarded(g.around())), g)
+				c.play(t, n.serve(t, c.s, guardedServer(newGuards().around()), guarded(g.around())), g)
 				g.end(t, c.answered, c.ended, c.judged)
 			})
 		}
@@ -272,7 +271,7 @@ func TestAProbeThatIsAStreamIsOverWithItsFirstMessage(t *testing.T) {
 	fail := true
 	r := memory.serve(t, &service{duplex: func(st duplex) error {
 		if fail {
-			return status.Error(codes.Unavailable, "down")
+			return errDown
 		}
 		return hang(1)(st)
 	}}, nil, guarded(b))

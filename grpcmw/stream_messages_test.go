@@ -191,19 +191,3 @@ func TestHeadersAndTrailersOfStreamsArrive(t *testing.T) {
 		})
 	}
 }
-
-func TestCloseAndRecvEndsAStream(t *testing.T) {
-	g := newGuards()
-	r := sockets.serve(t, &service{}, guardedServer(newGuards().around()), guarded(g.around()))
-	st, err := r.StreamingInputCall(limit(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := st.CloseSend(); err != nil {
-		t.Error(err)
-	}
-	if _, err := st.CloseAndRecv(); err != nil {
-		t.Error(err)
-	}
-	g.end(t, codes.OK, codes.OK, resilience.Success)
-}

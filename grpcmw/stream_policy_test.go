@@ -118,6 +118,7 @@ func waitFor(come chan struct{}) testkit.Policy {
 	}
 }
 
+// Nor is one that could not be made a failure more than once.
 func TestAStreamIsNeverMadeTwice(t *testing.T) {
 	for name, p := range map[string]resilience.Policy{
 		"retry":      retries(t, retry.Config{}),
@@ -125,8 +126,8 @@ func TestAStreamIsNeverMadeTwice(t *testing.T) {
 		"stubborn":   stubborn(5),
 	} {
 		t.Run(name, func(t *testing.T) {
-			g, made := newGuards(), 0
-			_, err := openFake(resilience.Compose(p, g.ended), func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, ...grpc.CallOption) (grpc.ClientStream, error) {
+			b, made := newBreaker(), 0
+			_, err := openFake(resilience.Compose(p, b), func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, ...grpc.CallOption) (grpc.ClientStream, error) {
 				made++
 				return nil, errDown
 			})
@@ -138,6 +139,9 @@ func TestAStreamIsNeverMadeTwice(t *testing.T) {
 			}
 			if made != 1 {
 				t.Errorf("made %d times", made)
+			}
+			if s := b.Stats(); s.Failures != 1 || s.Successes != 0 {
+				t.Errorf("judged %+v", s)
 			}
 		})
 	}
@@ -167,26 +171,6 @@ func TestALiveStreamThatIsRunAgainOpensNoOther(t *testing.T) {
 				t.Errorf("opened %d more, %+v", len(come), s)
 			}
 		})
-	}
-}
-
-func TestAStreamThatIsRunAgainIsAFailureOnce(t *testing.T) {
-	g := newGuards()
-	runs := 0
-	twice := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
-		_ = next.Run(ctx)
-		next.Discard()
-		err := next.Run(ctx)
-		if runs = 2; resilience.OutcomeOf(ctx, err, nil) != resilience.Ignored {
-			t.Errorf("judged by %v", err)
-		}
-		return err
-	})
-	_, err := openFake(g.around(twice), func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, ...grpc.CallOption) (grpc.ClientStream, error) {
-		return nil, errDown
-	})
-	if wantCode(t, err, codes.Unavailable); runs != 2 {
-		t.Error("not run again")
 	}
 }
 
