@@ -10,6 +10,7 @@ import (
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/bulkhead"
 	"github.com/resilience-go/resilience/grpcmw"
+	"github.com/resilience-go/resilience/internal/testkit"
 	"github.com/resilience-go/resilience/stack"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/grpclog"
@@ -103,7 +104,7 @@ func TestTheInteropCasesGoThroughBothSides(t *testing.T) {
 func TestAnInteropCaseThatFailsIsNoticed(t *testing.T) {
 	n := inMemory(t)
 	n.serve(t, (&service{}).register)
-	refuse := grpcmw.Client{Policy: policy(func(context.Context, resilience.Next) error {
+	refuse := grpcmw.Client{Policy: testkit.Policy(func(context.Context, resilience.Next) error {
 		return &resilience.Rejection{Policy: "test", Reason: resilience.Open}
 	})}
 	conn := n.dial(t, grpc.WithChainUnaryInterceptor(refuse.Unary), grpc.WithChainStreamInterceptor(refuse.Stream))
@@ -116,7 +117,3 @@ func TestAnInteropCaseThatFailsIsNoticed(t *testing.T) {
 		}
 	}
 }
-
-type policy func(ctx context.Context, next resilience.Next) error
-
-func (p policy) Apply(ctx context.Context, next resilience.Next) error { return p(ctx, next) }

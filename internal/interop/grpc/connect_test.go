@@ -13,6 +13,7 @@ import (
 	"connectrpc.com/connect"
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/httpmw"
+	"github.com/resilience-go/resilience/internal/testkit"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -184,7 +185,7 @@ func TestThePushbackOfConnectIsObeyed(t *testing.T) {
 // UNAVAILABLE and does not look at Retry-After.
 func TestTheRefusalOfAServerOfHTTPIsUnavailable(t *testing.T) {
 	var refused atomic.Int32
-	refuse := policy(func(context.Context, resilience.Next) error {
+	refuse := testkit.Policy(func(context.Context, resilience.Next) error {
 		refused.Add(1)
 		return &resilience.Rejection{Policy: "test", Reason: resilience.Full}
 	})

@@ -11,6 +11,7 @@ import (
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/breaker"
+	"github.com/resilience-go/resilience/internal/testkit"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	pb "google.golang.org/grpc/interop/grpc_testing"
@@ -208,7 +209,7 @@ func TestAStreamThatItsUserDoesNotGetIsCanceled(t *testing.T) {
 		heard <- err
 		return err
 	}}).register)
-	boom := policy(func(ctx context.Context, next resilience.Next) error {
+	boom := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
 		_ = next.Run(ctx)
 		panic("boom")
 	})
