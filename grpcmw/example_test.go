@@ -23,6 +23,7 @@ import (
 	"github.com/resilience-go/resilience/timeout"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	pb "google.golang.org/grpc/interop/grpc_testing"
@@ -112,7 +113,10 @@ func ExampleClient_errors() {
 		Trip:    []breaker.Rule{breaker.Consecutive(1)},
 		OpenFor: time.Minute,
 	}))}
-	conn, err := grpc.NewClient(target, creds, network, grpc.WithChainUnaryInterceptor(client.Unary))
+	// When a server is back, gRPC must not wait for minutes before it dials again.
+	connect := grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: 5 * time.Second}
+	connect.Backoff.MaxDelay = 2 * time.Second
+	conn, err := grpc.NewClient(target, creds, network, grpc.WithConnectParams(connect), grpc.WithChainUnaryInterceptor(client.Unary))
 	if err != nil {
 		panic(err)
 	}
