@@ -64,8 +64,8 @@ type attemptKey struct{}
 
 // WithAttempt returns a context that says that the operation is attempt n of a
 // call; the first attempt is 1. A retry sets it from the second attempt on, and
-// httpmw carries it to the next service, so that a retry there does not multiply
-// the one here.
+// httpmw and grpcmw carry it to the next service, so that a retry there does not
+// multiply the one here.
 func WithAttempt(ctx context.Context, n int) context.Context {
 	return context.WithValue(ctx, attemptKey{}, n)
 }

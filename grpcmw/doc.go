@@ -55,5 +55,7 @@
 //
 // and Server puts the number into the context of its handler, from where a further
 // call takes it, over gRPC or over HTTP. A retry that finds it there does not try
-// again, so three hops of three attempts each do not turn one call into 27.
+// again, so three hops of three attempts each do not turn one call into 27. That takes a
+// Server at each hop, with or without a Policy; for methods that are exempt it
+// passes nothing on.
 package grpcmw
