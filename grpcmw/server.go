@@ -51,12 +51,9 @@ type Server struct {
 
 // Unary implements grpc.UnaryServerInterceptor.
 func (s Server) Unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	if s.exempt(info.FullMethod) {
-		return handler(ctx, req)
-	}
 	ctx = attempt(ctx)
 	h := &unaryHandling{handling: handling{s: s, ctx: ctx, method: info.FullMethod}, req: req, handler: handler}
-	trailer, err := h.result(resilience.RunOperation(ctx, s.Policy, h))
+	trailer, err := h.result(resilience.RunOperation(ctx, s.policy(info.FullMethod), h))
 	if trailer != nil {
 		_ = grpc.SetTrailer(ctx, trailer) // fails only where there is no call
 	}
@@ -70,23 +67,25 @@ func (s Server) Unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, 
 // holds what it holds until then. Its Context is that of the policies, but a Send or
 // Recv that waits does so for the client alone: no limit of time cuts it short.
 func (s Server) Stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	if s.exempt(info.FullMethod) {
-		return handler(srv, ss)
-	}
 	ctx := attempt(ss.Context())
 	h := &streamHandling{handling: handling{s: s, ctx: ctx, method: info.FullMethod}, ServerStream: ss, srv: srv, handler: handler}
-	trailer, err := h.result(resilience.RunOperation(ctx, s.Policy, h))
+	trailer, err := h.result(resilience.RunOperation(ctx, s.policy(info.FullMethod), h))
 	if trailer != nil {
 		ss.SetTrailer(trailer)
 	}
 	return err
 }
 
-func (s *Server) exempt(method string) bool {
-	if s.Exempt == nil {
-		return Infrastructure(method)
+// policy returns what guards a method: nothing if it is exempt.
+func (s *Server) policy(method string) resilience.Policy {
+	exempt := s.Exempt
+	if exempt == nil {
+		exempt = Infrastructure
 	}
-	return s.Exempt(method)
+	if exempt(method) {
+		return nil
+	}
+	return s.Policy
 }
 
 // attempt returns ctx with the number of the attempt that the client says it is.

@@ -90,13 +90,17 @@ type handler struct {
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	ctx := r.Context()
+	n := marker.Parse(r.Header[attemptHeader])
+	if n >= 2 {
+		ctx = resilience.WithAttempt(ctx, n)
+	}
 	if h.Exempt != nil && h.Exempt(r) {
+		if n >= 2 {
+			r = r.WithContext(ctx)
+		}
 		h.next.ServeHTTP(w, r)
 		return
-	}
-	ctx := r.Context()
-	if n := marker.Parse(r.Header[attemptHeader]); n >= 2 {
-		ctx = resilience.WithAttempt(ctx, n)
 	}
 	e := &exchange{recorder: recorder{inner: w}, h: h, r: r, err: errNotRun}
 	if ctx.Err() != nil && !expired(ctx) {
