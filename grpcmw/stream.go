@@ -26,7 +26,8 @@ import (
 // It is made once, whatever the Policy wants, and costs two allocations and none
 // for a message. An interceptor further in must pass on the options that it is given:
 // without our grpc.OnFinish nobody hears of a stream that is canceled and not read.
-// When to come back a stream can say in a RetryInfo detail, not in its trailer.
+// Policies hear when to come back from a RetryInfo detail of its status, and not from
+// its trailer.
 func (c Client) Stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	if c.exempt(method) {
 		return streamer(ctx, desc, cc, method, opts...)

@@ -7,11 +7,11 @@
 // the default stacks of package stack; the client is told how long an attempt may
 // take, and nothing else is set.
 //
-// It prints a row for each half of a second. While the server is flaky, retries hide it: there
-// are more attempts than calls, and no call fails. While it hangs, calls take as long
-// as an attempt may, see the column "median", until the breaker opens. From then on
-// they are refused at once, and the few attempts that reach the server are the probes
-// that find out when it is back.
+// It prints a row for each half of a second. While the server is flaky, retries hide
+// it: there are more attempts than calls, and no call fails. While it hangs, calls
+// take as long as an attempt may, see the column "median", until the breaker opens.
+// From then on they are refused at once, and the few attempts that reach the server
+// are the probes that find out when it is back.
 //
 // The exit code is 0 if all went well, 1 if the run did not come to its end, and 2
 // for a mistake on the command line.
