@@ -93,7 +93,7 @@ func (s *stream) Run(ctx context.Context) error {
 }
 
 var (
-	errAgain     = status.Error(codes.Aborted, "grpcmw: a policy ran a stream again: streams are not retried")
+	errAgain     = status.Error(codes.Internal, "grpcmw: a policy ran a stream again: streams are not retried")
 	errAbandoned = &failure{err: status.Error(codes.Canceled, "grpcmw: a policy gave up the stream"), outcome: resilience.Ignored}
 )
 

@@ -165,7 +165,7 @@ func TestALiveStreamThatIsRunAgainOpensNoOther(t *testing.T) {
 				return hang(0)(st)
 			}}, nil, guarded(resilience.Compose(g.bulkhead, again, waitFor(come))))
 			_, err := r.FullDuplexCall(limit(t))
-			wantCode(t, err, codes.Aborted)
+			wantCode(t, err, codes.Internal)
 			wait(t, gone)
 			if s := g.bulkhead.Stats(); len(come) != 0 || s.InFlight != 0 || s.Completed != 1 {
 				t.Errorf("opened %d more, %+v", len(come), s)
