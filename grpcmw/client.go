@@ -81,7 +81,8 @@ func (c *Client) failed(cc *grpc.ClientConn, method string, err error, trailer m
 	if local(err) {
 		return f // it says nothing about the server and would come back
 	}
-	err = public(err)
+	err = said(err)
+	f.err = err
 	f.outcome = outcome(c.Outcome, method, err)
 	may, after := pushback(trailer, err)
 	f.after = after

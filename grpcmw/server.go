@@ -133,7 +133,7 @@ func (h *handling) judge(ctx context.Context, err error) error {
 	if err == nil || err == ctx.Err() { // which policies know when they see it
 		return err
 	}
-	err = public(err) // with its code
+	err = said(err) // with its code
 	f := &failure{err: err, outcome: outcome(h.s.Outcome, h.method, err)}
 	if errors.Is(err, resilience.ErrRejected) {
 		// It was a call of the handler that was rejected; the handler did run.
@@ -147,29 +147,20 @@ func (h *handling) judge(ctx context.Context, err error) error {
 func (h *handling) result(err error) (trailer metadata.MD, _ error) {
 	switch {
 	case err == nil && h.err != nil:
-		return nil, public(h.err) // a policy dropped it, but there is nothing else to say
+		return nil, said(h.err) // a policy dropped it, but there is nothing else to say
 	case err == nil && !h.ran:
 		return nil, status.Error(codes.Internal, "grpcmw: the policy neither ran the handler nor returned an error")
 	case err == nil:
 		return nil, nil
 	case !h.ran && errors.Is(err, resilience.ErrRejected):
 		s, trailer := refusal(err, time.Now())
-		return trailer, &refused{err, s}
+		return trailer, &withStatus{err, s}
 	}
 	if _, ok := err.(*failure); ok && h.err != nil {
-		return nil, public(h.err)
+		return nil, said(h.err)
 	}
 	return nil, public(err)
 }
-
-// refused is the rejection of a call, with its status.
-type refused struct {
-	error
-	status *status.Status
-}
-
-func (r *refused) Unwrap() error              { return r.error }
-func (r *refused) GRPCStatus() *status.Status { return r.status }
 
 type unaryHandling struct {
 	handling

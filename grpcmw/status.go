@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -136,6 +137,29 @@ func public(err error) error {
 	return &statusError{err}
 }
 
+// said returns err, which is that of a handler or of a call, with the status that
+// gRPC finds in it, whatever else it wraps.
+func said(err error) error {
+	switch e := public(err).(type) {
+	case *statusError:
+		if s, ok := status.FromError(e.err); ok {
+			return &withStatus{e.err, s}
+		}
+		return e
+	default:
+		return e
+	}
+}
+
+// withStatus is an error with a status that its own text does not decide.
+type withStatus struct {
+	error
+	status *status.Status
+}
+
+func (e *withStatus) Unwrap() error              { return e.error }
+func (e *withStatus) GRPCStatus() *status.Status { return e.status }
+
 // statusError is an error of policies, with a status.
 type statusError struct{ err error }
 
@@ -149,20 +173,42 @@ func (e *statusError) GRPCStatus() *status.Status {
 	s, ok := status.FromError(e.err) // with its details
 	code := s.Code()
 	switch {
-	case errors.Is(e.err, resilience.ErrRejected):
+	case says(e.err, resilience.ErrRejected):
 		code = codes.Unavailable
 		if r, ok := errors.AsType[*resilience.Rejection](e.err); ok && r.Reason != resilience.Open {
 			code = codes.ResourceExhausted
 		}
-	case errors.Is(e.err, context.DeadlineExceeded):
+	case says(e.err, context.DeadlineExceeded):
 		code = codes.DeadlineExceeded
-	case errors.Is(e.err, context.Canceled):
+	case says(e.err, context.Canceled):
 		code = codes.Canceled
 	}
 	if ok && s.Code() == code {
 		return s
 	}
 	return status.New(code, e.Error())
+}
+
+// says is errors.Is without a look into what has a status, which speaks for itself.
+func says(err, target error) bool {
+	switch e := err.(type) {
+	case nil, interface{ GRPCStatus() *status.Status }:
+		return false
+	case interface{ Is(error) bool }:
+		if e.Is(target) {
+			return true
+		}
+	}
+	if err == target {
+		return true
+	}
+	switch e := err.(type) {
+	case interface{ Unwrap() error }:
+		return says(e.Unwrap(), target)
+	case interface{ Unwrap() []error }:
+		return slices.ContainsFunc(e.Unwrap(), func(err error) bool { return says(err, target) })
+	}
+	return false
 }
 
 // ended returns err with the end of the caller's context, if err says so with a

@@ -259,3 +259,40 @@ type nilStatus struct{}
 
 func (nilStatus) Error() string              { return "no status" }
 func (nilStatus) GRPCStatus() *status.Status { return nil }
+
+// refined is an error that has a status of its own, whatever caused it.
+type refined struct {
+	code  codes.Code
+	cause error
+}
+
+func (e *refined) Error() string              { return "refined: " + e.cause.Error() }
+func (e *refined) Unwrap() error              { return e.cause }
+func (e *refined) GRPCStatus() *status.Status { return status.New(e.code, e.Error()) }
+
+func TestAStatusIsNotReplacedByThatOfItsCause(t *testing.T) {
+	for name, err := range map[string]error{
+		"cancellation":        &refined{codes.Aborted, context.Canceled},
+		"wrapped":             fmt.Errorf("get: %w", &refined{codes.Aborted, context.Canceled}),
+		"deadline":            fmt.Errorf("get: %w", &refined{codes.NotFound, context.DeadlineExceeded}),
+		"rejection":           fmt.Errorf("get: %w", &refined{codes.Internal, &resilience.Rejection{Reason: resilience.Open}}),
+		"beside a cancel":     errors.Join(status.Error(codes.NotFound, "none"), context.Canceled),
+		"without a status":    fmt.Errorf("get: %w", context.Canceled),
+		"tried again in vain": fmt.Errorf("get: %w", &refined{codes.Unavailable, context.DeadlineExceeded}),
+	} {
+		for around, p := range map[string]resilience.Policy{"nothing": nil, "a retry": retries(t, retry.Config{})} {
+			t.Run(name+", under "+around, func(t *testing.T) {
+				s := &service{unary: func(context.Context, *pb.SimpleRequest) (*pb.SimpleResponse, error) { return nil, err }}
+				_, want := memory.serve(t, s, nil).UnaryCall(limit(t), &pb.SimpleRequest{})
+				_, got := memory.serve(t, s, unaryServer(grpcmw.Server{Policy: p})).UnaryCall(limit(t), &pb.SimpleRequest{})
+				if got == nil || got.Error() != want.Error() {
+					t.Errorf("a server says %v, and bare %v", got, want)
+				}
+				got = grpcmw.Client{Policy: p}.Unary(limit(t), "/s/m", nil, nil, nil, invoke(nil, err))
+				if status.Code(got) != status.Code(want) || !errors.Is(got, err) {
+					t.Errorf("a client says %v, and bare %v", got, want)
+				}
+			})
+		}
+	}
+}
