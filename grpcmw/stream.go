@@ -146,10 +146,12 @@ func (s *stream) finish(err error) {
 	if s.abandoned.Load() {
 		return // abandon has the say, once gRPC is done with the stream
 	}
+	end := resilience.ErrAborted // if a function of the Client unwinds
+	defer func() { s.End(s.run, end) }()
 	if err == nil {
-		s.End(s.run, nil)
+		end = nil
 	} else {
-		s.End(s.run, s.failed(err))
+		end = s.failed(err)
 	}
 }
 

@@ -101,3 +101,22 @@ func TestAHandlerOrAFunctionOfAServerThatUnwindsReleasesAndGoesOn(t *testing.T) 
 		}
 	}
 }
+
+func TestOutcomeOfAStreamThatUnwindsFreesItsSlot(t *testing.T) {
+	for how, end := range testkit.Aborts("boom") {
+		t.Run(how, func(t *testing.T) {
+			g := newGuards()
+			c := grpcmw.Client{Policy: g.around(), Outcome: func(string, codes.Code) resilience.Outcome { end.Abort(); return 0 }}
+			r := memory.serve(t, &service{duplex: answer(0, status.Error(codes.Internal, "down"))}, nil, grpc.WithChainStreamInterceptor(c.Stream))
+			st := r.open(t, limit(t))
+			got := testkit.Unwind(func() error {
+				_, err := st.Recv()
+				return err
+			})
+			if got != end {
+				t.Errorf("ended with %+v", got)
+			}
+			g.end(t, codes.Unknown, codes.Unknown, resilience.Failure)
+		})
+	}
+}
