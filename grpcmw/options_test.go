@@ -155,3 +155,24 @@ func TestOptionsThatAnInterceptorAddsDoNotAddUp(t *testing.T) {
 		t.Errorf("%v options", seen)
 	}
 }
+
+// Two options that are added to the same slice must not overwrite each other: whoever
+// sends a call twice at once adds what differs to what he was given.
+func TestOptionsThatInterceptorsAddDoNotOverwriteEachOther(t *testing.T) {
+	check := func(opts []grpc.CallOption) {
+		first := append(opts, grpc.WaitForReady(true))
+		_ = append(opts, grpc.ForceCodecV2(nil))
+		if _, ok := first[len(first)-1].(grpc.FailFastCallOption); !ok {
+			t.Errorf("an option became %T", first[len(first)-1])
+		}
+	}
+	c := grpcmw.Client{}
+	_ = c.Unary(t.Context(), "/s/m", nil, nil, nil, func(_ context.Context, _ string, _, _ any, _ *grpc.ClientConn, opts ...grpc.CallOption) error {
+		check(opts)
+		return nil
+	})
+	_, _ = c.Stream(t.Context(), &grpc.StreamDesc{}, nil, "/s/m", func(_ context.Context, _ *grpc.StreamDesc, _ *grpc.ClientConn, _ string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+		check(opts)
+		return &fakeStream{}, nil
+	})
+}

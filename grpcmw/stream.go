@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -33,7 +34,8 @@ func (c Client) Stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.Clie
 		return streamer(ctx, desc, cc, method, opts...)
 	}
 	s := &stream{c: c, ctx: ctx, desc: desc, cc: cc, method: method, streamer: streamer}
-	s.opts = append(append(s.room[:0], grpc.OnFinishCallOption{OnFinish: s.finish}), opts...)
+	// Clipped, or the appends of two further in would meet in our array.
+	s.opts = slices.Clip(append(append(s.room[:0], grpc.OnFinishCallOption{OnFinish: s.finish}), opts...))
 	defer s.abandon() // unless it is handed over, however this ends
 	err := resilience.RunOperation(ctx, c.Policy, s)
 	if err == nil && s.ClientStream == nil {

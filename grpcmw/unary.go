@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/resilience-go/resilience"
 	"google.golang.org/grpc"
@@ -25,7 +26,8 @@ func (c Client) Unary(ctx context.Context, method string, req, reply any, cc *gr
 	}
 	u := &unary{c: c, ctx: ctx, method: method, req: req, reply: reply, cc: cc, invoker: invoker}
 	// The trailer is told to us first, and the slice of the caller left alone.
-	u.opts = append(append(u.room[:0], grpc.TrailerCallOption{TrailerAddr: &u.trailer}), opts...)
+	// Clipped, or the appends of two further in would meet in our array.
+	u.opts = slices.Clip(append(append(u.room[:0], grpc.TrailerCallOption{TrailerAddr: &u.trailer}), opts...))
 	err := resilience.RunOperation(ctx, c.Policy, u)
 	switch {
 	case err != nil:
