@@ -34,8 +34,9 @@ type Client struct {
 	// method has a policy of its own.
 	Key func(ctx context.Context, target, method string) string
 
-	// Outcome says what the code of a status tells about the health of the server.
-	// nil is CodeOutcome.
+	// Outcome says what the code of a status tells about the health of the server. gRPC
+	// may ask on a goroutine of its own, where a panic ends the program. nil is
+	// CodeOutcome.
 	Outcome func(method string, code codes.Code) resilience.Outcome
 
 	// Retryable says whether a unary call that failed with err, which has a status,
