@@ -26,6 +26,11 @@ const (
 
 func (f fault) String() string { return [...]string{"healthy", "flaky", "hanging", "unavailable"}[f] }
 
+// means says what a caller without policies would meet.
+func (f fault) means() string {
+	return [...]string{"it answers", "it turns away one call in ten", "no call comes back", "it turns all calls away"}[f]
+}
+
 // payments is the server.
 type payments struct {
 	pb.UnimplementedTestServiceServer
@@ -87,7 +92,7 @@ func play(ctx context.Context, t *table, server *payments, conn *grpc.ClientConn
 	steps := 0
 	for _, p := range phases {
 		server.fault.Store(int32(p.fault))
-		t.note("the server is %v", p.fault)
+		t.note("the server is %v: %s", p.fault, p.fault.means())
 		for range p.length / callEvery {
 			select {
 			case <-ctx.Done():

@@ -117,7 +117,12 @@ func (t *table) summary(attempts int64) {
 	defer t.mu.Unlock()
 	sum := t.now
 	sum.attempts = attempts
+	var down row
 	for _, r := range t.rows {
+		if r.server == hanging || r.server == unavailable {
+			down.refused += r.refused
+			down.attempts += r.attempts
+		}
 		sum.ok += r.ok
 		sum.failed += r.failed
 		sum.refused += r.refused
@@ -128,4 +133,5 @@ func (t *table) summary(attempts int64) {
 	for _, what := range slices.Sorted(maps.Keys(t.errors)) {
 		fmt.Fprintf(t.w, "%5d  %s\n", t.errors[what], what)
 	}
+	fmt.Fprintf(t.w, "\nWhile the server was down %d attempts reached it, and %d calls were refused at once\nthat would have waited for it or bothered it.\n", down.attempts, down.refused)
 }
