@@ -17,8 +17,8 @@ import (
 	"os"
 	"runtime"
 	"strconv"
-	"strings"
-	"text/tabwriter"
+
+	"github.com/resilience-go/resilience/bench/internal/table"
 )
 
 func main() {
@@ -70,7 +70,7 @@ func report(w io.Writer, o options) error {
 	}
 	fmt.Fprintf(w, "%d cores, %s, %d pairs of 2 x %d requests, %d at a time; connections made while measuring: %d\n\n",
 		runtime.GOMAXPROCS(0), runtime.Version(), o.pairs, o.requests, o.concurrency, l.dialed.Load()-dialed)
-	return table(w, cells(measured), o.markdown)
+	return table.Write(w, cells(measured), o.markdown)
 }
 
 func cells(rows []measured) [][]string {
@@ -95,20 +95,3 @@ func cells(rows []measured) [][]string {
 func micros(ns float64) string { return strconv.FormatFloat(ns/1000, 'f', 2, 64) }
 
 func ratio(x float64) string { return strconv.FormatFloat(x, 'f', 4, 64) }
-
-func table(w io.Writer, rows [][]string, markdown bool) error {
-	if markdown {
-		for i, cells := range rows {
-			fmt.Fprintf(w, "| %s |\n", strings.Join(cells, " | "))
-			if i == 0 {
-				fmt.Fprintf(w, "|%s\n", strings.Repeat("---|", len(cells)))
-			}
-		}
-		return nil
-	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, cells := range rows {
-		fmt.Fprintln(t, strings.Join(cells, "\t"))
-	}
-	return t.Flush()
-}

@@ -22,9 +22,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/resilience-go/resilience/bench/internal/demand"
+	"github.com/resilience-go/resilience/bench/internal/table"
 )
 
 func main() {
@@ -87,7 +87,7 @@ func report(w io.Writer, o options) (ok bool, err error) {
 	}
 	fmt.Fprintf(w, "%s, %d cores, %s, least of %d x %d runs of %s; in parallel median of %d of %s\n\n",
 		cpu, runtime.NumCPU(), runtime.Version(), o.passes, o.count, o.benchtime, o.passes, o.parallel)
-	return ok, table(w, cells(measured, results), o.markdown)
+	return ok, table.Write(w, cells(measured, results), o.markdown)
 }
 
 // pattern returns what go test needs to run the benchmarks of demands. It matches
@@ -212,21 +212,4 @@ func nanos(ns float64) string { return strconv.FormatFloat(ns, 'f', 1, 64) }
 func round(x float64) float64 {
 	r, _ := strconv.ParseFloat(strconv.FormatFloat(x, 'f', 2, 64), 64)
 	return r
-}
-
-func table(w io.Writer, rows [][]string, markdown bool) error {
-	if markdown {
-		for i, cells := range rows {
-			fmt.Fprintf(w, "| %s |\n", strings.Join(cells, " | "))
-			if i == 0 {
-				fmt.Fprintf(w, "|%s\n", strings.Repeat("---|", len(cells)))
-			}
-		}
-		return nil
-	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, cells := range rows {
-		fmt.Fprintln(t, strings.Join(cells, "\t"))
-	}
-	return t.Flush()
 }
