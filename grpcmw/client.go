@@ -58,11 +58,12 @@ func Infrastructure(method string) bool {
 	return strings.HasPrefix(method, "/grpc.health.v1.") || strings.HasPrefix(method, "/grpc.reflection.")
 }
 
-func (c *Client) exempt(method string) bool {
-	if c.Exempt == nil {
+// exempt reports whether a method is not guarded; choose is a field Exempt.
+func exempt(choose func(string) bool, method string) bool {
+	if choose == nil {
 		return Infrastructure(method)
 	}
-	return c.Exempt(method)
+	return choose(method)
 }
 
 func (c *Client) key(ctx context.Context, cc *grpc.ClientConn, method string) string {
@@ -77,25 +78,15 @@ func (c *Client) key(ctx context.Context, cc *grpc.ClientConn, method string) st
 }
 
 // failed returns what policies see of a call that failed with err and the trailer.
-func (c *Client) failed(cc *grpc.ClientConn, method string, err error, trailer metadata.MD) *failure {
+func (c *Client) failed(method string, err error, trailer metadata.MD) *failure {
 	f := &failure{err: err, outcome: resilience.Ignored, final: true}
 	if local(err) {
 		return f // it says nothing about the server and would come back
 	}
-	err = said(err)
-	f.err = err
-	f.outcome = outcome(c.Outcome, method, err)
-	may, after := pushback(trailer, err)
-	f.after = after
-	if !may || cc != nil && cc.GetMethodConfig(method).RetryPolicy != nil {
-		return f
-	}
-	f.final = false
-	if c.Retryable == nil {
-		f.retryable = DefaultRetryable(method, err)
-	} else {
-		f.retryable = c.Retryable(method, err)
-	}
+	f.err = said(err)
+	f.outcome = outcome(c.Outcome, method, f.err)
+	may, after := pushback(trailer, f.err)
+	f.final, f.after = !may, after
 	return f
 }
 

@@ -78,11 +78,7 @@ func (s Server) Stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 
 // policy returns what guards a method: nothing if it is exempt.
 func (s *Server) policy(method string) resilience.Policy {
-	exempt := s.Exempt
-	if exempt == nil {
-		exempt = Infrastructure
-	}
-	if exempt(method) {
+	if exempt(s.Exempt, method) {
 		return nil
 	}
 	return s.Policy

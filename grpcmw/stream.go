@@ -30,7 +30,7 @@ import (
 // Policies hear when to come back from a RetryInfo detail of its status, and not from
 // its trailer.
 func (c Client) Stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	if c.exempt(method) {
+	if exempt(c.Exempt, method) {
 		return streamer(ctx, desc, cc, method, opts...)
 	}
 	s := &stream{c: c, ctx: ctx, desc: desc, cc: cc, method: method, streamer: streamer}
@@ -85,7 +85,7 @@ func (s *stream) Run(ctx context.Context) error {
 	s.run = s.Begin()
 	cs, err := s.streamer(marked(ctx), s.desc, s.cc, s.method, s.opts...)
 	if err != nil {
-		f := s.failed(err)
+		f := s.failed(err, s.late(err))
 		s.err = f.err
 		s.End(s.run, f)
 		return f
@@ -99,14 +99,13 @@ var (
 	errAbandoned = &failure{err: status.Error(codes.Canceled, "grpcmw: a policy gave up the stream"), outcome: resilience.Ignored}
 )
 
-// failed returns what policies see of a stream that failed with err.
-func (s *stream) failed(err error) *failure {
-	if late := s.late(err); late != nil {
+// failed returns what policies see of a stream that failed with err, which is late or
+// not.
+func (s *stream) failed(err, late error) *failure {
+	if late != nil {
 		return &failure{err: late, outcome: resilience.Failure}
 	}
-	f := s.c.failed(s.cc, s.method, err, nil)
-	f.retryable = false
-	return f
+	return s.c.failed(s.method, err, nil)
 }
 
 // late returns an error that says why, if err says no more than that the context of
@@ -144,7 +143,9 @@ const maxTimerDelay = 100 * time.Millisecond
 
 // finish hears from gRPC how the stream ended, on any goroutine. It may come before
 // the stream is there, and does for one that cannot be made.
-func (s *stream) finish(err error) {
+func (s *stream) finish(err error) { s.end(err, s.late(err)) }
+
+func (s *stream) end(err, late error) {
 	if s.abandoned.Load() {
 		return // abandon has the say, once gRPC is done with the stream
 	}
@@ -153,15 +154,16 @@ func (s *stream) finish(err error) {
 	if err == nil {
 		end = nil
 	} else {
-		end = s.failed(err)
+		end = s.failed(err, late)
 	}
 }
 
 // over ends a stream that says itself that it ended with err, and returns what its
 // user gets. An interceptor further in may have kept our OnFinish from gRPC.
 func (s *stream) over(err error) error {
-	s.finish(err)
-	if late := s.late(err); late != nil {
+	late := s.late(err)
+	s.end(err, late)
+	if late != nil {
 		return late
 	}
 	return err

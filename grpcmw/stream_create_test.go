@@ -227,3 +227,12 @@ func TestAStreamCarriesTheNumberOfItsAttempt(t *testing.T) {
 		}
 	}
 }
+
+func TestRetryableIsNotAskedAboutStreams(t *testing.T) {
+	c := grpcmw.Client{Retryable: func(string, error) bool { t.Error("it was asked"); return true }}
+	_, err := c.Stream(t.Context(), duplexDesc, nil, "/s/m",
+		func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, ...grpc.CallOption) (grpc.ClientStream, error) {
+			return nil, status.Error(codes.Unavailable, "down")
+		})
+	wantCode(t, err, codes.Unavailable)
+}

@@ -21,7 +21,7 @@ import (
 // The reply is that of the server: if a policy drops the error of a call, Unary
 // returns it all the same.
 func (c Client) Unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-	if c.exempt(method) {
+	if exempt(c.Exempt, method) {
 		return invoker(ctx, method, req, reply, cc, opts...)
 	}
 	u := &unary{c: c, ctx: ctx, method: method, req: req, reply: reply, cc: cc, invoker: invoker}
@@ -77,11 +77,25 @@ func (u *unary) Run(ctx context.Context) error {
 	if err == nil {
 		return nil
 	}
-	u.last = u.c.failed(u.cc, u.method, err, u.trailer)
+	u.last = u.c.failed(u.method, err, u.trailer)
+	u.mayAgain(u.last)
 	if ctx.Err() == context.Canceled && errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
 		u.last.outcome = resilience.Failure // gRPC does not know that it was a limit of time
 	}
 	return u.last
+}
+
+// mayAgain decides whether the call may be made again after f.
+func (u *unary) mayAgain(f *failure) {
+	switch {
+	case f.final:
+	case u.cc != nil && u.cc.GetMethodConfig(u.method).RetryPolicy != nil:
+		f.final = true
+	case u.c.Retryable == nil:
+		f.retryable = DefaultRetryable(u.method, f.err)
+	default:
+		f.retryable = u.c.Retryable(u.method, f.err)
+	}
 }
 
 // clearCollected makes call options forget what they have collected of the attempt
