@@ -8,23 +8,12 @@ import (
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/breaker"
 	"github.com/resilience-go/resilience/grpcmw"
+	"github.com/resilience-go/resilience/internal/testkit"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 )
 
-// holder is a policy that holds nothing until a moment, without an allocation.
-type holder struct{ at resilience.Moment }
-
-func (h *holder) Apply(ctx context.Context, next resilience.Next) (err error) {
-	err = resilience.ErrAborted
-	defer func() { next.Settle(h.at, err, h, 0) }()
-	err = next.Run(ctx)
-	return err
-}
-
-func (*holder) Settle(uint64, error) {}
-
-var held = resilience.Compose(&holder{resilience.Answered}, &holder{resilience.Ended})
+var held = resilience.Compose(&testkit.Holder{At: resilience.Answered}, &testkit.Holder{At: resilience.Ended})
 
 func TestUnaryClientAllocatesOnceMoreThanBare(t *testing.T) {
 	ctx := t.Context()
@@ -68,7 +57,7 @@ func TestAStreamCostsTwoAllocationsAndItsMessagesNone(t *testing.T) {
 	for name, p := range map[string]resilience.Policy{
 		"no policy": nil,
 		"a breaker": b,
-		"three":     resilience.Compose(b, &holder{resilience.Ended}, &holder{resilience.Answered}),
+		"three":     resilience.Compose(b, &testkit.Holder{At: resilience.Ended}, &testkit.Holder{At: resilience.Answered}),
 	} {
 		var left int
 		var onFinish func(error)

@@ -1,7 +1,6 @@
 package httpmw_test
 
 import (
-	"context"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -9,20 +8,9 @@ import (
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/httpmw"
+	"github.com/resilience-go/resilience/internal/testkit"
 	"github.com/resilience-go/resilience/keyed"
 )
-
-// holder is a policy that holds nothing until a moment, without an allocation.
-type holder struct{ at resilience.Moment }
-
-func (h *holder) Apply(ctx context.Context, next resilience.Next) (err error) {
-	err = resilience.ErrAborted
-	defer func() { next.Settle(h.at, err, h, 0) }()
-	err = next.Run(ctx)
-	return err
-}
-
-func (*holder) Settle(uint64, error) {}
 
 func TestClientAllocatesOnceMoreThanBare(t *testing.T) {
 	resp := response(200, "body")
@@ -36,8 +24,8 @@ func TestClientAllocatesOnceMoreThanBare(t *testing.T) {
 	real := resilience.Compose(newRetry(), newBreaker(3), newBulkhead(10))
 	for name, policy := range map[string]resilience.Policy{
 		"no policy":              nil,
-		"body not held":          &holder{resilience.Answered},
-		"body held":              resilience.Compose(again(3), &holder{resilience.Answered}, &holder{resilience.Ended}),
+		"body not held":          &testkit.Holder{At: resilience.Answered},
+		"body held":              resilience.Compose(again(3), &testkit.Holder{At: resilience.Answered}, &testkit.Holder{At: resilience.Ended}),
 		"real policies":          real,
 		"real ones of each host": resilience.Must(keyed.New(real, keyed.Config{})),
 	} {
@@ -62,7 +50,7 @@ func TestServerAllocatesOnceMoreThanBare(t *testing.T) {
 	for name, policy := range map[string]resilience.Policy{
 		"no policy":   nil,
 		"real policy": newBreaker(3),
-		"held":        resilience.Compose(&holder{resilience.Answered}, &holder{resilience.Ended}),
+		"held":        resilience.Compose(&testkit.Holder{At: resilience.Answered}, &testkit.Holder{At: resilience.Ended}),
 	} {
 		wrapped := httpmw.Server{Policy: policy}.Wrap(h)
 		w := httptest.NewRecorder()

@@ -61,6 +61,20 @@ type Policy func(ctx context.Context, next resilience.Next) error
 // Apply implements resilience.Policy.
 func (p Policy) Apply(ctx context.Context, next resilience.Next) error { return p(ctx, next) }
 
+// Holder is a policy that holds nothing until a moment, without an allocation.
+type Holder struct{ At resilience.Moment }
+
+// Apply implements resilience.Policy.
+func (h *Holder) Apply(ctx context.Context, next resilience.Next) (err error) {
+	err = resilience.ErrAborted
+	defer func() { next.Settle(h.At, err, h, 0) }()
+	err = next.Run(ctx)
+	return err
+}
+
+// Settle implements resilience.Settler.
+func (*Holder) Settle(uint64, error) {}
+
 // Lasting is an operation that goes on after Run until it is finished or discarded.
 type Lasting struct {
 	resilience.Tail
