@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
+	"unicode"
 )
 
 var (
@@ -49,8 +51,51 @@ type Rejection struct {
 	Cause error
 }
 
-// maxCause bounds how much of another call's error a message repeats, in bytes.
-const maxCause = 200
+// CauseText is the text of Cause for people: on one line, of at most 200 bytes, and of
+// URLs in it without user, password, query and fragment, which may hold secrets. It
+// is "" if there is no Cause.
+func (r *Rejection) CauseText() string {
+	if r.Cause == nil {
+		return ""
+	}
+	return tame(text(r.Cause))
+}
+
+// text is that of err, whose method is code of the user.
+func text(err error) (s string) {
+	defer func() {
+		if recover() != nil {
+			s = fmt.Sprintf("%T, whose Error method panics", err)
+		}
+	}()
+	return err.Error()
+}
+
+// maxCause bounds how much of another call's error a message repeats, in bytes, and
+// maxRead how much of it is looked at.
+const maxCause, maxRead = 200, 8 << 10
+
+var (
+	userInfo = regexp.MustCompile(`://[^\s/?#"<>]*@`)
+	urlQuery = regexp.MustCompile(`(://[^\s?#"<>]*)[?#][^\s"<>]*`)
+)
+
+func tame(s string) string {
+	cut := len(s) > maxRead
+	s = strings.ToValidUTF8(s[:min(len(s), maxRead)], "")
+	s = userInfo.ReplaceAllString(s, "://")
+	s = urlQuery.ReplaceAllString(s, "$1?…")
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, s)
+	if !cut && len(s) <= maxCause {
+		return s
+	}
+	return strings.ToValidUTF8(s[:min(len(s), maxCause-len("…"))], "") + "…"
+}
 
 // Error says who rejected the operation, why, until when and what caused it.
 func (r *Rejection) Error() string {
@@ -73,14 +118,9 @@ func (r *Rejection) Error() string {
 		b.WriteString(", ")
 		b.WriteString(r.Detail)
 	}
-	if r.Cause != nil {
-		cause, rest := r.Cause.Error(), ""
-		if len(cause) > maxCause {
-			cause, rest = cause[:maxCause], "…"
-		}
+	if cause := r.CauseText(); cause != "" {
 		b.WriteString(" after: ")
-		b.WriteString(strings.ToValidUTF8(cause, ""))
-		b.WriteString(rest)
+		b.WriteString(cause)
 	}
 	return b.String()
 }

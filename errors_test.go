@@ -205,6 +205,7 @@ func TestRejectionErrorBoundsTheCause(t *testing.T) {
 		"long":               strings.Repeat("x", 10_000),
 		"cut inside a rune":  strings.Repeat("€", 1000), // 3 bytes each, 200 is no multiple
 		"invalid and long":   strings.Repeat("\xff", 10_000),
+		"longer than read":   strings.Repeat("\x00", 10_000),
 		"invalid and short":  "a\xffb",
 		"as long as allowed": strings.Repeat("x", 200),
 	} {
@@ -221,5 +222,43 @@ func TestRejectionErrorBoundsTheCause(t *testing.T) {
 				t.Errorf("says that it was cut: %v", cut)
 			}
 		})
+	}
+}
+
+func TestTheTextOfTheCauseTellsNoSecrets(t *testing.T) {
+	for cause, want := range map[string]string{
+		`Get "https://ann:hunter2@a.example/b?token=abc#d": EOF`:    `Get "https://a.example/b?…": EOF`,
+		"dial redis://:hunter2@10.0.0.1:6379/0: refused":            "dial redis://10.0.0.1:6379/0: refused",
+		"postgres://u:p@ss@db/x?sslmode=off and https://b.example/": "postgres://db/x?… and https://b.example/",
+		"https://medium.example/@ann":                               "https://medium.example/@ann",
+		"mail ann@a.example, why?":                                  "mail ann@a.example, why?",
+		"two\nlines\x1b[31m red":                                    "two lines [31m red",
+	} {
+		r := &resilience.Rejection{Cause: errors.New(cause)}
+		if got := r.CauseText(); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		if !strings.HasSuffix(r.Error(), want) {
+			t.Errorf("Error says %q", r.Error())
+		}
+	}
+	// The password ends after the part that is shown.
+	r := &resilience.Rejection{Cause: errors.New("https://ann:" + strings.Repeat("s", 300) + "@a.example/")}
+	if got := r.CauseText(); got != "https://a.example/" {
+		t.Errorf("got %q", got)
+	}
+	if got := (&resilience.Rejection{}).CauseText(); got != "" {
+		t.Errorf("without a cause: %q", got)
+	}
+}
+
+type panicking struct{}
+
+func (*panicking) Error() string { panic("no text") }
+
+func TestACauseThatPanicsIsNamed(t *testing.T) {
+	r := &resilience.Rejection{Policy: "breaker", Cause: &panicking{}}
+	if got := r.Error(); !strings.Contains(got, "*resilience_test.panicking, whose Error method panics") {
+		t.Errorf("got %q", got)
 	}
 }

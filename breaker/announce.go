@@ -2,7 +2,6 @@ package breaker
 
 import (
 	"context"
-	"time"
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/internal/observe"
@@ -16,46 +15,48 @@ type note struct {
 
 // install makes next the current episode, unless another goroutine has replaced
 // e before. The caller announces it.
-func (b *Breaker) install(ctx context.Context, e, next *episode, why match, err error) bool {
+func (b *Breaker) install(ctx context.Context, e, next *episode, why match) bool {
+	next.past = e.past
+	if e.state != next.state {
+		t := b.transition(e, next, why)
+		next.past = remember(e.past, t)
+		if b.cfg.Observer != nil {
+			next.note = b.newNote(ctx, t, why.err)
+		}
+	}
 	if b.cfg.Observer != nil {
-		next.note = b.newNote(ctx, e, next, why, err)
 		next.prev.Store(e)
 		e.link()
 	}
 	if !b.episode.CompareAndSwap(e, next) {
 		return false // the winner announces its own
 	}
+	b.charge(e, next.since)
 	if e.state != next.state {
-		b.count.Add(entered + int(next.state))
+		b.countTransition(e.state, next.state, why.rule)
 	}
 	next.link()
 	return true
 }
 
-// newNote returns what to announce of next, nil if the state stays as it was in e:
-// then only the mode is another one, or the counts are.
-func (b *Breaker) newNote(ctx context.Context, e, next *episode, why match, err error) *note {
-	if e.state == next.state {
-		return nil
-	}
+// newNote returns what to announce of a transition.
+func (b *Breaker) newNote(ctx context.Context, t Transition, err error) *note {
 	n := &note{ctx, resilience.Event{
 		Kind:     resilience.Transition,
-		Time:     b.clock.At(next.since),
+		Time:     t.Time,
 		Policy:   policy,
 		Name:     b.cfg.Name,
 		Key:      b.key,
-		From:     e.state.String(),
-		To:       next.state.String(),
-		Reason:   why.rule,
-		Failures: why.hits,
-		Calls:    why.calls,
+		From:     t.From.String(),
+		To:       t.To.String(),
+		Reason:   t.Rule,
+		Failures: t.Failures,
+		Calls:    t.Calls,
+		Delay:    t.OpenFor,
 		Err:      err,
 	}}
-	if next.mode != Auto {
-		n.event.Mode = next.mode.String()
-	}
-	if next.state == Open && next.mode != ForcedOpen {
-		n.event.Delay = time.Duration(max(0, next.until-next.since))
+	if t.Mode != Auto {
+		n.event.Mode = t.Mode.String()
 	}
 	return n
 }

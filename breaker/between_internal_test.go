@@ -90,7 +90,7 @@ func TestATransitionThatIsNotLinkedYetIsToldBeforeTheNext(t *testing.T) {
 	// Another goroutine has come as far as to install this one.
 	first := b.episode.Load()
 	slow := b.follow(first, Open, 0)
-	slow.note = b.newNote(context.Background(), first, slow, match{rule: "first"}, nil)
+	slow.note = b.newNote(context.Background(), b.transition(first, slow, match{rule: "first"}), nil)
 	slow.prev.Store(first)
 	b.episode.Store(slow)
 

@@ -51,11 +51,11 @@ type Breaker struct {
 
 // shared is what a breaker and its forks have in common.
 type shared struct {
-	count  stripe.Counters // first, for its alignment
-	cfg    Config
-	clock  vclock.Clock
-	leaked atomic.Uint64
-	root   *Breaker
+	count stripe.Counters // first, for its alignment
+	cfg   Config
+	clock vclock.Clock
+	rare  atomic.Pointer[rare]
+	root  *Breaker
 	// book is that of all episodes if no rule has anything to count but failures in
 	// a row, which the episode does; otherwise each has its own.
 	book    *book
@@ -68,7 +68,6 @@ type shared struct {
 const (
 	rejected    = int(resilience.Ignored) + 1 + iota
 	wouldReject // admitted in MetricsOnly, though the state says no
-	entered     // transitions to CLOSED; to OPEN and to HALF_OPEN have the numbers after it
 )
 
 // New returns a closed Breaker, or an error that says what to change in c.
@@ -147,7 +146,7 @@ func (b *Breaker) admit(ctx context.Context, e *episode) (token uint64, err erro
 			}
 		} else if now := b.clock.Nanos(); e.over(now) {
 			half, token := b.halfOpen(e, now)
-			if !b.install(ctx, e, half, match{rule: "open time is over"}, nil) {
+			if !b.install(ctx, e, half, match{rule: openTimeOver}) {
 				continue // somebody else is the probe
 			}
 			b.announceProbe(half, token)
@@ -208,7 +207,7 @@ func (b *Breaker) probe(e *episode) (token uint64, ok bool) {
 		return e.base, true // a place is not needed any more
 	}
 	if n := e.expire(now, end, b.lease); n > 0 {
-		b.leaked.Add(uint64(n))
+		b.rarely().leaked.Add(uint64(n))
 		return e.take(end)
 	}
 	return 0, false
@@ -287,7 +286,11 @@ func (b *Breaker) Idle() bool {
 	case e.mode == ForcedOpen || e.mode == Disabled:
 		return true
 	case e.state == Open:
-		return e.over(now)
+		if !e.over(now) {
+			return false
+		}
+		b.charge(e, now) // nobody may come to see it any more
+		return true
 	case e.state == HalfOpen:
 		return unpack(e.word.Load()).inFlight == 0
 	}

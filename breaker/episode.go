@@ -38,25 +38,22 @@ func (s State) String() string {
 // All fields but the atomic ones and note are set before it is installed and
 // never change.
 type episode struct {
-	state State
-	mode  Mode
-	under *episode // ForcedOpen, Disabled: what Auto goes on with, never installed itself
+	state   State
+	mode    Mode
+	charged atomic.Bool // OPEN: its time is in rare.open
+	under   *episode    // ForcedOpen, Disabled: what Auto goes on with, never installed itself
 	// base is the generation in its upper 28 bits, with which every token of this
 	// episode begins:
 	//
 	//	generation 28 | slow 4, a flag for each SlowRate | lease 32, 0 for none
 	//
 	// Generations wrap after 268 million transitions.
-	base  uint64
-	since int64 // when it was installed, in ns
-	until int64 // OPEN: when it is over, in ns
-	// silence is when the dependency fell silent, limit how long OPEN may last at
-	// the rate of the failures that opened it, rounds how many times HALF_OPEN
-	// has failed without a success. They are handed on from OPEN to OPEN.
-	silence   int64
-	limit     int64
-	rounds    int
+	base      uint64
+	since     int64                 // when it was installed, in ns
+	until     int64                 // OPEN: when it is over, in ns
+	outage    *outage               // OPEN, HALF_OPEN but not if a mode made them: why
 	rejection *resilience.Rejection // OPEN, HALF_OPEN: what callers get
+	past      *[]Transition         // the last ones, up to that to this state; nil for none
 
 	// word holds the counts. Its writers are the calls of this episode as they
 	// are admitted and judged.
@@ -72,6 +69,14 @@ type episode struct {
 
 	prev, next atomic.Pointer[episode] // see announce
 	note       *note                   // what to announce of it, nil if nobody listens
+}
+
+// An outage is what is handed on from OPEN to HALF_OPEN, and changed from there to
+// OPEN. It is never changed in place.
+type outage struct {
+	silence int64 // when the dependency fell silent, in ns
+	limit   int64 // how long OPEN may last at the rate of the failures that opened it
+	rounds  int   // how many times HALF_OPEN has failed without a success
 }
 
 const (

@@ -91,18 +91,17 @@ func (b *Breaker) recordFailure(ctx context.Context, e *episode, token uint64, e
 
 // trip opens a closed breaker because of m.
 func (b *Breaker) trip(ctx context.Context, e *episode, m match, now int64, err error, wait time.Duration) {
-	open := b.follow(e, Open, now)
-	open.silence = now
+	why := &outage{silence: now, limit: int64(b.cfg.MaxOpenFor)}
 	if m.calls == 0 {
-		open.silence -= int64(m.span)
+		why.silence -= int64(m.span)
 	}
-	open.limit = int64(b.cfg.MaxOpenFor)
 	if b.cfg.OpenFor == 0 {
 		// One probe for every 32 of the calls that failed.
 		span := max(min(int64(m.span), now-e.since), int64(time.Second))
-		open.limit = min(open.limit, silenceShare*span/int64(m.hits))
+		why.limit = min(why.limit, silenceShare*span/int64(m.hits))
 	}
-	b.open(ctx, e, open, wait, m, err)
+	m.err = err
+	b.open(ctx, e, b.follow(e, Open, now), why, wait, m)
 }
 
 // recordProbe records the result of a call that HALF_OPEN admitted.
@@ -112,48 +111,54 @@ func (b *Breaker) recordProbe(ctx context.Context, e *episode, token uint64, o r
 	if !ok {
 		return // settled before, or somebody else has the place since its lease ended
 	}
-	if ms, latest := b.leaseAt(now); ends <= ms || ends > latest {
-		o = resilience.Ignored // too late, though nobody has asked for its place
-		b.leaked.Add(1)
-	}
 	if o == resilience.Success && token&slowFlags != 0 {
 		o = resilience.Failure // too slow to close
+	}
+	if ms, latest := b.leaseAt(now); ends <= ms || ends > latest {
+		o = resilience.Ignored // too late, though nobody has asked for its place
+		b.rarely().leaked.Add(1)
+	} else {
+		b.rarely().probes[o].Add(1)
 	}
 	c, ended := e.leave(o)
 	if !ended {
 		return
 	}
 	if c.left > 0 {
-		if b.install(ctx, e, b.follow(e, Closed, now), match{rule: "enough successes"}, nil) {
+		if b.install(ctx, e, b.follow(e, Closed, now), match{rule: enoughSuccesses}) {
 			b.announce()
 		}
 		return
 	}
-	open := b.follow(e, Open, now)
-	open.silence, open.limit, open.rounds = e.silence, e.limit, e.rounds+1
-	if c.won {
-		open.silence, open.rounds = now, 0
+	why := *e.outage
+	if why.rounds++; c.won {
+		why.silence, why.rounds = now, 0
 	}
-	b.open(ctx, e, open, wait, match{rule: "credit is used up", hits: c.failures}, err)
+	b.open(ctx, e, b.follow(e, Open, now), &why, wait, match{rule: creditUsedUp, hits: c.failures, err: err})
 }
 
 // open sets how long the OPEN episode lasts and installs it after e. wait is what
 // the last failure asked for.
-func (b *Breaker) open(ctx context.Context, e, open *episode, wait time.Duration, m match, err error) {
-	open.until = after(open.since, max(b.openFor(open), min(wait, maxRetryAfter)))
+func (b *Breaker) open(ctx context.Context, e, open *episode, why *outage, wait time.Duration, m match) {
+	open.outage = why
+	open.until = after(open.since, max(b.openFor(open.since, why), min(wait, maxRetryAfter)))
 	open.rejection = &resilience.Rejection{
 		Policy: policy, Name: b.cfg.Name, Key: b.key, Reason: resilience.Open,
-		RetryAt: b.clock.At(open.until), Detail: m.String(), Cause: err,
+		RetryAt: b.clock.At(open.until), Detail: m.String(), Cause: m.err,
 	}
-	if b.install(ctx, e, open, m, err) {
-		b.announce()
-	}
+	defer func() { // also if the error calls runtime.Goexit when it is asked for its text
+		if b.install(ctx, e, open, m) {
+			b.announce()
+		}
+	}()
+	m.text = open.rejection.CauseText()
 }
 
-func (b *Breaker) openFor(open *episode) time.Duration {
+// openFor returns how long OPEN lasts that begins at the time now.
+func (b *Breaker) openFor(now int64, why *outage) time.Duration {
 	if b.cfg.OpenFor > 0 {
 		d := b.cfg.OpenFor
-		for range open.rounds {
+		for range why.rounds {
 			if d > b.cfg.MaxOpenFor/2 {
 				return b.cfg.MaxOpenFor
 			}
@@ -161,7 +166,7 @@ func (b *Breaker) openFor(open *episode) time.Duration {
 		}
 		return d
 	}
-	d := max(int64(minOpenFor), min((open.since-open.silence)/silenceShare, open.limit))
+	d := max(int64(minOpenFor), min((now-why.silence)/silenceShare, why.limit))
 	return time.Duration(d + d/5 - rand.Int64N(2*d/5+1))
 }
 
@@ -169,7 +174,7 @@ func (b *Breaker) openFor(open *episode) time.Duration {
 // only place, and the caller's token.
 func (b *Breaker) halfOpen(e *episode, now int64) (*episode, uint64) {
 	h := b.follow(e, HalfOpen, now)
-	h.silence, h.limit, h.rounds, h.rejection = e.silence, e.limit, e.rounds, whileHalfOpen(e.rejection)
+	h.outage, h.rejection = e.outage, whileHalfOpen(e.rejection)
 	h.leases = make([]lease, b.cfg.CloseAfter)
 	h.word.Store(credit{left: 1, inFlight: 1}.pack())
 	_, end := b.lease()

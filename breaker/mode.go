@@ -50,7 +50,7 @@ func (b *Breaker) SetMode(m Mode) {
 	if int(m) >= len(modes) {
 		m = Auto
 	}
-	b.change(match{rule: "SetMode(" + m.String() + ")"}, func(e *episode) *episode {
+	b.change(match{rule: setMode + "(" + m.String() + ")"}, func(e *episode) *episode {
 		if e.mode == m {
 			return nil
 		}
@@ -61,7 +61,7 @@ func (b *Breaker) SetMode(m Mode) {
 // Reset closes the breaker and forgets all failures; its mode and the counters of
 // Stats stay. In ForcedOpen and Disabled it resets what is underneath.
 func (b *Breaker) Reset() {
-	b.change(match{rule: "Reset()"}, func(e *episode) *episode {
+	b.change(match{rule: reset}, func(e *episode) *episode {
 		closed := b.follow(e, Closed, b.clock.Nanos())
 		if e.under == nil {
 			return closed
@@ -85,7 +85,7 @@ func (b *Breaker) change(why match, next func(*episode) *episode) {
 		if n == nil {
 			return
 		}
-		if b.install(context.Background(), e, n, why, nil) {
+		if b.install(context.Background(), e, n, why) {
 			b.announce()
 			return
 		}
@@ -121,7 +121,7 @@ func (b *Breaker) resume(e *episode, now int64) *episode {
 		from = e.under
 	}
 	n := b.follow(e, from.state, now)
-	n.silence, n.limit, n.rounds, n.rejection = from.silence, from.limit, from.rounds, from.rejection
+	n.outage, n.rejection = from.outage, from.rejection
 	switch from.state {
 	case Open:
 		n.until = from.until

@@ -180,18 +180,23 @@ func newBook(rules []Rule, now int64, clock *vclock.Clock) *book {
 	return &book{tallies: all}
 }
 
-// A match is a rule that holds, with what it counted.
+// A match is what causes a transition: a rule that holds, with what it counted, or
+// something else by its name.
 type match struct {
 	rule  string
 	hits  int           // calls that failed, or were slow
 	calls int           // of so many, 0 if hits are in a row
 	slow  bool          // hits were slow
 	span  time.Duration // in which the hits came
+	err   error         // the last that had a part in it
+	text  string        // of err
 }
 
 // String says what was counted, for people.
 func (m match) String() string {
 	switch {
+	case m.hits == 0:
+		return m.rule
 	case m.calls == 0:
 		return fmt.Sprintf("%s: %d failed in a row", m.rule, m.hits)
 	case m.slow:

@@ -20,14 +20,23 @@ type Stats struct {
 	WouldReject uint64
 	// Transitions, by the state that they led to.
 	Opened, HalfOpened, Closed uint64
+	// Probes are the calls that HALF_OPEN admitted, by what they meant for it: a slow
+	// one is a failure where a SlowRate counts. Those that ended after HALF_OPEN did
+	// meant nothing, and are not among them.
+	ProbesSucceeded, ProbesFailed, ProbesIgnored uint64
 	// Leaked places in HALF_OPEN were held for longer than Config.ProbeTimeout.
 	Leaked uint64
+	// OpenTime was spent in OPEN before the present state.
+	OpenTime time.Duration
 
 	// State and Mode at this moment, as by Breaker.State and Breaker.Mode.
 	State State
 	Mode  Mode
 	// Since is when the last transition was, one of SetMode and Reset included.
 	Since time.Time
+	// OpenNow is how long the present OPEN has lasted, and after its end, until the
+	// call that finds it over, how long it did. It is not part of OpenTime yet.
+	OpenNow time.Duration
 	// FailuresInARow counts up to the present, in CLOSED and HALF_OPEN.
 	FailuresInARow int
 	// Credit and InFlight say how many calls HALF_OPEN admits and has admitted.
@@ -47,22 +56,21 @@ type RuleStats struct {
 }
 
 // Stats returns the counters and the state.
-func (b *Breaker) Stats() Stats {
-	e := b.episode.Load()
+func (b *Breaker) Stats() Stats { return b.stats(b.episode.Load()) }
+
+func (b *Breaker) stats(e *episode) Stats {
 	s := Stats{
 		Successes:   b.count.Sum(int(resilience.Success)),
 		Failures:    b.count.Sum(int(resilience.Failure)),
 		Ignored:     b.count.Sum(int(resilience.Ignored)),
 		Rejected:    b.count.Sum(rejected),
-		Opened:      b.count.Sum(entered + int(Open)),
-		HalfOpened:  b.count.Sum(entered + int(HalfOpen)),
-		Closed:      b.count.Sum(entered + int(Closed)),
-		Leaked:      b.leaked.Load(),
 		WouldReject: b.count.Sum(wouldReject),
 		Mode:        e.mode,
 		State:       b.state(e),
 		Since:       b.clock.At(e.since),
 	}
+	b.addRare(&s)
+	s.OpenNow = b.openNow(e)
 	if e.rejection != nil {
 		s.LastError = e.rejection.Cause
 	}
@@ -87,8 +95,9 @@ func (b *Breaker) Stats() Stats {
 
 // Rules returns what the rules of Config.Trip have counted, in their order; in OPEN
 // and HALF_OPEN, where they count nothing, it returns nil.
-func (b *Breaker) Rules() []RuleStats {
-	e := b.episode.Load()
+func (b *Breaker) Rules() []RuleStats { return b.rules(b.episode.Load()) }
+
+func (b *Breaker) rules(e *episode) []RuleStats {
 	if e.state != Closed {
 		return nil
 	}

@@ -1,0 +1,99 @@
+package breaker
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// A Transition is one that a breaker has made.
+type Transition struct {
+	Time     time.Time // by the clock of the breaker
+	From, To State
+	Mode     Mode
+	// Rule is what caused it: a rule of Config.Trip as its String says it, or "open
+	// time is over", "enough successes", "credit is used up", "Reset()" and "SetMode"
+	// with the mode.
+	Rule string
+	// Failures of Calls failed, or were Slow. Calls is 0 if they failed in a row; both
+	// are 0 if nothing was counted.
+	Failures, Calls int
+	Slow            bool
+	// OpenFor is how long OPEN lasts, 0 in other states and with ForcedOpen.
+	OpenFor time.Duration
+	// Error is the text of the last failure that had a part in it: at most 200 bytes,
+	// as by resilience.Rejection.CauseText. "" if there was none.
+	Error string
+}
+
+// Reason says what caused the transition and what was counted, for people.
+func (t Transition) Reason() string {
+	return match{rule: t.Rule, hits: t.Failures, calls: t.Calls, slow: t.Slow}.String()
+}
+
+// String is one line for people: the text may change.
+func (t Transition) String() string {
+	s := fmt.Sprintf("%s -> %s, %s", t.From, t.To, t.Reason())
+	if t.OpenFor > 0 {
+		s += fmt.Sprintf(", for %v", t.OpenFor.Round(time.Millisecond))
+	}
+	if t.Error != "" {
+		s += ", after: " + t.Error
+	}
+	return s
+}
+
+// maxHistory is how many transitions a breaker remembers.
+const maxHistory = 16
+
+// remember returns past, which is not changed, with t after it.
+func remember(past *[]Transition, t Transition) *[]Transition {
+	if past == nil {
+		return &[]Transition{t}
+	}
+	last := (*past)[max(0, len(*past)+1-maxHistory):]
+	all := append(make([]Transition, 0, len(last)+1), last...)
+	all = append(all, t)
+	return &all
+}
+
+// transition returns that from e to next.
+func (b *Breaker) transition(e, next *episode, why match) Transition {
+	t := Transition{
+		Time: b.clock.At(next.since),
+		From: e.state, To: next.state, Mode: next.mode,
+		Rule: why.rule, Failures: why.hits, Calls: why.calls, Slow: why.slow,
+		Error: why.text,
+	}
+	if next.state == Open && next.mode != ForcedOpen {
+		t.OpenFor = time.Duration(max(0, next.until-next.since))
+	}
+	return t
+}
+
+// An Explanation says why a breaker is in its state and what happens next. All of it
+// is from one moment, but for the counters in Stats, which go on.
+type Explanation struct {
+	Name, Key string    // as in a resilience.Rejection
+	Time      time.Time // of the explanation, by the clock of the breaker
+	Stats     Stats
+	Rules     []RuleStats // as by Breaker.Rules
+	// History has the last transitions, at most 16, the oldest first.
+	History []Transition
+
+	closeAfter int
+}
+
+// Explain says why the breaker is in its state and what happens next. Print what it
+// returns.
+func (b *Breaker) Explain() Explanation {
+	e := b.episode.Load()
+	x := Explanation{
+		Name: b.cfg.Name, Key: b.key, Time: b.clock.Now(),
+		Stats: b.stats(e), Rules: b.rules(e), closeAfter: b.cfg.CloseAfter,
+	}
+	if e.past != nil {
+		x.History = slices.Clone(*e.past)
+	}
+	return x
+}
