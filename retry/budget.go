@@ -171,10 +171,19 @@ func (r *Retry) Stats() Stats {
 		return s
 	}
 	s.Earned = int64(s.FirstTry)
+	s.Level, s.Capacity = r.Budget()
+	return s
+}
+
+// Budget returns what is in the bucket and what it holds at present, as Stats does;
+// both are 0 without a budget.
+func (r *Retry) Budget() (level, capacity int64) {
+	if r.cfg.Budget < 0 {
+		return 0, 0
+	}
 	b, now := &r.bucket, r.clock.Nanos()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.fill(r.cfg.Budget, r.successes(), now)
-	s.Level, s.Capacity = b.level, b.capacity
-	return s
+	return b.level, b.capacity
 }

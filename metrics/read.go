@@ -1,0 +1,191 @@
+package metrics
+
+import (
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/breaker"
+	"github.com/resilience-go/resilience/bulkhead"
+	"github.com/resilience-go/resilience/fallback"
+	"github.com/resilience-go/resilience/keyed"
+	"github.com/resilience-go/resilience/metrics/internal/series"
+	"github.com/resilience-go/resilience/retry"
+	"github.com/resilience-go/resilience/timeout"
+)
+
+var descs = func() map[*series.Metric]*prometheus.Desc {
+	all := map[*series.Metric]*prometheus.Desc{}
+	for _, m := range series.All {
+		all[m] = prometheus.NewDesc(m.Name, m.Help, m.LabelNames(), nil)
+	}
+	return all
+}()
+
+// A sample is one series of a scrape.
+type sample struct {
+	metric *series.Metric
+	labels []string // the name of the policy first
+	value  float64
+}
+
+func (s *sample) send(ch chan<- prometheus.Metric) {
+	typ := prometheus.GaugeValue
+	if s.metric.Type == series.Counter {
+		typ = prometheus.CounterValue
+	}
+	ch <- prometheus.MustNewConstMetric(descs[s.metric], typ, s.value, s.labels...)
+}
+
+// A tally adds up what policies that have the same name say.
+type tally map[string]*sample
+
+func (t tally) add(m *series.Metric, v float64, labels ...string) {
+	key := m.Name + "\xff" + strings.Join(labels, "\xff") // which is not valid in a label
+	if s := t[key]; s != nil {
+		s.value += v
+		return
+	}
+	t[key] = &sample{m, labels, v}
+}
+
+// each adds the values of all that a metric with one label counts, in the order of
+// the table.
+func (t tally) each(m *series.Metric, name string, values ...uint64) {
+	for i, v := range values {
+		t.add(m, float64(v), name, m.Labels[0].Values[i])
+	}
+}
+
+// member adds what m has counted and, unless it is but the template of a group, how it
+// stands.
+func (t tally) member(m member) {
+	switch p := m.policy.(type) {
+	case *breaker.Breaker:
+		t.breaker(p, m.name)
+	case *retry.Retry:
+		t.retry(p, m.name)
+	case *bulkhead.Bulkhead:
+		t.bulkhead(p, m.name)
+	case *timeout.Timeout:
+		s := p.Stats()
+		t.add(series.TimeoutCalls, float64(s.Calls), m.name)
+		t.each(series.TimeoutExceeded, m.name, s.Exceeded, s.Late)
+	case *fallback.Fallback:
+		s := p.Stats()
+		t.each(series.FallbackCalls, m.name, s.Unused, s.Passed, s.Used, s.Failed)
+	case *keyed.Group:
+		s := p.Stats()
+		t.add(series.KeyedKeys, float64(s.Keys), m.name)
+		t.add(series.KeyedEvicted, float64(s.Evicted), m.name)
+	}
+	var own standing
+	if !m.template {
+		own.add(m.policy)
+	}
+	t.standing(m.id, &own)
+}
+
+func (t tally) breaker(b *breaker.Breaker, name string) {
+	s := b.Stats()
+	t.each(series.BreakerCalls, name, s.Successes, s.Failures, s.Ignored, s.Rejected)
+	t.add(series.BreakerWouldReject, float64(s.WouldReject), name)
+	t.each(series.BreakerProbes, name, s.ProbesSucceeded, s.ProbesFailed, s.ProbesIgnored, s.Leaked)
+	t.add(series.BreakerOpenSeconds, s.OpenTime.Seconds(), name)
+	for _, c := range b.Transitions() {
+		t.add(series.BreakerTransitions, float64(c.Count), name, stateLabel(c.From), stateLabel(c.To), c.Rule)
+	}
+}
+
+func stateLabel(s breaker.State) string { return series.BreakerState.Labels[0].Values[s] }
+
+// The reasons of retries, in the order of the table.
+var reasons = []retry.Reason{
+	retry.OutOfAttempts, retry.OutOfBudget, retry.AllFailing, retry.PastDeadline, retry.WaitTooLong,
+	retry.Rejected, retry.NotRetryable, retry.Inherited, retry.ContextDone,
+}
+
+func (t tally) retry(r *retry.Retry, name string) {
+	s := r.Stats()
+	var gaveUp uint64
+	stopped := make([]uint64, len(reasons))
+	for i, reason := range reasons {
+		stopped[i] = s.Stopped[reason]
+		gaveUp += stopped[i]
+	}
+	t.each(series.RetrySuppressed, name, stopped...)
+	t.each(series.RetryCalls, name, s.FirstTry, s.Recovered, gaveUp, s.Aborted)
+	t.each(series.RetryAttempts, name, s.FirstTry+s.Recovered+gaveUp+s.Aborted, s.Retries)
+}
+
+func (t tally) bulkhead(b *bulkhead.Bulkhead, name string) {
+	s := b.Stats()
+	t.each(series.BulkheadCalls, name, s.Completed, s.QueueFull+s.WaitExpired, s.Canceled)
+	t.each(series.BulkheadRejected, name, s.QueueFull, s.WaitExpired)
+	t.add(series.BulkheadInFlight, float64(s.InFlight), name)
+	t.add(series.BulkheadWaiting, float64(s.Waiting), name)
+}
+
+// standing is how policies stand that share what they count: those of the keys of a
+// group, or one alone.
+type standing struct {
+	states          [3]uint64
+	modes           [4]uint64
+	open            float64 // seconds
+	level, capacity int64
+	limit           int
+}
+
+func (s *standing) add(p resilience.Policy) {
+	switch p := p.(type) {
+	case *breaker.Breaker:
+		state := p.State()
+		s.states[state]++
+		s.modes[p.Mode()]++
+		if state != breaker.Closed {
+			s.open += p.Stats().OpenNow.Seconds()
+		}
+	case *retry.Retry:
+		level, capacity := p.Budget()
+		s.level += level
+		s.capacity += capacity
+	case *bulkhead.Bulkhead:
+		s.limit += p.Stats().Limit
+	}
+}
+
+func (t tally) standing(of id, s *standing) {
+	switch of.kind {
+	case breakers:
+		t.each(series.BreakerState, of.name, s.states[:]...)
+		t.each(series.BreakerMode, of.name, s.modes[:]...)
+		t.add(series.BreakerOpenSeconds, s.open, of.name)
+	case retries:
+		t.add(series.RetryBudget, float64(s.level), of.name)
+		t.add(series.RetryCapacity, float64(s.capacity), of.name)
+	case bulkheads:
+		t.add(series.BulkheadLimit, float64(s.limit), of.name)
+	}
+}
+
+// group adds how the policies of the keys of g stand. What they count is in the
+// template.
+func (t tally) group(g *keyed.Group) {
+	all := map[id]*standing{}
+	for _, p := range g.All() {
+		for q := range resilience.All(p) {
+			kind, policy := kindOf(q)
+			if policy == nil {
+				continue
+			}
+			of := id{kind, policy.Name()}
+			if all[of] == nil {
+				all[of] = &standing{}
+			}
+			all[of].add(q)
+		}
+	}
+	for of, s := range all {
+		t.standing(of, s)
+	}
+}
