@@ -10,18 +10,19 @@ import (
 	"github.com/resilience-go/resilience/bench/internal/demand"
 )
 
-func BenchmarkRef(b *testing.B)      { group(b, "Ref/") }
-func BenchmarkLayer(b *testing.B)    { group(b, "Layer/") }
-func BenchmarkBreaker(b *testing.B)  { group(b, "Breaker/") }
-func BenchmarkBulkhead(b *testing.B) { group(b, "Bulkhead/") }
-func BenchmarkRetry(b *testing.B)    { group(b, "Retry/") }
-func BenchmarkFallback(b *testing.B) { group(b, "Fallback/") }
-func BenchmarkTimeout(b *testing.B)  { group(b, "Timeout/") }
-func BenchmarkStack(b *testing.B)    { group(b, "Stack/") }
-func BenchmarkHTTP(b *testing.B)     { group(b, "HTTP/") }
-func BenchmarkGRPC(b *testing.B)     { group(b, "GRPC/") }
-func BenchmarkKeyed(b *testing.B)    { group(b, "Keyed/") }
-func BenchmarkGrowth(b *testing.B)   { group(b, "Growth/") }
+func BenchmarkRef(b *testing.B)       { group(b, "Ref/") }
+func BenchmarkLayer(b *testing.B)     { group(b, "Layer/") }
+func BenchmarkBreaker(b *testing.B)   { group(b, "Breaker/") }
+func BenchmarkBulkhead(b *testing.B)  { group(b, "Bulkhead/") }
+func BenchmarkRetry(b *testing.B)     { group(b, "Retry/") }
+func BenchmarkFallback(b *testing.B)  { group(b, "Fallback/") }
+func BenchmarkTimeout(b *testing.B)   { group(b, "Timeout/") }
+func BenchmarkStack(b *testing.B)     { group(b, "Stack/") }
+func BenchmarkHistogram(b *testing.B) { group(b, "Histogram/") }
+func BenchmarkHTTP(b *testing.B)      { group(b, "HTTP/") }
+func BenchmarkGRPC(b *testing.B)      { group(b, "GRPC/") }
+func BenchmarkKeyed(b *testing.B)     { group(b, "Keyed/") }
+func BenchmarkGrowth(b *testing.B)    { group(b, "Growth/") }
 
 // BenchmarkParallel runs all rows on all cores.
 func BenchmarkParallel(b *testing.B) {

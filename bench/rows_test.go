@@ -13,6 +13,7 @@ import (
 	"github.com/resilience-go/resilience/bulkhead"
 	"github.com/resilience-go/resilience/fallback"
 	"github.com/resilience-go/resilience/keyed"
+	"github.com/resilience-go/resilience/metrics"
 	"github.com/resilience-go/resilience/retry"
 	"github.com/resilience-go/resilience/timeout"
 )
@@ -75,6 +76,9 @@ var rows = []row{
 	}},
 	{"Stack/retry_breaker_bulkhead_fallback", func(testing.TB) func(int) { return guarded(newStack(), nil) }},
 	{"Stack/retry_breaker_bulkhead_fallback/do", do},
+	{"Histogram/plain", func(testing.TB) func(int) {
+		return guarded(resilience.Must(metrics.NewHistogram(metrics.HistogramConfig{})), nil)
+	}},
 	{"HTTP/client/bare", func(testing.TB) func(int) { return client(nil, body{}) }},
 	{"HTTP/client/retry_breaker_bulkhead", func(testing.TB) func(int) {
 		return client(resilience.Compose(newRetry(), newBreaker(), newBulkhead()), body{})

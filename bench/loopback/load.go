@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/bench/internal/pairs"
 	"github.com/resilience-go/resilience/httpmw"
 	"github.com/resilience-go/resilience/internal/defaults"
 	"github.com/resilience-go/resilience/stack"
@@ -76,7 +77,7 @@ func newLoad(concurrency int) *load {
 // goal is what a request with the default stack may take, in requests without.
 const goal = 1.02
 
-func rowsFor(l *load, s *service) []row {
+func rowsFor(l *load, s *service) []pairs.Row {
 	c := stack.DefaultClient("loopback")
 	c.Attempt = nil
 	var (
@@ -85,17 +86,17 @@ func rowsFor(l *load, s *service) []row {
 		guarded = &http.Client{Transport: &httpmw.Transport{Base: l.transport, Policy: stack.Client("loopback")}}
 		untimed = &http.Client{Transport: &httpmw.Transport{Base: l.transport, Policy: resilience.Must(c.New())}}
 	)
-	base := arm{"bare", get(bare, s.url+barePath)}
-	timeout := arm{"http.Client.Timeout", get(limited, s.url+barePath)}
-	client := arm{"stack.Client", get(guarded, s.url+barePath)}
-	return []row{
-		{name: "null", base: base, ours: arm{"bare again", get(bare, s.url+barePath)}},
-		{name: "client", base: base, ours: client, goal: goal},
-		{name: "server", base: base, ours: arm{"stack.Server", get(bare, s.url+guardedPath)}, goal: goal},
-		{name: "both", base: base, ours: arm{"both stacks", get(guarded, s.url+guardedPath)}, goal: goal},
-		{name: "client without its timeout", base: base, ours: arm{"stack.Client without Attempt", get(untimed, s.url+barePath)}},
-		{name: "http.Client.Timeout", base: base, ours: timeout},
-		{name: "client over http.Client.Timeout", base: timeout, ours: client},
+	base := pairs.Arm{Name: "bare", Do: get(bare, s.url+barePath)}
+	timeout := pairs.Arm{Name: "http.Client.Timeout", Do: get(limited, s.url+barePath)}
+	client := pairs.Arm{Name: "stack.Client", Do: get(guarded, s.url+barePath)}
+	return []pairs.Row{
+		{Name: "null", Base: base, Ours: pairs.Arm{Name: "bare again", Do: get(bare, s.url+barePath)}},
+		{Name: "client", Base: base, Ours: client, Goal: goal},
+		{Name: "server", Base: base, Ours: pairs.Arm{Name: "stack.Server", Do: get(bare, s.url+guardedPath)}, Goal: goal},
+		{Name: "both", Base: base, Ours: pairs.Arm{Name: "both stacks", Do: get(guarded, s.url+guardedPath)}, Goal: goal},
+		{Name: "client without its timeout", Base: base, Ours: pairs.Arm{Name: "stack.Client without Attempt", Do: get(untimed, s.url+barePath)}},
+		{Name: "http.Client.Timeout", Base: base, Ours: timeout},
+		{Name: "client over http.Client.Timeout", Base: timeout, Ours: client},
 	}
 }
 
@@ -120,7 +121,7 @@ func get(client *http.Client, url string) func() error {
 
 // half makes n requests with a and returns what one took in nanoseconds: the time of
 // all, divided by n. What was garbage before is collected first, at nobody's expense.
-func (l *load) half(a arm, n int) (nanos float64, err error) {
+func (l *load) half(a pairs.Arm, n int) (nanos float64, err error) {
 	runtime.GC()
 	begun := time.Now()
 	if err := l.requests(a, n, l.concurrency); err != nil {
@@ -131,14 +132,14 @@ func (l *load) half(a arm, n int) (nanos float64, err error) {
 
 // requests makes n requests with a on so many goroutines, which take the next one as
 // they come, so that all are busy to the end.
-func (l *load) requests(a arm, n, concurrency int) error {
+func (l *load) requests(a pairs.Arm, n, concurrency int) error {
 	var left atomic.Int64
 	left.Store(int64(n))
 	var all errgroup.Group
 	for range concurrency {
 		all.Go(func() error {
 			for left.Add(-1) >= 0 {
-				if err := a.do(); err != nil {
+				if err := a.Do(); err != nil {
 					left.Store(0)
 					return err
 				}
@@ -151,12 +152,12 @@ func (l *load) requests(a arm, n, concurrency int) error {
 
 // warmUp makes at least n requests with what is to be measured in each row, first a
 // few at a time and then more: a bulkhead that sizes itself begins with room for 24.
-func (l *load) warmUp(rows []row, n int) error {
+func (l *load) warmUp(rows []pairs.Row, n int) error {
 	n = max(n, 10*l.concurrency) // for that to have an effect
 	for _, r := range rows {
 		for _, few := range []int{l.concurrency / 4, l.concurrency / 2, l.concurrency} {
-			if err := l.requests(r.ours, n/3+1, max(1, few)); err != nil {
-				return fmt.Errorf("warming up with %s: %w", r.ours.name, err)
+			if err := l.requests(r.Ours, n/3+1, max(1, few)); err != nil {
+				return fmt.Errorf("warming up with %s: %w", r.Ours.Name, err)
 			}
 		}
 	}

@@ -16,8 +16,8 @@ import (
 	"io"
 	"os"
 	"runtime"
-	"strconv"
 
+	"github.com/resilience-go/resilience/bench/internal/pairs"
 	"github.com/resilience-go/resilience/bench/internal/table"
 )
 
@@ -64,34 +64,11 @@ func report(w io.Writer, o options) error {
 		return err
 	}
 	dialed := l.dialed.Load()
-	measured, err := measure(rows, o.pairs, func(a arm) (float64, error) { return l.half(a, o.requests) })
+	measured, err := pairs.Measure(rows, o.pairs, func(a pairs.Arm) (float64, error) { return l.half(a, o.requests) })
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(w, "%d cores, %s, %d pairs of 2 x %d requests, %d at a time; connections made while measuring: %d\n\n",
 		runtime.GOMAXPROCS(0), runtime.Version(), o.pairs, o.requests, o.concurrency, l.dialed.Load()-dialed)
-	return table.Write(w, cells(measured), o.markdown)
+	return table.Write(w, pairs.Cells(measured), o.markdown)
 }
-
-func cells(rows []measured) [][]string {
-	all := [][]string{{"row", "base µs", "µs", "median ratio", "least", "lower quartile", "upper quartile", "most", "goal", ""}}
-	for _, m := range rows {
-		r := m.ratios()
-		goal, verdict := "", ""
-		if m.goal > 0 {
-			goal, verdict = strconv.FormatFloat(m.goal, 'f', 2, 64), "ok"
-			if r.median > m.goal {
-				verdict = "OVER"
-			}
-		}
-		all = append(all, []string{
-			m.name, micros(spreadOf(m.base).median), micros(spreadOf(m.ours).median),
-			ratio(r.median), ratio(r.least), ratio(r.lower), ratio(r.upper), ratio(r.most), goal, verdict,
-		})
-	}
-	return all
-}
-
-func micros(ns float64) string { return strconv.FormatFloat(ns/1000, 'f', 2, 64) }
-
-func ratio(x float64) string { return strconv.FormatFloat(x, 'f', 4, 64) }

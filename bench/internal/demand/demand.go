@@ -57,6 +57,7 @@ var Table = []Demand{
 	{Row: "Timeout/whole", Unit: Timeout, Most: 1.15, MostAllocs: 4},
 	{Row: stackRow, Unit: Add, Most: 25},
 	{Row: stackRow + "/do", Less: stackRow, Unit: Add, Most: 15, MostAllocs: 2},
+	{Row: "Histogram/plain", Unit: Add, Beside: Clock, Besides: 2},
 	{Row: "HTTP/client/retry_breaker_bulkhead", Less: "HTTP/client/bare", Unit: Add, Most: 30, Beside: AllocClient, MostAllocs: 1},
 	{Row: "HTTP/client/retry_breaker_bulkhead/no_body", Less: "HTTP/client/bare/no_body", Unit: Add, Most: 30, Beside: AllocClient, MostAllocs: 1},
 	{Row: "HTTP/client/retry_breaker_bulkhead/keyed", Less: "HTTP/client/bare", Unit: Add, Beside: AllocClient, MostAllocs: 1},
