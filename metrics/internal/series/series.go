@@ -27,6 +27,9 @@ type Metric struct {
 	Help   string
 }
 
+// Prefix is what the names of all metrics begin with.
+const Prefix = "resilience_"
+
 // NameLabel is the label with the name of the policy.
 const NameLabel = "name"
 

@@ -1,0 +1,31 @@
+// Command generate writes the dashboard, the rules and their part of the operator's
+// page. It is run by `go generate ./metrics`, in that folder.
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/resilience-go/resilience/metrics/internal/ops"
+)
+
+func main() {
+	if err := write(".."); err != nil {
+		fmt.Fprintln(os.Stderr, "generate:", err)
+		os.Exit(1)
+	}
+}
+
+func write(root string) error {
+	files, err := ops.Files(root)
+	if err != nil {
+		return err
+	}
+	for path, content := range files {
+		if err := os.WriteFile(filepath.Join(root, path), content, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,109 @@
+package ops
+
+import (
+	"strings"
+
+	"github.com/resilience-go/resilience/metrics/internal/series"
+)
+
+// Alerts are all that there are.
+var Alerts = []*Alert{
+	{
+		Name: "ResilienceBreakerRejectsMost", Severity: "critical", For: "5m",
+		Expr:    breakerRejected.Name + " > 0.5",
+		Summary: "Breaker {{ $labels.name }} of {{ $labels.job }} rejects {{ $value | humanizePercentage }} of its calls.",
+		Means: "For five minutes more than half of the calls under this name were not made, over all processes and keys. " +
+			"The dependency is down, or its callers can not reach it.",
+		Look: "at the dependency itself, and at the panel \"Transitions by rule\": it says what opened the breaker. " +
+			"The log has the last error with each transition. Under \"Mode\", see whether somebody has forced it open.",
+		Do: "bring the dependency back. The breaker finds out by itself, within 1/32 of the outage by default, so do not reset it. " +
+			"If the dependency is well and the rule is wrong, set the mode MetricsOnly or Disabled.",
+		Ignore: "in a planned outage, and where a consumer asks Acquire in a loop, since each time counts as a rejected call.",
+	},
+	{
+		Name: "ResilienceBreakerOpen", Severity: "warning", For: "10m",
+		Expr: processes(join("and",
+			inProcess.level(series.BreakerState, is("state", "open", "half_open"))+" > 0",
+			inProcess.flow(series.BreakerCalls, is("outcome", "rejected"))+" > 0",
+		)),
+		Summary: "Breaker {{ $labels.name }} of {{ $labels.job }} has been open for long, and rejects calls, in {{ $value }} process(es).",
+		Means: "For ten minutes at least one process had a breaker of this name, or of a group one key, that was not CLOSED, while calls were rejected. " +
+			"OPEN and HALF_OPEN take turns in an outage, so both count.",
+		Look: "at \"Share rejected\": it is near 1 if all is down, and small if it is one key of many or one process of many. " +
+			"Choose a single instance on the dashboard to find the process. The log says the key.",
+		Do: "bring back the host or the method that the key stands for, or take it out of use. " +
+			"If one process is alone, look at its network and its credentials.",
+		Ignore: "if the share rejected is small and stays so: a dependency that answers half of its calls keeps a breaker in HALF_OPEN, which rejects a part. " +
+			"In a large group several keys that fail now and then can look like one that is down.",
+	},
+	{
+		Name: "ResilienceBreakerFlapping", Severity: "warning",
+		Expr:    processes(join("and", flapping(), rejectedOf("30m"))),
+		Summary: "Breaker {{ $labels.name }} of {{ $labels.job }} opens again and again, in {{ $value }} process(es).",
+		Means: "In at least five of the last six slices of five minutes a process had a breaker of this name that went from CLOSED to OPEN. " +
+			"So it closed in between: the dependency recovers and fails again. An outage opens a breaker from CLOSED only once.",
+		Look: "at \"Transitions by rule\" for the rule, and at \"Share that failed\" for what the dependency does when it is closed.",
+		Do: "look for what comes and goes on the other side: restarts, pauses, a health check that takes replicas out, a limit that is hit. " +
+			"With a rule of a rate or SlowRate, set OpenFor, or ask for more calls before it decides.",
+		Ignore: "in a group of very many keys, of which another one has a short outage every few minutes.",
+	},
+	{
+		Name: "ResilienceRetryStorm", Severity: "warning", For: "10m",
+		Expr:    join("and", attemptsPerCall.Name+" > 1.3", inRules.flow(series.RetryAttempts, is("kind", "retry"))+" > 0.1"),
+		Summary: "Retry {{ $labels.name }} of {{ $labels.job }} makes {{ $value | humanize }} attempts for each call.",
+		Means: "For ten minutes retries added more than 30 % to the load of the dependency. " +
+			"The default budget allows 45 % at most, and that only while about a third of the calls fail; above that the budget is off or large, or most keys are new.",
+		Look: "at \"Attempts per call\" and at \"Share that failed\": one replica of a few that fails is the usual cause below 1.45. " +
+			"Above 1.45, look for a negative or a large Budget in the configuration.",
+		Do:     "repair the replica, or take it out. Above 1.45 set Budget back to 0, for each attempt more is load on a dependency that fails already.",
+		Ignore: "for a job that is alone, must get through, and has its budget turned off on purpose.",
+	},
+	{
+		Name: "ResilienceRetryBudgetEmpty", Severity: "warning", For: "10m",
+		Expr:    outOfBudget.Name + " > 0.05",
+		Summary: "Retry {{ $labels.name }} of {{ $labels.job }} gives up {{ $value | humanizePercentage }} of its calls because its budget is empty.",
+		Means: "For ten minutes more than one call of twenty failed and was not tried again, since too few calls succeed to pay for a retry. " +
+			"The dependency fails more than retries can help, but still answers some calls: if it answered none, the reason would be all_failing.",
+		Look:   "at \"Given up by reason\", and at \"Time was over\": a retry after a timeout costs four times as much.",
+		Do:     "find out which part of the calls fails: a replica, a method, a size of request. Do not raise Budget: it would add load to what is overloaded.",
+		Ignore: "with less than about one call a second in each process or key, where a budget hardly fills, if callers can live with the errors.",
+	},
+	{
+		Name: "ResilienceBulkheadSaturated", Severity: "warning", For: "5m",
+		Expr:    bulkheadRefused.Name + " > 0.05",
+		Summary: "Bulkhead {{ $labels.name }} of {{ $labels.job }} gives no slot to {{ $value | humanizePercentage }} of its calls.",
+		Means: "For five minutes more than one call of twenty was turned away or gave up in line. " +
+			"More calls come at once than there are slots, or calls hold their slots for too long.",
+		Look: "at \"Rejected by reason\" and \"In flight and limit\". queue_full: too many at once. wait_expired: the dependency has become slow, or pauses. " +
+			"If few are in flight and the limit is low, one key of a group is full, or calls fail, which does not raise the limit.",
+		Do: "if the dependency is slow or hangs, repair that, and see that attempts have a time limit. " +
+			"If it is healthy and a fixed Limit is too small, raise it, or leave it at 0. If it pauses by nature, set Limit to hold the calls of a pause.",
+		Ignore: "in front of a server that turns away load on purpose, and during a planned load test.",
+	},
+}
+
+// processes counts the processes for which expr has a result.
+func processes(expr string) string {
+	return "count without (" + strings.Join(inRules.drop, ", ") + ") (\n" + strings.TrimSuffix(indent(expr, 2), "\n") + "\n)"
+}
+
+// join puts an operator between lines.
+func join(operator string, operands ...string) string {
+	return strings.Join(operands, "\n"+operator+"\n")
+}
+
+// flapping holds for a process whose breakers opened anew in five of the last six
+// slices of five minutes. Many keys that open at once are one slice.
+func flapping() string {
+	s := scope{window: "5m"}
+	m := series.BreakerTransitions
+	anew := s.total(m, "increase("+s.of(m, is("from", "closed"), is("to", "open"))+"["+s.window+"])")
+	return "sum_over_time((" + anew + " > bool 0)[30m:5m]) >= 5"
+}
+
+// rejectedOf holds for a process that has rejected calls in that time: in MetricsOnly a
+// breaker opens, and rejects none.
+func rejectedOf(window string) string {
+	s := scope{window: window}
+	return s.flow(series.BreakerCalls, is("outcome", "rejected")) + " > 0"
+}

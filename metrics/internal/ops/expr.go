@@ -1,0 +1,161 @@
+package ops
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/resilience-go/resilience/metrics/internal/series"
+)
+
+// A scope says where an expression stands: it selects, and adds up, as is right there.
+type scope struct {
+	filter string   // what all selectors have besides their own matches
+	window string   // of a rate
+	by     bool     // adds up by name and what is kept, else without what is not
+	drop   []string // labels of targets that are added up
+}
+
+var (
+	// inRules adds up all processes. It names the labels that it drops, so that those
+	// which tell clusters, namespaces and environments apart stay.
+	inRules = scope{window: "5m", drop: []string{"instance", "pod"}}
+	// inProcess keeps the processes apart. Its window holds two scrapes a minute
+	// apart even if one in between has failed.
+	inProcess = scope{window: "3m"}
+	// onDashboard adds up what the variables of the dashboard select.
+	onDashboard = scope{
+		filter: `job=~"$job",instance=~"$instance",` + series.NameLabel + `=~"$name"`,
+		window: "$__rate_interval",
+		by:     true,
+	}
+)
+
+// A match is one label and what it may be.
+type match struct {
+	label  string
+	values []string
+}
+
+func is(label string, values ...string) match { return match{label, values} }
+
+// String returns the match as it stands between braces.
+func (m match) String() string {
+	op := "="
+	if len(m.values) > 1 {
+		op = "=~"
+	}
+	return fmt.Sprintf("%s%s%q", m.label, op, strings.Join(m.values, "|"))
+}
+
+// check panics if m can have no series that the match is for.
+func (m match) check(metric *series.Metric) {
+	for _, l := range metric.Labels {
+		if l.Name != m.label {
+			continue
+		}
+		for _, v := range m.values {
+			if l.Values != nil && !slices.Contains(l.Values, v) {
+				panic(fmt.Sprintf("ops: %s has no %s %q", metric.Name, m.label, v))
+			}
+		}
+		return
+	}
+	panic(fmt.Sprintf("ops: %s has no label %q", metric.Name, m.label))
+}
+
+// of selects the series of a metric that match.
+func (s scope) of(m *series.Metric, matches ...match) string { return s.named(m, "", matches) }
+
+// named is of for a metric whose series are named with a suffix.
+func (s scope) named(m *series.Metric, suffix string, matches []match) string {
+	var parts []string
+	if s.filter != "" {
+		parts = append(parts, s.filter)
+	}
+	for _, x := range matches {
+		x.check(m)
+		parts = append(parts, x.String())
+	}
+	if len(parts) == 0 {
+		return m.Name + suffix
+	}
+	return m.Name + suffix + "{" + strings.Join(parts, ",") + "}"
+}
+
+// rate is how much a counter grows in a second.
+func (s scope) rate(m *series.Metric, matches ...match) string {
+	return "rate(" + s.of(m, matches...) + "[" + s.window + "])"
+}
+
+// total adds up expr, which has the labels of m, and keeps those given.
+func (s scope) total(m *series.Metric, expr string, keep ...string) string {
+	for _, k := range keep {
+		is(k).check(m)
+	}
+	if s.by {
+		return "sum by (" + strings.Join(append([]string{series.NameLabel}, keep...), ", ") + ") (" + expr + ")"
+	}
+	drop := slices.Clone(s.drop)
+	for _, l := range m.Labels {
+		if !slices.Contains(keep, l.Name) {
+			drop = append(drop, l.Name)
+		}
+	}
+	if len(drop) == 0 {
+		return expr
+	}
+	return "sum without (" + strings.Join(drop, ", ") + ") (" + expr + ")"
+}
+
+// flow is the rate of a counter, added up.
+func (s scope) flow(m *series.Metric, matches ...match) string {
+	return s.total(m, s.rate(m, matches...))
+}
+
+// level is a gauge, added up.
+func (s scope) level(m *series.Metric, matches ...match) string {
+	return s.total(m, s.of(m, matches...))
+}
+
+func ratio(part, whole string) string { return part + "\n/\n" + whole }
+
+// The shares that the dashboard shows, and that the rules record.
+
+func (s scope) rejectedShare() string {
+	return ratio(s.flow(series.BreakerCalls, is("outcome", "rejected")), s.flow(series.BreakerCalls))
+}
+
+func (s scope) failedShare() string {
+	return ratio(s.flow(series.BreakerCalls, is("outcome", "failure")), s.flow(series.BreakerCalls, is("outcome", "success", "failure")))
+}
+
+func (s scope) openShare() string {
+	return ratio(s.flow(series.BreakerOpenSeconds), s.level(series.BreakerState))
+}
+
+func (s scope) attemptsPerCall() string {
+	return ratio(s.flow(series.RetryAttempts), s.flow(series.RetryAttempts, is("kind", "first")))
+}
+
+func (s scope) outOfBudgetShare() string {
+	return ratio(s.flow(series.RetrySuppressed, is("reason", "out_of_budget")), s.flow(series.RetryCalls))
+}
+
+func (s scope) refusedShare() string {
+	return ratio(s.flow(series.BulkheadCalls, is("outcome", "rejected", "canceled")), s.flow(series.BulkheadCalls))
+}
+
+// quantile reads native histograms, and classic ones where there are no others. What
+// was rejected took no time and would hide how long the others took.
+func (s scope) quantile(q string) string {
+	m, ran := series.CallDuration, []match{is("outcome", "success", "failure")}
+	native := s.total(m, s.rate(m, ran...))
+	classic := "rate(" + s.named(m, "_bucket", ran) + "[" + s.window + "])"
+	if s.by {
+		classic = "sum by (" + series.NameLabel + ", le) (" + classic + ")"
+	} else {
+		classic = s.total(m, classic)
+	}
+	return "histogram_quantile(" + q + ", " + native + ")\nor\nhistogram_quantile(" + q + ", " + classic + ")"
+}
