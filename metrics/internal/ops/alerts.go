@@ -49,13 +49,13 @@ var Alerts = []*Alert{
 	},
 	{
 		Name: "ResilienceRetryStorm", Severity: "warning", For: "10m",
-		Expr:    join("and", attemptsPerCall.Name+" > 1.3", inRules.flow(series.RetryAttempts, is("kind", "retry"))+" > 0.1"),
+		Expr:    join("and", attemptsPerCall.Name+" > 1.5", inRules.flow(series.RetryAttempts, is("kind", "retry"))+" > 0.1"),
 		Summary: "Retry {{ $labels.name }} of {{ $labels.job }} makes {{ $value | humanize }} attempts for each call.",
-		Means: "For ten minutes retries added more than 30 % to the load of the dependency. " +
-			"The default budget allows 45 % at most, and that only while about a third of the calls fail; above that the budget is off or large, or most keys are new.",
-		Look: "at \"Attempts per call\" and at \"Share that failed\": one replica of a few that fails is the usual cause below 1.45. " +
-			"Above 1.45, look for a negative or a large Budget in the configuration.",
-		Do:     "repair the replica, or take it out. Above 1.45 set Budget back to 0, for each attempt more is load on a dependency that fails already.",
+		Means: "For ten minutes retries added more than half to the load of the dependency, which the default budget does not allow: 1.45 attempts for each call are its bound. " +
+			"So the budget is off or large, or most keys are new.",
+		Look: "at \"Attempts per call\" and \"Given up by reason\", for how bad it is and whether it helps. " +
+			"Then look for a negative or a large Budget in the configuration, and at \"Keys forgotten\": each new key starts with four retries.",
+		Do:     "set Budget back to 0, since each further attempt is load on a dependency that fails already. If keys are made of what users send, make them of the host or the route.",
 		Ignore: "for a job that is alone, must get through, and has its budget turned off on purpose.",
 	},
 	{
@@ -63,10 +63,10 @@ var Alerts = []*Alert{
 		Expr:    outOfBudget.Name + " > 0.05",
 		Summary: "Retry {{ $labels.name }} of {{ $labels.job }} gives up {{ $value | humanizePercentage }} of its calls because its budget is empty.",
 		Means: "For ten minutes more than one call of twenty failed and was not tried again, since too few calls succeed to pay for a retry. " +
-			"The dependency fails more than retries can help, but still answers some calls: if it answered none, the reason would be all_failing.",
+			"The dependency fails a third of its calls or more, or fewer if they time out, which is more than retries can help. If it answered none, the reason would be all_failing.",
 		Look:   "at \"Given up by reason\", and at \"Time was over\": a retry after a timeout costs four times as much.",
 		Do:     "find out which part of the calls fails: a replica, a method, a size of request. Do not raise Budget: it would add load to what is overloaded.",
-		Ignore: "with less than about one call a second in each process or key, where a budget hardly fills, if callers can live with the errors.",
+		Ignore: "if callers can live with the errors, or a fallback answers for them.",
 	},
 	{
 		Name: "ResilienceBulkheadSaturated", Severity: "warning", For: "5m",
