@@ -14,3 +14,5 @@
 // rules.yaml, that are made from the same table as the metrics; docs/observability.md
 // in the module explains all of them.
 package metrics
+
+//go:generate go run ./internal/generate

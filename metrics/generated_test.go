@@ -14,8 +14,6 @@ import (
 	"github.com/resilience-go/resilience/metrics/internal/series"
 )
 
-//go:generate go run ./internal/generate
-
 func read(t *testing.T, path string) string {
 	t.Helper()
 	text, err := os.ReadFile(path)
