@@ -1,0 +1,290 @@
+package debug
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/resilience-go/resilience/internal/describe"
+)
+
+// shown is how many keys of a group, and breakers that are not CLOSED, the HTML has.
+const shown = 100
+
+// page is all that there is to show. The JSON is made of it as it is; what the HTML
+// alone needs are its methods.
+type page struct {
+	Time      stamp       `json:"time"`
+	Summary   summary     `json:"summary"`
+	Faults    []string    `json:"faults,omitempty"` // policies that could not be asked
+	Breakers  []*breaking `json:"breakers"`
+	Groups    []*group    `json:"groups"`
+	Retries   []*retrying `json:"retries"`
+	Bulkheads []*holding  `json:"bulkheads"`
+	Timeouts  []*limiting `json:"timeouts"`
+	Fallbacks []*fallen   `json:"fallbacks"`
+	Others    []*other    `json:"others"` // policies that are not of this module
+}
+
+// summary counts the breakers that have calls of their own: not those that keys are
+// forked from, unless one of these has been set to something.
+type summary struct {
+	Text      string `json:"text"`
+	Breakers  int    `json:"breakers"`
+	NotClosed int    `json:"not_closed"`
+	NotAuto   int    `json:"not_auto"` // in a mode other than Auto
+	states
+}
+
+// states counts by state.
+type states struct {
+	Closed   int `json:"closed"`
+	Open     int `json:"open"`
+	HalfOpen int `json:"half_open"`
+}
+
+// common is what policies of all kinds have.
+type common struct {
+	Name string `json:"name"`
+	// Key is that of a policy which stands for one key of a group.
+	Key string `json:"key,omitempty"`
+	// Group is the name of the group for whose keys, all together, a policy counts.
+	Group *string `json:"group,omitempty"`
+	// Settings are the numbers that it works with, for people.
+	Settings string `json:"settings,omitempty"`
+
+	Kind string `json:"-"`
+}
+
+// Title names the policy.
+func (c *common) Title() string {
+	switch {
+	case c.Key != "":
+		return c.Key
+	case c.Name != "":
+		return c.Name
+	default:
+		return c.Kind + " without a name"
+	}
+}
+
+// ID tells a policy from the others on the page, as far as names do.
+func (c *common) ID() string { return fmt.Sprintf("%s/%s/%s", c.Kind, c.Name, c.Key) }
+
+// breaking is a breaker. One that keys are forked from has no State, and one of a key
+// no Calls.
+type breaking struct {
+	common
+	*standing
+	Calls *breakerCalls `json:"calls,omitempty"`
+}
+
+// standing is how a breaker stands.
+type standing struct {
+	State   string  `json:"state"`
+	Mode    string  `json:"mode,omitempty"` // unless it is Auto
+	Since   stamp   `json:"since"`
+	Ago     seconds `json:"since_seconds"`
+	Why     string  `json:"why"`
+	Next    string  `json:"next"`
+	RetryAt stamp   `json:"retry_at,omitzero"` // in OPEN, but for ForcedOpen
+	// RetryIn is from now until RetryAt.
+	RetryIn        seconds `json:"retry_in_seconds,omitempty"`
+	FailuresInARow int     `json:"failures_in_a_row"`
+	Credit         int     `json:"credit,omitempty"` // calls that HALF_OPEN admits
+	InFlight       int     `json:"in_flight"`        // calls that it has admitted
+	OpenNow        seconds `json:"open_now_seconds,omitempty"`
+	Rules          []rule  `json:"rules,omitempty"` // in CLOSED
+	History        []step  `json:"history"`         // the oldest first
+
+	now time.Time // by the clock of the breaker
+}
+
+// rule is what a rule has counted. Calls is 0 for failures in a row.
+type rule struct {
+	Rule  string `json:"rule"`
+	Hits  int    `json:"hits"`
+	Calls int    `json:"calls,omitempty"`
+}
+
+// step is a transition.
+type step struct {
+	Time     stamp   `json:"time"`
+	From     string  `json:"from"`
+	To       string  `json:"to"`
+	Mode     string  `json:"mode,omitempty"` // unless it is Auto
+	Rule     string  `json:"rule"`
+	Failures int     `json:"failures,omitempty"`
+	Calls    int     `json:"calls,omitempty"`
+	Slow     bool    `json:"slow,omitempty"`
+	Reason   string  `json:"reason"`
+	OpenFor  seconds `json:"open_for_seconds,omitempty"`
+	Error    string  `json:"error,omitempty"`
+}
+
+// breakerCalls is what a breaker has counted, with its forks.
+type breakerCalls struct {
+	Successes       uint64  `json:"successes"`
+	Failures        uint64  `json:"failures"`
+	Ignored         uint64  `json:"ignored"`
+	Rejected        uint64  `json:"rejected"`
+	WouldReject     uint64  `json:"would_reject"`
+	ProbesSucceeded uint64  `json:"probes_succeeded"`
+	ProbesFailed    uint64  `json:"probes_failed"`
+	ProbesIgnored   uint64  `json:"probes_ignored"`
+	Leaked          uint64  `json:"leaked"`
+	Opened          uint64  `json:"opened"`
+	HalfOpened      uint64  `json:"half_opened"`
+	Closed          uint64  `json:"closed"`
+	OpenTime        seconds `json:"open_seconds"` // the present OPEN not included
+}
+
+// HasState reports whether it has a state.
+func (b *breaking) HasState() bool { return b.standing != nil }
+
+// NotClosed reports whether it has a state that is not CLOSED.
+func (b *breaking) NotClosed() bool { return b.HasState() && b.State != closed }
+
+// group is a keyed.Group.
+type group struct {
+	common
+	States  states `json:"states"` // of keys with a breaker, by the worst that a key has
+	Evicted uint64 `json:"evicted"`
+	Keys    []*key `json:"keys"` // those that are not CLOSED first, then by name
+}
+
+// key is what the policies of a key have of their own.
+type key struct {
+	Key       string      `json:"key"`
+	Breakers  []*breaking `json:"breakers,omitempty"`
+	Retries   []*retrying `json:"retries,omitempty"`
+	Bulkheads []*holding  `json:"bulkheads,omitempty"`
+}
+
+// State is the worst state of its breakers, "" if there is none.
+func (k *key) State() (worst string) {
+	for _, b := range k.Breakers {
+		if rank[b.State] > rank[worst] {
+			worst = b.State
+		}
+	}
+	return worst
+}
+
+var rank = map[string]int{"": 0, closed: 1, halfOpen: 2, open: 3}
+
+// Shown are the keys that the HTML has.
+func (g *group) Shown() []*key { return head(g.Keys) }
+
+// More says what it does not have, "" if that is nothing.
+func (g *group) More() string {
+	var more states
+	hidden := g.Keys[len(g.Shown()):]
+	for _, k := range hidden {
+		more.add(k.State())
+	}
+	return andMore(hidden, "key", more)
+}
+
+func andMore[T any](hidden []T, noun string, of states) string {
+	if len(hidden) == 0 {
+		return ""
+	}
+	s := "and " + describe.Count(len(hidden), "more "+noun)
+	if of != (states{}) {
+		s += ": " + of.String()
+	}
+	return s + ". The JSON has all of them."
+}
+
+// String says how many there are in each state that has any.
+func (s states) String() (text string) {
+	for _, c := range []struct {
+		n     int
+		state string
+	}{{s.Open, open}, {s.HalfOpen, halfOpen}, {s.Closed, closed}} {
+		if c.n == 0 {
+			continue
+		}
+		if text != "" {
+			text += ", "
+		}
+		text += fmt.Sprintf("%d %s", c.n, c.state)
+	}
+	return text
+}
+
+func (s *states) add(state string) {
+	switch state {
+	case closed:
+		s.Closed++
+	case open:
+		s.Open++
+	case halfOpen:
+		s.HalfOpen++
+	}
+}
+
+// retrying is a retry. One that keys are forked from has no Budget, and one of a key
+// no Calls.
+type retrying struct {
+	common
+	Calls  *retryCalls `json:"calls,omitempty"`
+	Budget *budget     `json:"budget,omitempty"`
+}
+
+type retryCalls struct {
+	Attempts   uint64  `json:"attempts"` // of all calls that have ended
+	FirstTry   uint64  `json:"first_try"`
+	Recovered  uint64  `json:"recovered"`
+	Aborted    uint64  `json:"aborted"`
+	Retries    uint64  `json:"retries"`
+	Suppressed reasons `json:"suppressed"`
+}
+
+// budget is in units.
+type budget struct {
+	Level    int64 `json:"level"`
+	Capacity int64 `json:"capacity"`
+}
+
+// holding is a bulkhead. One that keys are forked from has no Limit, and one of a key
+// no Calls.
+type holding struct {
+	common
+	InFlight int            `json:"in_flight"`
+	Limit    int            `json:"limit,omitempty"`
+	Waiting  int            `json:"waiting"`
+	Calls    *bulkheadCalls `json:"calls,omitempty"`
+}
+
+type bulkheadCalls struct {
+	Completed uint64  `json:"completed"`
+	Rejected  reasons `json:"rejected"`
+	Canceled  uint64  `json:"canceled"`
+}
+
+// limiting is a timeout.
+type limiting struct {
+	common
+	Calls    uint64 `json:"calls"`
+	Exceeded uint64 `json:"exceeded"`
+	Late     uint64 `json:"late"`
+}
+
+// fallen is a fallback.
+type fallen struct {
+	common
+	Unused uint64 `json:"unused"`
+	Passed uint64 `json:"passed"`
+	Used   uint64 `json:"used"`
+	Failed uint64 `json:"failed"`
+}
+
+// other is a policy that is not of this module.
+type other struct {
+	Type string `json:"type"`
+	Text string `json:"text"`
+}
+
+// High is the number in flight from which on the bulkhead is nearly full.
+func (h *holding) High() int { return h.Limit * 4 / 5 }

@@ -1,0 +1,152 @@
+package debug
+
+import (
+	"strings"
+
+	"github.com/resilience-go/resilience/breaker"
+	"github.com/resilience-go/resilience/bulkhead"
+	"github.com/resilience-go/resilience/retry"
+)
+
+var (
+	closed   = breaker.Closed.String()
+	open     = breaker.Open.String()
+	halfOpen = breaker.HalfOpen.String()
+)
+
+// readBreaker reads b, which the keys of the group called of are forked from unless
+// that is nil. Then nothing calls b itself, so its state is of interest only if it was
+// set to one.
+func readBreaker(b *breaker.Breaker, of *string) *breaking {
+	x := b.Explain()
+	s := &x.Stats
+	v := &breaking{
+		common: settings("breaker", x.Name, b.String(), of),
+		Calls: &breakerCalls{
+			Successes: s.Successes, Failures: s.Failures, Ignored: s.Ignored,
+			Rejected: s.Rejected, WouldReject: s.WouldReject,
+			ProbesSucceeded: s.ProbesSucceeded, ProbesFailed: s.ProbesFailed, ProbesIgnored: s.ProbesIgnored,
+			Leaked: s.Leaked, Opened: s.Opened, HalfOpened: s.HalfOpened, Closed: s.Closed,
+			OpenTime: seconds(s.OpenTime),
+		},
+	}
+	v.Key = clip(x.Key)
+	if of != nil && len(x.History) == 0 && s.Mode == breaker.Auto {
+		return v
+	}
+	v.standing = &standing{
+		State: s.State.String(), Mode: unlessAuto(s.Mode),
+		Since: stamp{s.Since}, Ago: seconds(max(0, x.Time.Sub(s.Since))),
+		Why: clipTo(maxSentence, x.Why()), Next: clipTo(maxSentence, x.Next()),
+		RetryAt: stamp{s.RetryAt}, FailuresInARow: s.FailuresInARow,
+		Credit: s.Credit, InFlight: s.InFlight, OpenNow: seconds(s.OpenNow),
+		History: []step{}, now: x.Time,
+	}
+	if !s.RetryAt.IsZero() {
+		v.RetryIn = seconds(max(0, s.RetryAt.Sub(x.Time)))
+	}
+	for _, r := range x.Rules {
+		v.Rules = append(v.Rules, rule{r.Rule.String(), r.Hits, r.Calls})
+	}
+	for _, t := range x.History {
+		v.History = append(v.History, step{
+			Time: stamp{t.Time}, From: t.From.String(), To: t.To.String(), Mode: unlessAuto(t.Mode),
+			Rule: t.Rule, Failures: t.Failures, Calls: t.Calls, Slow: t.Slow,
+			Reason: t.Reason(), OpenFor: seconds(t.OpenFor), Error: clip(t.Error),
+		})
+	}
+	return v
+}
+
+func unlessAuto(m breaker.Mode) string {
+	if m == breaker.Auto {
+		return ""
+	}
+	return m.String()
+}
+
+// suppressed are the reasons for no further attempt, with their names in the metrics.
+var suppressed = []struct {
+	reason retry.Reason
+	key    string
+}{
+	{retry.OutOfAttempts, "out_of_attempts"},
+	{retry.OutOfBudget, "out_of_budget"},
+	{retry.AllFailing, "all_failing"},
+	{retry.PastDeadline, "past_deadline"},
+	{retry.WaitTooLong, "wait_too_long"},
+	{retry.Rejected, "rejected"},
+	{retry.NotRetryable, "not_retryable"},
+	{retry.Inherited, "inherited"},
+	{retry.ContextDone, "context_done"},
+}
+
+func readRetry(r *retry.Retry, of *string) *retrying {
+	s := r.Stats()
+	c := &retryCalls{FirstTry: s.FirstTry, Recovered: s.Recovered, Aborted: s.Aborted, Retries: s.Retries}
+	for _, one := range suppressed {
+		c.Suppressed = append(c.Suppressed, reason{one.key, one.reason.String(), s.Stopped[one.reason]})
+	}
+	c.Attempts = c.FirstTry + c.Recovered + c.Aborted + c.Suppressed.Sum() + c.Retries
+	v := &retrying{common: settings("retry", r.Name(), r.String(), of), Calls: c}
+	if of == nil && s.Capacity > 0 {
+		v.Budget = &budget{s.Level, s.Capacity}
+	}
+	return v
+}
+
+func readBulkhead(b *bulkhead.Bulkhead, of *string) *holding {
+	s := b.Stats()
+	v := &holding{
+		common:   settings("bulkhead", b.Name(), b.String(), of),
+		InFlight: s.InFlight, Limit: s.Limit, Waiting: s.Waiting,
+		Calls: &bulkheadCalls{
+			Completed: s.Completed, Canceled: s.Canceled,
+			Rejected: reasons{{"queue_full", "queue full", s.QueueFull}, {"wait_expired", "waited too long", s.WaitExpired}},
+		},
+	}
+	if of != nil {
+		v.Limit = 0 // each key has its own
+	}
+	return v
+}
+
+// NotClosed are the breakers that an operator looks for first.
+func (p *page) NotClosed() (all []*breaking) {
+	p.each(func(b *breaking) {
+		if b.NotClosed() {
+			all = append(all, b)
+		}
+	})
+	return all
+}
+
+// First are those of NotClosed that the HTML has.
+func (p *page) First() []*breaking { return head(p.NotClosed()) }
+
+// More says which it does not have, "" if it has all.
+func (p *page) More() string {
+	var more states
+	hidden := p.NotClosed()
+	hidden = hidden[len(head(hidden)):]
+	for _, b := range hidden {
+		more.add(b.State)
+	}
+	return andMore(hidden, "breaker", more)
+}
+
+// Rest are the other breakers that stand outside of groups, and what those in groups
+// have counted.
+func (p *page) Rest() (rest []*breaking) {
+	for _, b := range p.Breakers {
+		if !b.NotClosed() {
+			rest = append(rest, b)
+		}
+	}
+	return rest
+}
+
+// Icon is the word for a state that stands in a class of the style.
+func (s *standing) Icon() string { return strings.ToLower(s.State) }
+
+func head[T any](all []T) []T { return all[:min(shown, len(all))] }
