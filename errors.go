@@ -77,16 +77,21 @@ const maxCause, maxRead = 200, 8 << 10
 
 var (
 	userInfo = regexp.MustCompile(`://[^\s/?#"<>]*@`)
+	// a user or a host, nobody can tell which if the text ends here
+	cutUser  = regexp.MustCompile(`://[^\s/?#"<>]*$`)
 	urlQuery = regexp.MustCompile(`(://[^\s?#"<>]*)[?#][^\s"<>]*`)
 )
 
 func tame(s string) string {
 	cut := len(s) > maxRead
 	s = strings.ToValidUTF8(s[:min(len(s), maxRead)], "")
+	if cut {
+		s = cutUser.ReplaceAllString(s, "://")
+	}
 	s = userInfo.ReplaceAllString(s, "://")
 	s = urlQuery.ReplaceAllString(s, "$1?…")
 	s = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
+		if unicode.IsControl(r) || unicode.In(r, unicode.Zl, unicode.Zp, unicode.Bidi_Control) {
 			return ' '
 		}
 		return r

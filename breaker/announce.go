@@ -31,7 +31,7 @@ func (b *Breaker) install(ctx context.Context, e, next *episode, why match) bool
 	if !b.episode.CompareAndSwap(e, next) {
 		return false // the winner announces its own
 	}
-	b.charge(e, next.since)
+	b.chargeRest(e, next.since)
 	if e.state != next.state {
 		b.countTransition(e.state, next.state, why.rule)
 	}

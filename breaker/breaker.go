@@ -237,7 +237,7 @@ type settler Breaker
 func (s *settler) Settle(token uint64, err error) {
 	b := (*Breaker)(s)
 	if err == nil {
-		b.record(context.Background(), token, resilience.Success, nil, 0)
+		b.record(context.Background(), token, resilience.Success, &nothing)
 	} else {
 		b.judge(context.Background(), token, err, true)
 	}
@@ -283,13 +283,13 @@ func (b *Breaker) Idle() bool {
 	switch {
 	case e.mode != b.root.Mode():
 		return false
-	case e.mode == ForcedOpen || e.mode == Disabled:
-		return true
 	case e.state == Open:
-		if !e.over(now) {
+		if !e.over(now) && e.mode != ForcedOpen {
 			return false
 		}
 		b.charge(e, now) // nobody may come to see it any more
+		return true
+	case e.mode == Disabled:
 		return true
 	case e.state == HalfOpen:
 		return unpack(e.word.Load()).inFlight == 0

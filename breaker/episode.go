@@ -38,10 +38,9 @@ func (s State) String() string {
 // All fields but the atomic ones and note are set before it is installed and
 // never change.
 type episode struct {
-	state   State
-	mode    Mode
-	charged atomic.Bool // OPEN: its time is in rare.open
-	under   *episode    // ForcedOpen, Disabled: what Auto goes on with, never installed itself
+	state State
+	mode  Mode
+	under *episode // ForcedOpen, Disabled: what Auto goes on with, never installed itself
 	// base is the generation in its upper 28 bits, with which every token of this
 	// episode begins:
 	//
@@ -63,9 +62,10 @@ type episode struct {
 	//
 	// In HALF_OPEN a credit of 0 or of more than CloseAfter is final: whoever
 	// brought it there installs the next episode, and nobody writes any more.
-	word   atomic.Uint64
-	leases []lease // HALF_OPEN: one for each call that may be in flight
-	book   *book   // CLOSED: what the rules have counted
+	word    atomic.Uint64
+	charged atomic.Int64 // OPEN: how much of its time is in rare.open, in ns; left when no more will be
+	leases  []lease      // HALF_OPEN: one for each call that may be in flight
+	book    *book        // CLOSED: what the rules have counted
 
 	prev, next atomic.Pointer[episode] // see announce
 	note       *note                   // what to announce of it, nil if nobody listens
@@ -121,6 +121,9 @@ func (e *episode) succeed() {
 		e.word.Store(0)
 	}
 }
+
+// admitted reports whether a call with that token was admitted by e.
+func (e *episode) admitted(token uint64) bool { return token/generation == e.base/generation }
 
 // run returns the failures in a row of a CLOSED episode and when they began, in µs.
 func (e *episode) run() (n int, start int64) {

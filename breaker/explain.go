@@ -2,6 +2,7 @@ package breaker
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,18 +14,37 @@ const when = "2006-01-02 15:04:05.000 MST"
 
 // Why says, for people, what brought the breaker into its state.
 func (x Explanation) Why() string {
+	if m := x.Stats.Mode; m == ForcedOpen || m == Disabled {
+		return setMode + "(" + m.String() + ")"
+	}
 	if len(x.History) == 0 {
 		return "it has never opened"
 	}
 	last := x.History[len(x.History)-1]
-	why := last.Reason()
-	if last.Error != "" {
-		why += ", after: " + last.Error
+	why := last.cause()
+	if last.To == Open && x.Stats.State == HalfOpen { // and no call has come since
+		why = openTimeOver
 	}
-	if last.To == Open && x.Stats.State == HalfOpen {
-		why = openTimeOver + ", which began with " + why
+	if why == last.cause() && last.opened() || x.Stats.State == Closed {
+		return why
+	}
+	for _, t := range slices.Backward(x.History) {
+		if t.opened() {
+			return why + "; it had opened on " + t.cause()
+		}
 	}
 	return why
+}
+
+// opened reports whether t was to OPEN, and not by SetMode.
+func (t Transition) opened() bool { return t.To == Open && !strings.HasPrefix(t.Rule, setMode) }
+
+// cause is the reason of t with the error.
+func (t Transition) cause() string {
+	if t.Error == "" {
+		return t.Reason()
+	}
+	return t.Reason() + ", after: " + t.Error
 }
 
 // Next says, for people, what the breaker does with calls and what changes that.
@@ -32,24 +52,25 @@ func (x Explanation) Next() string {
 	s := &x.Stats
 	switch s.Mode {
 	case ForcedOpen:
-		return "rejects every call until SetMode says otherwise"
+		return fmt.Sprintf("rejects every call until SetMode says otherwise; underneath it is %s", x.under)
 	case Disabled:
-		return "admits every call and learns nothing from it until SetMode says otherwise"
+		return fmt.Sprintf("admits every call and learns nothing from it until SetMode says otherwise; underneath it is %s", x.under)
 	}
-	var next string
-	switch s.State {
-	case Closed:
-		next = x.untilOpen()
-	case Open:
-		next = fmt.Sprintf("rejects every call until %s, in %v; the first call after that is the probe",
-			s.RetryAt.Format(when), max(0, s.RetryAt.Sub(x.Time)).Round(time.Millisecond))
-	default:
-		next = x.untilClosed()
+	admits, rejects, but := "admits", "rejects", ""
+	if s.Mode == MetricsOnly {
+		admits, rejects, but = "would admit", "would reject", "; MetricsOnly admits them all the same"
 	}
-	if s.Mode == MetricsOnly && s.State != Closed {
-		next += "; in MetricsOnly it admits all the same what it would reject"
+	switch {
+	case s.State == Closed:
+		return x.untilOpen()
+	case s.State == Open:
+		return fmt.Sprintf("%s every call until %s, in %v; the first one after that is the probe%s",
+			rejects, s.RetryAt.Format(when), rounded(max(0, s.RetryAt.Sub(x.Time))), but)
+	case s.Credit == 1 && s.InFlight == 0:
+		return fmt.Sprintf("%s the next call, the probe, and %s others until it has ended%s", admits, rejects, but)
 	}
-	return next
+	return fmt.Sprintf("%s %s at a time, of which %d in flight, and %s others%s; %s, failures that use up the credit of %d open it",
+		admits, describe.Count(s.Credit, "call"), s.InFlight, rejects, but, x.untilClosed(), s.Credit)
 }
 
 func (x Explanation) untilOpen() string {
@@ -59,28 +80,45 @@ func (x Explanation) untilOpen() string {
 		if i > 0 {
 			s.WriteString(" or ")
 		}
-		if r.Calls == 0 && r.Rule.kind == silence {
-			fmt.Fprintf(&s, "%s: %d in a row by now", r.Rule, r.Hits)
+		m := match{hits: r.Hits, calls: r.Calls, slow: r.Rule.kind == slowRate}
+		if r.Calls == 0 && r.Rule.kind != silence {
+			fmt.Fprintf(&s, "%s (no calls by now)", r.Rule)
 		} else {
-			fmt.Fprintf(&s, "%s: %d of %d by now", r.Rule, r.Hits, r.Calls)
+			fmt.Fprintf(&s, "%s (%s by now)", r.Rule, m.counted())
 		}
 	}
 	return s.String()
 }
 
 func (x Explanation) untilClosed() string {
-	s := &x.Stats
-	if s.InFlight == 0 && s.Credit == 1 {
-		return "the next call is the probe"
+	if n := x.closeAfter + 1 - x.Stats.Credit; n != 1 {
+		return fmt.Sprintf("%d more successes close it", n)
 	}
-	return fmt.Sprintf("admits %d at a time, %d in flight; closes at %s more than failures, opens when failures use up the credit",
-		s.Credit, s.InFlight, describe.Count(x.closeAfter+1-s.Credit, "success"))
+	return "1 more success closes it"
+}
+
+// rounded is d as people like to read it.
+func rounded(d time.Duration) time.Duration {
+	if d < 10*time.Millisecond {
+		return d.Round(time.Microsecond)
+	}
+	return d.Round(time.Millisecond)
+}
+
+// since is when the state that the breaker is in began, whatever SetMode did within it.
+func (x Explanation) since() time.Time {
+	if m := x.Stats.Mode; len(x.History) > 0 && (m == Auto || m == MetricsOnly) {
+		if last := x.History[len(x.History)-1]; last.To == x.Stats.State {
+			return last.Time
+		}
+	}
+	return x.Stats.Since
 }
 
 // String says it all, in several lines: the text may change.
 func (x Explanation) String() string {
 	var s strings.Builder
-	fmt.Fprintf(&s, "%s%s since %s", describe.Policy(policy, x.Name, x.Key), x.Stats.State, x.Stats.Since.Format(when))
+	fmt.Fprintf(&s, "%s%s since %s", describe.Policy(policy, x.Name, x.Key), x.Stats.State, x.since().Format(when))
 	if x.Stats.Mode != Auto {
 		fmt.Fprintf(&s, ", in %s", x.Stats.Mode)
 	}

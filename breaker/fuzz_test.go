@@ -83,7 +83,9 @@ func FuzzModel(f *testing.F) {
 				t.Fatalf("step %d (%#x): %s, model: %s", i, b, got, want)
 			}
 		}
-		r.checkEvents()
+		if got, want := r.counts(), m.counts(); got != want {
+			t.Fatalf("counted\n%s, model:\n%s", got, want)
+		}
 	})
 }
 

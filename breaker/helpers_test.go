@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -38,11 +39,20 @@ func (h *hands) add(d time.Duration) { h.now.Add(int64(d)) }
 // rig is a breaker with a clock and a record of its transitions.
 type rig struct {
 	*breaker.Breaker
-	t     *testing.T
-	clock *hands
-	mu    sync.Mutex
-	seen  []resilience.Event
+	t      *testing.T
+	clock  *hands
+	mu     sync.Mutex
+	seen   []resilience.Event
+	forked bool // seen has events of forks too
 }
+
+// ForkFor is that of the breaker, whose observer its forks have too.
+func (r *rig) ForkFor(key string) resilience.Policy {
+	r.forked = true
+	return r.Breaker.ForkFor(key)
+}
+
+func (r *rig) Fork() resilience.Policy { return r.ForkFor("") }
 
 func (r *rig) Observe(_ context.Context, e resilience.Event) {
 	r.mu.Lock()
@@ -61,20 +71,74 @@ func (r *rig) events() []string {
 }
 
 // checkEvents fails unless the events alternate and end with the state that was
-// installed last.
+// installed last, and what the breaker remembers and has counted of its transitions is
+// what the events say.
 func (r *rig) checkEvents() {
 	r.t.Helper()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	state := "CLOSED"
+	counts := map[breaker.TransitionCount]uint64{}
+	led := map[string]uint64{}
 	for _, e := range r.seen {
 		if e.From != state || e.To == state {
 			r.t.Fatalf("an event from %s to %s in %s", e.From, e.To, state)
 		}
 		state = e.To
+		rule := e.Reason
+		if strings.HasPrefix(rule, "SetMode(") {
+			rule = "SetMode"
+		}
+		counts[breaker.TransitionCount{From: states[e.From], To: states[e.To], Rule: rule}]++
+		led[e.To]++
 	}
 	if now := r.State().String(); now != state && (now != "HALF_OPEN" || state != "OPEN") {
 		r.t.Fatalf("the last event says %s, the state is %s", state, now)
+	}
+	for _, c := range r.Transitions() {
+		n := c.Count
+		if c.Count = 0; n != counts[c] {
+			r.t.Fatalf("%s -> %s by %s was counted %d times, and told %d times", c.From, c.To, c.Rule, n, counts[c])
+		}
+		delete(counts, c)
+	}
+	if len(counts) > 0 {
+		r.t.Fatalf("told and not counted: %v", counts)
+	}
+	x := r.Explain()
+	if s := x.Stats; s.Opened != led["OPEN"] || s.HalfOpened != led["HALF_OPEN"] || s.Closed != led["CLOSED"] {
+		r.t.Fatalf("told %v, counted %+v", led, s)
+	}
+	r.checkHistory(x.History)
+}
+
+var states = map[string]breaker.State{"CLOSED": breaker.Closed, "OPEN": breaker.Open, "HALF_OPEN": breaker.HalfOpen}
+
+// checkHistory fails unless the history is the last 16 events.
+func (r *rig) checkHistory(history []breaker.Transition) {
+	r.t.Helper()
+	want := r.seen[max(0, len(r.seen)-16):]
+	if len(history) != len(want) {
+		r.t.Fatalf("%d transitions are remembered of %d", len(history), len(r.seen))
+	}
+	for i, e := range want {
+		h := history[i]
+		h.Slow = false // which an event does not say
+		w := breaker.Transition{
+			Time: e.Time, From: states[e.From], To: states[e.To], Rule: e.Reason,
+			Failures: e.Failures, Calls: e.Calls, OpenFor: e.Delay,
+		}
+		for m := range breaker.MetricsOnly + 1 {
+			if e.Mode == m.String() {
+				w.Mode = m
+			}
+		}
+		if e.Err != nil {
+			w.Error = (&resilience.Rejection{Cause: e.Err}).CauseText()
+		}
+		if h != w {
+			r.t.Fatalf("transition %d is remembered as\n%+v, the event says\n%+v", i, h, w)
+		}
 	}
 }
 
@@ -84,6 +148,12 @@ func newRig(t *testing.T, c breaker.Config) *rig {
 	c.Clock = r.clock
 	if c.Observer == nil {
 		c.Observer = r
+		t.Cleanup(func() { // at rest
+			r.clock.afterRead = nil
+			if !r.forked {
+				r.checkEvents()
+			}
+		})
 	}
 	b, err := breaker.New(c)
 	if err != nil {

@@ -35,7 +35,10 @@ func (t Transition) Reason() string {
 func (t Transition) String() string {
 	s := fmt.Sprintf("%s -> %s, %s", t.From, t.To, t.Reason())
 	if t.OpenFor > 0 {
-		s += fmt.Sprintf(", for %v", t.OpenFor.Round(time.Millisecond))
+		s += fmt.Sprintf(", for %v", rounded(t.OpenFor))
+	}
+	if t.Mode == MetricsOnly {
+		s += ", in MetricsOnly"
 	}
 	if t.Error != "" {
 		s += ", after: " + t.Error
@@ -82,6 +85,7 @@ type Explanation struct {
 	History []Transition
 
 	closeAfter int
+	under      State // ForcedOpen, Disabled: what goes on when they end
 }
 
 // Explain says why the breaker is in its state and what happens next. Print what it
@@ -91,6 +95,9 @@ func (b *Breaker) Explain() Explanation {
 	x := Explanation{
 		Name: b.cfg.Name, Key: b.key, Time: b.clock.Now(),
 		Stats: b.stats(e), Rules: b.rules(e), closeAfter: b.cfg.CloseAfter,
+	}
+	if e.under != nil {
+		x.under = e.under.resumed(b.clock.Nanos())
 	}
 	if e.past != nil {
 		x.History = slices.Clone(*e.past)

@@ -14,8 +14,14 @@ import (
 // a late one the context may be gone, and only the error can tell that its caller
 // gave up.
 func (b *Breaker) judge(ctx context.Context, token uint64, err error, late bool) {
-	o, wait := resilience.Failure, time.Duration(0)
-	defer func() { b.record(ctx, token, o, err, wait) }()
+	o, f := resilience.Failure, failing{err: err}
+	defer func() { b.record(ctx, token, o, &f) }()
+	defer func() {
+		// While the next episode is on its way nobody may wait for the text.
+		if e := b.episode.Load(); o == resilience.Failure && e.state == HalfOpen && e.admitted(token) {
+			f.text = causeText(err)
+		}
+	}()
 	if late && errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
 		o = resilience.Ignored
 		return
@@ -23,10 +29,22 @@ func (b *Breaker) judge(ctx context.Context, token uint64, err error, late bool)
 	o = resilience.OutcomeOf(ctx, err, b.cfg.Classify)
 	if o == resilience.Failure {
 		if r, ok := errors.AsType[retryAfterer](err); ok {
-			wait = r.RetryAfter()
+			f.wait = r.RetryAfter()
 		}
 	}
 }
+
+// A failing is what a call failed with. Nobody changes it.
+type failing struct {
+	err  error
+	wait time.Duration // that err asks for
+	text string        // of err, if HALF_OPEN admitted the call
+}
+
+var nothing failing // what a success failed with
+
+// causeText returns what a rejection with the cause err says of it. It asks err.
+func causeText(err error) string { return (&resilience.Rejection{Cause: err}).CauseText() }
 
 type retryAfterer interface {
 	error
@@ -34,14 +52,14 @@ type retryAfterer interface {
 }
 
 // record counts an outcome and lets it change the episode it belongs to.
-func (b *Breaker) record(ctx context.Context, token uint64, o resilience.Outcome, err error, wait time.Duration) {
+func (b *Breaker) record(ctx context.Context, token uint64, o resilience.Outcome, f *failing) {
 	b.count.Add(int(o))
 	e := b.episode.Load()
 	switch {
-	case token/generation != e.base/generation || e.mode == Disabled:
+	case !e.admitted(token) || e.mode == Disabled:
 		// Admitted before the last transition, or not to change anything.
 	case e.state == HalfOpen:
-		b.recordProbe(ctx, e, token, o, err, wait)
+		b.recordProbe(ctx, e, token, o, f)
 	case e.state == Open:
 		// Admitted only because of MetricsOnly.
 	case o == resilience.Success:
@@ -50,7 +68,7 @@ func (b *Breaker) record(ctx context.Context, token uint64, o resilience.Outcome
 			b.recordSuccess(ctx, e, token)
 		}
 	case o == resilience.Failure:
-		b.recordFailure(ctx, e, token, err, wait)
+		b.recordFailure(ctx, e, token, f)
 	}
 }
 
@@ -75,15 +93,15 @@ func (b *Breaker) recordSuccess(ctx context.Context, e *episode, token uint64) {
 	}
 }
 
-func (b *Breaker) recordFailure(ctx context.Context, e *episode, token uint64, err error, wait time.Duration) {
+func (b *Breaker) recordFailure(ctx context.Context, e *episode, token uint64, f *failing) {
 	now := b.clock.Nanos()
 	failures, span := e.fail(now)
 	if b.timed {
-		e.book.failed.Store(&failure{err, now})
+		e.book.failed.Store(&failure{f.err, now})
 	}
 	for i := range e.book.tallies {
 		if m, holds := e.book.tallies[i].add(now, token, true, failures, span); holds {
-			b.trip(ctx, e, m, now, err, wait)
+			b.trip(ctx, e, m, now, f.err, f.wait)
 			return
 		}
 	}
@@ -101,11 +119,14 @@ func (b *Breaker) trip(ctx context.Context, e *episode, m match, now int64, err 
 		why.limit = min(why.limit, silenceShare*span/int64(m.hits))
 	}
 	m.err = err
-	b.open(ctx, e, b.follow(e, Open, now), why, wait, m)
+	defer func() { // also if err calls runtime.Goexit when it is asked for its text
+		b.open(ctx, e, b.follow(e, Open, now), why, wait, m)
+	}()
+	m.text = causeText(err)
 }
 
 // recordProbe records the result of a call that HALF_OPEN admitted.
-func (b *Breaker) recordProbe(ctx context.Context, e *episode, token uint64, o resilience.Outcome, err error, wait time.Duration) {
+func (b *Breaker) recordProbe(ctx context.Context, e *episode, token uint64, o resilience.Outcome, f *failing) {
 	now := b.clock.Nanos() // before the credit moves: a Clock is code of the user
 	ends, ok := e.free(token)
 	if !ok {
@@ -114,13 +135,16 @@ func (b *Breaker) recordProbe(ctx context.Context, e *episode, token uint64, o r
 	if o == resilience.Success && token&slowFlags != 0 {
 		o = resilience.Failure // too slow to close
 	}
-	if ms, latest := b.leaseAt(now); ends <= ms || ends > latest {
-		o = resilience.Ignored // too late, though nobody has asked for its place
+	ms, latest := b.leaseAt(now)
+	late := ends <= ms || ends > latest
+	if late {
+		o = resilience.Ignored // though nobody has asked for its place
 		b.rarely().leaked.Add(1)
-	} else {
-		b.rarely().probes[o].Add(1)
 	}
 	c, ended := e.leave(o)
+	if !late && (ended || !e.final(c)) { // or another result has ended it before
+		b.rarely().probes[o].Add(1)
+	}
 	if !ended {
 		return
 	}
@@ -134,7 +158,7 @@ func (b *Breaker) recordProbe(ctx context.Context, e *episode, token uint64, o r
 	if why.rounds++; c.won {
 		why.silence, why.rounds = now, 0
 	}
-	b.open(ctx, e, b.follow(e, Open, now), &why, wait, match{rule: creditUsedUp, hits: c.failures, err: err})
+	b.open(ctx, e, b.follow(e, Open, now), &why, f.wait, match{rule: creditUsedUp, hits: c.failures, err: f.err, text: f.text})
 }
 
 // open sets how long the OPEN episode lasts and installs it after e. wait is what
@@ -146,12 +170,9 @@ func (b *Breaker) open(ctx context.Context, e, open *episode, why *outage, wait 
 		Policy: policy, Name: b.cfg.Name, Key: b.key, Reason: resilience.Open,
 		RetryAt: b.clock.At(open.until), Detail: m.String(), Cause: m.err,
 	}
-	defer func() { // also if the error calls runtime.Goexit when it is asked for its text
-		if b.install(ctx, e, open, m) {
-			b.announce()
-		}
-	}()
-	m.text = open.rejection.CauseText()
+	if b.install(ctx, e, open, m) {
+		b.announce()
+	}
 }
 
 // openFor returns how long OPEN lasts that begins at the time now.

@@ -113,6 +113,15 @@ func (b *Breaker) in(e *episode, m Mode) *episode {
 	return n
 }
 
+// resumed returns the state that goes on with e, which is under another, at the time
+// now. In OPEN whose time is over the next call is the probe.
+func (e *episode) resumed(now int64) State {
+	if e.state == Open && (now >= e.until || now < e.since) {
+		return HalfOpen
+	}
+	return e.state
+}
+
 // resume returns an episode that comes after e and goes on with it, or with what is
 // under it. It is a copy, because e leads to all that have come after it.
 func (b *Breaker) resume(e *episode, now int64) *episode {

@@ -86,11 +86,16 @@ type model struct {
 	mode  breaker.Mode
 	cur   frame
 	under *frame // in ForcedOpen and Disabled
+
+	open   time.Duration // spent in OPEN before cur
+	probes [3]int        // by outcome
+	leaked int
+	past   []string // the last transitions
 }
 
 func newModel(rules []modelRule) *model {
 	m := &model{rules: rules}
-	m.enter(breaker.Closed)
+	m.enter(breaker.Closed, "", 0, 0)
 	return m
 }
 
@@ -110,15 +115,51 @@ func (m *model) frame(s breaker.State) frame {
 	return frame{state: s, since: m.now, credit: 1, places: map[int]time.Duration{}, latest: part(m.now)}
 }
 
-func (m *model) enter(s breaker.State) {
-	m.gen++
+// enter leads to s because of a rule that counted so many hits of calls.
+func (m *model) enter(s breaker.State, rule string, hits, calls int) {
+	from := m.leave()
 	m.cur = m.frame(s)
+	m.remember(from, rule, hits, calls)
 }
 
-func (m *model) open(rounds int) {
-	m.enter(breaker.Open)
+func (m *model) trip(rounds int, rule string, hits, calls int) {
+	from := m.leave()
+	m.cur = m.frame(breaker.Open)
 	m.cur.rounds = rounds
 	m.cur.until = m.now + min(modelMaxOpen, modelOpenFor<<rounds)
+	m.remember(from, rule, hits, calls)
+}
+
+// leave ends the stay in cur and returns its state.
+func (m *model) leave() breaker.State {
+	m.gen++
+	m.open += m.openNow()
+	return m.cur.state
+}
+
+// openNow is how long cur has lasted, if it is OPEN, up to the end of its time.
+func (m *model) openNow() time.Duration {
+	end := m.now
+	switch {
+	case m.cur.state != breaker.Open:
+		return 0
+	case m.mode != breaker.ForcedOpen:
+		end = min(end, m.cur.until)
+	}
+	return max(0, end-m.cur.since)
+}
+
+func (m *model) remember(from breaker.State, rule string, hits, calls int) {
+	f := &m.cur
+	if from == f.state {
+		return
+	}
+	var length time.Duration
+	if f.state == breaker.Open && m.mode != breaker.ForcedOpen {
+		length = max(0, f.until-m.now)
+	}
+	m.past = append(slices.Clip(m.past), fmt.Sprint(m.now, m.mode, from, f.state, rule, hits, calls, length))
+	m.past = m.past[max(0, len(m.past)-16):]
 }
 
 func (m *model) over() bool {
@@ -129,13 +170,15 @@ func (m *model) over() bool {
 func (m *model) admit(id int) (modelCall, bool) {
 	if m.cur.state == breaker.Open && m.over() {
 		rounds := m.cur.rounds
-		m.enter(breaker.HalfOpen)
+		m.enter(breaker.HalfOpen, "open time is over", 0, 0)
 		m.cur.rounds = rounds
 	}
 	ok := m.cur.state == breaker.Closed
 	if m.cur.state == breaker.HalfOpen {
 		if ok = m.place(id); !ok {
+			held := len(m.cur.places)
 			maps.DeleteFunc(m.cur.places, func(_ int, end time.Duration) bool { return end <= m.now || end > m.now+modelLease })
+			m.leaked += held - len(m.cur.places)
 			ok = m.place(id)
 		}
 	}
@@ -161,6 +204,8 @@ func (m *model) settle(c modelCall, o resilience.Outcome) {
 			delete(m.cur.places, c.id)
 			if end > m.now && end <= m.now+modelLease {
 				m.probed(o, slow)
+			} else {
+				m.leaked++
 			}
 		}
 	case breaker.Closed:
@@ -173,9 +218,13 @@ func (m *model) slow() bool {
 }
 
 func (m *model) probed(o resilience.Outcome, slow bool) {
+	if o == resilience.Success && slow {
+		o = resilience.Failure
+	}
+	m.probes[o]++
 	switch f := &m.cur; {
 	case o == resilience.Ignored:
-	case o == resilience.Failure || slow:
+	case o == resilience.Failure:
 		f.k++
 		if f.credit -= f.k; f.credit > 0 {
 			break
@@ -184,11 +233,11 @@ func (m *model) probed(o resilience.Outcome, slow bool) {
 		if f.won {
 			rounds = 0
 		}
-		m.open(rounds)
+		m.trip(rounds, "credit is used up", f.k, 0)
 	default:
 		f.k, f.won = 0, true
 		if f.credit++; f.credit > modelClose {
-			m.enter(breaker.Closed)
+			m.enter(breaker.Closed, "enough successes", 0, 0)
 		}
 	}
 }
@@ -219,7 +268,7 @@ func (m *model) count(failed, slow bool) {
 			holds = f.run >= r.failed && m.now-f.runStart >= r.span
 		}
 		if holds {
-			m.open(0)
+			m.trip(0, r.rule.String(), hits, calls)
 			return
 		}
 	}
@@ -263,7 +312,7 @@ func (m *model) setMode(to breaker.Mode) {
 		base.until = m.now
 	}
 	base.since = m.now
-	m.gen++
+	from := m.leave()
 	m.mode, m.under = to, nil
 	switch to {
 	case breaker.ForcedOpen:
@@ -277,13 +326,15 @@ func (m *model) setMode(to breaker.Mode) {
 			m.cur.credit, m.cur.k, m.cur.won = base.credit, base.k, base.won
 		}
 	}
+	m.remember(from, fmt.Sprintf("SetMode(%v)", to), 0, 0)
 }
 
 func (m *model) reset() {
-	m.gen++
+	from := m.leave()
 	fresh := m.frame(breaker.Closed)
 	if m.under == nil {
 		m.cur = fresh
+		m.remember(from, "Reset()", 0, 0)
 		return
 	}
 	m.cur, m.under = m.frame(m.cur.state), &fresh
@@ -296,7 +347,7 @@ func (m *model) says() string {
 	if state == breaker.Open && m.over() {
 		state = breaker.HalfOpen
 	}
-	s := fmt.Sprintf("%v %v", m.mode, state)
+	s := fmt.Sprintf("%v %v open %v+%v", m.mode, state, m.open, m.openNow())
 	switch f.state {
 	case breaker.Closed:
 		for _, r := range m.rules {
@@ -319,7 +370,7 @@ func (m *model) says() string {
 // says is the same of a breaker.
 func (r *rig) says() string {
 	st := r.Stats()
-	s := fmt.Sprintf("%v %v", st.Mode, st.State)
+	s := fmt.Sprintf("%v %v open %v+%v", st.Mode, st.State, st.OpenTime, st.OpenNow)
 	switch {
 	case st.State == breaker.Closed:
 		for _, c := range r.Rules() {
@@ -331,4 +382,22 @@ func (r *rig) says() string {
 		s += fmt.Sprintf(" credit %d in flight %d failures %d", st.Credit, st.InFlight, st.FailuresInARow)
 	}
 	return s
+}
+
+// counts are what a model has counted of probes, and its last transitions. Goroutines
+// that settle a probe while others change the mode may count it though it moved nothing,
+// so only what is done one after another comes to this.
+func (m *model) counts() string {
+	return fmt.Sprint(m.probes, m.leaked, m.past)
+}
+
+// counts are the same of a breaker.
+func (r *rig) counts() string {
+	x := r.Explain()
+	var past []string
+	for _, t := range x.History {
+		past = append(past, fmt.Sprint(t.Time.Sub(time.Unix(1e9, 0)), t.Mode, t.From, t.To, t.Rule, t.Failures, t.Calls, t.OpenFor))
+	}
+	s := x.Stats
+	return fmt.Sprint([]uint64{s.ProbesSucceeded, s.ProbesFailed, s.ProbesIgnored}, s.Leaked, past)
 }

@@ -1,6 +1,8 @@
 package breaker
 
 import (
+	"math"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -60,16 +62,24 @@ type TransitionCount struct {
 }
 
 // Transitions returns how often each transition that there can be was made. Its length
-// and order stay the same. The counts only grow.
+// and order stay the same, no two of them are alike, and the counts only grow.
 func (b *Breaker) Transitions() []TransitionCount {
 	all := append([]TransitionCount(nil), causes[:]...)
-	for i := range b.cfg.Trip {
-		all = append(all, TransitionCount{From: Closed, To: Open, Rule: b.cfg.Trip[i].String()})
-	}
-	if r := b.rare.Load(); r != nil {
-		for i := range all {
+	r := b.rare.Load()
+	for i := range all {
+		if r != nil {
 			all[i].Count = r.taken[i].Load()
 		}
+	}
+	for i, rule := range b.cfg.Trip {
+		if slices.Index(b.cfg.Trip, rule) < i {
+			continue // countTransition does not come to it
+		}
+		t := TransitionCount{From: Closed, To: Open, Rule: rule.String()}
+		if r != nil {
+			t.Count = r.taken[len(causes)+i].Load()
+		}
+		all = append(all, t)
 	}
 	return all
 }
@@ -95,28 +105,41 @@ func (b *Breaker) countTransition(from, to State, rule string) {
 	}
 }
 
-// charge adds the time of e to that spent in OPEN, at the time now at which it is
-// left or seen to be over. Only the first call counts.
+// left is what an OPEN episode has been charged for when it has been left.
+const left = math.MaxInt64
+
+// charge adds the time of e to that spent in OPEN, up to now. What it has added before
+// it does not add again.
 func (b *Breaker) charge(e *episode, now int64) {
-	if e.state == Open && e.charged.CompareAndSwap(false, true) {
-		b.rarely().open.Add(e.lasted(now))
+	for d := e.lasted(now); ; {
+		before := e.charged.Load()
+		if d <= before {
+			return
+		}
+		if e.charged.CompareAndSwap(before, d) {
+			b.rarely().open.Add(d - before)
+			return
+		}
+	}
+}
+
+// chargeRest is charge by the one that has replaced e, for the last time.
+func (b *Breaker) chargeRest(e *episode, now int64) {
+	if e.state == Open {
+		if d := e.lasted(now) - e.charged.Swap(left); d > 0 {
+			b.rarely().open.Add(d)
+		}
 	}
 }
 
 // lasted returns how long e, in OPEN, had lasted at the time now.
 func (e *episode) lasted(now int64) int64 { return max(0, min(now, e.until)-e.since) }
 
-// openNow returns how long e has lasted if it is OPEN, but not the time that has been
-// charged.
-func (b *Breaker) openNow(e *episode) time.Duration {
-	if e.state != Open {
-		return 0
-	}
-	d := e.lasted(b.clock.Nanos())
-	if e.charged.Load() { // after the clock, which is code of the user
-		return 0
-	}
-	return time.Duration(d)
+// openNow returns how long e, in OPEN, had lasted at the time now, but not what has
+// been charged. The caller has read rare.open before, and so has counted nothing twice:
+// what is charged meanwhile it misses.
+func (e *episode) openNow(now int64) time.Duration {
+	return time.Duration(max(0, e.lasted(now)-e.charged.Load()))
 }
 
 // addRare adds what is in rare to s.
@@ -128,14 +151,18 @@ func (b *Breaker) addRare(s *Stats) {
 	s.ProbesSucceeded, s.ProbesFailed, s.ProbesIgnored = r.probes[0].Load(), r.probes[1].Load(), r.probes[2].Load()
 	s.Leaked = r.leaked.Load()
 	s.OpenTime = time.Duration(r.open.Load())
-	for _, t := range b.Transitions() {
-		switch t.To {
+	for i := range r.taken {
+		to := Open
+		if i < len(causes) {
+			to = causes[i].To
+		}
+		switch n := r.taken[i].Load(); to {
 		case Open:
-			s.Opened += t.Count
+			s.Opened += n
 		case HalfOpen:
-			s.HalfOpened += t.Count
+			s.HalfOpened += n
 		case Closed:
-			s.Closed += t.Count
+			s.Closed += n
 		}
 	}
 }

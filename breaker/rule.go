@@ -194,15 +194,20 @@ type match struct {
 
 // String says what was counted, for people.
 func (m match) String() string {
-	switch {
-	case m.hits == 0:
+	if m.hits == 0 {
 		return m.rule
+	}
+	return m.rule + ": " + m.counted()
+}
+
+func (m match) counted() string {
+	switch {
 	case m.calls == 0:
-		return fmt.Sprintf("%s: %d failed in a row", m.rule, m.hits)
+		return fmt.Sprintf("%d failed in a row", m.hits)
 	case m.slow:
-		return fmt.Sprintf("%s: %d of %d calls slow", m.rule, m.hits, m.calls)
+		return fmt.Sprintf("%d of %d calls slow", m.hits, m.calls)
 	default:
-		return fmt.Sprintf("%s: %d of %d calls failed", m.rule, m.hits, m.calls)
+		return fmt.Sprintf("%d of %d calls failed", m.hits, m.calls)
 	}
 }
 

@@ -37,7 +37,9 @@ func TestRandomSchedulesAgreeWithTheModel(t *testing.T) {
 				t.Fatalf("seed %d, step %d: %s, model: %s", seed, i, got, want)
 			}
 		}
-		r.checkEvents()
+		if got, want := r.counts(), m.counts(); got != want {
+			t.Fatalf("seed %d: counted\n%s, model:\n%s", seed, got, want)
+		}
 	}
 }
 

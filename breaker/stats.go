@@ -32,10 +32,14 @@ type Stats struct {
 	// State and Mode at this moment, as by Breaker.State and Breaker.Mode.
 	State State
 	Mode  Mode
-	// Since is when the last transition was, one of SetMode and Reset included.
+	// Since is when the last transition was, one of SetMode and Reset included, or when
+	// the open time was over, whichever is later.
 	Since time.Time
 	// OpenNow is how long the present OPEN has lasted, and after its end, until the
-	// call that finds it over, how long it did. It is not part of OpenTime yet.
+	// call that finds it over, how long it did, less what is part of OpenTime already,
+	// where Idle adds what it might be the last to see. To add up that of several forks,
+	// take OpenTime first: no time is counted twice then, but what moves from the one to
+	// the other meanwhile may be missing for that moment.
 	OpenNow time.Duration
 	// FailuresInARow counts up to the present, in CLOSED and HALF_OPEN.
 	FailuresInARow int
@@ -59,6 +63,10 @@ type RuleStats struct {
 func (b *Breaker) Stats() Stats { return b.stats(b.episode.Load()) }
 
 func (b *Breaker) stats(e *episode) Stats {
+	var now int64
+	if e.state == Open {
+		now = b.clock.Nanos()
+	}
 	s := Stats{
 		Successes:   b.count.Sum(int(resilience.Success)),
 		Failures:    b.count.Sum(int(resilience.Failure)),
@@ -66,11 +74,10 @@ func (b *Breaker) stats(e *episode) Stats {
 		Rejected:    b.count.Sum(rejected),
 		WouldReject: b.count.Sum(wouldReject),
 		Mode:        e.mode,
-		State:       b.state(e),
+		State:       e.state,
 		Since:       b.clock.At(e.since),
 	}
 	b.addRare(&s)
-	s.OpenNow = b.openNow(e)
 	if e.rejection != nil {
 		s.LastError = e.rejection.Cause
 	}
@@ -78,13 +85,16 @@ func (b *Breaker) stats(e *episode) Stats {
 	case Closed:
 		s.FailuresInARow, _ = e.run()
 	case Open:
-		if s.Mode == ForcedOpen {
-			break // nobody knows when it is over
-		}
-		if s.State == HalfOpen {
-			s.Credit = 1 // for the call that comes next
-		} else {
+		s.OpenNow = e.openNow(now)
+		switch {
+		case s.Mode == ForcedOpen: // nobody knows when it is over
+		case !e.over(now):
 			s.RetryAt = b.clock.At(e.until)
+		default:
+			s.State, s.Credit = HalfOpen, 1 // for the call that comes next
+			if now >= e.until {
+				s.Since = b.clock.At(max(e.since, e.until))
+			}
 		}
 	case HalfOpen:
 		c := unpack(e.word.Load())
