@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
-	"sync"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,23 +19,19 @@ import (
 // several apart, or to add labels, use prometheus.WrapRegistererWith.
 //
 // Of one kind of policy each needs a Name of its own, except that those of a
-// keyed.Group, with the exceptions in its Config.Keys, add up if they have the same. A
-// policy that is found twice counts once.
+// keyed.Group, with the exceptions in its Config.Keys, add up if they have the same; of
+// a Histogram there can be one only. A policy that is found twice counts once. An
+// exception must not be a fork of the template, whose counters it shares.
 //
 // All series of a policy exist from when it is added, and its counters do not fall
 // while it stays: not if a breaker is reset, nor if a group forgets keys. The sum over
 // the outcomes is the number of calls once they have ended. A Collector is safe for
 // concurrent use.
-type Collector struct {
-	found atomic.Pointer[found]
-
-	mu   sync.Mutex         // guards what follows
-	open map[string]float64 // seconds in OPEN as told last, by the name of the breaker
-}
+type Collector struct{ found atomic.Pointer[found] }
 
 // NewCollector returns a Collector for the policies, or the error that Add returns.
 func NewCollector(policies ...resilience.Policy) (*Collector, error) {
-	c := &Collector{open: map[string]float64{}}
+	c := &Collector{}
 	c.found.Store(&found{})
 	if err := c.Add(policies...); err != nil {
 		return nil, err
@@ -57,7 +52,7 @@ func (c *Collector) Add(policies ...resilience.Policy) error {
 			}
 			added = append(added, p)
 		}
-		f, err := find(added)
+		f, err := find(added, old)
 		if err != nil {
 			return err
 		}
@@ -98,20 +93,12 @@ func (c *Collector) Remove(policies ...resilience.Policy) {
 		old := c.found.Load()
 		f, err := find(slices.DeleteFunc(slices.Clone(old.added), func(p resilience.Policy) bool {
 			return slices.Contains(gone, p)
-		}))
+		}), old)
 		if err != nil {
 			return // what had no fault has none without a part of it
 		}
 		if c.found.CompareAndSwap(old, f) {
-			break
-		}
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	f := c.found.Load()
-	for name := range c.open {
-		if !f.names[id{breakers, name}] {
-			delete(c.open, name)
+			return
 		}
 	}
 }
@@ -130,30 +117,21 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	for _, m := range f.members {
 		t.member(m)
 	}
+	shared := map[resilience.Policy]bool{}
 	for _, g := range f.groups {
-		t.group(g)
+		t.group(f, g, shared)
 	}
-	c.keepOpenTime(t)
 	for _, s := range t {
+		if s.metric == series.BreakerOpenSeconds {
+			// While a breaker closes its time is, for a moment, neither in that of the
+			// past nor in that of the present.
+			s.value = f.names[id{breakers, s.labels[0]}].atLeast(s.value)
+		}
 		s.send(ch)
 	}
 	for _, m := range f.members {
 		if h, ok := m.policy.(*Histogram); ok {
 			h.calls.Collect(ch)
-		}
-	}
-}
-
-// keepOpenTime keeps the time in OPEN from falling. While a breaker of a group closes
-// its time is, for a moment, neither in that of the past nor in that of the present.
-func (c *Collector) keepOpenTime(t tally) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, s := range t {
-		if s.metric == series.BreakerOpenSeconds {
-			name := s.labels[0]
-			s.value = max(s.value, c.open[name])
-			c.open[name] = s.value
 		}
 	}
 }

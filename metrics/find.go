@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"fmt"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/resilience-go/resilience"
@@ -16,19 +17,37 @@ import (
 // found is what a Collector has been given and what there is inside. It is immutable.
 type found struct {
 	added   []resilience.Policy
-	members []member
+	members []*member
 	groups  []*keyed.Group
-	names   map[id]bool
+	known   map[resilience.Policy]*member
+	names   map[id]*past
 }
 
 // A member is a policy that has metrics.
 type member struct {
 	id
 	policy named
-	// template is set for one that counts for the keys of a group, and has no state
-	// that matters.
+	// template is set for one that is nowhere but in the template of a group. It counts
+	// for the keys and, unless they share it, has no state that matters.
 	template bool
-	owner    resilience.Policy // the outermost group that it is inside, or itself
+	// owner is the outermost group that it was found inside at first, or itself. It
+	// stays if that group is removed, so that what has been added goes on to fit.
+	owner resilience.Policy
+}
+
+// A past is what has been told of a name that must not fall. It lasts for as long as
+// the name does.
+type past struct {
+	mu   sync.Mutex // guards what follows
+	open float64    // seconds in OPEN
+}
+
+// atLeast returns open, or what it was the last time if that was more.
+func (p *past) atLeast(open float64) float64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.open = max(p.open, open)
+	return p.open
 }
 
 type named interface {
@@ -72,10 +91,30 @@ func kindOf(p resilience.Policy) (string, named) {
 	}
 }
 
-// find looks for all policies that have metrics, or says what is wrong with them.
-func find(added []resilience.Policy) (*found, error) {
-	f := &found{added: added, names: map[id]bool{}}
-	s := search{found: f, seen: map[resilience.Policy]bool{}, owners: map[id]resilience.Policy{}}
+// visit calls f with p and all inside it that has metrics, as resilience.All finds it.
+// Of a group it leaves out what is inside: that is there for keys.
+func visit(p resilience.Policy, f func(kind string, q named) error) error {
+	if !present(p) {
+		return nil
+	}
+	if kind, q := kindOf(p); q != nil {
+		return f(kind, q)
+	}
+	if u, ok := p.(interface{ Unwrap() []resilience.Policy }); ok {
+		for _, q := range u.Unwrap() {
+			if err := visit(q, f); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// find looks for all policies that have metrics, or says what is wrong with them. What
+// it found before in old it takes from there.
+func find(added []resilience.Policy, old *found) (*found, error) {
+	f := &found{added: added, known: map[resilience.Policy]*member{}, names: map[id]*past{}}
+	s := search{found: f, old: old, owners: map[id]resilience.Policy{}}
 	for _, p := range added {
 		if err := s.in(p, nil, false); err != nil {
 			return nil, err
@@ -86,28 +125,30 @@ func find(added []resilience.Policy) (*found, error) {
 
 type search struct {
 	*found
-	seen   map[resilience.Policy]bool
+	old    *found
 	owners map[id]resilience.Policy
 }
 
 // in adds what is inside p, which is inside the group owner unless that is nil.
 func (s *search) in(p, owner resilience.Policy, template bool) error {
-	for q := range resilience.All(p) {
-		kind, policy := kindOf(q)
-		if policy == nil || s.seen[policy] {
-			continue
+	return visit(p, func(kind string, policy named) error {
+		if m := s.known[policy]; m != nil {
+			m.template = m.template && template
+			return nil
 		}
-		s.seen[policy] = true
-		m := member{id{kind, policy.Name()}, policy, template, owner}
+		m := &member{id{kind, policy.Name()}, policy, template, owner}
 		if owner == nil {
 			m.owner = policy
+		}
+		if before := s.old.known[policy]; before != nil {
+			m.owner = before.owner
 		}
 		if err := s.add(m); err != nil {
 			return err
 		}
 		g, ok := policy.(*keyed.Group)
 		if !ok {
-			continue
+			return nil
 		}
 		s.groups = append(s.groups, g)
 		for i, q := range g.Unwrap() { // the template comes first
@@ -115,22 +156,26 @@ func (s *search) in(p, owner resilience.Policy, template bool) error {
 				return err
 			}
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
-func (s *search) add(m member) error {
+func (s *search) add(m *member) error {
 	if !utf8.ValidString(m.name) {
 		return fmt.Errorf("metrics: the name of the %s %q is not valid UTF-8: give it another Name", m.kind, m.name)
 	}
-	if owner, taken := s.owners[m.id]; taken && owner != m.owner {
+	// What histograms have observed cannot be added up.
+	if owner, taken := s.owners[m.id]; taken && (owner != m.owner || m.kind == histograms) {
 		if m.name == "" {
 			return fmt.Errorf("metrics: there is more than one %s without a name: give each a Name", m.kind)
 		}
 		return fmt.Errorf("metrics: there is more than one %s with the name %q: give each a Name of its own", m.kind, m.name)
 	}
 	s.owners[m.id] = m.owner
-	s.names[m.id] = true
+	if s.names[m.id] = s.old.names[m.id]; s.names[m.id] == nil {
+		s.names[m.id] = &past{}
+	}
+	s.known[m.policy] = m
 	s.members = append(s.members, m)
 	return nil
 }

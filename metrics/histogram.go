@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -59,9 +61,12 @@ func NewHistogram(c HistogramConfig) (*Histogram, error) {
 	if !utf8.ValidString(c.Name) {
 		return bad("HistogramConfig.Name is not valid UTF-8: change it")
 	}
-	for i := 1; i < len(c.Buckets); i++ {
-		if !(c.Buckets[i-1] < c.Buckets[i]) {
-			return bad("HistogramConfig.Buckets[%d] is %v, after %v: bounds must rise", i, c.Buckets[i], c.Buckets[i-1])
+	for i, b := range c.Buckets {
+		if math.IsNaN(b) {
+			return bad("HistogramConfig.Buckets[%d] is not a number: leave it out", i)
+		}
+		if i > 0 && b <= c.Buckets[i-1] {
+			return bad("HistogramConfig.Buckets[%d] is %v, after %v: bounds must rise", i, b, c.Buckets[i-1])
 		}
 	}
 	switch c.Until {
@@ -71,7 +76,7 @@ func NewHistogram(c HistogramConfig) (*Histogram, error) {
 	default:
 		return bad("HistogramConfig.Until is %d: must be resilience.Answered or resilience.Ended, or 0 for the default", uint8(c.Until))
 	}
-	if len(c.Buckets) == 0 {
+	if c.Buckets = slices.Clone(c.Buckets); len(c.Buckets) == 0 {
 		c.Buckets = prometheus.DefBuckets
 	}
 	m := series.CallDuration

@@ -59,7 +59,7 @@ func (t tally) each(m *series.Metric, name string, values ...uint64) {
 
 // member adds what m has counted and, unless it is but the template of a group, how it
 // stands.
-func (t tally) member(m member) {
+func (t tally) member(m *member) {
 	switch p := m.policy.(type) {
 	case *breaker.Breaker:
 		t.breaker(p, m.name)
@@ -169,21 +169,29 @@ func (t tally) standing(of id, s *standing) {
 }
 
 // group adds how the policies of the keys of g stand. What they count is in the
-// template.
-func (t tally) group(g *keyed.Group) {
+// template. A policy of f that is among them is no fork but one that keys share, and
+// counts once: it is then in shared, unless it has been counted as a member.
+func (t tally) group(f *found, g *keyed.Group, shared map[resilience.Policy]bool) {
 	all := map[id]*standing{}
-	for _, p := range g.All() {
-		for q := range resilience.All(p) {
-			kind, policy := kindOf(q)
-			if policy == nil {
-				continue
-			}
-			of := id{kind, policy.Name()}
-			if all[of] == nil {
-				all[of] = &standing{}
-			}
-			all[of].add(q)
+	add := func(kind string, q named) error {
+		of := id{kind, q.Name()}
+		if f.names[of] == nil {
+			return nil // made by a Forker of the user, who may have named it after the key
 		}
+		if m := f.known[q]; m != nil {
+			if !m.template || shared[q] {
+				return nil
+			}
+			shared[q] = true
+		}
+		if all[of] == nil {
+			all[of] = &standing{}
+		}
+		all[of].add(q)
+		return nil
+	}
+	for _, p := range g.All() {
+		_ = visit(p, add) // which returns no error
 	}
 	for of, s := range all {
 		t.standing(of, s)

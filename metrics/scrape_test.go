@@ -1,0 +1,84 @@
+package metrics_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// scraped is what a scrape finds: the value of each series, of a histogram the number
+// of observations, by how it is written:
+//
+//	resilience_breaker_calls_total{name="payments",outcome="success"}
+type scraped map[string]float64
+
+// scrape returns what g has, without the prefix "resilience_".
+func scrape(t testing.TB, g prometheus.Gatherer) scraped {
+	t.Helper()
+	families, err := g.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := scraped{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			var labels []string
+			for _, l := range m.GetLabel() {
+				labels = append(labels, fmt.Sprintf("%s=%q", l.GetName(), l.GetValue()))
+			}
+			series := strings.TrimPrefix(f.GetName(), "resilience_") + "{" + strings.Join(labels, ",") + "}"
+			all[series] = m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
+		}
+	}
+	return all
+}
+
+// counter reports whether a series may only rise.
+func counter(series string) bool {
+	metric, _, _ := strings.Cut(series, "{")
+	return strings.HasSuffix(metric, "_total") || metric == "call_duration_seconds"
+}
+
+// series writes a series: the name of the metric, of the policy, and then the other
+// labels as pairs.
+func series(metric, name string, labels ...string) string {
+	all := []string{fmt.Sprintf("name=%q", name)}
+	for i := 0; i < len(labels); i += 2 {
+		all = append(all, fmt.Sprintf("%s=%q", labels[i], labels[i+1]))
+	}
+	slices.Sort(all)
+	return metric + "{" + strings.Join(all, ",") + "}"
+}
+
+// check compares the series that are wanted, and of the metrics that they belong to
+// all others of the same policy, which must be 0.
+func (s scraped) check(t testing.TB, name string, want scraped) {
+	t.Helper()
+	metrics := map[string]bool{}
+	for series, v := range want {
+		metric, _, _ := strings.Cut(series, "{")
+		metrics[metric] = true
+		if got, ok := s[series]; !ok || got != v {
+			t.Errorf("%s is %v (there: %t), want %v", series, got, ok, v)
+		}
+	}
+	for series, v := range s {
+		metric, _, _ := strings.Cut(series, "{")
+		if _, wanted := want[series]; !wanted && metrics[metric] && v != 0 && strings.Contains(series, fmt.Sprintf("name=%q", name)) {
+			t.Errorf("%s is %v, want 0", series, v)
+		}
+	}
+}
+
+// sum adds up the series of a metric and a policy.
+func (s scraped) sum(metric, name string) (sum float64) {
+	for series, v := range s {
+		if strings.HasPrefix(series, metric+"{") && strings.Contains(series, fmt.Sprintf("name=%q", name)) {
+			sum += v
+		}
+	}
+	return sum
+}
