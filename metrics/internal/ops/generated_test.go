@@ -1,4 +1,4 @@
-package metrics_test
+package ops_test
 
 import (
 	"bytes"
@@ -24,7 +24,7 @@ func read(t *testing.T, path string) string {
 }
 
 func TestWhatIsCommittedIsWhatIsGenerated(t *testing.T) {
-	files, err := ops.Files("..")
+	files, err := ops.Files("../../..")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,7 +32,7 @@ func TestWhatIsCommittedIsWhatIsGenerated(t *testing.T) {
 		t.Errorf("%d files are generated, want 3", len(files))
 	}
 	for path, want := range files {
-		if got := read(t, filepath.Join("..", path)); got != string(want) {
+		if got := read(t, filepath.Join("../../..", path)); got != string(want) {
 			t.Errorf("%s is not what is generated: run `go generate ./metrics`", path)
 		}
 	}
@@ -68,7 +68,7 @@ func table() map[string]bool {
 
 func TestEveryMetricThatIsNamedIsInTheTable(t *testing.T) {
 	known := table()
-	for _, path := range []string{"dashboard.json", "rules.yaml", "rules_test.yaml", "../docs/observability.md"} {
+	for _, path := range []string{"../../dashboard.json", "../../rules.yaml", "../../rules_test.yaml", "../../../docs/observability.md"} {
 		names := named(read(t, path))
 		if len(names) < 8 {
 			t.Errorf("%s names %d metrics: were they not found?", path, len(names))
@@ -86,7 +86,7 @@ func TestEverySeriesThatIsNamedIsRecorded(t *testing.T) {
 	for _, r := range ops.Recordings {
 		recorded[r.Name] = true
 	}
-	for _, path := range []string{"rules.yaml", "rules_test.yaml", "../docs/observability.md"} {
+	for _, path := range []string{"../../rules.yaml", "../../rules_test.yaml", "../../../docs/observability.md"} {
 		seen := map[string]bool{}
 		for _, name := range recordedName.FindAllString(read(t, path), -1) {
 			if seen[name] = true; !recorded[name] {
@@ -102,7 +102,7 @@ func TestEverySeriesThatIsNamedIsRecorded(t *testing.T) {
 }
 
 func TestEveryMetricIsOnTheDashboard(t *testing.T) {
-	queries, err := dashboard.Queries([]byte(read(t, "dashboard.json")), "15s")
+	queries, err := dashboard.Queries([]byte(read(t, "../../dashboard.json")), "15s")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +122,7 @@ func TestEveryMetricIsOnTheDashboard(t *testing.T) {
 var alertCase = regexp.MustCompile(`alertname: (\w+)\n +exp_alerts:( \[\])?\n`)
 
 func TestEveryAlertIsTestedFiringAndNotFiring(t *testing.T) {
-	text := read(t, "rules_test.yaml")
+	text := read(t, "../../rules_test.yaml")
 	fires, silent := map[string]bool{}, map[string]bool{}
 	cases := alertCase.FindAllStringSubmatch(text, -1)
 	for _, m := range cases {
@@ -150,7 +150,7 @@ func TestEveryAlertIsTestedFiringAndNotFiring(t *testing.T) {
 }
 
 func TestEveryRunbookIsOnThePage(t *testing.T) {
-	page := strings.ToLower(read(t, "../docs/observability.md"))
+	page := strings.ToLower(read(t, "../../../docs/observability.md"))
 	for _, a := range ops.Alerts {
 		url, anchor, _ := strings.Cut(a.Runbook(), "#")
 		if !strings.HasSuffix(url, "/"+ops.DocsPath) || !strings.Contains(page, "\n### "+anchor+"\n") {

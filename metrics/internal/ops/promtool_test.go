@@ -1,4 +1,4 @@
-package metrics_test
+package ops_test
 
 import (
 	"os"
@@ -23,13 +23,13 @@ func promtool(t *testing.T, args ...string) {
 	}
 }
 
-func TestPromtoolFindsTheRulesSound(t *testing.T) { promtool(t, "check", "rules", "rules.yaml") }
+func TestPromtoolFindsTheRulesSound(t *testing.T) { promtool(t, "check", "rules", "../../rules.yaml") }
 
-func TestPromtoolTestsTheRules(t *testing.T) { promtool(t, "test", "rules", "rules_test.yaml") }
+func TestPromtoolTestsTheRules(t *testing.T) { promtool(t, "test", "rules", "../../rules_test.yaml") }
 
 // A query that does not parse is an error of promtool as a rule.
 func TestPromtoolParsesTheQueriesOfTheDashboard(t *testing.T) {
-	queries, err := dashboard.Queries([]byte(read(t, "dashboard.json")), "15s")
+	queries, err := dashboard.Queries([]byte(read(t, "../../dashboard.json")), "15s")
 	if err != nil {
 		t.Fatal(err)
 	}
