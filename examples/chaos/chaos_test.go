@@ -84,7 +84,7 @@ func TestAnInterruptedRunLeavesNoProcess(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	c := newCrew()
-	if _, err := assemble(ctx, c, theScript(time.Second)); err != nil {
+	if _, _, err := assemble(ctx, c, theScript(time.Second), options{}); err != nil {
 		t.Fatal(err)
 	}
 	cancel()
@@ -114,6 +114,9 @@ func TestCommandLine(t *testing.T) {
 		{"flag without value", []string{"-json"}, "needs an argument"},
 		{"no such directory", []string{"-svg", filepath.Join(dir, "no", "b")}, "no such directory"},
 		{"a directory", []string{"-json", dir}, "is a directory"},
+		{"pages", []string{"-listen", ":6060", "-wait"}, ""},
+		{"wait for what", []string{"-wait"}, "add -listen"},
+		{"port alone", []string{"-listen", "6060"}, "write it as"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

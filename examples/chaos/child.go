@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,11 +28,16 @@ type config struct {
 	System int    `json:"system"`
 	// Fronts are the addresses of the fronts, for the load generator.
 	Fronts [2]string `json:"fronts"`
+	// Listen is where a system serves its pages, "" for nowhere.
+	Listen string `json:"listen,omitempty"`
+	// Stay has the child stay until it is told to end, however long that is.
+	Stay bool `json:"stay,omitempty"`
 }
 
 // report is what a child writes, one a line: first where it listens.
 type report struct {
 	Addr    string       `json:"addr,omitempty"`
+	Pages   string       `json:"pages,omitempty"` // where its pages are, with the first report
 	Records []record     `json:"records,omitempty"`
 	Front   *frontReport `json:"front,omitempty"`
 	Done    bool         `json:"done,omitempty"` // the load generator has sent all
@@ -87,7 +93,9 @@ func child(role string) int {
 		}
 		return 1
 	}
-	time.AfterFunc(c.Script.length()+time.Minute, func() { os.Exit(1) })
+	if !c.Stay {
+		time.AfterFunc(c.Script.length()+time.Minute, func() { os.Exit(1) })
+	}
 	l := &link{starts: make(chan time.Time, 1), out: json.NewEncoder(os.Stdout)}
 	go l.watch(in)
 
@@ -188,6 +196,20 @@ func (c *crew) hand(m message) {
 	select {
 	case c.messages <- m:
 	case <-c.stopped:
+	}
+}
+
+// wait returns nil when ctx is done, or an error if a child has ended before.
+func (c *crew) wait(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case m := <-c.messages:
+			if m.err != nil {
+				return m.err
+			}
+		}
 	}
 }
 

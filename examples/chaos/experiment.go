@@ -16,15 +16,8 @@ type measured struct {
 // reportEvery is how often a child tells how things stand.
 const reportEvery = 100 * time.Millisecond
 
-// experiment starts all processes, lets the script run, shows it on out and
-// ends all processes.
-func experiment(ctx context.Context, s script, out *screen) (measured, error) {
-	c := newCrew()
-	defer c.stop()
-	systems, err := assemble(ctx, c, s)
-	if err != nil {
-		return measured{}, err
-	}
+// experiment lets the script run and shows it on out.
+func experiment(ctx context.Context, c *crew, systems [2]*process, s script, out *screen) (measured, error) {
 	start := time.Now().Add(200 * time.Millisecond)
 	for _, p := range c.all {
 		if err := p.tell(start.UnixNano()); err != nil {
@@ -55,41 +48,48 @@ func experiment(ctx context.Context, s script, out *screen) (measured, error) {
 	return m.measured, nil
 }
 
-// assemble starts all processes and returns those of the two systems.
-func assemble(ctx context.Context, c *crew, s script) (systems [2]*process, err error) {
+// assemble starts all processes and returns those of the two systems, and where
+// the pages of the protected one are.
+func assemble(ctx context.Context, c *crew, s script, o options) (systems [2]*process, pages string, err error) {
 	var addrs [2]string
 	for i, name := range systemNames {
-		if systems[i], err = c.start("the "+name+" system", systemRole, config{Script: s, System: i}); err != nil {
-			return systems, err
+		cfg := config{Script: s, System: i, Stay: o.wait}
+		if i == protected {
+			cfg.Listen = o.listen
 		}
-		if addrs[i], err = c.address(ctx, systems[i]); err != nil {
-			return systems, err
+		if systems[i], err = c.start("the "+name+" system", systemRole, cfg); err != nil {
+			return systems, "", err
 		}
+		ready, err := c.ready(ctx, systems[i])
+		if err != nil {
+			return systems, "", err
+		}
+		addrs[i], pages = ready.Addr, ready.Pages
 	}
-	load, err := c.start("the load generator", loadRole, config{Script: s, Fronts: addrs})
+	load, err := c.start("the load generator", loadRole, config{Script: s, Fronts: addrs, Stay: o.wait})
 	if err != nil {
-		return systems, err
+		return systems, "", err
 	}
-	_, err = c.address(ctx, load)
-	return systems, err
+	_, err = c.ready(ctx, load)
+	return systems, pages, err
 }
 
-// address waits for the first report of p, with which it is ready. Nobody has
-// anything else to report before the start.
-func (c *crew) address(ctx context.Context, p *process) (string, error) {
+// ready waits for the first report of p. Nobody has anything else to report
+// before the start.
+func (c *crew) ready(ctx context.Context, p *process) (report, error) {
 	select {
 	case <-ctx.Done():
-		return "", ctx.Err()
+		return report{}, ctx.Err()
 	case <-time.After(20 * time.Second):
-		return "", fmt.Errorf("%s did not start within 20 s", p.name)
+		return report{}, fmt.Errorf("%s did not start within 20 s", p.name)
 	case m := <-c.messages:
 		switch {
 		case m.err != nil:
-			return "", m.err
+			return report{}, m.err
 		case m.from != p || m.Addr == "":
-			return "", fmt.Errorf("%s spoke out of turn", m.from.name)
+			return report{}, fmt.Errorf("%s spoke out of turn", m.from.name)
 		}
-		return m.Addr, nil
+		return m.report, nil
 	}
 }
 

@@ -15,9 +15,10 @@ import (
 // slots, as a server with a pool of threads or of connections has, and bounds
 // nothing else.
 type front struct {
-	slots   chan struct{}
-	clients [2]doer
-	targets [2]string
+	slots    chan struct{}
+	clients  [2]doer
+	targets  [2]string
+	policies []resilience.Policy // of the clients, none in the unprotected copy
 }
 
 type doer interface {
@@ -128,11 +129,12 @@ func newFront(s script, system int, targets [2]string) (*front, *counter, *lamp,
 		if route == broken {
 			observer = breaker
 		}
-		client, err := newProtected(routeNames[route], base, observer)
+		client, policy, err := newProtected(routeNames[route], base, observer)
 		if err != nil {
 			return nil, nil, nil, err
 		}
 		f.clients[route] = client
+		f.policies = append(f.policies, policy)
 	}
 	return f, attempts, breaker, nil
 }

@@ -4,6 +4,7 @@
 //	go run ./examples/chaos                        watch it
 //	go run ./examples/chaos -check                 exit with 1 unless protection held
 //	go run ./examples/chaos -json f.json -svg f.svg  keep the figures and a chart
+//	go run ./examples/chaos -listen :6060 -wait    look into it, until Ctrl-C
 //
 // It starts two copies of one small system on 127.0.0.1, each a process with three
 // HTTP servers, and in another process a load generator that sends both copies
@@ -25,6 +26,10 @@
 // calls, because requests that wait for the broken service take all the slots of
 // the front. The verdict at the end has a row for each route and phase.
 //
+// With -listen the process of the protected copy serves /metrics, for a Prometheus
+// to scrape, and /debug/resilience, a page that says why a breaker is open. With
+// -wait all processes stay after the verdict, without load, until Ctrl-C.
+//
 // The exit code is 0 if all went well, 1 if a check failed or the run did not
 // come to its end, and 2 for a mistake on the command line.
 package main
@@ -35,6 +40,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -62,6 +68,8 @@ func main() {
 type options struct {
 	check     bool
 	json, svg string // files to write, "" for none
+	listen    string // where to serve the pages, "" for nowhere
+	wait      bool   // leave the systems running at the end
 }
 
 // parse has told the user what is wrong when it returns an error.
@@ -72,8 +80,10 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	fs.BoolVar(&o.check, "check", false, "exit with 1 unless the protected system stood and the unprotected one fell")
 	fs.StringVar(&o.json, "json", "", "write the figures to `FILE`")
 	fs.StringVar(&o.svg, "svg", "", "write a chart of both systems over time to `FILE`")
+	fs.StringVar(&o.listen, "listen", "", "serve /metrics and /debug/resilience of the protected system at `ADDR`, such as :6060")
+	fs.BoolVar(&o.wait, "wait", false, "keep the systems running at the end, until Ctrl-C, to look at what -listen serves")
 	fs.Usage = func() {
-		fmt.Fprintln(stderr, "usage: chaos [-check] [-json FILE] [-svg FILE]")
+		fmt.Fprintln(stderr, "usage: chaos [-check] [-json FILE] [-svg FILE] [-listen ADDR [-wait]]")
 		fs.PrintDefaults()
 	}
 	if err := fs.Parse(args); err != nil {
@@ -91,6 +101,14 @@ func parse(args []string, stderr io.Writer) (options, error) {
 func (o options) validate(rest []string) error {
 	if len(rest) > 0 {
 		return fmt.Errorf("unexpected argument %q", rest[0])
+	}
+	if o.wait && o.listen == "" {
+		return errors.New("-wait is for a look at the pages that -listen serves: add -listen :6060")
+	}
+	if o.listen != "" {
+		if _, _, err := net.SplitHostPort(o.listen); err != nil {
+			return fmt.Errorf("-listen %s: write it as HOST:PORT, or as :PORT for all interfaces", o.listen)
+		}
 	}
 	for _, file := range []string{o.json, o.svg} {
 		if file == "" {
@@ -112,17 +130,37 @@ const tries = 3
 // run is the whole program but for the command line; tests give it a script
 // with a shorter unit.
 func run(ctx context.Context, o options, s script, out *screen, stderr io.Writer) int {
-	printHeader(out, s)
+	passed, err := runs(ctx, o, s, out)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		fmt.Fprintln(stderr, "chaos: interrupted, everything is stopped")
+		return 1
+	case err != nil:
+		fmt.Fprintln(stderr, "chaos:", err)
+		return 1
+	case o.check && !passed:
+		return 1
+	}
+	return 0
+}
+
+// runs reports whether all checks were passed. No process is left when it returns.
+func runs(ctx context.Context, o options, s script, out *screen) (passed bool, err error) {
+	c := newCrew()
+	defer func() { c.stop() }()
 	var r result
 	for try := 1; ; try++ {
-		m, err := experiment(ctx, s, out)
-		if ctx.Err() != nil {
-			fmt.Fprintln(stderr, "chaos: interrupted, everything is stopped")
-			return 1
-		}
+		systems, pages, err := assemble(ctx, c, s, o)
 		if err != nil {
-			fmt.Fprintln(stderr, "chaos:", err)
-			return 1
+			return false, err
+		}
+		o.listen = pages // the same port in another try
+		if try == 1 {
+			printHeader(out, s, pages)
+		}
+		m, err := experiment(ctx, c, systems, s, out)
+		if err != nil {
+			return false, err
 		}
 		r = evaluate(s, m)
 		printVerdict(out, r)
@@ -131,16 +169,21 @@ func run(ctx context.Context, o options, s script, out *screen, stderr io.Writer
 		if !o.check || r.valid() || try == tries {
 			break
 		}
+		c.stop()
+		c = newCrew()
 		fmt.Fprintf(out, "Run %d of at most %d:\n\n", try+1, tries)
 	}
 	if err := save(o, r); err != nil {
-		fmt.Fprintln(stderr, "chaos:", err)
-		return 1
+		return false, err
 	}
-	if o.check && !r.passed() {
-		return 1
+	if o.wait {
+		fmt.Fprintf(out, "\nThe systems stay, without load, until Ctrl-C: %s\n", browse(o.listen))
+		if err := c.wait(ctx); err != nil {
+			return false, err
+		}
+		fmt.Fprintln(out) // after the ^C of a terminal
 	}
-	return 0
+	return r.passed(), nil
 }
 
 func save(o options, r result) error {

@@ -5,19 +5,25 @@ import (
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/httpmw"
+	"github.com/resilience-go/resilience/metrics"
 	"github.com/resilience-go/resilience/stack"
 )
 
-// newProtected returns a client with the default stack. The limit of an attempt
-// is the only setting, and the observer, which changes nothing, is for the
-// display.
-func newProtected(name string, base http.RoundTripper, o resilience.Observer) (*http.Client, error) {
+// newProtected returns a client with the default stack, and its policy. The limit
+// of an attempt is the only setting. The observer and the histogram, which change
+// nothing, are for the display and for the pages.
+func newProtected(name string, base http.RoundTripper, o resilience.Observer) (*http.Client, resilience.Policy, error) {
 	c := stack.DefaultClient(name)
 	c.Attempt.Limit = attempt
 	c.Breaker.Observer = o
 	p, err := c.New()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return &http.Client{Transport: &httpmw.Transport{Base: base, Policy: p}}, nil
+	h, err := metrics.NewHistogram(metrics.HistogramConfig{Name: name})
+	if err != nil {
+		return nil, nil, err
+	}
+	p = resilience.Compose(h, p)
+	return &http.Client{Transport: &httpmw.Transport{Base: base, Policy: p}}, p, nil
 }

@@ -19,18 +19,27 @@ Both get the same requests and the same faults at the same instants.
             protected:   stack.DefaultClient
             both: %[12]v for an attempt, nothing else is set
   script    %[13]s
-
+%[14]s
 `
 
-func printHeader(w io.Writer, s script) {
+const pagesHeader = `  pages     of the protected system, while it runs:
+            %[1]smetrics
+            %[1]sdebug/resilience
+`
+
+// printHeader takes the address of the pages, "" if there are none.
+func printHeader(w io.Writer, s script, pages string) {
 	var phases []string
 	for _, p := range s.Phases {
 		phases = append(phases, fmt.Sprintf("%s %.3g s", p.Name, s.Unit.Seconds()*float64(p.Units)))
 	}
+	if pages != "" {
+		pages = fmt.Sprintf(pagesHeader, browse(pages))
+	}
 	perSecond := func(d time.Duration) int { return int(workers * time.Second / d) }
 	fmt.Fprintf(w, header,
 		rate, slots, workers, work, perSecond(work), queue, slowdown*work, perSecond(slowdown*work),
-		len(naiveWaits)+1, naiveWaits[0], naiveWaits[1], attempt, strings.Join(phases, ", "))
+		len(naiveWaits)+1, naiveWaits[0], naiveWaits[1], attempt, strings.Join(phases, ", "), pages)
 }
 
 func printVerdict(w io.Writer, r result) {

@@ -96,7 +96,7 @@ func TestHangingServiceNeverAnswers(t *testing.T) {
 
 // TestRefusedAndBack goes through the sockets.
 func TestRefusedAndBack(t *testing.T) {
-	s, err := open(newService(), nil)
+	s, err := open(somePort, newService(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

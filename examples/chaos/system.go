@@ -9,12 +9,13 @@ import (
 )
 
 // runSystem is one copy: two services and a front, each with a socket of its own
-// on a port that the kernel chooses. It serves until the process ends.
+// on a port that the kernel chooses, and in the protected copy the pages if they
+// are asked for. It serves until the process ends.
 func runSystem(c config, l *link) error {
 	var services [2]*server
 	var targets [2]string
 	for i := range services {
-		s, err := open(newService(), l)
+		s, err := open(somePort, newService(), l)
 		if err != nil {
 			return err
 		}
@@ -24,11 +25,17 @@ func runSystem(c config, l *link) error {
 	if err != nil {
 		return err
 	}
-	entrance, err := open(f, l)
+	entrance, err := open(somePort, f, l)
 	if err != nil {
 		return err
 	}
-	l.send(report{Addr: entrance.addr.String()})
+	ready := report{Addr: entrance.addr.String()}
+	if c.Listen != "" {
+		if ready.Pages, err = openPages(c.Listen, f.policies, l); err != nil {
+			return err
+		}
+	}
+	l.send(ready)
 	start := <-l.starts
 	attempts.start.Store(&start)
 	go func() {
@@ -50,8 +57,11 @@ type server struct {
 	http    *http.Server
 }
 
-func open(h http.Handler, l *link) (*server, error) {
-	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+// somePort has the kernel choose a port.
+const somePort = "127.0.0.1:0"
+
+func open(addr string, h http.Handler, l *link) (*server, error) {
+	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, err
 	}
