@@ -88,15 +88,20 @@ type standing struct {
 	Next    string  `json:"next"`
 	RetryAt stamp   `json:"retry_at,omitzero"` // in OPEN, but for ForcedOpen
 	// RetryIn is from now until RetryAt.
-	RetryIn        seconds `json:"retry_in_seconds,omitempty"`
-	FailuresInARow int     `json:"failures_in_a_row"`
-	Credit         int     `json:"credit,omitempty"` // calls that HALF_OPEN admits
-	InFlight       int     `json:"in_flight"`        // calls that it has admitted
-	OpenNow        seconds `json:"open_now_seconds,omitempty"`
-	Rules          []rule  `json:"rules,omitempty"` // in CLOSED
-	History        []step  `json:"history"`         // the oldest first
+	RetryIn        seconds  `json:"retry_in_seconds,omitempty"`
+	FailuresInARow int      `json:"failures_in_a_row"`
+	Probing        *probing `json:"probing,omitempty"` // in HALF_OPEN
+	OpenNow        seconds  `json:"open_now_seconds,omitempty"`
+	Rules          []rule   `json:"rules,omitempty"` // in CLOSED
+	History        []step   `json:"history"`         // the oldest first
 
 	now time.Time // by the clock of the breaker
+}
+
+// probing says how many calls HALF_OPEN admits, and how many of them run.
+type probing struct {
+	Credit   int `json:"credit"`
+	InFlight int `json:"in_flight"`
 }
 
 // rule is what a rule has counted. Calls is 0 for failures in a row.
@@ -141,6 +146,28 @@ type breakerCalls struct {
 // HasState reports whether it has a state.
 func (b *breaking) HasState() bool { return b.standing != nil }
 
+// Opened says how often it has opened, with its forks, and for how long.
+func (b *breaking) Opened() string {
+	times := describe.Count(int(b.Calls.Opened), "time")
+	if !b.HasState() {
+		return fmt.Sprintf("%s, for %v without what is OPEN now", times, b.Calls.OpenTime)
+	}
+	return fmt.Sprintf("%s, for %v in all", times, b.Calls.OpenTime+b.OpenNow)
+}
+
+// Probed reports whether there have been probes.
+func (c *breakerCalls) Probed() bool {
+	return c.ProbesSucceeded+c.ProbesFailed+c.ProbesIgnored+c.Leaked > 0
+}
+
+// Remembered says how many transitions there are to see.
+func (s *standing) Remembered() string {
+	if n := len(s.History); n > 1 {
+		return fmt.Sprintf("Last %d transitions", n)
+	}
+	return "Last transition"
+}
+
 // NotClosed reports whether it has a state that is not CLOSED.
 func (b *breaking) NotClosed() bool { return b.HasState() && b.State != closed }
 
@@ -171,6 +198,9 @@ func (k *key) State() (worst string) {
 }
 
 var rank = map[string]int{"": 0, closed: 1, halfOpen: 2, open: 3}
+
+// Count says how many keys there are.
+func (g *group) Count() string { return describe.Count(len(g.Keys), "key") }
 
 // Shown are the keys that the HTML has.
 func (g *group) Shown() []*key { return head(g.Keys) }

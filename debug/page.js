@@ -6,20 +6,34 @@
   const moment = () => document.querySelector("main time").textContent;
   let paused = false, timer = 0, asking = false;
 
+  // details returns what can be opened in main, by names that are the same next time.
+  const details = (main) => {
+    const all = new Map();
+    for (const d of main.querySelectorAll("details")) {
+      let name = d.dataset.key, n = 1;
+      while (all.has(name)) name = d.dataset.key + "#" + ++n;
+      all.set(name, d);
+    }
+    return all;
+  };
+
   // keep makes what comes look as the reader has left what is there.
   const keep = (old, next) => {
-    const opened = new Set(), focused = document.activeElement;
-    for (const d of old.querySelectorAll("details[open]")) opened.add(d.dataset.key);
-    for (const d of next.querySelectorAll("details")) d.open = opened.has(d.dataset.key);
-    const of = focused && old.contains(focused) ? focused.closest("details") : null;
-    old.replaceWith(next);
-    if (!of || focused.tagName !== "SUMMARY") return;
-    for (const d of next.querySelectorAll("details")) {
-      if (d.dataset.key === of.dataset.key) {
-        d.querySelector("summary").focus({ preventScroll: true });
-        return;
-      }
+    const now = details(next), focused = document.activeElement;
+    let focus = null;
+    for (const [name, d] of details(old)) {
+      const same = now.get(name);
+      if (!same) continue;
+      same.open = d.open;
+      if (focused === d.querySelector("summary")) focus = same.querySelector("summary");
     }
+    old.replaceWith(next);
+    if (focus) focus.focus({ preventScroll: true });
+  };
+
+  // say is heard by screen readers, so it repeats nothing.
+  const say = (text) => {
+    if (trouble.textContent !== text) trouble.textContent = text;
   };
 
   const reading = () => {
@@ -39,14 +53,16 @@
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       const next = page.querySelector("main");
       if (!next) throw new Error("the answer is another page");
-      if (!paused && !reading()) {
-        keep(document.querySelector("main"), document.adoptNode(next));
-        document.title = page.title;
+      if (paused) return;
+      if (reading()) {
+        say("Text is selected: this is how it was at " + moment() + ".");
+        return;
       }
-      if (trouble.textContent) trouble.textContent = "";
+      keep(document.querySelector("main"), document.adoptNode(next));
+      document.title = page.title;
+      say("");
     } catch (err) {
-      const text = "No answer: this is how it was at " + moment() + " (" + err.message + "). Trying again.";
-      if (trouble.textContent !== text) trouble.textContent = text;
+      say("No answer: this is how it was at " + moment() + " (" + err.message + "). Trying again.");
     } finally {
       asking = false;
       timer = setTimeout(refresh, every);

@@ -39,8 +39,10 @@ func readBreaker(b *breaker.Breaker, of *string) *breaking {
 		Since: stamp{s.Since}, Ago: seconds(max(0, x.Time.Sub(s.Since))),
 		Why: clipTo(maxSentence, x.Why()), Next: clipTo(maxSentence, x.Next()),
 		RetryAt: stamp{s.RetryAt}, FailuresInARow: s.FailuresInARow,
-		Credit: s.Credit, InFlight: s.InFlight, OpenNow: seconds(s.OpenNow),
-		History: []step{}, now: x.Time,
+		OpenNow: seconds(s.OpenNow), History: []step{}, now: x.Time,
+	}
+	if s.State == breaker.HalfOpen {
+		v.Probing = &probing{s.Credit, s.InFlight}
 	}
 	if !s.RetryAt.IsZero() {
 		v.RetryIn = seconds(max(0, s.RetryAt.Sub(x.Time)))
