@@ -24,7 +24,7 @@ type hands struct {
 	afterRead func() // what happens after the next reading, before it is used
 }
 
-func (h *hands) Now() time.Time { return time.Unix(1e9, h.now.Load()) }
+func (h *hands) Now() time.Time { return time.Unix(1e9, h.now.Load()).UTC() }
 
 func (h *hands) Since(t time.Time) time.Duration {
 	d := h.Now().Sub(t)
