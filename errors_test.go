@@ -233,6 +233,7 @@ func TestTheTextOfTheCauseTellsNoSecrets(t *testing.T) {
 		"https://medium.example/@ann":                               "https://medium.example/@ann",
 		"mail ann@a.example, why?":                                  "mail ann@a.example, why?",
 		"two\nlines\x1b[31m red":                                    "two lines [31m red",
+		"\u202eright to left\u2028and\u2029below":                   " right to left and below",
 	} {
 		r := &resilience.Rejection{Cause: errors.New(cause)}
 		if got := r.CauseText(); got != want {
@@ -246,6 +247,15 @@ func TestTheTextOfTheCauseTellsNoSecrets(t *testing.T) {
 	r := &resilience.Rejection{Cause: errors.New("https://ann:" + strings.Repeat("s", 300) + "@a.example/")}
 	if got := r.CauseText(); got != "https://a.example/" {
 		t.Errorf("got %q", got)
+	}
+	// What is looked at ends inside of the password, and what comes before it is left out.
+	long := "https://b.example/?" + strings.Repeat("q", 8<<10-60)
+	for range 60 {
+		long += "q"
+		r = &resilience.Rejection{Cause: errors.New(long + " https://ann:hunter2@a.example/")}
+		if got := r.CauseText(); strings.Contains(got, "ann") {
+			t.Errorf("got %q", got)
+		}
 	}
 	if got := (&resilience.Rejection{}).CauseText(); got != "" {
 		t.Errorf("without a cause: %q", got)

@@ -110,3 +110,22 @@ func TestAResultThatCameAfterAChangeDoesNotEndHalfOpen(t *testing.T) {
 		}
 	}
 }
+
+func TestAProbeThatEndsAfterAnotherHasEndedHalfOpenIsNotCounted(t *testing.T) {
+	for _, left := range []int{0, 4} {
+		b, h := final(t, left)
+		for o := range resilience.Ignored + 1 {
+			b.record(context.Background(), h.claim(never-1), o, &nothing)
+		}
+		if s := b.Stats(); s.ProbesSucceeded+s.ProbesFailed+s.ProbesIgnored+s.Leaked != 3 || s.Leaked != 3 {
+			t.Errorf("late: %+v", s)
+		}
+		_, end := b.lease()
+		for o := range resilience.Ignored + 1 {
+			b.record(context.Background(), h.claim(end), o, &nothing)
+		}
+		if s := b.Stats(); s.ProbesSucceeded+s.ProbesFailed+s.ProbesIgnored != 0 {
+			t.Errorf("with a credit of %d: %+v", left, s)
+		}
+	}
+}

@@ -220,3 +220,29 @@ func ExampleBreaker_Reset() {
 	// [OPEN]
 	// CLOSED 1
 }
+
+// An operator asks why a breaker is open, since when, and what happens next.
+func ExampleBreaker_Explain() {
+	mock := clock.NewMock()
+	mock.Set(time.Date(2026, time.March, 1, 9, 30, 0, 0, time.UTC))
+	b := resilience.Must(breaker.New(breaker.Config{Name: "users", OpenFor: 5 * time.Second, CloseAfter: 8, Clock: mock}))
+	call := func(err error) {
+		_ = resilience.Run(context.Background(), b, func(context.Context) error { return err })
+	}
+	for range 7 {
+		call(errors.New(`Get "https://app:secret@users.example/42?token=abc": connection refused`))
+		mock.Add(200 * time.Millisecond)
+	}
+	mock.Add(6 * time.Second)
+	call(errors.New("EOF")) // the probe
+	mock.Add(1800 * time.Millisecond)
+	fmt.Println(b.Explain())
+	// Output:
+	// breaker "users": OPEN since 2026-03-01 09:30:07.400 UTC
+	// why:  credit is used up: 1 failed in a row, after: EOF
+	// next: rejects every call until 2026-03-01 09:30:12.400 UTC, in 3.2s; the first one after that is the probe
+	// history:
+	//   2026-03-01 09:30:01.200 UTC  CLOSED -> OPEN, Silence(7, 1s): 7 failed in a row, for 5s, after: Get "https://users.example/42?…": connection refused
+	//   2026-03-01 09:30:07.400 UTC  OPEN -> HALF_OPEN, open time is over
+	//   2026-03-01 09:30:07.400 UTC  HALF_OPEN -> OPEN, credit is used up: 1 failed in a row, for 5s, after: EOF
+}

@@ -1,0 +1,205 @@
+package breaker_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/breaker"
+)
+
+const (
+	opened  = "Consecutive(2): 2 failed in a row, after: down"
+	probing = "open time is over; it had opened on " + opened
+)
+
+func TestExplainSaysWhyAndWhatIsNextInEachStateAndMode(t *testing.T) {
+	closed := func(*rig) {}
+	open := func(r *rig) { r.trip(); r.clock.add(400 * time.Millisecond) }
+	over := func(r *rig) { r.trip(); r.clock.add(time.Minute) }
+	probe := func(r *rig) { over(r); _ = r.permit() }
+	half := func(r *rig) { over(r); _, _ = r.run(nil), r.run(nil); _ = r.permit() }
+	in := func(m breaker.Mode, before func(*rig)) func(*rig) {
+		return func(r *rig) { before(r); r.SetMode(m) }
+	}
+	const (
+		untilOpen = "admits every call; opens on Consecutive(2) (0 failed in a row by now)"
+		untilOver = " every call until 2001-09-09 01:46:41.001 UTC, in 600ms; the first one after that is the probe"
+		forced    = "rejects every call until SetMode says otherwise; underneath it is "
+		disabled  = "admits every call and learns nothing from it until SetMode says otherwise; underneath it is "
+		next      = "admits the next call, the probe, and rejects others until it has ended"
+		shadow    = "; MetricsOnly admits them all the same"
+	)
+	for name, tt := range map[string]struct {
+		set       func(*rig)
+		why, next string
+	}{
+		"CLOSED":            {closed, "it has never opened", untilOpen},
+		"CLOSED, a failure": {func(r *rig) { _ = r.run(errDown) }, "it has never opened", strings.Replace(untilOpen, "0 failed", "1 failed", 1)},
+		"CLOSED again":      {func(r *rig) { over(r); r.Reset() }, "Reset()", untilOpen},
+		"CLOSED by itself":  {func(r *rig) { over(r); _, _, _, _ = r.run(nil), r.run(nil), r.run(nil), r.run(nil) }, "enough successes", untilOpen},
+		"OPEN":              {open, opened, "rejects" + untilOver},
+		"OPEN again": {func(r *rig) {
+			r.trip()
+			r.clock.add(time.Second)
+			_ = r.run(errDown)
+			r.clock.add(-time.Second)
+			r.clock.add(1400 * time.Millisecond)
+		}, "credit is used up: 1 failed in a row, after: down", "rejects" + strings.Replace(untilOver, "41.001", "42.001", 1)},
+		"open time over":    {over, probing, next},
+		"probe in flight":   {probe, probing, "admits 1 call at a time, of which 1 in flight, and rejects others; 4 more successes close it, failures that use up the credit of 1 open it"},
+		"HALF_OPEN":         {half, probing, "admits 3 calls at a time, of which 1 in flight, and rejects others; 2 more successes close it, failures that use up the credit of 3 open it"},
+		"HALF_OPEN, almost": {func(r *rig) { half(r); _ = r.run(nil) }, probing, "admits 4 calls at a time, of which 1 in flight, and rejects others; 1 more success closes it, failures that use up the credit of 4 open it"},
+
+		"ForcedOpen, CLOSED":         {in(breaker.ForcedOpen, closed), "SetMode(ForcedOpen)", forced + "CLOSED"},
+		"ForcedOpen, OPEN":           {in(breaker.ForcedOpen, open), "SetMode(ForcedOpen)", forced + "OPEN"},
+		"ForcedOpen, open time over": {in(breaker.ForcedOpen, over), "SetMode(ForcedOpen)", forced + "HALF_OPEN"},
+		"ForcedOpen, HALF_OPEN":      {in(breaker.ForcedOpen, half), "SetMode(ForcedOpen)", forced + "HALF_OPEN"},
+		"ForcedOpen, Disabled":       {in(breaker.ForcedOpen, in(breaker.Disabled, open)), "SetMode(ForcedOpen)", forced + "OPEN"},
+
+		"Disabled, CLOSED":    {in(breaker.Disabled, closed), "SetMode(Disabled)", disabled + "CLOSED"},
+		"Disabled, OPEN":      {in(breaker.Disabled, open), "SetMode(Disabled)", disabled + "OPEN"},
+		"Disabled, HALF_OPEN": {in(breaker.Disabled, half), "SetMode(Disabled)", disabled + "HALF_OPEN"},
+		"Disabled, ForcedOpen": {
+			func(r *rig) {
+				open(r)
+				r.SetMode(breaker.ForcedOpen)
+				r.clock.add(time.Hour)
+				r.SetMode(breaker.Disabled)
+			},
+			"SetMode(Disabled)", disabled + "HALF_OPEN",
+		},
+
+		"MetricsOnly, CLOSED":         {in(breaker.MetricsOnly, closed), "it has never opened", untilOpen},
+		"MetricsOnly, OPEN":           {in(breaker.MetricsOnly, open), opened, "would reject" + untilOver + shadow},
+		"MetricsOnly, open time over": {in(breaker.MetricsOnly, over), probing, "would admit the next call, the probe, and would reject others until it has ended" + shadow},
+		"MetricsOnly, HALF_OPEN": {
+			in(breaker.MetricsOnly, half), probing,
+			"would admit 3 calls at a time, of which 0 in flight, and would reject others" + shadow + "; 2 more successes close it, failures that use up the credit of 3 open it",
+		},
+
+		"Auto after ForcedOpen, CLOSED": {in(breaker.Auto, in(breaker.ForcedOpen, closed)), "SetMode(Auto)", untilOpen},
+		"Auto after ForcedOpen, OPEN":   {in(breaker.Auto, in(breaker.ForcedOpen, open)), opened, "rejects" + untilOver},
+		"Auto after Disabled, OPEN":     {in(breaker.Auto, in(breaker.Disabled, open)), "SetMode(Auto); it had opened on " + opened, "rejects" + untilOver},
+		"Auto after ForcedOpen, HALF_OPEN": {
+			in(breaker.Auto, in(breaker.ForcedOpen, half)), "SetMode(Auto); it had opened on " + opened,
+			"admits 3 calls at a time, of which 0 in flight, and rejects others; 2 more successes close it, failures that use up the credit of 3 open it",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, breaker.Config{Name: "users", Trip: quick.Trip, OpenFor: time.Second, CloseAfter: 4})
+			tt.set(r)
+			x := r.Explain()
+			if got := x.Why(); got != tt.why {
+				t.Errorf("why:\n%s\nwant\n%s", got, tt.why)
+			}
+			if got := x.Next(); got != tt.next {
+				t.Errorf("next:\n%s\nwant\n%s", got, tt.next)
+			}
+			if got := x.String(); !strings.Contains(got, "\nwhy:  "+tt.why+"\n") || !strings.Contains(got, "\nnext: "+tt.next) || strings.HasSuffix(got, "\n") {
+				t.Errorf("all of it:\n%s", got)
+			}
+			if x.Name != "users" || !x.Time.Equal(r.clock.Now()) || x.Stats != r.Stats() || len(x.Rules) != len(r.Rules()) {
+				t.Errorf("%+v", x)
+			}
+		})
+	}
+}
+
+func TestAKeyThatBeganInForcedOpenSaysSo(t *testing.T) {
+	r := newRig(t, quick)
+	r.SetMode(breaker.ForcedOpen)
+	x := r.ForkFor("a.example").(*breaker.Breaker).Explain()
+	want := `breaker "q" for "a.example": OPEN since 2001-09-09 01:46:40.000 UTC, in ForcedOpen
+why:  SetMode(ForcedOpen)
+next: rejects every call until SetMode says otherwise; underneath it is CLOSED`
+	if got := x.String(); got != want || x.Key != "a.example" {
+		t.Errorf("says\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestTheStateIsSaidToBeginWhenItDid(t *testing.T) {
+	const opened, over = "OPEN since 2001-09-09 01:46:40.001", "HALF_OPEN since 2001-09-09 01:46:41.001"
+	r := newRig(t, quick)
+	check := func(want string) {
+		t.Helper()
+		if got := r.Explain().String(); !strings.HasPrefix(got, `breaker "q": `+want) {
+			t.Errorf("says %s\nwant %s", got, want)
+		}
+	}
+	check("CLOSED since 2001-09-09 01:46:40.000")
+	r.trip()
+	r.clock.add(500 * time.Millisecond)
+	check(opened)
+	r.SetMode(breaker.MetricsOnly) // it stays open
+	check(opened)
+	if s := r.Stats(); !s.Since.Equal(r.clock.Now()) {
+		t.Errorf("the mode was set at %v, Stats says %v", r.clock.Now(), s.Since)
+	}
+	r.SetMode(breaker.Auto)
+	r.clock.add(time.Hour)
+	check(over)
+	if got := r.Stats().Since.Sub(time.Unix(1e9, 0)); got != 1001*time.Millisecond {
+		t.Errorf("Stats says %v", got)
+	}
+	r.SetMode(breaker.ForcedOpen)
+	check("OPEN since 2001-09-09 02:46:40.501")
+	r.SetMode(breaker.Auto)
+	check("HALF_OPEN since 2001-09-09 02:46:40.501")
+	_ = r.permit()
+	r.clock.add(time.Minute)
+	check("HALF_OPEN since 2001-09-09 02:46:40.501")
+}
+
+func TestAClosedBreakerSaysWhatItsRulesHaveCounted(t *testing.T) {
+	r := newRig(t, breaker.Config{OpenFor: time.Minute, Trip: []breaker.Rule{
+		breaker.Silence(7, time.Second), breaker.FailureRate(50, 6), breaker.FailureRateOver(60, 4, time.Minute), breaker.SlowRate(50, time.Second, 4, time.Minute),
+	}})
+	none := "admits every call; opens on Silence(7, 1s) (0 failed in a row by now) or FailureRate(50, 6) (no calls by now) or " +
+		"FailureRateOver(60, 4, 1m0s) (no calls by now) or SlowRate(50, 1s, 4, 1m0s) (no calls by now)"
+	if got := r.Explain().Next(); got != none {
+		t.Errorf("says %s\nwant %s", got, none)
+	}
+	_ = r.runFunc(func() error { r.clock.add(2 * time.Second); return nil })
+	_ = r.run(errDown)
+	some := "admits every call; opens on Silence(7, 1s) (1 failed in a row by now) or FailureRate(50, 6) (1 of 2 calls failed by now) or " +
+		"FailureRateOver(60, 4, 1m0s) (1 of 2 calls failed by now) or SlowRate(50, 1s, 4, 1m0s) (1 of 2 calls slow by now)"
+	if got := r.Explain().Next(); got != some {
+		t.Errorf("says %s\nwant %s", got, some)
+	}
+}
+
+func TestSlowCallsWithoutAnErrorAreExplained(t *testing.T) {
+	r := with(t, breaker.SlowRate(100, time.Second, 1, time.Minute))
+	_ = r.runFunc(func() error { r.clock.add(2 * time.Second); return nil })
+	if got := r.Explain().Why(); got != "SlowRate(100, 1s, 1, 1m0s): 1 of 1 calls slow" {
+		t.Errorf("says %s", got)
+	}
+}
+
+func TestAClockSetBackIsExplainedAsTheStateIs(t *testing.T) {
+	r := newRig(t, quick)
+	r.clock.add(time.Hour)
+	r.trip()
+	r.clock.add(-time.Hour)
+	x := r.Explain()
+	if x.Why() != probing || x.Stats.State != breaker.HalfOpen || x.Stats.OpenNow != 0 {
+		t.Errorf("says %s", x)
+	}
+}
+
+func TestAnExplanationTellsNoSecretsAndKeepsToItsLines(t *testing.T) {
+	r := newRig(t, quick)
+	err := errors.New("Get \"https://ann:hunter2@a.example/?token=abc\": two\nlines\u2028and \u202eback")
+	_, _ = r.run(err), r.run(err)
+	s := r.Explain().String()
+	if n := strings.Count(s, "\n"); n != 4 || strings.Contains(s, "hunter2") || strings.Contains(s, "abc") || strings.ContainsAny(s, "\u2028\u202e") {
+		t.Errorf("%d lines: %q", n+1, s)
+	}
+	var none *resilience.Rejection
+	if errors.As(r.run(nil), &none); !strings.Contains(s, none.CauseText()) {
+		t.Errorf("the rejection says %q, it says %q", none.CauseText(), s)
+	}
+}
