@@ -19,7 +19,7 @@ func (b *Breaker) install(ctx context.Context, e, next *episode, why match) bool
 	next.past = e.past
 	if e.state != next.state {
 		t := b.transition(e, next, why)
-		next.past = remember(e.past, t)
+		next.past = e.past.remember(t)
 		if b.cfg.Observer != nil {
 			next.note = b.newNote(ctx, t, why.err)
 		}

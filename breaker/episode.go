@@ -52,7 +52,7 @@ type episode struct {
 	until     int64                 // OPEN: when it is over, in ns
 	outage    *outage               // OPEN, HALF_OPEN but not if a mode made them: why
 	rejection *resilience.Rejection // OPEN, HALF_OPEN: what callers get
-	past      *[]Transition         // the last ones, up to that to this state; nil for none
+	past      *past                 // nil if there were no transitions
 
 	// word holds the counts. Its writers are the calls of this episode as they
 	// are admitted and judged.

@@ -239,7 +239,7 @@ func ExampleBreaker_Explain() {
 	fmt.Println(b.Explain())
 	// Output:
 	// breaker "users": OPEN since 2026-03-01 09:30:07.400 UTC
-	// why:  credit is used up: 1 failed in a row, after: EOF
+	// why:  credit is used up: 1 failed in a row, after: EOF; not CLOSED since 2026-03-01 09:30:01.200 UTC, when it opened on Silence(7, 1s): 7 failed in a row, after: Get "https://users.example/42?…": connection refused
 	// next: rejects every call until 2026-03-01 09:30:12.400 UTC, in 3.2s; the first one after that is the probe
 	// history:
 	//   2026-03-01 09:30:01.200 UTC  CLOSED -> OPEN, Silence(7, 1s): 7 failed in a row, for 5s, after: Get "https://users.example/42?…": connection refused

@@ -2,7 +2,6 @@ package breaker
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -25,19 +24,11 @@ func (x Explanation) Why() string {
 	if last.To == Open && x.Stats.State == HalfOpen { // and no call has come since
 		why = openTimeOver
 	}
-	if why == last.cause() && last.opened() || x.Stats.State == Closed {
+	if x.Stats.State == Closed || x.Began.Time.IsZero() || last == x.Began && why == last.cause() {
 		return why
 	}
-	for _, t := range slices.Backward(x.History) {
-		if t.opened() {
-			return why + "; it had opened on " + t.cause()
-		}
-	}
-	return why
+	return fmt.Sprintf("%s; not CLOSED since %s, when it opened on %s", why, x.Began.Time.Format(when), x.Began.cause())
 }
-
-// opened reports whether t was to OPEN, and not by SetMode.
-func (t Transition) opened() bool { return t.To == Open && !strings.HasPrefix(t.Rule, setMode) }
 
 // cause is the reason of t with the error.
 func (t Transition) cause() string {

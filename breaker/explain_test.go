@@ -12,7 +12,8 @@ import (
 
 const (
 	opened  = "Consecutive(2): 2 failed in a row, after: down"
-	probing = "open time is over; it had opened on " + opened
+	since   = "; not CLOSED since 2001-09-09 01:46:40.001 UTC, when it opened on " + opened
+	probing = "open time is over" + since
 )
 
 func TestExplainSaysWhyAndWhatIsNextInEachStateAndMode(t *testing.T) {
@@ -47,7 +48,7 @@ func TestExplainSaysWhyAndWhatIsNextInEachStateAndMode(t *testing.T) {
 			_ = r.run(errDown)
 			r.clock.add(-time.Second)
 			r.clock.add(1400 * time.Millisecond)
-		}, "credit is used up: 1 failed in a row, after: down", "rejects" + strings.Replace(untilOver, "41.001", "42.001", 1)},
+		}, "credit is used up: 1 failed in a row, after: down" + since, "rejects" + strings.Replace(untilOver, "41.001", "42.001", 1)},
 		"open time over":    {over, probing, next},
 		"probe in flight":   {probe, probing, "admits 1 call at a time, of which 1 in flight, and rejects others; 4 more successes close it, failures that use up the credit of 1 open it"},
 		"HALF_OPEN":         {half, probing, "admits 3 calls at a time, of which 1 in flight, and rejects others; 2 more successes close it, failures that use up the credit of 3 open it"},
@@ -82,9 +83,9 @@ func TestExplainSaysWhyAndWhatIsNextInEachStateAndMode(t *testing.T) {
 
 		"Auto after ForcedOpen, CLOSED": {in(breaker.Auto, in(breaker.ForcedOpen, closed)), "SetMode(Auto)", untilOpen},
 		"Auto after ForcedOpen, OPEN":   {in(breaker.Auto, in(breaker.ForcedOpen, open)), opened, "rejects" + untilOver},
-		"Auto after Disabled, OPEN":     {in(breaker.Auto, in(breaker.Disabled, open)), "SetMode(Auto); it had opened on " + opened, "rejects" + untilOver},
+		"Auto after Disabled, OPEN":     {in(breaker.Auto, in(breaker.Disabled, open)), "SetMode(Auto)" + since, "rejects" + untilOver},
 		"Auto after ForcedOpen, HALF_OPEN": {
-			in(breaker.Auto, in(breaker.ForcedOpen, half)), "SetMode(Auto); it had opened on " + opened,
+			in(breaker.Auto, in(breaker.ForcedOpen, half)), "SetMode(Auto)" + since,
 			"admits 3 calls at a time, of which 0 in flight, and rejects others; 2 more successes close it, failures that use up the credit of 3 open it",
 		},
 	} {
@@ -185,7 +186,7 @@ func TestAClockSetBackIsExplainedAsTheStateIs(t *testing.T) {
 	r.trip()
 	r.clock.add(-time.Hour)
 	x := r.Explain()
-	if x.Why() != probing || x.Stats.State != breaker.HalfOpen || x.Stats.OpenNow != 0 {
+	if want := strings.ReplaceAll(probing, "01:46", "02:46"); x.Why() != want || x.Stats.State != breaker.HalfOpen || x.Stats.OpenNow != 0 {
 		t.Errorf("says %s", x)
 	}
 }
@@ -201,5 +202,31 @@ func TestAnExplanationTellsNoSecretsAndKeepsToItsLines(t *testing.T) {
 	var none *resilience.Rejection
 	if errors.As(r.run(nil), &none); !strings.Contains(s, none.CauseText()) {
 		t.Errorf("the rejection says %q, it says %q", none.CauseText(), s)
+	}
+}
+
+func TestExplainRemembersHowAnOutageBegan(t *testing.T) {
+	r := newRig(t, breaker.Config{Trip: quick.Trip, OpenFor: time.Second, CloseAfter: 4})
+	if x := r.Explain(); !x.Began.Time.IsZero() {
+		t.Errorf("before: %+v", x.Began)
+	}
+	r.trip()
+	first := r.Explain().History[0]
+	for range 40 {
+		r.clock.add(time.Second)
+		_ = r.run(errDown)
+	}
+	x := r.Explain()
+	if x.Began != first || len(x.History) != 16 || x.History[0] == first {
+		t.Errorf("it began with %v, want %v; the oldest of %d is %v", x.Began, first, len(x.History), x.History[0])
+	}
+	r.SetMode(breaker.ForcedOpen)
+	r.SetMode(breaker.Auto)
+	if got := r.Explain().Began; got != first {
+		t.Errorf("after SetMode it began with %v", got)
+	}
+	r.Reset()
+	if x := r.Explain(); !x.Began.Time.IsZero() || x.Why() != "Reset()" {
+		t.Errorf("after Reset it began with %v, because of %s", x.Began, x.Why())
 	}
 }

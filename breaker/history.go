@@ -3,6 +3,7 @@ package breaker
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -49,15 +50,29 @@ func (t Transition) String() string {
 // maxHistory is how many transitions a breaker remembers.
 const maxHistory = 16
 
-// remember returns past, which is not changed, with t after it.
-func remember(past *[]Transition, t Transition) *[]Transition {
-	if past == nil {
-		return &[]Transition{t}
+// A past is what a breaker remembers of its transitions, up to the present state. It
+// is never changed.
+type past struct {
+	last  []Transition // the oldest first
+	began Transition   // by which a rule last opened it, zero once it has closed
+}
+
+// remember returns p, which is nil for none, with t after it.
+func (p *past) remember(t Transition) *past {
+	next := &past{last: []Transition{t}}
+	if p != nil {
+		old := p.last[max(0, len(p.last)+1-maxHistory):]
+		next.last = append(append(make([]Transition, 0, len(old)+1), old...), t)
+		next.began = p.began
 	}
-	last := (*past)[max(0, len(*past)+1-maxHistory):]
-	all := append(make([]Transition, 0, len(last)+1), last...)
-	all = append(all, t)
-	return &all
+	switch {
+	case strings.HasPrefix(t.Rule, setMode): // what was underneath goes on
+	case t.From == Closed:
+		next.began = t
+	case t.To == Closed:
+		next.began = Transition{}
+	}
+	return next
 }
 
 // transition returns that from e to next.
@@ -83,6 +98,9 @@ type Explanation struct {
 	Rules     []RuleStats // as by Breaker.Rules
 	// History has the last transitions, at most 16, the oldest first.
 	History []Transition
+	// Began is the transition by which a rule opened the breaker, however many there
+	// were since. It is zero if the breaker has closed since then.
+	Began Transition
 
 	closeAfter int
 	under      State // ForcedOpen, Disabled: what goes on when they end
@@ -100,7 +118,7 @@ func (b *Breaker) Explain() Explanation {
 		x.under = e.under.resumed(b.clock.Nanos())
 	}
 	if e.past != nil {
-		x.History = slices.Clone(*e.past)
+		x.History, x.Began = slices.Clone(e.past.last), e.past.began
 	}
 	return x
 }
