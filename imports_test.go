@@ -36,10 +36,13 @@ func allowed() map[string][]string {
 		module + "/httpmw": {module, marker},
 		module + "/grpcmw": {module, marker, grpc, googleRPC, protobuf},
 		module + "/stack":  {module, clock, sync_, internal, module + "/keyed"},
+		module + "/debug":  {module, clock, sync_, internal, module + "/keyed", module + "/stack"},
 	}
 	for _, p := range policies {
 		rules[module+"/"+p] = []string{module, clock, sync_, internal}
-		rules[module+"/stack"] = append(rules[module+"/stack"], module+"/"+p)
+		for _, all := range []string{module + "/stack", module + "/debug"} {
+			rules[all] = append(rules[all], module+"/"+p)
+		}
 	}
 	return rules
 }
@@ -82,7 +85,7 @@ func (im imports) broken() (broken []string) {
 
 // heavy looks at what a program that uses one package compiles.
 func (im imports) heavy() (broken []string) {
-	light := []string{"", "/keyed", "/stack", "/httpmw"}
+	light := []string{"", "/keyed", "/stack", "/httpmw", "/debug"}
 	for _, p := range policies {
 		light = append(light, "/"+p)
 	}

@@ -133,21 +133,27 @@ func (g *gatherer) read(p resilience.Policy) {
 	case *keyed.Group:
 		page.Groups = append(page.Groups, g.group(p))
 	case *breaker.Breaker:
-		page.Breakers = append(page.Breakers, readBreaker(p, of))
+		b := readBreaker(p, of)
+		b.Settings = settings("breaker", p.Name(), p.String())
+		page.Breakers = append(page.Breakers, b)
 	case *retry.Retry:
-		page.Retries = append(page.Retries, readRetry(p, of))
+		r := readRetry(p, of)
+		r.Settings = settings("retry", p.Name(), p.String())
+		page.Retries = append(page.Retries, r)
 	case *bulkhead.Bulkhead:
-		page.Bulkheads = append(page.Bulkheads, readBulkhead(p, of))
+		b := readBulkhead(p, of)
+		b.Settings = settings("bulkhead", p.Name(), p.String())
+		page.Bulkheads = append(page.Bulkheads, b)
 	case *timeout.Timeout:
 		s := p.Stats()
 		page.Timeouts = append(page.Timeouts, &limiting{
-			common: settings("timeout", p.Name(), p.String(), of),
+			common: common{Kind: "timeout", Name: clip(p.Name()), Group: of, Settings: settings("timeout", p.Name(), p.String())},
 			Calls:  s.Calls, Exceeded: s.Exceeded, Late: s.Late,
 		})
 	case *fallback.Fallback:
 		s := p.Stats()
 		page.Fallbacks = append(page.Fallbacks, &fallen{
-			common: settings("fallback", p.Name(), p.String(), of),
+			common: common{Kind: "fallback", Name: clip(p.Name()), Group: of, Settings: settings("fallback", p.Name(), p.String())},
 			Unused: s.Unused, Passed: s.Passed, Used: s.Used, Failed: s.Failed,
 		})
 	default:
@@ -167,17 +173,16 @@ func line(p resilience.Policy) string {
 	}
 }
 
-// settings returns what policies have in common. text is what one says of itself, with
-// its kind and name, which stand elsewhere.
-func settings(kind, name, text string, of *string) common {
-	text = strings.TrimPrefix(text, describe.Policy(kind, name, ""))
-	return common{Kind: kind, Name: clip(name), Group: of, Settings: clipTo(maxSentence, text)}
+// settings returns the text that a policy says of itself, without its kind and name,
+// which stand elsewhere.
+func settings(kind, name, text string) string {
+	return clipTo(maxSentence, strings.TrimPrefix(text, describe.Policy(kind, name, "")))
 }
 
 // group reads the keys of k.
 func (g *gatherer) group(k *keyed.Group) *group {
 	v := &group{
-		common:  settings("keyed", k.Name(), k.String(), nil),
+		common:  common{Kind: "keyed", Name: clip(k.Name()), Settings: settings("keyed", k.Name(), k.String())},
 		Evicted: k.Stats().Evicted,
 		Keys:    []*key{},
 	}
@@ -208,15 +213,15 @@ func (g *gatherer) ofKey(k *key, p resilience.Policy) {
 	switch p := p.(type) {
 	case *breaker.Breaker:
 		b := readBreaker(p, nil)
-		b.Key, b.Settings, b.Calls = k.Key, "", nil
+		b.Key, b.Calls = k.Key, nil
 		k.Breakers = append(k.Breakers, b)
 	case *retry.Retry:
 		r := readRetry(p, nil)
-		r.Key, r.Settings, r.Calls = k.Key, "", nil
+		r.Key, r.Calls = k.Key, nil
 		k.Retries = append(k.Retries, r)
 	case *bulkhead.Bulkhead:
 		b := readBulkhead(p, nil)
-		b.Key, b.Settings, b.Calls = k.Key, "", nil
+		b.Key, b.Calls = k.Key, nil
 		k.Bulkheads = append(k.Bulkheads, b)
 	case *keyed.Group: // of a Forker that is not of this module
 		g.add(p)

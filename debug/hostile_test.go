@@ -38,15 +38,16 @@ func TestWhatComesFromOutsideIsEscapedAndBounded(t *testing.T) {
 		"a megabyte of ctl":  strings.Repeat("\x01", 1<<20),
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newBreaker(clock.NewMock(), hostile)
+			name := hostile[:min(len(hostile), 1<<15)] // by the program, and quoted by String
+			b := newBreaker(clock.NewMock(), name)
 			g := newGroup(t, resilience.Compose(
 				b,
-				resilience.Must(retry.New(retry.Config{Name: hostile})),
-				resilience.Must(bulkhead.New(bulkhead.Config{Name: hostile})),
-				resilience.Must(timeout.New(timeout.Config{Name: hostile})),
-				resilience.Must(fallback.New(fallback.Config{Name: hostile, Handle: func(_ context.Context, err error) error { return err }})),
-			), keyed.Config{Name: hostile, Keys: map[string]resilience.Policy{hostile + "!": newBreaker(nil, "own")}})
-			plain := newBreaker(clock.NewMock(), hostile)
+				resilience.Must(retry.New(retry.Config{Name: name})),
+				resilience.Must(bulkhead.New(bulkhead.Config{Name: name})),
+				resilience.Must(timeout.New(timeout.Config{Name: name})),
+				resilience.Must(fallback.New(fallback.Config{Name: name, Handle: func(_ context.Context, err error) error { return err }})),
+			), keyed.Config{Name: name, Keys: map[string]resilience.Policy{name + "!": newBreaker(nil, "own")}})
+			plain := newBreaker(clock.NewMock(), name)
 			for _, p := range []resilience.Policy{g.For(hostile), plain} {
 				run(t, p, func(context.Context) error { return errors.New(hostile) })
 			}
@@ -112,7 +113,8 @@ func (functional) Apply(ctx context.Context, next resilience.Next) error { retur
 
 func TestCodeOfTheUserThatPanicsLosesOnlyWhatItIsAbout(t *testing.T) {
 	stopped := &broken{Clock: clock.NewMock()}
-	g := newGroup(t, newBreaker(stopped, "hosts"), keyed.Config{Name: "hosts"})
+	places := resilience.Must(bulkhead.New(bulkhead.Config{Name: "hosts"}))
+	g := newGroup(t, resilience.Compose(newBreaker(stopped, "hosts"), places), keyed.Config{Name: "hosts"})
 	run(t, g.For("a"), succeed)
 	tries := resilience.Must(retry.New(retry.Config{Name: "tries", Clock: stopped}))
 	stopped.now = true
@@ -135,7 +137,7 @@ func TestCodeOfTheUserThatPanicsLosesOnlyWhatItIsAbout(t *testing.T) {
 	if want := "All 2 breakers are CLOSED; not all policies could be asked"; r.Summary.Text != want {
 		t.Errorf("got %q, want %q", r.Summary.Text, want)
 	}
-	if len(r.Groups) != 1 || len(r.Groups[0].Keys) != 1 || r.Groups[0].Keys[0].Key != "a" {
+	if len(r.Groups) != 1 || len(r.Groups[0].Keys) != 1 || r.Groups[0].Keys[0].Key != "a" || len(r.Groups[0].Keys[0].Bulkheads) != 1 {
 		t.Errorf("groups %+v", r.Groups)
 	}
 	if n := len(r.Breakers); n != 2 || r.Breakers[1].Name != "last" {
@@ -169,8 +171,7 @@ func TestATimeThatCannotBeWrittenLosesNothing(t *testing.T) {
 	elements(t, asHTML(t, b))
 }
 
-// A clock that a breaker reads while it is asked must not see the page's own lock: the
-// page has none.
+// No lock is held while code of the user runs.
 func TestAPolicyMayAskForThePage(t *testing.T) {
 	var b *breaker.Breaker
 	var inner report

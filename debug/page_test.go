@@ -195,7 +195,7 @@ func TestThePageIsServedWhileCallsGoOn(t *testing.T) {
 	h := debug.Handler(g, b, resilience.Compose(b))
 	done := make(chan struct{})
 	var calls, requests sync.WaitGroup
-	for i := range 4 {
+	for i := range 2 {
 		calls.Go(func() {
 			for n := 0; ; n++ {
 				select {
@@ -203,7 +203,7 @@ func TestThePageIsServedWhileCallsGoOn(t *testing.T) {
 					return
 				default:
 				}
-				run(t, g.For(fmt.Sprint("key ", (n+i)%1500)), []resilience.Func{succeed, succeed, fail}[n%3])
+				run(t, g.For(fmt.Sprint("key ", (n+i)%200)), []resilience.Func{succeed, succeed, fail}[n%3])
 				run(t, b, []resilience.Func{succeed, fail}[n%2])
 				if n%50 == 0 {
 					b.Reset()

@@ -21,7 +21,7 @@ func readBreaker(b *breaker.Breaker, of *string) *breaking {
 	x := b.Explain()
 	s := &x.Stats
 	v := &breaking{
-		common: settings("breaker", x.Name, b.String(), of),
+		common: common{Kind: "breaker", Name: clip(x.Name), Key: clip(x.Key), Group: of},
 		Calls: &breakerCalls{
 			Successes: s.Successes, Failures: s.Failures, Ignored: s.Ignored,
 			Rejected: s.Rejected, WouldReject: s.WouldReject,
@@ -30,7 +30,6 @@ func readBreaker(b *breaker.Breaker, of *string) *breaking {
 			OpenTime: seconds(s.OpenTime),
 		},
 	}
-	v.Key = clip(x.Key)
 	if of != nil && len(x.History) == 0 && s.Mode == breaker.Auto {
 		return v
 	}
@@ -90,7 +89,7 @@ func readRetry(r *retry.Retry, of *string) *retrying {
 		c.Suppressed = append(c.Suppressed, reason{one.key, one.reason.String(), s.Stopped[one.reason]})
 	}
 	c.Attempts = c.FirstTry + c.Recovered + c.Aborted + c.Suppressed.Sum() + c.Retries
-	v := &retrying{common: settings("retry", r.Name(), r.String(), of), Calls: c}
+	v := &retrying{common: common{Kind: "retry", Name: clip(r.Name()), Group: of}, Calls: c}
 	if of == nil && s.Capacity > 0 {
 		v.Budget = &budget{s.Level, s.Capacity}
 	}
@@ -100,7 +99,7 @@ func readRetry(r *retry.Retry, of *string) *retrying {
 func readBulkhead(b *bulkhead.Bulkhead, of *string) *holding {
 	s := b.Stats()
 	v := &holding{
-		common:   settings("bulkhead", b.Name(), b.String(), of),
+		common:   common{Kind: "bulkhead", Name: clip(b.Name()), Group: of},
 		InFlight: s.InFlight, Limit: s.Limit, Waiting: s.Waiting,
 		Calls: &bulkheadCalls{
 			Completed: s.Completed, Canceled: s.Canceled,
