@@ -5,7 +5,9 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/benbjohnson/clock"
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/internal/testkit"
 )
@@ -127,5 +129,24 @@ func TestAProbeThatEndsAfterAnotherHasEndedHalfOpenIsNotCounted(t *testing.T) {
 		if s := b.Stats(); s.ProbesSucceeded+s.ProbesFailed+s.ProbesIgnored != 0 {
 			t.Errorf("with a credit of %d: %+v", left, s)
 		}
+	}
+}
+
+// A reader may come with an OPEN that another has left meanwhile.
+func TestAnOpenEpisodeThatWasLeftHasNoMoreTime(t *testing.T) {
+	mock := clock.NewMock()
+	b, err := New(Config{Clock: mock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.SetMode(ForcedOpen)
+	e := b.episode.Load()
+	mock.Add(time.Second)
+	b.Reset()
+	b.SetMode(Auto)
+	mock.Add(time.Second)
+	b.charge(e, b.clock.Nanos())
+	if s := b.stats(e); s.OpenNow != 0 || s.OpenTime != time.Second {
+		t.Errorf("open for %v and %v, want a second", s.OpenTime, s.OpenNow)
 	}
 }

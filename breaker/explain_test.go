@@ -189,6 +189,34 @@ func TestAClockSetBackIsExplainedAsTheStateIs(t *testing.T) {
 	if want := strings.ReplaceAll(probing, "01:46", "02:46"); x.Why() != want || x.Stats.State != breaker.HalfOpen || x.Stats.OpenNow != 0 {
 		t.Errorf("says %s", x)
 	}
+	if !x.Stats.Since.Equal(x.History[0].Time) { // and not when it would have been over
+		t.Errorf("in its state since %v, opened at %v", x.Stats.Since, x.History[0].Time)
+	}
+	r.clock.add(time.Hour)
+	r.SetMode(breaker.Disabled)
+	for back, under := range map[time.Duration]string{0: "OPEN", time.Hour: "HALF_OPEN"} {
+		r.clock.add(-back)
+		if got := r.Explain().Next(); !strings.HasSuffix(got, "underneath it is "+under) {
+			t.Errorf("%v back: says %s", back, got)
+		}
+		r.clock.add(back)
+	}
+	r.clock.add(r.Explain().History[0].OpenFor) // at that instant it is over
+	if got := r.Explain().Next(); !strings.HasSuffix(got, "underneath it is HALF_OPEN") {
+		t.Errorf("says %s", got)
+	}
+}
+
+func TestHalfOpenSaysWhatItHadOpenedOnLast(t *testing.T) {
+	r := newRig(t, quick)
+	r.flap(errors.New("first"))
+	r.flap(errors.New("second"))
+	r.trip()
+	r.clock.add(time.Second)
+	_ = r.permit()
+	if got := r.Explain().Why(); got != probing {
+		t.Errorf("says %s", got)
+	}
 }
 
 func TestAnExplanationTellsNoSecretsAndKeepsToItsLines(t *testing.T) {

@@ -57,6 +57,15 @@ func TestTheLast16TransitionsAreRememberedTheOldestFirst(t *testing.T) {
 	}
 }
 
+func TestATransitionIsRememberedAtTheTimeAtWhichTheStateBegan(t *testing.T) {
+	r := newRig(t, quick)
+	r.clock.afterRead = func() { r.clock.add(time.Millisecond) }
+	_, _ = r.run(errDown), r.run(errDown)
+	if h, s := r.last(), r.Stats(); h.To != breaker.Open || !h.Time.Equal(s.Since) || !s.RetryAt.Equal(h.Time.Add(time.Second)) {
+		t.Errorf("remembers %+v, counts %+v", h, s)
+	}
+}
+
 func TestAForkRemembersItsOwnTransitions(t *testing.T) {
 	r := newRig(t, quick)
 	f := r.ForkFor("a").(*breaker.Breaker)

@@ -132,8 +132,9 @@ func (b *Breaker) chargeRest(e *episode, now int64) {
 	}
 }
 
-// lasted returns how long e, in OPEN, had lasted at the time now.
-func (e *episode) lasted(now int64) int64 { return max(0, min(now, e.until)-e.since) }
+// lasted returns how long e, in OPEN, had lasted at the time now, which is negative if the
+// clock was set back.
+func (e *episode) lasted(now int64) int64 { return min(now, e.until) - e.since }
 
 // openNow returns how long e, in OPEN, had lasted at the time now, but not what has
 // been charged. The caller has read rare.open before, and so has counted nothing twice:
