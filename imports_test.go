@@ -17,6 +17,7 @@ const (
 	prometheus = "github.com/prometheus/client_golang/..."
 	internal   = module + "/internal/..."
 	marker     = module + "/internal/marker"
+	series     = module + "/metrics/internal/series"
 	googleRPC  = "google.golang.org/genproto/googleapis/rpc/..." // what gRPC says in the details of a status
 	protobuf   = "google.golang.org/protobuf/..."
 )
@@ -30,17 +31,19 @@ type imports map[string][]string
 // aside. Whoever is not named may import anything but programs.
 func allowed() map[string][]string {
 	rules := map[string][]string{
-		module:             {},
-		internal:           {module, clock, sync_, internal},
-		module + "/keyed":  {module, clock, sync_, internal},
-		module + "/httpmw": {module, marker},
-		module + "/grpcmw": {module, marker, grpc, googleRPC, protobuf},
-		module + "/stack":  {module, clock, sync_, internal, module + "/keyed"},
-		module + "/debug":  {module, clock, sync_, internal, module + "/keyed", module + "/stack"},
+		module:              {},
+		internal:            {module, clock, sync_, internal},
+		module + "/keyed":   {module, clock, sync_, internal},
+		module + "/httpmw":  {module, marker},
+		module + "/grpcmw":  {module, marker, grpc, googleRPC, protobuf},
+		module + "/stack":   {module, clock, sync_, internal, module + "/keyed"},
+		module + "/debug":   {module, clock, sync_, internal, module + "/keyed", module + "/stack"},
+		series:              {},
+		module + "/metrics": {module, clock, internal, module + "/keyed", series, prometheus},
 	}
 	for _, p := range policies {
 		rules[module+"/"+p] = []string{module, clock, sync_, internal}
-		for _, all := range []string{module + "/stack", module + "/debug"} {
+		for _, all := range []string{module + "/stack", module + "/debug", module + "/metrics"} {
 			rules[all] = append(rules[all], module+"/"+p)
 		}
 	}
@@ -96,9 +99,11 @@ func (im imports) heavy() (broken []string) {
 			}
 		}
 	}
-	for dep := range im.deps(module + "/grpcmw") {
-		if matches(prometheus, dep) {
-			broken = append(broken, fmt.Sprintf("a program that uses grpcmw compiles %s", dep))
+	for pkg, not := range map[string]string{"/grpcmw": prometheus, "/metrics": grpc} {
+		for dep := range im.deps(module + pkg) {
+			if matches(not, dep) {
+				broken = append(broken, fmt.Sprintf("a program that uses %s compiles %s", module+pkg, dep))
+			}
 		}
 	}
 	return broken
@@ -164,7 +169,7 @@ func TestImportsNoticesBrokenRules(t *testing.T) {
 		module + "/httpmw":        {module},
 		module + "/grpcmw":        {module, "google.golang.org/grpc/codes"},
 		module + "/stack":         {module, module + "/breaker", module + "/keyed"},
-		module + "/metrics":       {module, module + "/breaker", "github.com/prometheus/client_golang/prometheus"},
+		module + "/metrics":       {module, module + "/breaker", series, "github.com/prometheus/client_golang/prometheus"},
 		module + "/examples/all":  {module + "/metrics", module + "/examples/part"},
 	}
 	if got := sound.broken(); got != nil {
@@ -178,6 +183,7 @@ func TestImportsNoticesBrokenRules(t *testing.T) {
 		module + "/grpcmw":        module + "/metrics",
 		module + "/stack":         module + "/httpmw",
 		module + "/metrics":       module + "/bench/tools",
+		series:                    module,
 		module + "/debug":         module + "/examples/all",
 		module + "/fallback":      "github.com/breaker",
 		module + "/bulkhead":      module + "/internal/testkit",
@@ -193,12 +199,29 @@ func TestImportsNoticesBrokenRules(t *testing.T) {
 }
 
 func TestImportsNoticesHeavyDependencies(t *testing.T) {
-	im := imports{
-		module + "/breaker":       {module + "/internal/deep"},
-		module + "/internal/deep": {"example.com/other"},
-		"example.com/other":       {"google.golang.org/grpc"},
-	}
-	if got := im.heavy(); len(got) != 1 {
-		t.Errorf("got %q", got)
+	const grpcPackage, prometheusPackage = "google.golang.org/grpc", "github.com/prometheus/client_golang/prometheus"
+	for pkg, heavy := range map[string][]string{
+		"":          {grpcPackage, prometheusPackage},
+		"/breaker":  {grpcPackage, prometheusPackage},
+		"/retry":    {grpcPackage, prometheusPackage},
+		"/bulkhead": {grpcPackage, prometheusPackage},
+		"/timeout":  {grpcPackage, prometheusPackage},
+		"/fallback": {grpcPackage, prometheusPackage},
+		"/keyed":    {grpcPackage, prometheusPackage},
+		"/stack":    {grpcPackage, prometheusPackage},
+		"/httpmw":   {grpcPackage, prometheusPackage},
+		"/grpcmw":   {prometheusPackage},
+		"/metrics":  {grpcPackage},
+	} {
+		for _, path := range heavy {
+			im := imports{
+				module + pkg:              {module + "/internal/deep"},
+				module + "/internal/deep": {"example.com/other"},
+				"example.com/other":       {path},
+			}
+			if got := im.heavy(); len(got) != 1 {
+				t.Errorf("%s compiles %s: got %q", module+pkg, path, got)
+			}
+		}
 	}
 }

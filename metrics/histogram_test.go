@@ -1,0 +1,396 @@
+package metrics_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/benbjohnson/clock"
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/breaker"
+	"github.com/resilience-go/resilience/httpmw"
+	"github.com/resilience-go/resilience/internal/testkit"
+	"github.com/resilience-go/resilience/keyed"
+	"github.com/resilience-go/resilience/metrics"
+	"github.com/resilience-go/resilience/resiliencetest"
+	"github.com/resilience-go/resilience/timeout"
+)
+
+func TestAHistogramKeepsTheContract(t *testing.T) {
+	for name, until := range map[string]resilience.Moment{"answered": resilience.Answered, "ended": resilience.Ended} {
+		t.Run(name, func(t *testing.T) {
+			resiliencetest.TestPolicy(t, func() resilience.Policy {
+				return resilience.Must(metrics.NewHistogram(metrics.HistogramConfig{Until: until}))
+			})
+		})
+	}
+}
+
+// A stopwatch is a registered histogram with a clock.
+type stopwatch struct {
+	*metrics.Histogram
+	mock  *clock.Mock
+	taken func(outcome string) (count int, sum float64)
+}
+
+func newStopwatch(t *testing.T, c metrics.HistogramConfig) *stopwatch {
+	t.Helper()
+	mock := clock.NewMock()
+	mock.Add(time.Hour)
+	c.Name, c.Clock = "h", mock
+	h := resilience.Must(metrics.NewHistogram(c))
+	reg, _ := register(t, h)
+	return &stopwatch{h, mock, func(outcome string) (int, float64) {
+		t.Helper()
+		families, err := reg.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range families[0].GetMetric() {
+			for _, l := range m.GetLabel() {
+				if l.GetName() == "outcome" && l.GetValue() == outcome {
+					return int(m.GetHistogram().GetSampleCount()), m.GetHistogram().GetSampleSum()
+				}
+			}
+		}
+		t.Fatalf("no series of the outcome %s", outcome)
+		return 0, 0
+	}}
+}
+
+// saw checks how many calls of an outcome there were, and for how many seconds; there
+// must be no others.
+func (s *stopwatch) saw(t *testing.T, outcome string, count int, sum float64) {
+	t.Helper()
+	for _, o := range []string{"success", "failure", "ignored", "rejected"} {
+		wantCount, wantSum := 0, 0.0
+		if o == outcome {
+			wantCount, wantSum = count, sum
+		}
+		if c, took := s.taken(o); c != wantCount || math.Abs(took-wantSum) > 1e-9 {
+			t.Errorf("%s: %d calls took %v s, want %d and %v s", o, c, took, wantCount, wantSum)
+		}
+	}
+}
+
+func TestCallsAreMeasuredByOutcome(t *testing.T) {
+	open := newBreaker("open")
+	_ = run(open, errDown)
+	classify := func(err error) resilience.Outcome {
+		if err == io.EOF {
+			return resilience.Success
+		}
+		return resilience.Failure
+	}
+	for name, test := range map[string]struct {
+		inside  resilience.Policy
+		err     error
+		outcome string
+	}{
+		"nil":                       {nil, nil, "success"},
+		"an error":                  {nil, errDown, "failure"},
+		"one that Classify judges":  {nil, io.EOF, "success"},
+		"one that says what it is":  {nil, says(resilience.Ignored), "ignored"},
+		"cancellation of its own":   {nil, context.Canceled, "failure"},
+		"a timeout":                 {nil, &timeout.Error{}, "failure"},
+		"a rejection further in":    {open, nil, "rejected"},
+		"a rejection that is told":  {nil, errors.Join(errDown, &resilience.Rejection{}), "rejected"},
+		"an outcome there is not":   {nil, says(99), "ignored"},
+		"deadline of its own":       {nil, context.DeadlineExceeded, "failure"},
+		"what looks like an abort":  {nil, errors.New(resilience.ErrAborted.Error()), "failure"},
+		"an error that wraps a nil": {nil, says(resilience.Success), "success"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStopwatch(t, metrics.HistogramConfig{Classify: classify})
+			p := resilience.Compose(s, test.inside, &delay{s.mock, 250 * time.Millisecond})
+			want := 0.25
+			if test.inside != nil {
+				want = 0
+			}
+			if err := run(p, test.err); test.inside == nil && err != test.err {
+				t.Errorf("it returns %v", err)
+			}
+			s.saw(t, test.outcome, 1, want)
+		})
+	}
+}
+
+// delay is a policy for which time passes before what is inside runs.
+type delay struct {
+	mock *clock.Mock
+	d    time.Duration
+}
+
+func (d *delay) Apply(ctx context.Context, next resilience.Next) error {
+	d.mock.Add(d.d)
+	return next.Run(ctx)
+}
+
+type says resilience.Outcome
+
+func (s says) Error() string               { return "an error that says what it is" }
+func (s says) Outcome() resilience.Outcome { return resilience.Outcome(s) }
+
+func TestTheContextOfTheCallerDecidesWhatAFailureIs(t *testing.T) {
+	for name, test := range map[string]struct {
+		cause   error
+		outcome string
+	}{"canceled": {context.Canceled, "ignored"}, "its deadline passed": {context.DeadlineExceeded, "failure"}} {
+		t.Run(name, func(t *testing.T) {
+			s := newStopwatch(t, metrics.HistogramConfig{})
+			ctx, cancel := context.WithCancelCause(t.Context())
+			_ = resilience.Run(ctx, s, func(ctx context.Context) error {
+				s.mock.Add(time.Second)
+				cancel(test.cause)
+				return ctx.Err()
+			})
+			s.saw(t, test.outcome, 1, 1)
+			if err := resilience.Run(ctx, s, func(context.Context) error { t.Error("it ran"); return nil }); !errors.Is(err, test.cause) {
+				t.Errorf("error %v", err)
+			}
+			s.saw(t, test.outcome, 1, 1) // what does not start is not counted
+		})
+	}
+}
+
+func TestPanicAndGoexitAreFailures(t *testing.T) {
+	for name, how := range testkit.Aborts(errDown) {
+		for _, until := range []resilience.Moment{resilience.Answered, resilience.Ended} {
+			t.Run(name+" until "+until.String(), func(t *testing.T) {
+				s := newStopwatch(t, metrics.HistogramConfig{Until: until})
+				ctx, cancel := context.WithCancel(t.Context())
+				got := testkit.Unwind(func() error {
+					return resilience.Run(ctx, s, func(context.Context) error {
+						s.mock.Add(time.Second)
+						cancel() // it is a failure all the same
+						how.Abort()
+						return nil
+					})
+				})
+				if got != how {
+					t.Errorf("it ended with %+v", got)
+				}
+				s.saw(t, "failure", 1, 1)
+			})
+		}
+	}
+}
+
+func TestACallIsAFailureIfClassifyPanics(t *testing.T) {
+	s := newStopwatch(t, metrics.HistogramConfig{Classify: func(error) resilience.Outcome { panic(errDown) }})
+	if got := testkit.Unwind(func() error { return run(s, errDown) }); got.Panic != errDown {
+		t.Errorf("it ended with %+v", got)
+	}
+	s.saw(t, "failure", 1, 0)
+}
+
+func TestAnOperationThatGoesOnIsMeasuredUntilItsMoment(t *testing.T) {
+	for name, test := range map[string]struct {
+		until   resilience.Moment
+		mute    bool // it has no answer when Run returns
+		end     error
+		outcome string
+		seconds float64
+	}{
+		"answered by default":               {until: 0, outcome: "success", seconds: 1},
+		"answered at once":                  {until: resilience.Answered, end: errDown, outcome: "success", seconds: 1},
+		"answered later":                    {until: resilience.Answered, mute: true, outcome: "success", seconds: 3},
+		"failed before an answer":           {until: resilience.Answered, mute: true, end: errDown, outcome: "failure", seconds: 3},
+		"ended":                             {until: resilience.Ended, outcome: "success", seconds: 3},
+		"ended with an error":               {until: resilience.Ended, end: errDown, outcome: "failure", seconds: 3},
+		"ended as the caller gave up":       {until: resilience.Ended, end: context.Canceled, outcome: "ignored", seconds: 3},
+		"ended by a deadline":               {until: resilience.Ended, end: context.DeadlineExceeded, outcome: "failure", seconds: 3},
+		"ended by a limit and cancellation": {until: resilience.Ended, end: errors.Join(context.Canceled, context.DeadlineExceeded), outcome: "failure", seconds: 3},
+		"ended with a rejection":            {until: resilience.Ended, end: &resilience.Rejection{}, outcome: "rejected", seconds: 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStopwatch(t, metrics.HistogramConfig{Until: test.until})
+			op := &testkit.Lasting{Mute: test.mute, Func: func(context.Context) error { s.mock.Add(time.Second); return nil }}
+			if err := resilience.RunOperation(t.Context(), s, op); err != nil {
+				t.Fatal(err)
+			}
+			s.mock.Add(2 * time.Second)
+			op.Finish(test.end)
+			op.Finish(errDown) // too late
+			s.saw(t, test.outcome, 1, test.seconds)
+		})
+	}
+}
+
+func TestAFailureOfAnOperationThatGoesOnIsMeasuredAtOnce(t *testing.T) {
+	for _, until := range []resilience.Moment{resilience.Answered, resilience.Ended} {
+		s := newStopwatch(t, metrics.HistogramConfig{Until: until})
+		op := &testkit.Lasting{Func: func(context.Context) error { s.mock.Add(time.Second); return errDown }}
+		_ = resilience.RunOperation(t.Context(), s, op)
+		s.saw(t, "failure", 1, 1)
+		s.mock.Add(time.Second)
+		op.Finish(nil)
+		s.saw(t, "failure", 1, 1)
+	}
+}
+
+// body is read later; it takes a second, and fails with err if that is not nil.
+type body struct {
+	s   *stopwatch
+	err error
+}
+
+func (b *body) Read([]byte) (int, error) {
+	b.s.mock.Add(time.Second)
+	if b.err != nil {
+		return 0, b.err
+	}
+	return 0, io.EOF
+}
+func (*body) Close() error { return nil }
+
+func TestOverHTTPABodyCountsIfItIsToBeMeasured(t *testing.T) {
+	for name, test := range map[string]struct {
+		until   resilience.Moment
+		status  int
+		read    error
+		outcome string
+		seconds float64
+	}{
+		"until the headers":               {resilience.Answered, 200, nil, "success", 1},
+		"until the headers, body broken":  {resilience.Answered, 200, errDown, "success", 1},
+		"to the end":                      {resilience.Ended, 200, nil, "success", 2},
+		"to the end, body broken":         {resilience.Ended, 200, errDown, "failure", 2},
+		"to the end, the caller gives up": {resilience.Ended, 200, context.Canceled, "ignored", 2},
+		"a failure, to the end":           {resilience.Ended, 503, nil, "failure", 1},
+		"a failure, until the headers":    {resilience.Answered, 503, nil, "failure", 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStopwatch(t, metrics.HistogramConfig{Until: test.until})
+			client := &http.Client{Transport: &httpmw.Transport{Policy: s, Base: roundTripper(func(r *http.Request) (*http.Response, error) {
+				s.mock.Add(time.Second)
+				return &http.Response{StatusCode: test.status, Request: r, Header: http.Header{}, Body: &body{s, test.read}}, nil
+			})}}
+			resp, err := client.Get("http://h.example")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			if n, _ := s.taken("success"); n != 0 && test.until == resilience.Ended {
+				t.Error("it is measured before its end")
+			}
+			_, _ = io.ReadAll(resp.Body)
+			resp.Body.Close()
+			s.mock.Add(time.Minute)
+			s.saw(t, test.outcome, 1, test.seconds)
+		})
+	}
+}
+
+func TestAClockThatIsSetBackGivesNoTime(t *testing.T) {
+	s := newStopwatch(t, metrics.HistogramConfig{})
+	_ = resilience.Run(t.Context(), s, func(context.Context) error {
+		s.mock.Set(s.mock.Now().Add(-time.Minute))
+		return nil
+	})
+	s.saw(t, "success", 1, 0)
+}
+
+func TestAHistogramIsSharedByTheKeysOfAGroup(t *testing.T) {
+	s := newStopwatch(t, metrics.HistogramConfig{})
+	g := newGroup(t, resilience.Compose(s.Histogram, newBreaker("b")), keyed.Config{Max: 2})
+	touch(t, g, 20)
+	s.saw(t, "success", 20, 0)
+	if g.Stats().Keys > 2 {
+		t.Error("a histogram keeps keys from being forgotten")
+	}
+	if s.Name() != "h" || s.String() != `histogram "h": measures calls until answered` {
+		t.Errorf("%q, %q", s.Name(), s.String())
+	}
+}
+
+func TestAHistogramThatCannotBeIsAnErrorThatSaysWhatToChange(t *testing.T) {
+	for name, test := range map[string]struct {
+		c    metrics.HistogramConfig
+		says string
+	}{
+		"falling bounds":        {metrics.HistogramConfig{Buckets: []float64{1, 3, 2}}, "HistogramConfig.Buckets[2] is 2, after 3: bounds must rise"},
+		"a bound twice":         {metrics.HistogramConfig{Buckets: []float64{1, 1}}, "HistogramConfig.Buckets[1] is 1, after 1: bounds must rise"},
+		"infinity twice":        {metrics.HistogramConfig{Buckets: []float64{1, math.Inf(1), math.Inf(1)}}, "HistogramConfig.Buckets[2] is +Inf, after +Inf"},
+		"no number first":       {metrics.HistogramConfig{Buckets: []float64{math.NaN(), 1}}, "HistogramConfig.Buckets[0] is not a number: leave it out"},
+		"no number last":        {metrics.HistogramConfig{Buckets: []float64{1, math.NaN()}}, "HistogramConfig.Buckets[1] is not a number: leave it out"},
+		"nothing but no number": {metrics.HistogramConfig{Buckets: []float64{math.NaN()}}, "HistogramConfig.Buckets[0] is not a number: leave it out"},
+		"no moment":             {metrics.HistogramConfig{Until: 3}, "HistogramConfig.Until is 3: must be resilience.Answered or resilience.Ended"},
+		"no text":               {metrics.HistogramConfig{Name: "h\xff"}, "HistogramConfig.Name is not valid UTF-8: change it"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h, err := metrics.NewHistogram(test.c)
+			if h != nil || err == nil || !strings.HasPrefix(err.Error(), "histogram ") || !strings.Contains(err.Error(), test.says) {
+				t.Errorf("got %v, %v, want %s", h, err, test.says)
+			}
+		})
+	}
+}
+
+// bounds returns those of the classic buckets and whether there is a native histogram.
+func bounds(t *testing.T, c metrics.HistogramConfig) (classic []float64, native bool) {
+	t.Helper()
+	h := resilience.Must(metrics.NewHistogram(c))
+	for i := range c.Buckets {
+		c.Buckets[i] = -1 // they are copied
+	}
+	_ = run(h, nil)
+	reg, _ := register(t, h)
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range families[0].GetMetric() {
+		if m.GetHistogram().GetSampleCount() != 1 {
+			continue
+		}
+		for _, b := range m.GetHistogram().GetBucket() {
+			classic = append(classic, b.GetUpperBound())
+		}
+		native = m.GetHistogram().Schema != nil && len(m.GetHistogram().GetPositiveSpan()) > 0
+	}
+	return classic, native
+}
+
+func TestAHistogramIsNativeWithClassicBuckets(t *testing.T) {
+	for name, test := range map[string]struct{ buckets, want []float64 }{
+		"by default":         {nil, []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}},
+		"own bounds":         {[]float64{.5, 30}, []float64{.5, 30}},
+		"infinity, as usual": {[]float64{1, math.Inf(1)}, []float64{1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			classic, native := bounds(t, metrics.HistogramConfig{Buckets: test.buckets})
+			if !slices.Equal(classic, test.want) || !native {
+				t.Errorf("bounds %v (native: %t), want %v", classic, native, test.want)
+			}
+		})
+	}
+}
+
+func TestAHistogramAllocatesNothing(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates on its own account")
+	}
+	h := resilience.Must(metrics.NewHistogram(metrics.HistogramConfig{}))
+	open := resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive(1)}, OpenFor: time.Hour}))
+	_ = run(open, errDown)
+	ctx, op := context.Background(), resilience.Func(func(context.Context) error { return nil })
+	for name, p := range map[string]resilience.Policy{"success": h, "rejected": resilience.Compose(h, open)} {
+		// The buckets of a native histogram come with time, so it is the mean.
+		const calls = 10_000
+		got := testing.AllocsPerRun(3, func() {
+			for range calls {
+				_ = resilience.RunOperation(ctx, p, op)
+			}
+		}) / calls
+		if got > 0.01 {
+			t.Errorf("%s: %.2f allocations a call, want none", name, got)
+		}
+	}
+}
