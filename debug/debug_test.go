@@ -105,6 +105,35 @@ func TestEveryStateAndModeIsTold(t *testing.T) {
 	}
 }
 
+func TestAnOutageSaysWhenItBeganHoweverManyProbesHaveFailedSince(t *testing.T) {
+	mock := clock.NewMock()
+	b := resilience.Must(breaker.New(breaker.Config{
+		Name: "a", Trip: []breaker.Rule{breaker.Consecutive(1)}, OpenFor: time.Second, Clock: mock,
+	}))
+	mock.Add(time.Minute)
+	run(t, b, fail)
+	if page := text(asHTML(t, b)); strings.Contains(page, "ago; not CLOSED since") {
+		t.Errorf("says twice since when:\n%s", page)
+	}
+	for range 20 {
+		mock.Add(time.Second)
+		run(t, b, fail)
+	}
+	mock.Add(500 * time.Millisecond)
+	got := asJSON(t, b).Breakers[0]
+	if got.Began == nil || got.Began.Time != "1970-01-01T00:01:00Z" || got.Began.From != "CLOSED" || got.SinceSeconds != .5 {
+		t.Errorf("got %+v", got)
+	}
+	want := "1970-01-01 00:01:20.000 UTC, 500ms ago; not CLOSED since 1970-01-01 00:01:00.000 UTC, 20.5s ago"
+	if page := text(asHTML(t, b)); !strings.Contains(page, want) {
+		t.Errorf("the page does not say %q:\n%s", want, page)
+	}
+	b.Reset()
+	if got := asJSON(t, b).Breakers[0]; got.Began != nil {
+		t.Errorf("closed, and yet %+v", got.Began)
+	}
+}
+
 // The strip has each state in its place: what was before the first transition, the
 // history, and HALF_OPEN that nobody has called yet.
 func TestTheStripShowsTheStatesInOrder(t *testing.T) {

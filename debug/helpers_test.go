@@ -105,11 +105,15 @@ type breakerReport struct {
 		Credit   int
 		InFlight int `json:"in_flight"`
 	}
-	History []struct {
-		From, To, Reason, Error, Time string
-		OpenFor                       float64 `json:"open_for_seconds"`
-	}
-	Calls map[string]float64
+	History []stepReport
+	Began   *stepReport
+	Calls   map[string]float64
+}
+
+type stepReport struct {
+	From, To, Reason, Error, Time string
+
+	OpenFor float64 `json:"open_for_seconds"`
 }
 
 type groupReport struct {

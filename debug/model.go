@@ -94,6 +94,8 @@ type standing struct {
 	OpenNow        seconds  `json:"open_now_seconds,omitempty"`
 	Rules          []rule   `json:"rules,omitempty"` // in CLOSED
 	History        []step   `json:"history"`         // the oldest first
+	// Began is the transition by which a rule opened it, if it has not closed since.
+	Began *step `json:"began,omitempty"`
 
 	now time.Time // by the clock of the breaker
 }

@@ -50,13 +50,21 @@ func readBreaker(b *breaker.Breaker, of *string) *breaking {
 		v.Rules = append(v.Rules, rule{r.Rule.String(), r.Hits, r.Calls})
 	}
 	for _, t := range x.History {
-		v.History = append(v.History, step{
-			Time: stamp{t.Time}, From: t.From.String(), To: t.To.String(), Mode: unlessAuto(t.Mode),
-			Rule: t.Rule, Failures: t.Failures, Calls: t.Calls, Slow: t.Slow,
-			Reason: t.Reason(), OpenFor: seconds(t.OpenFor), Error: clip(t.Error),
-		})
+		v.History = append(v.History, readTransition(t))
+	}
+	if !x.Began.Time.IsZero() {
+		began := readTransition(x.Began)
+		v.Began = &began
 	}
 	return v
+}
+
+func readTransition(t breaker.Transition) step {
+	return step{
+		Time: stamp{t.Time}, From: t.From.String(), To: t.To.String(), Mode: unlessAuto(t.Mode),
+		Rule: t.Rule, Failures: t.Failures, Calls: t.Calls, Slow: t.Slow,
+		Reason: t.Reason(), OpenFor: seconds(t.OpenFor), Error: clip(t.Error),
+	}
 }
 
 func unlessAuto(m breaker.Mode) string {

@@ -95,6 +95,15 @@ func sequence(spans []span) string {
 	return strings.Join(names, ", ")
 }
 
+// Outage is how long ago a rule opened it, 0 if it has closed since or that is what
+// Since says.
+func (s *standing) Outage() seconds {
+	if s.Began == nil || s.Began.Time.Equal(s.Since.Time) {
+		return 0
+	}
+	return seconds(max(0, s.now.Sub(s.Began.Time.Time)))
+}
+
 // Latest is the history with the latest transition first.
 func (s *standing) Latest() []step {
 	latest := slices.Clone(s.History)
