@@ -112,9 +112,11 @@ func TestAnOutageSaysWhenItBeganHoweverManyProbesHaveFailedSince(t *testing.T) {
 	}))
 	mock.Add(time.Minute)
 	run(t, b, fail)
+	mock.Add(time.Millisecond)
 	if page := text(asHTML(t, b)); strings.Contains(page, "ago; not CLOSED since") {
 		t.Errorf("says twice since when:\n%s", page)
 	}
+	mock.Add(-time.Millisecond)
 	for range 20 {
 		mock.Add(time.Second)
 		run(t, b, fail)
