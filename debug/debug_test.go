@@ -113,7 +113,7 @@ func TestAnOutageSaysWhenItBeganHoweverManyProbesHaveFailedSince(t *testing.T) {
 	mock.Add(time.Minute)
 	run(t, b, fail)
 	mock.Add(time.Millisecond)
-	if page := text(asHTML(t, b)); strings.Contains(page, "ago; not CLOSED since") {
+	if page := text(asHTML(t, b)); strings.Contains(page, "ago; not CLOSED for") {
 		t.Errorf("says twice since when:\n%s", page)
 	}
 	mock.Add(-time.Millisecond)
@@ -126,7 +126,7 @@ func TestAnOutageSaysWhenItBeganHoweverManyProbesHaveFailedSince(t *testing.T) {
 	if got.Began == nil || got.Began.Time != "1970-01-01T00:01:00Z" || got.Began.From != "CLOSED" || got.SinceSeconds != .5 {
 		t.Errorf("got %+v", got)
 	}
-	want := "1970-01-01 00:01:20.000 UTC, 500ms ago; not CLOSED since 1970-01-01 00:01:00.000 UTC, 20.5s ago"
+	want := "1970-01-01 00:01:20.000 UTC, 500ms ago; not CLOSED for 20.5s"
 	if page := text(asHTML(t, b)); !strings.Contains(page, want) {
 		t.Errorf("the page does not say %q:\n%s", want, page)
 	}
