@@ -231,6 +231,46 @@ func TestRemoveLeavesAloneWhatWasNotAdded(t *testing.T) {
 	}
 }
 
+// An Add or a Remove that another overtakes begins anew.
+func TestWhatIsAddedDuringAnAddOrARemoveIsNotLost(t *testing.T) {
+	nosy := &meddler{}
+	reg, c := register(t, nosy, newBreaker("first"))
+	overtake := func(name string) {
+		nosy.meddle = func() {
+			nosy.meddle = nil
+			if err := c.Add(newBreaker(name)); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	removed := newBreaker("removed")
+	overtake("during Add")
+	if err := c.Add(removed); err != nil {
+		t.Error(err)
+	}
+	overtake("during Remove")
+	c.Remove(removed)
+	got := scrape(t, reg)
+	for name, want := range map[string]bool{"first": true, "during Add": true, "during Remove": true, "removed": false} {
+		if _, there := got[series("breaker_would_reject_total", name)]; there != want {
+			t.Errorf("%s is there: %t, want %t", name, there, want)
+		}
+	}
+}
+
+// A meddler does something when it is looked into.
+type meddler struct {
+	custom
+	meddle func()
+}
+
+func (m *meddler) Unwrap() []resilience.Policy {
+	if m.meddle != nil {
+		m.meddle()
+	}
+	return nil
+}
+
 func TestAPolicyOfTheNameOfARemovedOneBeginsAtZero(t *testing.T) {
 	mock := clock.NewMock()
 	down := func() *breaker.Breaker {

@@ -86,13 +86,10 @@ func present(p resilience.Policy) bool {
 // Remove takes policies out, with all inside them but what is inside another one that
 // stays. One that was not added is left alone.
 func (c *Collector) Remove(policies ...resilience.Policy) {
-	gone := slices.DeleteFunc(slices.Clone(policies), func(p resilience.Policy) bool {
-		return p == nil || !reflect.ValueOf(p).Comparable()
-	})
 	for {
 		old := c.found.Load()
 		f, err := find(slices.DeleteFunc(slices.Clone(old.added), func(p resilience.Policy) bool {
-			return slices.Contains(gone, p)
+			return slices.Contains(policies, p) // p is comparable, so this does not panic
 		}), old)
 		if err != nil {
 			return // what had no fault has none without a part of it

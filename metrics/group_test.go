@@ -100,6 +100,14 @@ func TestAPolicyThatAllKeysShareIsCountedOnce(t *testing.T) {
 	})
 }
 
+func TestAPolicyThatKeysShareWithOthersIsCountedOnce(t *testing.T) {
+	shared := newBreaker("shared")
+	g := newGroup(t, resilience.Compose(newBreaker("own"), &custom{[]resilience.Policy{shared}}), keyed.Config{})
+	reg, _ := register(t, g, shared)
+	touch(t, g, 3)
+	scrape(t, reg).check(t, "shared", states("shared", 1, 0, 0))
+}
+
 func TestATemplateThatServesCallsItselfCountsAsOneMore(t *testing.T) {
 	for name, order := range map[string]func(g, b resilience.Policy) []resilience.Policy{
 		"found before": func(g, b resilience.Policy) []resilience.Policy { return []resilience.Policy{b, g} },

@@ -154,6 +154,8 @@ func TestTheContextOfTheCallerDecidesWhatAFailureIs(t *testing.T) {
 			if err := resilience.Run(ctx, s, func(context.Context) error { t.Error("it ran"); return nil }); !errors.Is(err, test.cause) {
 				t.Errorf("error %v", err)
 			}
+			done := testkit.Policy(func(_ context.Context, next resilience.Next) error { return next.Run(ctx) })
+			_ = resilience.Run(t.Context(), resilience.Compose(done, s), func(context.Context) error { t.Error("it ran"); return nil })
 			s.saw(t, test.outcome, 1, 1) // what does not start is not counted
 		})
 	}
@@ -290,6 +292,7 @@ func TestOverHTTPABodyCountsIfItIsToBeMeasured(t *testing.T) {
 
 func TestAClockThatIsSetBackGivesNoTime(t *testing.T) {
 	s := newStopwatch(t, metrics.HistogramConfig{})
+	s.mock.Add(time.Hour)
 	_ = resilience.Run(t.Context(), s, func(context.Context) error {
 		s.mock.Set(s.mock.Now().Add(-time.Minute))
 		return nil
@@ -370,6 +373,26 @@ func TestAHistogramIsNativeWithClassicBuckets(t *testing.T) {
 				t.Errorf("bounds %v (native: %t), want %v", classic, native, test.want)
 			}
 		})
+	}
+}
+
+func TestANativeHistogramIsBounded(t *testing.T) {
+	mock := clock.NewMock()
+	h := resilience.Must(metrics.NewHistogram(metrics.HistogramConfig{Clock: mock}))
+	for d := time.Nanosecond; d < 100*time.Hour; d += 1 + d/20 {
+		_ = resilience.Run(t.Context(), h, func(context.Context) error { mock.Add(d); return nil })
+	}
+	reg, _ := register(t, h)
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	most := 0
+	for _, m := range families[0].GetMetric() {
+		most = max(most, len(m.GetHistogram().GetPositiveDelta()))
+	}
+	if most < 20 || most > 100 {
+		t.Errorf("%d native buckets, want at most 100", most)
 	}
 }
 
