@@ -249,6 +249,13 @@ func TestWhatIsAddedDuringAnAddOrARemoveIsNotLost(t *testing.T) {
 		t.Error(err)
 	}
 	overtake("during Remove")
+	meddle := nosy.meddle
+	nosy.meddle = func() {
+		meddle()
+		if err := c.Add(removed); err == nil {
+			t.Error("what is being removed is not there any more before it is removed")
+		}
+	}
 	c.Remove(removed)
 	got := scrape(t, reg)
 	for name, want := range map[string]bool{"first": true, "during Add": true, "during Remove": true, "removed": false} {
