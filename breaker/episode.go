@@ -55,17 +55,17 @@ type episode struct {
 	past      *past                 // nil if there were no transitions
 
 	// word holds the counts. Its writers are the calls of this episode as they
-	// are admitted and judged.
+	// are admitted and judged, and in OPEN whoever leaves it or asks whether it is idle.
 	//
 	//	CLOSED      failures in a row 16 | time of the first of them 48, in µs
 	//	HALF_OPEN   failures in a row 16 | won 1 | in flight 16 | credit 16
+	//	OPEN        how much of its time is in rare.open 64, in ns; see charge
 	//
 	// In HALF_OPEN a credit of 0 or of more than CloseAfter is final: whoever
 	// brought it there installs the next episode, and nobody writes any more.
-	word    atomic.Uint64
-	charged atomic.Int64 // OPEN: how much of its time is in rare.open, in ns; left when no more will be
-	leases  []lease      // HALF_OPEN: one for each call that may be in flight
-	book    *book        // CLOSED: what the rules have counted
+	word   atomic.Uint64
+	leases []lease // HALF_OPEN: one for each call that may be in flight
+	book   *book   // CLOSED: what the rules have counted
 
 	prev, next atomic.Pointer[episode] // see announce
 	note       *note                   // what to announce of it, nil if nobody listens

@@ -112,12 +112,12 @@ const left = math.MaxInt64
 // it does not add again.
 func (b *Breaker) charge(e *episode, now int64) {
 	for d := e.lasted(now); ; {
-		before := e.charged.Load()
-		if d <= before {
+		before := e.word.Load()
+		if d <= int64(before) {
 			return
 		}
-		if e.charged.CompareAndSwap(before, d) {
-			b.rarely().open.Add(d - before)
+		if e.word.CompareAndSwap(before, uint64(d)) {
+			b.rarely().open.Add(d - int64(before))
 			return
 		}
 	}
@@ -126,7 +126,7 @@ func (b *Breaker) charge(e *episode, now int64) {
 // chargeRest is charge by the one that has replaced e, for the last time.
 func (b *Breaker) chargeRest(e *episode, now int64) {
 	if e.state == Open {
-		if d := e.lasted(now) - e.charged.Swap(left); d > 0 {
+		if d := e.lasted(now) - int64(e.word.Swap(left)); d > 0 {
 			b.rarely().open.Add(d)
 		}
 	}
@@ -140,7 +140,7 @@ func (e *episode) lasted(now int64) int64 { return min(now, e.until) - e.since }
 // been charged. The caller has read rare.open before, and so has counted nothing twice:
 // what is charged meanwhile it misses.
 func (e *episode) openNow(now int64) time.Duration {
-	return time.Duration(max(0, e.lasted(now)-e.charged.Load()))
+	return time.Duration(max(0, e.lasted(now)-int64(e.word.Load())))
 }
 
 // addRare adds what is in rare to s.
