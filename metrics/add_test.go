@@ -204,12 +204,15 @@ func TestLabelsCanBeAddedAndCollectorsToldApart(t *testing.T) {
 	}
 }
 
-func TestTheLinterFindsNothingInAnyKind(t *testing.T) {
+func TestThePedanticRegistryAndTheLinterFindNothing(t *testing.T) {
 	policies := []resilience.Policy{newGroup(t, resilience.Compose(newBreaker("g")), keyed.Config{})}
 	for _, p := range kinds("p") {
 		policies = append(policies, p)
 	}
 	reg, _ := register(t, policies...)
+	for _, p := range policies {
+		_, _ = run(p, nil), run(p, errDown)
+	}
 	if problems, err := testutil.GatherAndLint(reg); err != nil || len(problems) > 0 {
 		t.Errorf("%v, %v", problems, err)
 	}

@@ -1,13 +1,38 @@
 package metrics_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/metrics"
 )
+
+var errDown = errors.New("down")
+
+func run(p resilience.Policy, err error) error {
+	return resilience.Run(context.Background(), p, func(context.Context) error { return err })
+}
+
+// register returns a registry that checks all that it gathers, with a collector of
+// the policies.
+func register(t *testing.T, policies ...resilience.Policy) (*prometheus.Registry, *metrics.Collector) {
+	t.Helper()
+	c, err := metrics.NewCollector(policies...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reg := prometheus.NewPedanticRegistry()
+	if err := reg.Register(c); err != nil {
+		t.Fatal(err)
+	}
+	return reg, c
+}
 
 // scraped is what a scrape finds: the value of each series, of a histogram the number
 // of observations, by how it is written:
@@ -57,17 +82,17 @@ func series(metric, name string, labels ...string) string {
 // all others of the same policy, which must be 0.
 func (s scraped) check(t testing.TB, name string, want scraped) {
 	t.Helper()
-	metrics := map[string]bool{}
+	asked := map[string]bool{}
 	for series, v := range want {
 		metric, _, _ := strings.Cut(series, "{")
-		metrics[metric] = true
+		asked[metric] = true
 		if got, ok := s[series]; !ok || got != v {
 			t.Errorf("%s is %v (there: %t), want %v", series, got, ok, v)
 		}
 	}
 	for series, v := range s {
 		metric, _, _ := strings.Cut(series, "{")
-		if _, wanted := want[series]; !wanted && metrics[metric] && v != 0 && strings.Contains(series, fmt.Sprintf("name=%q", name)) {
+		if _, wanted := want[series]; !wanted && asked[metric] && v != 0 && strings.Contains(series, fmt.Sprintf("name=%q", name)) {
 			t.Errorf("%s is %v, want 0", series, v)
 		}
 	}
