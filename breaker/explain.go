@@ -8,9 +8,6 @@ import (
 	"github.com/resilience-go/resilience/internal/describe"
 )
 
-// when is how times are written for people.
-const when = "2006-01-02 15:04:05.000 MST"
-
 // Why says, for people, what brought the breaker into its state.
 func (x Explanation) Why() string {
 	if m := x.Stats.Mode; m == ForcedOpen || m == Disabled {
@@ -27,7 +24,7 @@ func (x Explanation) Why() string {
 	if x.Stats.State == Closed || x.Began.Time.IsZero() || last == x.Began && why == last.cause() {
 		return why
 	}
-	return fmt.Sprintf("%s; not CLOSED since %s, when it opened on %s", why, x.Began.Time.Format(when), x.Began.cause())
+	return fmt.Sprintf("%s; not CLOSED since %s, when it opened on %s", why, describe.Time(x.Began.Time), x.Began.cause())
 }
 
 // cause is the reason of t with the error.
@@ -56,7 +53,7 @@ func (x Explanation) Next() string {
 		return x.untilOpen()
 	case s.State == Open:
 		return fmt.Sprintf("%s every call until %s, in %v; the first one after that is the probe%s",
-			rejects, s.RetryAt.Format(when), rounded(max(0, s.RetryAt.Sub(x.Time))), but)
+			rejects, describe.Time(s.RetryAt), rounded(max(0, s.RetryAt.Sub(x.Time))), but)
 	case s.Credit == 1 && s.InFlight == 0:
 		return fmt.Sprintf("%s the next call, the probe, and %s others until it has ended%s", admits, rejects, but)
 	}
@@ -109,7 +106,7 @@ func (x Explanation) since() time.Time {
 // String says it all, in several lines: the text may change.
 func (x Explanation) String() string {
 	var s strings.Builder
-	fmt.Fprintf(&s, "%s%s since %s", describe.Policy(policy, x.Name, x.Key), x.Stats.State, x.since().Format(when))
+	fmt.Fprintf(&s, "%s%s since %s", describe.Policy(policy, x.Name, x.Key), x.Stats.State, describe.Time(x.since()))
 	if x.Stats.Mode != Auto {
 		fmt.Fprintf(&s, ", in %s", x.Stats.Mode)
 	}
@@ -118,7 +115,7 @@ func (x Explanation) String() string {
 		s.WriteString("history:\n")
 	}
 	for _, t := range x.History {
-		fmt.Fprintf(&s, "  %s  %s\n", t.Time.Format(when), t)
+		fmt.Fprintf(&s, "  %s  %s\n", describe.Time(t.Time), t)
 	}
 	return strings.TrimSuffix(s.String(), "\n")
 }

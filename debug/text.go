@@ -8,6 +8,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/resilience-go/resilience/internal/describe"
 )
 
 const (
@@ -58,8 +60,8 @@ func (s stamp) MarshalJSON() ([]byte, error) {
 // Machine is the time for machines.
 func (s stamp) Machine() string { return s.Format(time.RFC3339Nano) }
 
-// String is the time for people, as an Explanation has it.
-func (s stamp) String() string { return s.Format("2006-01-02 15:04:05.000 MST") }
+// String is the time for people.
+func (s stamp) String() string { return describe.Time(s.Time) }
 
 // seconds is a duration.
 type seconds time.Duration

@@ -1,7 +1,10 @@
-// Package describe has what the String methods of policies have in common.
+// Package describe has what texts about policies have in common.
 package describe
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // Policy returns what a description of a policy starts with: its kind, its name and
 // the key it is for in a keyed.Group, either of which may be empty.
@@ -22,3 +25,6 @@ func Count(n int, noun string) string {
 	}
 	return fmt.Sprintf("%d %ss", n, noun)
 }
+
+// Time returns t as it is written for people.
+func Time(t time.Time) string { return t.Format("2006-01-02 15:04:05.000 MST") }
