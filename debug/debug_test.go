@@ -8,13 +8,16 @@ import (
 	"time"
 
 	"github.com/benbjohnson/clock"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/breaker"
 	"github.com/resilience-go/resilience/bulkhead"
 	"github.com/resilience-go/resilience/debug"
 	"github.com/resilience-go/resilience/fallback"
 	"github.com/resilience-go/resilience/keyed"
+	"github.com/resilience-go/resilience/metrics"
 	"github.com/resilience-go/resilience/retry"
+	"github.com/resilience-go/resilience/stack"
 	"github.com/resilience-go/resilience/timeout"
 )
 
@@ -133,6 +136,20 @@ func TestAnOutageSaysWhenItBeganHoweverManyProbesHaveFailedSince(t *testing.T) {
 	b.Reset()
 	if got := asJSON(t, b).Breakers[0]; got.Began != nil {
 		t.Errorf("closed, and yet %+v", got.Began)
+	}
+}
+
+func TestAProbeThatIsLateIsShown(t *testing.T) {
+	mock := clock.NewMock()
+	b := newBreaker(mock, "b")
+	run(t, b, fail)
+	mock.Add(time.Hour)
+	run(t, b, func(context.Context) error { mock.Add(time.Minute); return nil })
+	if got := asJSON(t, b).Breakers[0].Calls; got["probes_late"] != 1 || got["probes_succeeded"] != 0 {
+		t.Errorf("got %v", got)
+	}
+	if page := text(asHTML(t, b)); !strings.Contains(page, "0 succeeded, 0 failed, 0 ignored, 1 late") {
+		t.Errorf("the page does not say it:\n%s", page)
 	}
 }
 
@@ -256,5 +273,51 @@ func TestAnswersChangeNothing(t *testing.T) {
 	}
 	if now := stats(); now != was {
 		t.Errorf("was %s\nnow %s", was, now)
+	}
+}
+
+// labels returns the values of a label that a metric has.
+func labels(t *testing.T, p resilience.Policy, metric, label string) map[string]bool {
+	t.Helper()
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(resilience.Must(metrics.NewCollector(p)))
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]bool{}
+	for _, f := range families {
+		if f.GetName() != metric {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			for _, l := range m.GetLabel() {
+				if l.GetName() == label {
+					all[l.GetValue()] = true
+				}
+			}
+		}
+	}
+	return all
+}
+
+// Who has seen one of them in the metrics looks for it in the JSON, and the other way.
+func TestReasonsHaveTheNamesOfTheMetrics(t *testing.T) {
+	p := stack.Client("payments")
+	r := asJSON(t, p)
+	for metric, counts := range map[string]map[string]uint64{
+		"resilience_retry_suppressed_total":  r.Retries[0].Calls.Suppressed,
+		"resilience_bulkhead_rejected_total": r.Bulkheads[0].Calls.Rejected,
+	} {
+		want := labels(t, p, metric, "reason")
+		for reason := range counts {
+			if !want[reason] {
+				t.Errorf("%q is no reason of %s", reason, metric)
+			}
+			delete(want, reason)
+		}
+		if len(want) > 0 {
+			t.Errorf("of %s the JSON does not have %v", metric, want)
+		}
 	}
 }

@@ -138,7 +138,7 @@ type breakerCalls struct {
 	ProbesSucceeded uint64  `json:"probes_succeeded"`
 	ProbesFailed    uint64  `json:"probes_failed"`
 	ProbesIgnored   uint64  `json:"probes_ignored"`
-	Leaked          uint64  `json:"leaked"`
+	ProbesLate      uint64  `json:"probes_late"`
 	Opened          uint64  `json:"opened"`
 	HalfOpened      uint64  `json:"half_opened"`
 	Closed          uint64  `json:"closed"`
@@ -159,7 +159,7 @@ func (b *breaking) Opened() string {
 
 // Probed reports whether there have been probes.
 func (c *breakerCalls) Probed() bool {
-	return c.ProbesSucceeded+c.ProbesFailed+c.ProbesIgnored+c.Leaked > 0
+	return c.ProbesSucceeded+c.ProbesFailed+c.ProbesIgnored+c.ProbesLate > 0
 }
 
 // Remembered says how many transitions there are to see.
