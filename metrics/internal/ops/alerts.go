@@ -15,7 +15,7 @@ var Alerts = []*Alert{
 		Means: "For five minutes more than half of the calls under this name were not made, over all processes and keys. " +
 			"The dependency is down, or its callers can not reach it.",
 		Look: "at the dependency itself, and at the panel \"Transitions by rule\": it says what opened the breaker. " +
-			"The log has the last error with each transition. Under \"Mode\", see whether somebody has forced it open.",
+			"/debug/resilience of a process, or its log, has the last error with each transition. Under \"Mode\", see whether somebody has forced it open.",
 		Do: "bring the dependency back. The breaker finds out by itself, within 1/32 of the outage by default, so do not reset it. " +
 			"If the dependency is well and the rule is wrong, set the mode MetricsOnly or Disabled.",
 		Ignore: "in a planned outage, and where a consumer asks Acquire in a loop, since each time counts as a rejected call.",
@@ -30,7 +30,7 @@ var Alerts = []*Alert{
 		Means: "For ten minutes at least one process had a breaker of this name, or of a group one key, that was not CLOSED, while calls were rejected. " +
 			"OPEN and HALF_OPEN take turns in an outage, so both count.",
 		Look: "at \"Share rejected\": it is near 1 if all is down, and small if it is one key of many or one process of many. " +
-			"Choose a single instance on the dashboard to find the process. The log says the key.",
+			"Choose a single instance on the dashboard to find the process. Its /debug/resilience, or its log, says the key.",
 		Do: "bring back the host or the method that the key stands for, or take it out of use. " +
 			"If one process is alone, look at its network and its credentials.",
 		Ignore: "if the share rejected is small and stays so: a dependency that answers half of its calls keeps a breaker in HALF_OPEN, which rejects a part. " +
