@@ -39,8 +39,8 @@ func gather(policies []resilience.Policy) *page {
 	g := &gatherer{
 		page: page{ // lists that are empty, not null
 			Time:     stamp{time.Now()},
-			Breakers: []*breaking{}, Groups: []*group{}, Retries: []*retrying{}, Bulkheads: []*holding{},
-			Timeouts: []*limiting{}, Fallbacks: []*fallen{}, Others: []*other{},
+			Breakers: []*breakerView{}, Groups: []*group{}, Retries: []*retryView{}, Bulkheads: []*bulkheadView{},
+			Timeouts: []*timeoutView{}, Fallbacks: []*fallbackView{}, Others: []*otherView{},
 		},
 		seen:      map[resilience.Policy]bool{},
 		templates: map[resilience.Policy]*string{},
@@ -146,18 +146,18 @@ func (g *gatherer) read(p resilience.Policy) {
 		page.Bulkheads = append(page.Bulkheads, b)
 	case *timeout.Timeout:
 		s := p.Stats()
-		page.Timeouts = append(page.Timeouts, &limiting{
+		page.Timeouts = append(page.Timeouts, &timeoutView{
 			common: common{Kind: "timeout", Name: clip(p.Name()), Group: of, Settings: settings("timeout", p.Name(), p.String())},
 			Calls:  s.Calls, Exceeded: s.Exceeded, Late: s.Late,
 		})
 	case *fallback.Fallback:
 		s := p.Stats()
-		page.Fallbacks = append(page.Fallbacks, &fallen{
+		page.Fallbacks = append(page.Fallbacks, &fallbackView{
 			common: common{Kind: "fallback", Name: clip(p.Name()), Group: of, Settings: settings("fallback", p.Name(), p.String())},
 			Unused: s.Unused, Passed: s.Passed, Used: s.Used, Failed: s.Failed,
 		})
 	default:
-		page.Others = append(page.Others, &other{Type: clip(fmt.Sprintf("%T", p)), Text: clip(line(p))})
+		page.Others = append(page.Others, &otherView{Type: clip(fmt.Sprintf("%T", p)), Text: clip(line(p))})
 	}
 }
 
@@ -231,7 +231,7 @@ func (g *gatherer) ofKey(k *key, p resilience.Policy) {
 // sum fills in the summary.
 func (p *page) sum() {
 	s := &p.Summary
-	p.each(func(b *breaking) {
+	p.each(func(b *breakerView) {
 		s.Breakers++
 		s.add(b.State)
 		if b.NotClosed() {
@@ -262,7 +262,7 @@ func (p *page) sum() {
 }
 
 // each calls do with the breakers that have a state, those of keys included.
-func (p *page) each(do func(*breaking)) {
+func (p *page) each(do func(*breakerView)) {
 	for _, b := range p.Breakers {
 		if b.standing != nil {
 			do(b)

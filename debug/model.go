@@ -13,16 +13,16 @@ const shown = 100
 // page is all that there is to show. The JSON is made of it as it is; what the HTML
 // alone needs are its methods.
 type page struct {
-	Time      stamp       `json:"time"`
-	Summary   summary     `json:"summary"`
-	Faults    []string    `json:"faults,omitempty"` // policies that could not be asked
-	Breakers  []*breaking `json:"breakers"`
-	Groups    []*group    `json:"groups"`
-	Retries   []*retrying `json:"retries"`
-	Bulkheads []*holding  `json:"bulkheads"`
-	Timeouts  []*limiting `json:"timeouts"`
-	Fallbacks []*fallen   `json:"fallbacks"`
-	Others    []*other    `json:"others"` // policies that are not of this module
+	Time      stamp           `json:"time"`
+	Summary   summary         `json:"summary"`
+	Faults    []string        `json:"faults,omitempty"` // policies that could not be asked
+	Breakers  []*breakerView  `json:"breakers"`
+	Groups    []*group        `json:"groups"`
+	Retries   []*retryView    `json:"retries"`
+	Bulkheads []*bulkheadView `json:"bulkheads"`
+	Timeouts  []*timeoutView  `json:"timeouts"`
+	Fallbacks []*fallbackView `json:"fallbacks"`
+	Others    []*otherView    `json:"others"` // policies that are not of this module
 }
 
 // summary counts the breakers that have calls of their own: not those that keys are
@@ -70,9 +70,9 @@ func (c *common) Title() string {
 // ID tells a policy from the others on the page, as far as names do.
 func (c *common) ID() string { return fmt.Sprintf("%s/%s/%s", c.Kind, c.Name, c.Key) }
 
-// breaking is a breaker. One that keys are forked from has no State, and one of a key
-// no Calls.
-type breaking struct {
+// breakerView is what is shown of a breaker. One that keys are forked from has no
+// State, and one of a key no Calls.
+type breakerView struct {
 	common
 	*standing
 	Calls *breakerCalls `json:"calls,omitempty"`
@@ -146,10 +146,10 @@ type breakerCalls struct {
 }
 
 // HasState reports whether it has a state.
-func (b *breaking) HasState() bool { return b.standing != nil }
+func (b *breakerView) HasState() bool { return b.standing != nil }
 
 // Opened says how often it has opened, with its forks, and for how long.
-func (b *breaking) Opened() string {
+func (b *breakerView) Opened() string {
 	times := describe.Count(int(b.Calls.Opened), "time")
 	if !b.HasState() {
 		return fmt.Sprintf("%s, for %v without what is OPEN now", times, b.Calls.OpenTime)
@@ -171,7 +171,7 @@ func (s *standing) Remembered() string {
 }
 
 // NotClosed reports whether it has a state that is not CLOSED.
-func (b *breaking) NotClosed() bool { return b.HasState() && b.State != closed }
+func (b *breakerView) NotClosed() bool { return b.HasState() && b.State != closed }
 
 // group is a keyed.Group.
 type group struct {
@@ -183,10 +183,10 @@ type group struct {
 
 // key is what the policies of a key have of their own.
 type key struct {
-	Key       string      `json:"key"`
-	Breakers  []*breaking `json:"breakers,omitempty"`
-	Retries   []*retrying `json:"retries,omitempty"`
-	Bulkheads []*holding  `json:"bulkheads,omitempty"`
+	Key       string          `json:"key"`
+	Breakers  []*breakerView  `json:"breakers,omitempty"`
+	Retries   []*retryView    `json:"retries,omitempty"`
+	Bulkheads []*bulkheadView `json:"bulkheads,omitempty"`
 }
 
 // State is the worst state of its breakers, "" if there is none.
@@ -256,9 +256,9 @@ func (s *states) add(state string) {
 	}
 }
 
-// retrying is a retry. One that keys are forked from has no Budget, and one of a key
-// no Calls.
-type retrying struct {
+// retryView is what is shown of a retry. One that keys are forked from has no Budget,
+// and one of a key no Calls.
+type retryView struct {
 	common
 	Calls  *retryCalls `json:"calls,omitempty"`
 	Budget *budget     `json:"budget,omitempty"`
@@ -279,9 +279,9 @@ type budget struct {
 	Capacity int64 `json:"capacity"`
 }
 
-// holding is a bulkhead. One that keys are forked from has no Limit, and one of a key
-// no Calls.
-type holding struct {
+// bulkheadView is what is shown of a bulkhead. One that keys are forked from has no
+// Limit, and one of a key no Calls.
+type bulkheadView struct {
 	common
 	InFlight int            `json:"in_flight"`
 	Limit    int            `json:"limit,omitempty"`
@@ -295,16 +295,16 @@ type bulkheadCalls struct {
 	Canceled  uint64  `json:"canceled"`
 }
 
-// limiting is a timeout.
-type limiting struct {
+// timeoutView is what is shown of a timeout.
+type timeoutView struct {
 	common
 	Calls    uint64 `json:"calls"`
 	Exceeded uint64 `json:"exceeded"`
 	Late     uint64 `json:"late"`
 }
 
-// fallen is a fallback.
-type fallen struct {
+// fallbackView is what is shown of a fallback.
+type fallbackView struct {
 	common
 	Unused uint64 `json:"unused"`
 	Passed uint64 `json:"passed"`
@@ -312,11 +312,11 @@ type fallen struct {
 	Failed uint64 `json:"failed"`
 }
 
-// other is a policy that is not of this module.
-type other struct {
+// otherView is what is shown of a policy that is not of this module.
+type otherView struct {
 	Type string `json:"type"`
 	Text string `json:"text"`
 }
 
 // High is the number in flight from which on the bulkhead is nearly full.
-func (h *holding) High() int { return h.Limit * 4 / 5 }
+func (h *bulkheadView) High() int { return h.Limit * 4 / 5 }

@@ -17,10 +17,10 @@ var (
 // readBreaker reads b, which the keys of the group called of are forked from unless
 // that is nil. Then nothing calls b itself, so its state is of interest only if it was
 // set to one.
-func readBreaker(b *breaker.Breaker, of *string) *breaking {
+func readBreaker(b *breaker.Breaker, of *string) *breakerView {
 	x := b.Explain()
 	s := &x.Stats
-	v := &breaking{
+	v := &breakerView{
 		common: common{Kind: "breaker", Name: clip(x.Name), Key: clip(x.Key), Group: of},
 		Calls: &breakerCalls{
 			Successes: s.Successes, Failures: s.Failures, Ignored: s.Ignored,
@@ -90,23 +90,23 @@ var suppressed = []struct {
 	{retry.ContextDone, "context_done"},
 }
 
-func readRetry(r *retry.Retry, of *string) *retrying {
+func readRetry(r *retry.Retry, of *string) *retryView {
 	s := r.Stats()
 	c := &retryCalls{FirstTry: s.FirstTry, Recovered: s.Recovered, Aborted: s.Aborted, Retries: s.Retries}
 	for _, one := range suppressed {
 		c.Suppressed = append(c.Suppressed, reason{one.key, one.reason.String(), s.Stopped[one.reason]})
 	}
 	c.Attempts = c.FirstTry + c.Recovered + c.Aborted + c.Suppressed.Sum() + c.Retries
-	v := &retrying{common: common{Kind: "retry", Name: clip(r.Name()), Group: of}, Calls: c}
+	v := &retryView{common: common{Kind: "retry", Name: clip(r.Name()), Group: of}, Calls: c}
 	if of == nil && s.Capacity > 0 {
 		v.Budget = &budget{s.Level, s.Capacity}
 	}
 	return v
 }
 
-func readBulkhead(b *bulkhead.Bulkhead, of *string) *holding {
+func readBulkhead(b *bulkhead.Bulkhead, of *string) *bulkheadView {
 	s := b.Stats()
-	v := &holding{
+	v := &bulkheadView{
 		common:   common{Kind: "bulkhead", Name: clip(b.Name()), Group: of},
 		InFlight: s.InFlight, Limit: s.Limit, Waiting: s.Waiting,
 		Calls: &bulkheadCalls{
@@ -121,8 +121,8 @@ func readBulkhead(b *bulkhead.Bulkhead, of *string) *holding {
 }
 
 // NotClosed are the breakers that an operator looks for first.
-func (p *page) NotClosed() (all []*breaking) {
-	p.each(func(b *breaking) {
+func (p *page) NotClosed() (all []*breakerView) {
+	p.each(func(b *breakerView) {
 		if b.NotClosed() {
 			all = append(all, b)
 		}
@@ -131,7 +131,7 @@ func (p *page) NotClosed() (all []*breaking) {
 }
 
 // First are those of NotClosed that the HTML has.
-func (p *page) First() []*breaking { return head(p.NotClosed()) }
+func (p *page) First() []*breakerView { return head(p.NotClosed()) }
 
 // More says which it does not have, "" if it has all.
 func (p *page) More() string {
@@ -146,7 +146,7 @@ func (p *page) More() string {
 
 // Rest are the other breakers that stand outside of groups, and what those in groups
 // have counted.
-func (p *page) Rest() (rest []*breaking) {
+func (p *page) Rest() (rest []*breakerView) {
 	for _, b := range p.Breakers {
 		if !b.NotClosed() {
 			rest = append(rest, b)
