@@ -53,8 +53,8 @@ type handler struct{ policies []resilience.Policy }
 
 // Handler returns a handler that shows the policies and all that is inside of them,
 // as resilience.All finds it, with the keys of each keyed.Group. One that is nil is
-// skipped and one that stands in two places is shown once. Of policies that are not of
-// this module it shows what they say of themselves.
+// skipped and one that stands in two places is shown once. Of other policies, a
+// metrics.Histogram among them, it shows what they say of themselves.
 //
 // It answers GET and HEAD, under whatever path. It keeps nothing but the policies and
 // costs nothing to make: a program that gets more of them as it runs makes one for

@@ -161,7 +161,7 @@ func (g *gatherer) read(p resilience.Policy) {
 	}
 }
 
-// line is what stack.Describe writes of a policy that is not of this module.
+// line is what p says of itself. Its type stands beside it.
 func line(p resilience.Policy) string {
 	switch p := p.(type) {
 	case fmt.Stringer:

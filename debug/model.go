@@ -22,7 +22,7 @@ type page struct {
 	Bulkheads []*bulkheadView `json:"bulkheads"`
 	Timeouts  []*timeoutView  `json:"timeouts"`
 	Fallbacks []*fallbackView `json:"fallbacks"`
-	Others    []*otherView    `json:"others"` // policies that are not of this module
+	Others    []*otherView    `json:"others"` // a metrics.Histogram, and policies that are not of this module
 }
 
 // summary counts the breakers that have calls of their own: not those that keys are
@@ -312,7 +312,7 @@ type fallbackView struct {
 	Failed uint64 `json:"failed"`
 }
 
-// otherView is what is shown of a policy that is not of this module.
+// otherView is what is shown of a policy that only describes itself.
 type otherView struct {
 	Type string `json:"type"`
 	Text string `json:"text"`
