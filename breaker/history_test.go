@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 	"weak"
 
 	"github.com/resilience-go/resilience"
@@ -213,7 +214,7 @@ func TestThousandsOfTransitionsDoNotGrowTheHistory(t *testing.T) {
 	flap(6)
 	before := heap()
 	flap(1000)
-	if grown := heap() - before; grown > 64<<10 {
+	if grown := heap() - before; grown > 256<<10 { // 85 bytes a transition
 		t.Errorf("%d bytes more after 3000 transitions", grown)
 	}
 	runtime.KeepAlive(r)
@@ -343,5 +344,20 @@ func TestATransitionIsOneLine(t *testing.T) {
 		if got := tr.String(); got != want {
 			t.Errorf("says %q, want %q", got, want)
 		}
+	}
+}
+
+// An error may be a line of a page that has been read whole.
+func TestTheHistoryKeepsNoLongTextForAShortOne(t *testing.T) {
+	r := newRig(t, quick)
+	long := strings.Repeat("x", 1<<20)
+	r.flap(textFunc(func() string { return long[:10] }))
+	for _, step := range r.Explain().History {
+		if step.Error != "" && unsafe.StringData(step.Error) == unsafe.StringData(long) {
+			t.Fatal("the history holds on to the text that the error is a part of")
+		}
+	}
+	if h := r.Explain().History; len(h) == 0 || h[0].Error != long[:10] {
+		t.Errorf("history %v", h)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/resilience-go/resilience"
@@ -43,8 +44,11 @@ type failing struct {
 
 var nothing failing // what a success failed with
 
-// causeText returns what a rejection with the cause err says of it. It asks err.
-func causeText(err error) string { return (&resilience.Rejection{Cause: err}).CauseText() }
+// causeText returns what a rejection with the cause err says of it. It asks err. It is
+// a copy, since it is kept, and may be a short piece of a long answer.
+func causeText(err error) string {
+	return strings.Clone((&resilience.Rejection{Cause: err}).CauseText())
+}
 
 type retryAfterer interface {
 	error
