@@ -75,21 +75,27 @@ func text(err error) (s string) {
 // maxRead how much of it is looked at.
 const maxCause, maxRead = 200, 8 << 10
 
+// What stands for // may be escaped, as in JSON, and have no scheme before it.
 var (
-	userInfo = regexp.MustCompile(`://[^\s/?#"<>]*@`)
+	userInfo = regexp.MustCompile(`(\\?/\\?/)[^\s/?#"<>]*@`)
+	// a password that should have been escaped, since as it is it begins like a port
+	badUserInfo = regexp.MustCompile(`(\\?/\\?/)[^\s/?#"<>:@\[]*:\d*[^\s\d/?#"][^\s"]*@`)
 	// a user or a host, nobody can tell which if the text ends here
-	cutUser  = regexp.MustCompile(`://[^\s/?#"<>]*$`)
-	urlQuery = regexp.MustCompile(`(://[^\s?#"<>]*)[?#][^\s"<>]*`)
+	cutUser  = regexp.MustCompile(`(\\?/\\?/)([^\s/?#"<>]*|[^\s/?#"<>:@\[]*:\d*[^\s\d/?#"][^\s"]*)$`)
+	urlQuery = regexp.MustCompile(`(\\?/\\?/[^\s?#"<>]*)[?#][^\s"<>]*`)
+	// in quotes, as Go's own errors have it, and so up to the quote that is not escaped
+	quotedUserInfo = regexp.MustCompile(`("[A-Za-z][\w+.-]*://)[^/?#"<>:@\[]*:\d*(?:[^\d/?#"\\]|\\.)(?:[^"\\]|\\.)*@`)
+	quotedQuery    = regexp.MustCompile(`("[A-Za-z][\w+.-]*://(?:[^"\\?#]|\\.)*)[?#](?:[^"\\]|\\.)*`)
+	// net/url repeats there what stands in the place of a port
+	invalidPort = regexp.MustCompile(`(invalid port )"(?:[^"\\]|\\.)*"`)
 )
 
 func tame(s string) string {
 	cut := len(s) > maxRead
 	s = strings.ToValidUTF8(s[:min(len(s), maxRead)], "")
-	if cut {
-		s = cutUser.ReplaceAllString(s, "://")
+	if strings.Contains(s, "//") || strings.Contains(s, `\/`) {
+		s = withoutSecrets(s, cut)
 	}
-	s = userInfo.ReplaceAllString(s, "://")
-	s = urlQuery.ReplaceAllString(s, "$1?…")
 	s = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) || unicode.In(r, unicode.Zl, unicode.Zp, unicode.Bidi_Control) {
 			return ' '
@@ -100,6 +106,24 @@ func tame(s string) string {
 		return s
 	}
 	return strings.ToValidUTF8(s[:min(len(s), maxCause-len("…"))], "") + "…"
+}
+
+// withoutSecrets returns s, which may have been cut, with what is left of its URLs.
+func withoutSecrets(s string, cut bool) string {
+	if cut {
+		s = cutUser.ReplaceAllString(s, "$1")
+	}
+	if strings.Contains(s, "@") { // most have none, and need not be searched
+		for _, user := range []*regexp.Regexp{userInfo, badUserInfo, quotedUserInfo} {
+			s = user.ReplaceAllString(s, "$1")
+		}
+	}
+	if strings.ContainsAny(s, "?#") {
+		for _, query := range []*regexp.Regexp{quotedQuery, urlQuery} {
+			s = query.ReplaceAllString(s, "$1?…")
+		}
+	}
+	return invalidPort.ReplaceAllString(s, `$1"…"`)
 }
 
 // Error says who rejected the operation, why, until when and what caused it.

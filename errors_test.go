@@ -230,10 +230,31 @@ func TestTheTextOfTheCauseTellsNoSecrets(t *testing.T) {
 		`Get "https://ann:hunter2@a.example/b?token=abc#d": EOF`:    `Get "https://a.example/b?…": EOF`,
 		"dial redis://:hunter2@10.0.0.1:6379/0: refused":            "dial redis://10.0.0.1:6379/0: refused",
 		"postgres://u:p@ss@db/x?sslmode=off and https://b.example/": "postgres://db/x?… and https://b.example/",
-		"https://medium.example/@ann":                               "https://medium.example/@ann",
-		"mail ann@a.example, why?":                                  "mail ann@a.example, why?",
-		"two\nlines\x1b[31m red":                                    "two lines [31m red",
-		"\u202eright to left\u2028and\u2029below":                   " right to left and below",
+		// Passwords that should have been escaped, as they come from configuration.
+		"dial postgres://u:hun/ter2@db/x: refused":                                 "dial postgres://db/x: refused",
+		"dial postgres://u:hun?ter2@db/x: refused":                                 "dial postgres://db/x: refused",
+		"dial postgres://u:7#ter2@db/x: refused":                                   "dial postgres://u:7?… refused", // could be a port
+		"dial postgres://u:7x#ter2@db/x: refused":                                  "dial postgres://db/x: refused",
+		`parse "http://u:hun/ter2@a.example/": invalid port ":hun" after host`:     `parse "http://a.example/": invalid port "…" after host`,
+		`parse "http://u:hun ter2@a.example/": net/url: invalid userinfo`:          `parse "http://a.example/": net/url: invalid userinfo`,
+		`parse "http://u:h\"u@a.example/\x7f": net/url: invalid control character`: `parse "http://a.example/\x7f": net/url: invalid control character`,
+		// In the quotes of Go a query may have spaces and quotes.
+		`Get "https://a.example/?q=a b": EOF, and "c d"`: `Get "https://a.example/?…": EOF, and "c d"`,
+		`Get "https://a.example/?q=\"hunter2\"<x>": EOF`: `Get "https://a.example/?…": EOF`,
+		// Without a scheme, and as JSON may have it.
+		"dial //ann:hunter2@a.example/b?c: refused":       "dial //a.example/b?… refused",
+		`{"url":"http:\/\/ann:hunter2@a.example\/b?c=d"}`: `{"url":"http:\/\/a.example\/b?…"}`,
+		// What is not a password stays.
+		"https://a.example:8080/@ann":                       "https://a.example:8080/@ann",
+		"https://[::1]:8080/@ann: refused":                  "https://[::1]:8080/@ann: refused",
+		"https://a.example/x:y@z":                           "https://a.example/x:y@z",
+		"https://a.example: mail ann@a.example":             "https://a.example: mail ann@a.example",
+		`{"at":"http://a.example:80","by":"ann@a.example"}`: `{"at":"http://a.example:80","by":"ann@a.example"}`,
+		"a//b, c: d@e":                                      "a//b, c: d@e",
+		"https://medium.example/@ann":                       "https://medium.example/@ann",
+		"mail ann@a.example, why?":                          "mail ann@a.example, why?",
+		"two\nlines\x1b[31m red":                            "two lines [31m red",
+		"\u202eright to left\u2028and\u2029below":           " right to left and below",
 	} {
 		r := &resilience.Rejection{Cause: errors.New(cause)}
 		if got := r.CauseText(); got != want {
@@ -254,6 +275,10 @@ func TestTheTextOfTheCauseTellsNoSecrets(t *testing.T) {
 		long += "q"
 		r = &resilience.Rejection{Cause: errors.New(long + " https://ann:hunter2@a.example/")}
 		if got := r.CauseText(); strings.Contains(got, "ann") {
+			t.Errorf("got %q", got)
+		}
+		r = &resilience.Rejection{Cause: errors.New(long + " https://ann:hun/ter2@a.example/")}
+		if got := r.CauseText(); strings.Contains(got, "hun") {
 			t.Errorf("got %q", got)
 		}
 	}
