@@ -82,9 +82,10 @@ func NewHistogram(c HistogramConfig) (*Histogram, error) {
 	m := series.CallDuration
 	h := &Histogram{cfg: c, clock: vclock.New(c.Clock), calls: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: m.Name, Help: m.Help, Buckets: c.Buckets,
-		NativeHistogramBucketFactor:     1.1,
-		NativeHistogramMaxBucketNumber:  100,
-		NativeHistogramMinResetDuration: time.Hour,
+		NativeHistogramBucketFactor: 1.1,
+		// Beyond these buckets become wider. Without a MinResetDuration, after which
+		// all would begin at 0 again, the classic ones and the count too.
+		NativeHistogramMaxBucketNumber: 100,
 	}, m.LabelNames())}
 	for i, outcome := range m.Labels[0].Values {
 		h.took[i] = h.calls.WithLabelValues(c.Name, outcome)

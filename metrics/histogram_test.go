@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/benbjohnson/clock"
@@ -394,6 +395,25 @@ func TestANativeHistogramIsBounded(t *testing.T) {
 	if most < 20 || most > 100 {
 		t.Errorf("%d native buckets, want at most 100", most)
 	}
+}
+
+// More magnitudes than there are buckets would make it begin at 0 again, if it had a
+// MinResetDuration and that was over.
+func TestAHistogramForgetsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newStopwatch(t, metrics.HistogramConfig{})
+		calls := 0
+		for range 3 {
+			time.Sleep(24 * time.Hour)
+			for d := time.Microsecond; d < time.Hour; d += d / 10 {
+				_ = resilience.Run(t.Context(), w, func(context.Context) error { w.mock.Add(d); return nil })
+				calls++
+			}
+			if n, _ := w.taken("success"); n != calls {
+				t.Errorf("%d of %d calls are counted", n, calls)
+			}
+		}
+	})
 }
 
 func TestAHistogramAllocatesNothing(t *testing.T) {
