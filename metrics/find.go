@@ -115,9 +115,18 @@ func visit(p resilience.Policy, f func(kind string, q named) error) error {
 func find(added []resilience.Policy, old *found) (*found, error) {
 	f := &found{added: added, known: map[resilience.Policy]*member{}, names: map[id]*past{}}
 	s := search{found: f, old: old, owners: map[id]resilience.Policy{}}
-	for _, p := range added {
-		if err := s.in(p, nil, false); err != nil {
-			return nil, err
+	// Groups come first: what is inside one and has been added alone too belongs there.
+	for _, inGroups := range []bool{true, false} {
+		for _, p := range added {
+			err := visit(p, func(kind string, policy named) error {
+				if (kind == groups) != inGroups {
+					return nil
+				}
+				return s.one(kind, policy, nil, false)
+			})
+			if err != nil {
+				return nil, err
+			}
 		}
 	}
 	return f, nil
@@ -129,35 +138,35 @@ type search struct {
 	owners map[id]resilience.Policy
 }
 
-// in adds what is inside p, which is inside the group owner unless that is nil.
-func (s *search) in(p, owner resilience.Policy, template bool) error {
-	return visit(p, func(kind string, policy named) error {
-		if m := s.known[policy]; m != nil {
-			m.template = m.template && template
-			return nil
-		}
-		m := &member{id{kind, policy.Name()}, policy, template, owner}
-		if owner == nil {
-			m.owner = policy
-		}
-		if before := s.old.known[policy]; before != nil {
-			m.owner = before.owner
-		}
-		if err := s.add(m); err != nil {
+// one adds policy with what is inside it, which is inside the group owner unless that
+// is nil.
+func (s *search) one(kind string, policy named, owner resilience.Policy, template bool) error {
+	if m := s.known[policy]; m != nil {
+		m.template = m.template && template
+		return nil
+	}
+	m := &member{id{kind, policy.Name()}, policy, template, owner}
+	if owner == nil {
+		m.owner = policy
+	}
+	if before := s.old.known[policy]; before != nil && before.owner != policy {
+		m.owner = before.owner
+	}
+	if err := s.add(m); err != nil {
+		return err
+	}
+	g, ok := policy.(*keyed.Group)
+	if !ok {
+		return nil
+	}
+	s.groups = append(s.groups, g)
+	for i, q := range g.Unwrap() { // the template comes first
+		err := visit(q, func(kind string, policy named) error { return s.one(kind, policy, m.owner, i == 0) })
+		if err != nil {
 			return err
 		}
-		g, ok := policy.(*keyed.Group)
-		if !ok {
-			return nil
-		}
-		s.groups = append(s.groups, g)
-		for i, q := range g.Unwrap() { // the template comes first
-			if err := s.in(q, m.owner, i == 0); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	}
+	return nil
 }
 
 func (s *search) add(m *member) error {

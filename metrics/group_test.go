@@ -2,6 +2,7 @@ package metrics_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -245,6 +246,34 @@ func TestExceptionsStayWhenTheirGroupIsRemoved(t *testing.T) {
 	}
 	if err := c.Add(g); err != nil {
 		t.Errorf("adding the group again: %v", err)
+	}
+}
+
+// They are one set of series, whichever is found first.
+func TestAnExceptionMayBeAddedBeforeItsGroup(t *testing.T) {
+	for name, add := range map[string]func(c *metrics.Collector, x, g resilience.Policy) error{
+		"in one call":   func(c *metrics.Collector, x, g resilience.Policy) error { return c.Add(x, g) },
+		"in a pipeline": func(c *metrics.Collector, x, g resilience.Policy) error { return c.Add(resilience.Compose(x, g)) },
+		"before it":     func(c *metrics.Collector, x, g resilience.Policy) error { return errors.Join(c.Add(x), c.Add(g)) },
+		"and it again": func(c *metrics.Collector, x, g resilience.Policy) error {
+			err := c.Add(x, g)
+			c.Remove(g)
+			return errors.Join(err, c.Add(g))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			x := newBreaker("hosts")
+			g := newGroup(t, newBreaker("hosts"), keyed.Config{Keys: map[string]resilience.Policy{"x": x}})
+			reg, c := register(t)
+			if err := add(c, x, g); err != nil {
+				t.Fatal(err)
+			}
+			_, _ = run(g.For("x"), errDown), run(g.For("y"), nil)
+			scrape(t, reg).check(t, "hosts", states("hosts", 1, 1, 0))
+			if err := c.Add(newBreaker("hosts")); err == nil {
+				t.Error("another of the name is no error")
+			}
+		})
 	}
 }
 
