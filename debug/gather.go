@@ -32,6 +32,8 @@ type gatherer struct {
 	all  []resilience.Policy // what was found, in order
 	// templates maps what the keys of a group are forked from to its name.
 	templates map[resilience.Policy]*string
+	// alone has those that serve calls outside of what keys are forked from.
+	alone map[resilience.Policy]bool
 }
 
 // gather returns the page of the policies.
@@ -44,6 +46,7 @@ func gather(policies []resilience.Policy) *page {
 		},
 		seen:      map[resilience.Policy]bool{},
 		templates: map[resilience.Policy]*string{},
+		alone:     map[resilience.Policy]bool{},
 	}
 	for _, p := range policies {
 		g.find(p)
@@ -103,6 +106,32 @@ func (g *gatherer) each(p resilience.Policy, do func(resilience.Policy)) {
 // find adds p and what is inside it.
 func (g *gatherer) find(p resilience.Policy) {
 	g.guard(p, func() { g.each(p, g.add) })
+	g.guard(p, func() { g.findAlone(p) })
+}
+
+// findAlone notes what is inside p but not in the template of a group, which
+// resilience.All has right after the group.
+func (g *gatherer) findAlone(p resilience.Policy) {
+	n, inTemplate := 0, 0
+	for q := range resilience.All(p) {
+		if n++; n > maxPolicies {
+			return // which each has said
+		}
+		if inTemplate > 0 {
+			inTemplate--
+			continue
+		}
+		if k, ok := q.(*keyed.Group); ok {
+			for range resilience.All(k.Unwrap()[0]) {
+				if inTemplate++; inTemplate > maxPolicies {
+					return
+				}
+			}
+		}
+		if reflect.ValueOf(q).Comparable() {
+			g.alone[q] = true
+		}
+	}
 }
 
 func (g *gatherer) add(p resilience.Policy) {
@@ -123,9 +152,11 @@ func (g *gatherer) add(p resilience.Policy) {
 
 // read puts p on the page.
 func (g *gatherer) read(p resilience.Policy) {
-	var of *string
+	var of, group *string // the group for whose keys p counts, and the one that p is only there for
 	if reflect.ValueOf(p).Comparable() {
-		of = g.templates[p]
+		if of = g.templates[p]; !g.alone[p] {
+			group = of
+		}
 	}
 	page := &g.page
 	switch p := p.(type) {
@@ -133,16 +164,16 @@ func (g *gatherer) read(p resilience.Policy) {
 	case *keyed.Group:
 		page.Groups = append(page.Groups, g.group(p))
 	case *breaker.Breaker:
-		b := readBreaker(p, of)
-		b.Settings = settings("breaker", p.Name(), p.String())
+		b := readBreaker(p, group)
+		b.Group, b.Settings = of, settings("breaker", p.Name(), p.String())
 		page.Breakers = append(page.Breakers, b)
 	case *retry.Retry:
-		r := readRetry(p, of)
-		r.Settings = settings("retry", p.Name(), p.String())
+		r := readRetry(p, group)
+		r.Group, r.Settings = of, settings("retry", p.Name(), p.String())
 		page.Retries = append(page.Retries, r)
 	case *bulkhead.Bulkhead:
-		b := readBulkhead(p, of)
-		b.Settings = settings("bulkhead", p.Name(), p.String())
+		b := readBulkhead(p, group)
+		b.Group, b.Settings = of, settings("bulkhead", p.Name(), p.String())
 		page.Bulkheads = append(page.Bulkheads, b)
 	case *timeout.Timeout:
 		s := p.Stats()

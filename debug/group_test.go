@@ -142,3 +142,43 @@ func TestTheDefaultStacksAreShown(t *testing.T) {
 	}
 	elements(t, asHTML(t, p, stack.Server("front")))
 }
+
+// A template may serve calls of its own, or be the exception of its own group.
+func TestATemplateThatServesCallsItselfIsShownAsItStands(t *testing.T) {
+	for _, test := range []string{"before the group", "after it", "as an exception"} {
+		t.Run(test, func(t *testing.T) {
+			template := resilience.Compose(
+				resilience.Must(retry.New(retry.Config{Name: "r"})),
+				newBreaker(clock.NewMock(), "b"),
+				resilience.Must(bulkhead.New(bulkhead.Config{Name: "h", Limit: 7})),
+			)
+			c := keyed.Config{Name: "g"}
+			if test == "as an exception" {
+				c.Keys = map[string]resilience.Policy{"k": template}
+			}
+			g := newGroup(t, template, c)
+			run(t, g.For("another"), succeed)
+			var r report
+			switch test {
+			case "before the group":
+				r = asJSON(t, template, g)
+			case "after it":
+				r = asJSON(t, resilience.Compose(g, template))
+			default:
+				r = asJSON(t, g)
+			}
+			if want := "All 2 breakers are CLOSED"; r.Summary.Text != want {
+				t.Errorf("got %q, want %q", r.Summary.Text, want)
+			}
+			if len(r.Breakers) != 1 || r.Breakers[0].State != "CLOSED" || r.Breakers[0].Group == nil || *r.Breakers[0].Group != "g" {
+				t.Errorf("breakers %+v", r.Breakers)
+			}
+			if len(r.Bulkheads) != 1 || r.Bulkheads[0].Limit == nil {
+				t.Errorf("bulkheads %+v", r.Bulkheads)
+			}
+			if len(r.Retries) != 1 || r.Retries[0].Budget == nil {
+				t.Errorf("retries %+v", r.Retries)
+			}
+		})
+	}
+}
