@@ -171,7 +171,7 @@ func TestARejectionSaysWhatTheHistoryDoes(t *testing.T) {
 }
 
 // huge is an error that is worth letting go.
-type huge struct{ text [1 << 16]byte }
+type huge [1 << 16]byte
 
 func (*huge) Error() string { return "huge" }
 
