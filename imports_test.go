@@ -79,8 +79,10 @@ func (im imports) broken() (broken []string) {
 		}
 	}
 	for pkg, paths := range im { // without what tests import
-		if slices.Contains(paths, module+"/internal/testkit") {
-			broken = append(broken, fmt.Sprintf("%s must not import %s, which is for tests", pkg, module+"/internal/testkit"))
+		for _, forTests := range []string{module + "/internal/testkit", module + "/internal/dashboard"} {
+			if slices.Contains(paths, forTests) {
+				broken = append(broken, fmt.Sprintf("%s must not import %s, which is for tests", pkg, forTests))
+			}
 		}
 	}
 	return append(broken, im.heavy()...)
@@ -187,6 +189,7 @@ func TestImportsNoticesBrokenRules(t *testing.T) {
 		module + "/debug":         module + "/examples/all",
 		module + "/fallback":      "github.com/breaker",
 		module + "/bulkhead":      module + "/internal/testkit",
+		module + "/keyed":         module + "/internal/dashboard",
 	} {
 		t.Run(strings.TrimPrefix(pkg, module), func(t *testing.T) {
 			im := maps.Clone(sound)
