@@ -114,7 +114,7 @@ func (h *hammered) check(t *testing.T, n *tally, most int) {
 	if s := h.breaker.Stats(); s.Successes != succeeded || s.Failures != failed || s.Rejected != open || s.Ignored != full {
 		t.Errorf("breaker counted %+v: want %d successes, %d failures, %d rejected, %d ignored", s, succeeded, failed, open, full)
 	}
-	if s := h.bulkhead.Stats(); s.Completed != succeeded+failed || s.QueueFull != full || s.InFlight != 0 || s.Waiting != 0 {
+	if s := h.bulkhead.Stats(); s.Completed != succeeded+failed || s.QueueFull+s.WaitExpired != full || s.InFlight != 0 || s.Waiting != 0 {
 		t.Errorf("bulkhead counted %+v, want %d and %d", s, succeeded+failed, full)
 	}
 	if s := h.own.Stats(); s.Successes != n.special.Load() {
