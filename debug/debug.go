@@ -20,6 +20,19 @@
 // is text for people may change: "text", "settings", "why", "next", "reason", "rule",
 // "error" and "faults".
 //
+//	summary     breakers by state, and how many are not_closed or not_auto
+//	breakers    state, mode, since; why and next; retry_at in OPEN; rules and what they
+//	            have counted in CLOSED; probing in HALF_OPEN; history, the oldest
+//	            transition first, and began, with which the outage did; calls
+//	groups      the keys, each with the breakers, retries and bulkheads of its own
+//	retries     budget and calls
+//	bulkheads   in_flight, waiting and limit, and calls
+//	timeouts, fallbacks, others
+//	faults      what could not be asked
+//
+// since_seconds is the age of the state, open_now_seconds how long the present OPEN has
+// lasted, which open_seconds among the calls does not have in it.
+//
 // Names, keys and texts of errors are cut to 200 bytes, and what is not a character
 // to print is replaced in them.
 package debug

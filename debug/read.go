@@ -74,29 +74,13 @@ func unlessAuto(m breaker.Mode) string {
 	return m.String()
 }
 
-// suppressed are the reasons for no further attempt, with their names in the metrics.
-var suppressed = []struct {
-	reason retry.Reason
-	key    string
-}{
-	{retry.OutOfAttempts, "out_of_attempts"},
-	{retry.OutOfBudget, "out_of_budget"},
-	{retry.AllFailing, "all_failing"},
-	{retry.PastDeadline, "past_deadline"},
-	{retry.WaitTooLong, "wait_too_long"},
-	{retry.Rejected, "rejected"},
-	{retry.NotRetryable, "not_retryable"},
-	{retry.Inherited, "inherited"},
-	{retry.ContextDone, "context_done"},
-}
-
 func readRetry(r *retry.Retry, of *string) *retryView {
 	s := r.Stats()
 	c := &retryCalls{FirstTry: s.FirstTry, Recovered: s.Recovered, Aborted: s.Aborted, Retries: s.Retries}
-	for _, one := range suppressed {
-		c.Suppressed = append(c.Suppressed, reason{one.key, one.reason.String(), s.Stopped[one.reason]})
+	for _, why := range retry.Reasons() {
+		c.Suppressed = append(c.Suppressed, reason{why.Label(), why.String(), s.Stopped[why]})
 	}
-	c.Attempts = c.FirstTry + c.Recovered + c.Aborted + c.Suppressed.Sum() + c.Retries
+	c.Attempts = s.Calls() + s.Retries
 	v := &retryView{common: common{Kind: "retry", Name: clip(r.Name()), Group: of}, Calls: c}
 	if of == nil && s.Capacity > 0 {
 		v.Budget = &budget{s.Level, s.Capacity}

@@ -116,11 +116,3 @@ func (r reasons) Some() (some reasons) {
 	}
 	return some
 }
-
-// Sum is how many there are.
-func (r reasons) Sum() (sum uint64) {
-	for _, one := range r {
-		sum += one.Count
-	}
-	return sum
-}

@@ -99,23 +99,13 @@ func (t tally) breaker(b *breaker.Breaker, name string) {
 
 func stateLabel(s breaker.State) string { return series.BreakerState.Labels[0].Values[s] }
 
-// The reasons of retries, in the order of the table.
-var reasons = []retry.Reason{
-	retry.OutOfAttempts, retry.OutOfBudget, retry.AllFailing, retry.PastDeadline, retry.WaitTooLong,
-	retry.Rejected, retry.NotRetryable, retry.Inherited, retry.ContextDone,
-}
-
 func (t tally) retry(r *retry.Retry, name string) {
 	s := r.Stats()
-	var gaveUp uint64
-	stopped := make([]uint64, len(reasons))
-	for i, reason := range reasons {
-		stopped[i] = s.Stopped[reason]
-		gaveUp += stopped[i]
+	for _, reason := range retry.Reasons() {
+		t.add(series.RetrySuppressed, float64(s.Stopped[reason]), name, reason.Label())
 	}
-	t.each(series.RetrySuppressed, name, stopped...)
-	t.each(series.RetryCalls, name, s.FirstTry, s.Recovered, gaveUp, s.Aborted)
-	t.each(series.RetryAttempts, name, s.FirstTry+s.Recovered+gaveUp+s.Aborted, s.Retries)
+	t.each(series.RetryCalls, name, s.FirstTry, s.Recovered, s.GaveUp(), s.Aborted)
+	t.each(series.RetryAttempts, name, s.Calls(), s.Retries)
 }
 
 func (t tally) bulkhead(b *bulkhead.Bulkhead, name string) {

@@ -152,6 +152,17 @@ type Stats struct {
 	Level, Capacity int64
 }
 
+// GaveUp returns how many calls were given up, for whatever reason.
+func (s Stats) GaveUp() (n uint64) {
+	for _, calls := range s.Stopped {
+		n += calls
+	}
+	return n
+}
+
+// Calls returns how many calls have ended.
+func (s Stats) Calls() uint64 { return s.FirstTry + s.Recovered + s.Aborted + s.GaveUp() }
+
 // Stats returns the counters. They are read one after another while calls go on,
 // so they agree with each other once the retry is at rest.
 func (r *Retry) Stats() Stats {
@@ -164,7 +175,7 @@ func (r *Retry) Stats() Stats {
 		Spent:     r.spent.Load(),
 		Refunded:  r.refunded.Load(),
 	}
-	for reason := OutOfAttempts; reason < reasons; reason++ {
+	for _, reason := range Reasons() {
 		s.Stopped[reason] = r.stopped[reason].Load()
 	}
 	if r.cfg.Budget < 0 {

@@ -42,6 +42,30 @@ var reasonNames = [reasons]string{
 	"asked to wait too long", "rejected", "not retryable", "a retry already", "context done",
 }
 
+// reasonLabels are the names of the constants as labels have them.
+var reasonLabels = [reasons]string{
+	"unknown", "out_of_attempts", "out_of_budget", "all_failing", "past_deadline",
+	"wait_too_long", "rejected", "not_retryable", "inherited", "context_done",
+}
+
+// Reasons returns all reasons that there are, in the order of the constants.
+func Reasons() []Reason {
+	all := make([]Reason, 0, reasons-1)
+	for r := OutOfAttempts; r < reasons; r++ {
+		all = append(all, r)
+	}
+	return all
+}
+
+// Label returns the reason as metrics and JSON have it, such as "out_of_budget". It
+// stays the same.
+func (r Reason) Label() string {
+	if int(r) < len(reasonLabels) {
+		return reasonLabels[r]
+	}
+	return reasonLabels[0]
+}
+
 // String returns the reason in words.
 func (r Reason) String() string {
 	if int(r) < len(reasonNames) {

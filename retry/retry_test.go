@@ -286,8 +286,26 @@ func TestStatsHaveAllReasonsFromTheStart(t *testing.T) {
 			t.Errorf("reason %d has no name", reason)
 		}
 	}
-	if len(s.Stopped) != int(retry.ContextDone) {
-		t.Errorf("%d reasons", len(s.Stopped))
+	if len(s.Stopped) != int(retry.ContextDone) || len(retry.Reasons()) != len(s.Stopped) {
+		t.Errorf("%d and %d reasons", len(s.Stopped), len(retry.Reasons()))
+	}
+}
+
+func TestTheLabelsOfReasonsAreFitForMetrics(t *testing.T) {
+	seen := map[string]bool{retry.Reason(200).Label(): true}
+	for _, reason := range retry.Reasons() {
+		label := reason.Label()
+		if seen[label] || strings.Trim(label, "abcdefghijklmnopqrstuvwxyz_") != "" {
+			t.Errorf("%v has the label %q", reason, label)
+		}
+		seen[label] = true
+	}
+}
+
+func TestTheCallsAreThoseThatHaveEnded(t *testing.T) {
+	s := retry.Stats{FirstTry: 1, Recovered: 2, Aborted: 4, Stopped: map[retry.Reason]uint64{retry.Rejected: 8, retry.OutOfBudget: 16}}
+	if s.GaveUp() != 24 || s.Calls() != 31 {
+		t.Errorf("%d of %d calls gave up", s.GaveUp(), s.Calls())
 	}
 }
 
