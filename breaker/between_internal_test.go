@@ -119,7 +119,7 @@ func TestAProbeThatEndsAfterAnotherHasEndedHalfOpenIsNotCounted(t *testing.T) {
 		for o := range resilience.Ignored + 1 {
 			b.record(context.Background(), h.claim(never-1), o, &nothing)
 		}
-		if s := b.Stats(); s.ProbesSucceeded+s.ProbesFailed+s.ProbesIgnored+s.Leaked != 3 || s.Leaked != 3 {
+		if s := b.Stats(); s.ProbesSucceeded+s.ProbesFailed+s.ProbesIgnored+s.ProbesLate != 3 || s.ProbesLate != 3 {
 			t.Errorf("late: %+v", s)
 		}
 		_, end := b.lease()

@@ -207,7 +207,7 @@ func (b *Breaker) probe(e *episode) (token uint64, ok bool) {
 		return e.base, true // a place is not needed any more
 	}
 	if n := e.expire(now, end, b.lease); n > 0 {
-		b.rarely().leaked.Add(uint64(n))
+		b.rarely().late.Add(uint64(n))
 		return e.take(end)
 	}
 	return 0, false

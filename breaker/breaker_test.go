@@ -195,7 +195,7 @@ func TestAfterTheLeaseOfAHangingProbeAnotherIsAdmitted(t *testing.T) {
 	}
 	_ = hung.finish(errDown)
 	r.want(breaker.HalfOpen)
-	if s := r.Stats(); s.Leaked != 1 || s.InFlight != 1 || s.Credit != 1 {
+	if s := r.Stats(); s.ProbesLate != 1 || s.InFlight != 1 || s.Credit != 1 {
 		t.Errorf("after the late result: %+v", s)
 	}
 	_ = second.finish(nil)

@@ -16,7 +16,7 @@ import (
 
 func TestProbesAreCountedByWhatTheyMeant(t *testing.T) {
 	full := resilience.Must(bulkhead.New(bulkhead.Config{Limit: 1, MaxQueue: -1}))
-	type probes [4]uint64 // succeeded, failed, ignored, leaked
+	type probes [4]uint64 // succeeded, failed, ignored, late
 	for name, tt := range map[string]struct {
 		probe func(*rig)
 		want  probes
@@ -62,8 +62,8 @@ func TestProbesAreCountedByWhatTheyMeant(t *testing.T) {
 			r.clock.add(time.Second)
 			tt.probe(r)
 			s := r.Stats()
-			if got := (probes{s.ProbesSucceeded, s.ProbesFailed, s.ProbesIgnored, s.Leaked}); got != tt.want {
-				t.Errorf("succeeded, failed, ignored, leaked: %v, want %v", got, tt.want)
+			if got := (probes{s.ProbesSucceeded, s.ProbesFailed, s.ProbesIgnored, s.ProbesLate}); got != tt.want {
+				t.Errorf("succeeded, failed, ignored, late: %v, want %v", got, tt.want)
 			}
 		})
 	}

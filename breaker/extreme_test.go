@@ -71,7 +71,7 @@ func TestACallerThatReadTheClockBeforeTheProbeDoesNotEndItsLease(t *testing.T) {
 	if r.start(context.Background()) != nil {
 		t.Error("two probes at once")
 	}
-	if s := r.Stats(); s.InFlight != 1 || s.Leaked != 0 {
+	if s := r.Stats(); s.InFlight != 1 || s.ProbesLate != 0 {
 		t.Errorf("stats %+v", s)
 	}
 	_ = probe.finish(nil)

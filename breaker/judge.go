@@ -143,7 +143,7 @@ func (b *Breaker) recordProbe(ctx context.Context, e *episode, token uint64, o r
 	late := ends <= ms || ends > latest
 	if late {
 		o = resilience.Ignored // though nobody has asked for its place
-		b.rarely().leaked.Add(1)
+		b.rarely().late.Add(1)
 	}
 	c, ended := e.leave(o)
 	if !late && (ended || !e.final(c)) { // or another result has ended it before

@@ -399,5 +399,5 @@ func (r *rig) counts() string {
 		past = append(past, fmt.Sprint(t.Time.Sub(time.Unix(1e9, 0)), t.Mode, t.From, t.To, t.Rule, t.Failures, t.Calls, t.OpenFor))
 	}
 	s := x.Stats
-	return fmt.Sprint([]uint64{s.ProbesSucceeded, s.ProbesFailed, s.ProbesIgnored}, s.Leaked, past)
+	return fmt.Sprint([]uint64{s.ProbesSucceeded, s.ProbesFailed, s.ProbesIgnored}, s.ProbesLate, past)
 }

@@ -62,7 +62,7 @@ func TestAPermitThatIsNeverSettledFreesItsPlaceAfterItsLease(t *testing.T) {
 	r.permit().Done(&resilience.Rejection{Policy: "inner"})
 	lost.Done(nil)
 	r.want(breaker.HalfOpen)
-	if s := r.Stats(); s.Leaked != 1 {
+	if s := r.Stats(); s.ProbesLate != 1 {
 		t.Errorf("%+v", s)
 	}
 }
@@ -101,7 +101,7 @@ func TestAllPermitsThatAreNeverSettledAreCounted(t *testing.T) {
 	_, _ = r.permit(), r.permit()
 	r.clock.add(15 * time.Second)
 	_ = r.permit()
-	if s := r.Stats(); s.Leaked != 2 || s.InFlight != 1 {
+	if s := r.Stats(); s.ProbesLate != 2 || s.InFlight != 1 {
 		t.Errorf("%+v", s)
 	}
 }
@@ -116,7 +116,7 @@ func TestAProbeThatEndsAfterItsLeaseMovesNothing(t *testing.T) {
 			r.clock.add(15 * time.Second) // and nobody asks for its place
 			p.Done(err)
 			r.want(breaker.HalfOpen)
-			if s := r.Stats(); s.Credit != 1 || s.InFlight != 0 || s.Leaked != 1 {
+			if s := r.Stats(); s.Credit != 1 || s.InFlight != 0 || s.ProbesLate != 1 {
 				t.Errorf("%+v", s)
 			}
 		})

@@ -15,7 +15,7 @@ type rare struct {
 	// Config.Trip made.
 	taken  []atomic.Uint64
 	probes [3]atomic.Uint64 // by outcome
-	leaked atomic.Uint64
+	late   atomic.Uint64
 	open   atomic.Int64 // time spent in OPEN, in ns
 }
 
@@ -150,7 +150,7 @@ func (b *Breaker) addRare(s *Stats) {
 		return
 	}
 	s.ProbesSucceeded, s.ProbesFailed, s.ProbesIgnored = r.probes[0].Load(), r.probes[1].Load(), r.probes[2].Load()
-	s.Leaked = r.leaked.Load()
+	s.ProbesLate = r.late.Load()
 	s.OpenTime = time.Duration(r.open.Load())
 	for i := range r.taken {
 		to := Open

@@ -21,11 +21,10 @@ type Stats struct {
 	// Transitions, by the state that they led to.
 	Opened, HalfOpened, Closed uint64
 	// Probes are the calls that HALF_OPEN admitted, by what they meant for it: a slow
-	// one is a failure where a SlowRate counts. Those that ended after HALF_OPEN did
+	// one is a failure where a SlowRate counts, and one is late once it has held its
+	// place for longer than Config.ProbeTimeout. Those that ended after HALF_OPEN did
 	// meant nothing, and are not among them.
-	ProbesSucceeded, ProbesFailed, ProbesIgnored uint64
-	// Leaked places in HALF_OPEN were held for longer than Config.ProbeTimeout.
-	Leaked uint64
+	ProbesSucceeded, ProbesFailed, ProbesIgnored, ProbesLate uint64
 	// OpenTime was spent in OPEN before the present state.
 	OpenTime time.Duration
 

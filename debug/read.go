@@ -26,7 +26,7 @@ func readBreaker(b *breaker.Breaker, of *string) *breakerView {
 			Successes: s.Successes, Failures: s.Failures, Ignored: s.Ignored,
 			Rejected: s.Rejected, WouldReject: s.WouldReject,
 			ProbesSucceeded: s.ProbesSucceeded, ProbesFailed: s.ProbesFailed, ProbesIgnored: s.ProbesIgnored,
-			ProbesLate: s.Leaked, Opened: s.Opened, HalfOpened: s.HalfOpened, Closed: s.Closed,
+			ProbesLate: s.ProbesLate, Opened: s.Opened, HalfOpened: s.HalfOpened, Closed: s.Closed,
 			OpenTime: seconds(s.OpenTime),
 		},
 	}

@@ -90,7 +90,7 @@ func (t tally) breaker(b *breaker.Breaker, name string) {
 	s := b.Stats()
 	t.each(series.BreakerCalls, name, s.Successes, s.Failures, s.Ignored, s.Rejected)
 	t.add(series.BreakerWouldReject, float64(s.WouldReject), name)
-	t.each(series.BreakerProbes, name, s.ProbesSucceeded, s.ProbesFailed, s.ProbesIgnored, s.Leaked)
+	t.each(series.BreakerProbes, name, s.ProbesSucceeded, s.ProbesFailed, s.ProbesIgnored, s.ProbesLate)
 	t.add(series.BreakerOpenSeconds, s.OpenTime.Seconds(), name)
 	for _, c := range b.Transitions() {
 		t.add(series.BreakerTransitions, float64(c.Count), name, stateLabel(c.From), stateLabel(c.To), c.Rule)

@@ -214,7 +214,7 @@ func (k *talker) account(t *testing.T) {
 	same("attempts in the bulkhead", int64(bu.Completed+bu.QueueFull+bu.WaitExpired+bu.Canceled), ran, canceled)
 	same("attempts in the timeout", int64(ti.Calls), int64(bu.Completed), canceled)
 	same("attempts that were sent", k.sent.Load(), int64(ti.Calls), canceled)
-	if bu.InFlight != 0 || bu.Waiting != 0 || re.Aborted != 0 || br.Leaked != 0 {
+	if bu.InFlight != 0 || bu.Waiting != 0 || re.Aborted != 0 || br.ProbesLate != 0 {
 		t.Errorf("%s: %+v\n%+v\n%+v", k.name, bu, re, br)
 	}
 	unavailable, late := k.codes[codes.Unavailable].Load(), k.codes[codes.DeadlineExceeded].Load()
