@@ -17,6 +17,7 @@ const (
 	prometheus = "github.com/prometheus/client_golang/..."
 	internal   = module + "/internal/..."
 	marker     = module + "/internal/marker"
+	answer     = module + "/internal/answer"
 	series     = module + "/metrics/internal/series"
 	googleRPC  = "google.golang.org/genproto/googleapis/rpc/..." // what gRPC says in the details of a status
 	protobuf   = "google.golang.org/protobuf/..."
@@ -34,8 +35,8 @@ func allowed() map[string][]string {
 		module:              {},
 		internal:            {module, clock, sync_, internal},
 		module + "/keyed":   {module, clock, sync_, internal},
-		module + "/httpmw":  {module, marker},
-		module + "/grpcmw":  {module, marker, grpc, googleRPC, protobuf},
+		module + "/httpmw":  {module, marker, answer},
+		module + "/grpcmw":  {module, marker, answer, grpc, googleRPC, protobuf},
 		module + "/stack":   {module, clock, sync_, internal, module + "/keyed"},
 		module + "/debug":   {module, clock, sync_, internal, module + "/keyed", module + "/stack"},
 		series:              {},

@@ -80,6 +80,16 @@ type Lasting interface {
 	Discard()
 }
 
+// Answering is an Operation that may answer while it still runs, as the handler of
+// a stream does that goes on to write to it.
+type Answering interface {
+	Operation
+	// Await, which is called before Run, takes s over and settles it exactly once:
+	// with nil when the operation answers, or with what it ended with if it ends
+	// before that, or is never run.
+	Await(s Settler, token uint64)
+}
+
 // Keyer is an Operation that has a key, such as its host or its method, by
 // which keyed.Group picks a policy.
 type Keyer interface {
@@ -157,6 +167,28 @@ type verdict struct {
 }
 
 func (v *verdict) Settle(token uint64, _ error) { v.s.Settle(token, v.err) }
+
+// Await has s settled as soon as the operation answers, be it while it still runs, if
+// it is Answering; else it does nothing. It reports which. A policy calls it before
+// Run, and Settle if it has to:
+//
+//	if next.Await(s, token) {
+//		return next.Run(ctx)
+//	}
+//	err = resilience.ErrAborted
+//	defer func() { next.Settle(resilience.Answered, err, s, token) }()
+//	err = next.Run(ctx)
+//	return err
+func (n Next) Await(s Settler, token uint64) bool {
+	if _, ok := n.op.(Func); ok { // is quicker to tell
+		return false
+	}
+	a, ok := n.op.(Answering)
+	if ok {
+		a.Await(s, token)
+	}
+	return ok
+}
 
 // Discard gives up the result of the last Run, so that what lies inside is
 // settled and free. A policy calls it before it runs next again or answers in
