@@ -1,11 +1,21 @@
 // Package limit bounds the requests in a handler by what it is capable of, which it
 // finds out by experiment, so that an overload costs no throughput.
+//
+//	l, err := limit.New(limit.Config{Name: "orders"})
+//	mux.Handle("/orders", httpmw.Server{Policy: l}.Wrap(orders))
 package limit
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
 
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/internal/stripe"
+	"github.com/resilience-go/resilience/internal/vclock"
 )
 
 const policy = "limit"
@@ -14,8 +24,86 @@ const policy = "limit"
 // a *resilience.Rejection.
 var ErrLimited error = &resilience.Rejection{Policy: policy, Reason: resilience.Limited}
 
-// Limit bounds the requests in a handler.
-type Limit struct{ cfg Config }
+// Limit bounds the requests in a handler. It needs no number: it asks the handler.
+//
+// While fewer requests are in the handler than its limit, it does nothing. When the
+// limit is reached, and more come than go, it tries another one and compares the
+// throughput: useful completions in a second, those whose caller was still there.
+// Twice the limit and the throughput follows: the limit was too low. A quarter of it
+// and the throughput stays: it was too high. When the throughput falls with the limit,
+// the two say where the knee is, the fewest requests in flight with which the handler
+// does all it can (Little's law). The limit becomes one and a half times the knee and
+// the experiment rests, longer each time. A handler that merely becomes slower has the
+// same knee.
+//
+// Requests over the limit wait, and leave when their callers do. Nobody is refused
+// because the limit is reached. Only when an experiment has shown that a higher limit
+// does not help, and more come than go while it is reached, is it an overload: then the
+// newest goes first, and who has waited for as long as a request stays in the handler,
+// at least 5 ms, is refused. The overload is over when for a second fewer come than go.
+//
+// What goes on after it has answered, as a stream does and what an upgrade has made of
+// a connection, is no work that a limit can pace: it gives its place back when it
+// answers.
+//
+// A limit must see all of the load: it belongs into the server. In one client of many
+// it would raise itself without end, since who halves his share of a service that
+// others use halves his own throughput, though the service is saturated.
+//
+// A Limit is safe for concurrent use.
+type Limit struct {
+	*shared
+	key string // what it is for in a keyed.Group
+
+	// word is a bit that says that the limit is watched, the limit in force and the
+	// number of requests in the handler, from above. While the bit is not set a request
+	// that finds room enters by adding one and leaves by taking one away. To set it
+	// excludes these, and whoever holds mu does so first; only they write a word that
+	// has it.
+	word atomic.Uint64
+
+	mu      sync.Mutex // guards what follows
+	machine machine
+	line    line
+	flight  int   // in the handler; between lock and unlock it is here and not in word
+	watched bool  // the bit is to stay
+	now     int64 // time does not go back
+	told    teller
+}
+
+const (
+	flightBits   = 32
+	flightMask   = 1<<flightBits - 1
+	watched      = 1 << 63
+	sampleWeight = 8 // one of so many requests that leave without a lock is looked at
+)
+
+func room(word uint64) bool {
+	return word&watched == 0 && word&flightMask < word>>flightBits
+}
+
+// shared is what a limit and its forks have in common.
+type shared struct {
+	count stripe.Counters // first, for its alignment
+	cfg   Config
+	clock vclock.Clock
+	root  *Limit
+	rejections
+	waiting   atomic.Int64 // at the forks
+	tests     [5]atomic.Uint64
+	overloads atomic.Uint64
+}
+
+// The counters.
+const (
+	useful = iota
+	gone
+	shed
+	queueFull
+	canceled
+	forksCame // of what is in the handlers of forks
+	forksWent
+)
 
 // New returns a Limit, or an error that says what to change in c.
 func New(c Config) (*Limit, error) {
@@ -23,22 +111,289 @@ func New(c Config) (*Limit, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Limit{cfg: c}, nil
+	s := &shared{cfg: c, clock: vclock.New(c.Clock)}
+	s.root = fork(s, "")
+	return s.root, nil
 }
 
-// Apply implements resilience.Policy.
-func (l *Limit) Apply(ctx context.Context, next resilience.Next) error { return next.Run(ctx) }
+func fork(s *shared, key string) *Limit {
+	l := &Limit{shared: s, key: key, machine: newMachine(min(least, s.cfg.Max), s.cfg.Max, s.cfg.Shadow)}
+	l.word.Store(uint64(l.machine.level) << flightBits)
+	return l
+}
+
+// Apply implements resilience.Policy. It returns a *resilience.Rejection that matches
+// ErrLimited if it refuses, and the error of ctx if that ends while the request waits.
+func (l *Limit) Apply(ctx context.Context, next resilience.Next) (err error) {
+	entered, err := l.enter(ctx)
+	if err != nil {
+		return err
+	}
+	if next.Await((*place)(l), uint64(entered)) {
+		return next.Run(ctx)
+	}
+	err = resilience.ErrAborted
+	if next.Lasting() {
+		defer func() { next.Settle(resilience.Answered, err, (*place)(l), uint64(entered)) }()
+	} else {
+		defer func() { l.leave(entered, ctx.Err() == nil) }()
+	}
+	err = next.Run(ctx)
+	return err
+}
+
+// place is a Limit that hears of the answers of operations. That of one whose caller
+// left is the end of its context.
+type place Limit
+
+func (p *place) Settle(entered uint64, err error) {
+	left := err != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded))
+	(*Limit)(p).leave(int64(entered), !left)
+}
+
+// enter takes a place, waiting for it if it must, and returns when it got it.
+func (l *Limit) enter(ctx context.Context) (entered int64, err error) {
+	if ctx.Err() != nil {
+		return 0, resilience.ContextError(ctx)
+	}
+	now := l.clock.Nanos()
+	for w := l.word.Load(); room(w); w = l.word.Load() {
+		if l.word.CompareAndSwap(w, w+1) {
+			l.came()
+			return now, nil
+		}
+	}
+	return l.arrive(ctx, now)
+}
+
+// came counts a request as being in the handler of a fork; of the root its word does.
+func (l *Limit) came() {
+	if l != l.root {
+		l.count.Add(forksCame)
+	}
+}
+
+// leave gives a place back that was taken at entered. The request was useful if its
+// caller was still there.
+func (l *Limit) leave(entered int64, ok bool) {
+	if l != l.root {
+		l.count.Add(forksWent)
+	}
+	now := l.clock.Nanos()
+	if !ok {
+		l.count.Add(gone)
+		l.complete(entered, now, false, 1)
+		return
+	}
+	l.count.Add(useful)
+	if rand.Uint32()%sampleWeight == 0 {
+		l.complete(entered, now, true, sampleWeight)
+		return
+	}
+	for w := l.word.Load(); w&watched == 0; w = l.word.Load() {
+		if l.word.CompareAndSwap(w, w-1) {
+			return
+		}
+	}
+	l.complete(entered, now, true, 0)
+}
+
+// lock makes the word that of whoever holds mu. It returns now, unless somebody was
+// later.
+func (l *Limit) lock(now int64) int64 {
+	l.mu.Lock()
+	l.flight = int(l.word.Or(watched) & flightMask)
+	l.now = max(l.now, now)
+	return l.now
+}
+
+// unlock serves the line and gives the word back. What there is to tell is told
+// afterwards, when nothing is locked.
+func (l *Limit) unlock(ctx context.Context) {
+	l.serve()
+	if l.line.n == 0 && l.machine.idle() {
+		l.watched = false
+	}
+	l.tally()
+	w := uint64(l.machine.level)<<flightBits | uint64(l.flight)
+	if l.watched {
+		w |= watched
+	}
+	l.word.Store(w)
+	tell := l.note(l.machine.overload)
+	l.mu.Unlock()
+	if tell {
+		l.tell(ctx)
+	}
+}
+
+// serve refuses who has waited too long and admits whom there is room for.
+func (l *Limit) serve() {
+	m := &l.machine
+	if m.overload {
+		for patience := m.patience(); l.line.n > 0 && l.now-l.line.oldest.since > patience; {
+			l.line.take(false, refused, l.now)
+			l.count.Add(shed)
+			m.lost = true
+		}
+	}
+	for l.line.n > 0 && l.flight < m.level {
+		l.line.take(m.newest, admitted, l.now)
+		l.flight++
+		l.came()
+	}
+}
+
+// watch has the machine hear of what comes and goes.
+func (l *Limit) watch() {
+	if !l.watched {
+		l.watched = true
+		l.machine.bind(l.now)
+	}
+}
+
+// arrive is enter for a request that found no room.
+func (l *Limit) arrive(ctx context.Context, now int64) (entered int64, err error) {
+	w := &waiter{since: now, ready: make(chan struct{})}
+	now = l.lock(now)
+	if l.flight >= l.machine.level {
+		l.watch()
+	}
+	if l.watched {
+		l.machine.arrive(now, l.flight)
+	}
+	full := l.line.n >= l.maxQueue()
+	switch {
+	case l.cfg.Shadow:
+		l.wouldRefuse()
+		fallthrough
+	case l.line.n == 0 && l.flight < l.machine.level:
+		l.flight++
+		l.came()
+		l.unlock(ctx)
+		return now, nil
+	case full:
+		l.count.Add(queueFull)
+		l.machine.lost = true
+		l.unlock(ctx)
+		return 0, l.rejection(&l.full, l.key, "queue is full")
+	}
+	l.line.push(w)
+	l.unlock(ctx)
+	return l.wait(ctx, w)
+}
+
+// maxQueue is how many may wait.
+func (l *Limit) maxQueue() int {
+	if q := l.cfg.MaxQueue; q != 0 {
+		return max(0, q)
+	}
+	return 10*l.machine.limit + 1000
+}
+
+// wait waits for what becomes of w. A place that comes when the caller has left is
+// passed on.
+func (l *Limit) wait(ctx context.Context, w *waiter) (entered int64, err error) {
+	if l != l.root {
+		l.waiting.Add(1)
+		defer l.waiting.Add(-1)
+	}
+	left := true // should ctx panic
+	defer func() {
+		if left {
+			l.quit(ctx, w)
+		}
+	}()
+	select {
+	case <-w.ready:
+		if ctx.Err() == nil || w.state == refused {
+			left = false
+		}
+	case <-ctx.Done():
+	}
+	switch {
+	case left:
+		return 0, cmp.Or(resilience.ContextError(ctx), context.Canceled)
+	case w.state == refused:
+		return 0, l.rejection(&l.late, l.key, "overload")
+	default:
+		return w.entered, nil
+	}
+}
+
+// quit ends the wait of a caller who has left.
+func (l *Limit) quit(ctx context.Context, w *waiter) {
+	now := l.clock.Nanos()
+	l.lock(now)
+	switch w.state {
+	case waits:
+		l.line.remove(w)
+	case admitted:
+		l.flight--
+		if l != l.root {
+			l.count.Add(forksWent)
+		}
+	case refused: // has been counted
+		l.unlock(ctx)
+		return
+	}
+	l.count.Add(canceled)
+	l.machine.lost = true
+	l.unlock(ctx)
+}
+
+// complete is leave for a request that must be looked at. It stands for so many, 0 if
+// it was not chosen to.
+func (l *Limit) complete(entered, now int64, ok bool, weight int) {
+	now = l.lock(now)
+	m := &l.machine
+	if l.watched {
+		weight = 1
+		m.complete(now, ok, l.flight, l.inLine())
+	}
+	if ok && weight > 0 && l.line.n == 0 && 2*l.flight <= m.level {
+		m.calm.add(now, now-entered, weight)
+	}
+	if weight > 0 && m.leave(now, !ok, weight, l.flight) {
+		l.watch()
+	}
+	l.flight--
+	l.unlock(context.Background())
+}
+
+// inLine is how many wait or, in shadow mode, would.
+func (l *Limit) inLine() int {
+	if l.cfg.Shadow {
+		return max(0, l.flight-l.machine.level)
+	}
+	return l.line.n
+}
+
+// wouldRefuse counts a request that is not refused because of shadow mode.
+func (l *Limit) wouldRefuse() {
+	over := l.flight - l.machine.level
+	switch m := &l.machine; {
+	case over < 0:
+	case over >= l.maxQueue():
+		l.count.Add(queueFull)
+	case m.overload && float64(over)*m.pace.gap > float64(m.patience()):
+		l.count.Add(shed)
+	}
+}
 
 // Name returns the name from the Config.
 func (l *Limit) Name() string { return l.cfg.Name }
 
-// Stats returns the counters.
-func (l *Limit) Stats() Stats { return Stats{Limit: initial} }
-// Fork implements resilience.Forker.
+// Fork implements resilience.Forker: the fork has a limit of its own, and shares the
+// configuration and the counters of l.
 func (l *Limit) Fork() resilience.Policy { return l.ForkFor("") }
 
 // ForkFor is Fork for a key that errors and events are to say.
-func (l *Limit) ForkFor(key string) resilience.Policy { return l }
+func (l *Limit) ForkFor(key string) resilience.Policy { return fork(l.shared, key) }
 
-// Idle implements resilience.Forker: no request is in flight or waits.
-func (l *Limit) Idle() bool { return true }
+// Idle implements resilience.Forker: no request is in the handler or waits for it.
+func (l *Limit) Idle() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.word.Load()&flightMask == 0 && l.line.n == 0
+}

@@ -44,3 +44,22 @@ type Tests struct {
 	// Abandoned tests had no result, because the load went away meanwhile.
 	Abandoned uint64
 }
+
+// Stats returns the counters. They are read one after another while requests come and
+// go, so they agree with each other once the limit is at rest.
+func (l *Limit) Stats() Stats {
+	l.mu.Lock()
+	s := Stats{Limit: l.machine.level, Knee: l.machine.knee, Overload: l.machine.overload, Waiting: l.line.n}
+	s.InFlight = int(l.word.Load() & flightMask)
+	l.mu.Unlock()
+	if l == l.root {
+		went := l.count.Sum(forksWent) // first, lest one who came be seen only to leave
+		s.InFlight += int(l.count.Sum(forksCame) - went)
+		s.Waiting += int(l.waiting.Load())
+	}
+	s.Useful, s.Gone = l.count.Sum(useful), l.count.Sum(gone)
+	s.Shed, s.QueueFull, s.Canceled = l.count.Sum(shed), l.count.Sum(queueFull), l.count.Sum(canceled)
+	s.Tests = Tests{l.tests[0].Load(), l.tests[1].Load(), l.tests[2].Load(), l.tests[3].Load(), l.tests[4].Load()}
+	s.Overloads = l.overloads.Load()
+	return s
+}

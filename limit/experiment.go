@@ -1,0 +1,332 @@
+package limit
+
+import (
+	"math"
+	"time"
+)
+
+// An experiment compares the throughput under the limit with that under another one.
+//
+//	watching --reached, and more come than go--> moving --in flight is there--> settling
+//	    ^                                                                          | R
+//	    +------------------------- judged <------------------- measuring <---------+
+type experiment struct {
+	phase  phase
+	window window
+	bound  bool // the limit was reached for all of the last window of the check
+
+	up     bool    // the limit under test is the higher one
+	base   float64 // throughput under the limit
+	begin  int64   // of the test
+	until  int64   // when the phase of moving is given up, or that of settling is over
+	lost   bool    // somebody who waited left meanwhile
+	cycle  int64   // when the first of these tests began, 0 between them
+	tests  int     // of this cycle
+	cycles int     // since all began anew
+	rested float64 // throughput of a rest, 0 if not known yet
+	rest   int64   // when the next test may be
+	refine refine
+}
+
+type phase uint8
+
+const (
+	watching phase = iota
+	moving
+	settling
+	measuring
+)
+
+// refine is a result that the first long window at the new limit makes more precise.
+type refine struct {
+	level      int
+	throughput float64
+}
+
+const (
+	// completions in a window: of the first tests, of the later ones, of a rest
+	firstCalls, laterCalls, restCalls = 32, 64, 128
+	windowTime                        = int64(50 * time.Millisecond) // at least
+	moveTime                          = int64(100 * time.Millisecond)
+	testTime                          = int64(time.Second)
+
+	head    = 1.5 // the limit is so many times the knee
+	raised  = 1.4 // of the throughput shows that twice the limit is none
+	helped  = 1.15
+	changed = 1.5 // throughput of a rest: something else is different
+	restMin = 16  // times as long as the tests is the rest after them
+	restMax = 256
+	upEvery = 4 // cycles
+)
+
+func (m *machine) testing() bool { return m.phase != watching }
+
+// calls is how many completions a window must have.
+func (m *machine) calls(now int64) int {
+	switch {
+	case m.cycles == 0:
+		return firstCalls
+	case !m.testing() && now < m.rest:
+		return restCalls
+	default:
+		return laterCalls
+	}
+}
+
+// watch begins a window under the limit.
+func (m *machine) watch(now int64) {
+	m.phase, m.level = watching, m.limit
+	m.window = window{start: now}
+}
+
+// full reports whether the window is long enough to tell something.
+func (m *machine) full(now int64) bool {
+	return m.window.completions >= m.calls(now) && now-m.window.start >= max(windowTime, int64(m.stay()))
+}
+
+// come goes on with a test as requests arrive.
+func (m *machine) come(now int64, flight int) {
+	if !m.testing() {
+		return
+	}
+	switch {
+	case now-m.begin > m.longest():
+		m.abandon(now)
+	case m.phase == moving && m.up && flight+1 >= m.level:
+		m.settle(now)
+	case m.phase == moving && m.up && now > m.until:
+		m.unreached(now)
+	}
+}
+
+// go_ goes on with what the machine does as requests leave.
+func (m *machine) go_(now int64, flight int) {
+	switch m.phase {
+	case watching:
+		if m.full(now) {
+			m.watched(now)
+		}
+	case moving:
+		switch {
+		case !m.up && flight-1 <= m.level:
+			m.settle(now)
+		case m.up && now > m.until:
+			m.unreached(now)
+		}
+	case settling:
+		if now >= m.until {
+			m.phase = measuring
+			m.window = window{start: now}
+		}
+	case measuring:
+		m.measured(now)
+	}
+	if m.testing() && now-m.begin > m.longest() {
+		m.abandon(now)
+	}
+}
+
+// longest is how long a test may take: eight times what it should.
+func (m *machine) longest() int64 {
+	smaller := min(m.limit, m.level)
+	n := float64(m.calls(m.begin)) * float64(m.limit) / float64(max(1, smaller))
+	return max(testTime, int64(min(8*(n+2*float64(m.limit))*m.pace.gap, math.MaxInt64/2)))
+}
+
+// stalled begins a window anew that a pause has spoilt.
+func (m *machine) stalled(now int64) { m.window = window{start: now} }
+
+// watched ends a window under the limit.
+func (m *machine) watched(now int64) {
+	w := m.window
+	x := w.throughput(now)
+	m.window = window{start: now}
+	if !w.binds() || w.arrivals < w.completions || x == 0 {
+		return
+	}
+	if now >= m.rest {
+		m.start(now, x)
+		return
+	}
+	if m.refine.level > 0 {
+		m.refined(x)
+		m.rested = 0
+		return
+	}
+	switch ratio := x / m.rested; {
+	case m.rested == 0:
+		m.rested = x
+	case ratio > changed || ratio < 1/changed:
+		m.cycles, m.rested = 0, 0
+		m.start(now, x)
+	}
+}
+
+// refined sets the limit once more, by a better estimate of the throughput under it.
+func (m *machine) refined(x float64) {
+	knee := float64(m.refine.level) * x / m.refine.throughput
+	m.knee = max(m.knee, knee)
+	m.setLimit(max(float64(m.limit), head*knee+1), float64(m.limit), 1.25*float64(m.limit))
+	m.refine = refine{}
+	m.level = m.limit
+}
+
+// start begins the first test of a cycle, after a window with a throughput of x.
+func (m *machine) start(now int64, x float64) {
+	m.cycle, m.tests = now, 0
+	stay := m.pace.stay(m.limit)
+	slow := m.calm.known(now, stay) && stay > 2*m.calm.stay
+	up := !slow
+	if m.cycles > 0 {
+		up = !slow && m.cycles%upEvery == 0
+	}
+	if m.upOnly {
+		up = true
+	}
+	m.test(now, up, x)
+}
+
+// test puts another limit in force.
+func (m *machine) test(now int64, up bool, x float64) {
+	level := m.limit / 4
+	switch {
+	case up:
+		level = min(2*m.limit, m.highest)
+	case m.cycles > 0:
+		level = m.limit / 2
+	}
+	level = max(1, level)
+	if level == m.limit {
+		m.finish(now)
+		return
+	}
+	m.tests++
+	m.phase, m.up, m.level, m.base = moving, up, level, x
+	m.begin, m.lost = now, false
+	m.until = now + max(moveTime, int64(4*m.pace.stay(m.limit)))
+	m.window = window{start: now}
+}
+
+// settle waits until what left the handler had come to it under the limit of the test.
+func (m *machine) settle(now int64) {
+	m.phase = settling
+	m.until = now + int64(m.pace.stay(m.level))
+	m.window = window{start: now}
+}
+
+// unreached ends a test of a higher limit that there was not enough load for.
+func (m *machine) unreached(now int64) {
+	if m.lost {
+		m.abandon(now)
+		return
+	}
+	m.results.Raised++
+	m.setLimit(float64(m.level), 0, float64(m.level))
+	m.proven = false
+	m.finish(now)
+}
+
+// measured ends the window of a test if it has told enough.
+func (m *machine) measured(now int64) {
+	w := &m.window
+	x := w.throughput(now)
+	if !m.full(now) {
+		if !m.up {
+			m.behind(now, x)
+		}
+		return
+	}
+	if !w.binds() {
+		m.abandon(now)
+		return
+	}
+	if m.up {
+		m.higher(now, x)
+	} else {
+		m.lower(now, x)
+	}
+}
+
+// behind ends a test of a lower limit early that has shown already, by three standard
+// deviations, that it costs throughput.
+func (m *machine) behind(now int64, x float64) {
+	expected := 0.7 * m.base * float64(now-m.window.start)
+	if x > 0 && float64(m.window.useful) < expected-3*math.Sqrt(expected) && m.window.useful >= 16 {
+		m.lower(now, x)
+	}
+}
+
+// higher judges a test of a higher limit.
+func (m *machine) higher(now int64, x float64) {
+	gain := x / m.base
+	switch {
+	case gain >= raised:
+		m.results.Raised++
+		m.proven = false
+		m.setLimit(float64(m.level), 0, float64(m.level))
+		m.test(now, true, x)
+		return
+	case gain >= helped:
+		m.results.Raised++
+		m.knee = gain * float64(m.limit)
+		m.setLimit(head*m.knee, 0, float64(m.highest))
+	default:
+		m.results.NotRaised++
+		m.proven = true
+		if m.tests == 1 && m.cycles == 0 && !m.upOnly { // but by how much is the limit too high?
+			m.test(now, false, m.base)
+			return
+		}
+	}
+	m.finish(now)
+}
+
+// lower judges a test of a lower limit. By Little's law the throughput rises with
+// the limit up to the knee, so the two tell where that is.
+func (m *machine) lower(now int64, x float64) {
+	old := float64(m.limit)
+	share := min(1, x/m.base)
+	m.knee = float64(m.level) / share
+	first := m.tests == 1 && m.cycles == 0
+	m.setLimit(head*m.knee+1, old/2, 1.25*old)
+	m.refine = refine{m.level, x}
+	switch {
+	case float64(m.limit) < 0.8*old:
+		m.results.Lowered++
+		m.proven = true
+		m.test(now, false, m.base)
+		return
+	case first && m.knee >= old/2:
+		m.results.NotLowered++
+		m.limit = int(old)
+		m.test(now, true, m.base)
+		return
+	}
+	m.results.NotLowered++
+	m.proven = m.proven || m.knee < 0.8*old
+	m.finish(now)
+}
+
+// setLimit sets the limit to the nearest to l from lo to hi that is allowed.
+func (m *machine) setLimit(l, lo, hi float64) {
+	l = max(lo, min(l, hi))
+	m.limit = max(m.lowest, min(int(l), m.highest))
+}
+
+// finish ends a cycle and begins a rest.
+func (m *machine) finish(now int64) {
+	times := int64(restMin)
+	for range min(m.cycles, 4) {
+		times *= 2
+	}
+	m.rest = now + min(times, restMax)*max(1, now-m.cycle)
+	m.cycles++
+	m.rested = 0
+	m.watch(now)
+}
+
+// abandon ends a test without a result.
+func (m *machine) abandon(now int64) {
+	m.results.Abandoned++
+	m.finish(now)
+}

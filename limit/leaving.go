@@ -1,0 +1,56 @@
+package limit
+
+// leaving is about callers who leave while they are in the handler. Where the limit is
+// so high that callers give up before it is reached, it is never reached and nothing is
+// learned. So if many leave it is lowered until it binds.
+type leaving struct {
+	share  float64 // moving mean of about 32 requests
+	weight int     // of what is in it
+	usual  float64 // the share that a lower limit does not change
+	from   int     // the limit before it was lowered, 0 if it is not
+	before float64 // the share then
+	drops  int     // since then
+}
+
+const (
+	leavingSpan = 32
+	leavingMany = 0.25
+	leavingLess = 0.75 // of the share before: to lower the limit has helped
+	leavingMost = 4    // drops that have not helped show that the limit is not why
+)
+
+// leave notes a request that stands for so many and whether its caller had gone, when
+// flight were in the handler. It reports whether the limit has changed.
+func (m *machine) leave(now int64, gone bool, weight, flight int) (changed bool) {
+	l := &m.leaving
+	l.weight = min(l.weight+weight, leavingSpan)
+	x := 0.0
+	if gone {
+		x = 1
+	}
+	l.share += (x - l.share) * float64(weight) / float64(l.weight)
+	if l.weight < leavingSpan || m.upOnly {
+		return false
+	}
+	if l.share < l.usual/2 {
+		l.usual = 0
+	}
+	if l.from > 0 && l.share < leavingLess*l.before {
+		l.from = 0
+	}
+	if l.share <= l.usual+leavingMany {
+		return false
+	}
+	if l.from == 0 {
+		l.from, l.before, l.drops = m.limit, l.share, 0
+	}
+	if l.drops++; l.drops > leavingMost {
+		m.setLimit(float64(l.from), 0, float64(l.from))
+		l.usual, l.from = l.share, 0
+	} else {
+		m.setLimit(float64(min(m.limit, flight*7/8)), 0, float64(m.limit))
+	}
+	l.share, l.weight = 0, 0
+	m.watch(now)
+	return true
+}

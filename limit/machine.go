@@ -1,0 +1,144 @@
+package limit
+
+import (
+	"math"
+	"time"
+)
+
+// A machine finds the limit. It is told what comes and what goes while the limit
+// binds, and says how many may be in the handler and how those who wait are to be
+// treated. It has no clock, no lock and nobody in it: the same calls make the same
+// machine. Times are in nanoseconds.
+type machine struct {
+	lowest, highest int // bounds of the limit
+	upOnly          bool
+
+	limit    int     // what the experiments have come to
+	level    int     // what is in force: limit, or another one under a test
+	knee     float64 // as last measured, 0 before
+	proven   bool    // a higher limit would not help
+	overload bool    // who has waited too long is refused
+	newest   bool    // the newest waiter goes first
+
+	pace    pace
+	calm    calm
+	leaving leaving
+	check   window // of whether there is overload
+	experiment
+	results Tests
+}
+
+func newMachine(lowest, highest int, upOnly bool) machine {
+	first := max(lowest, min(initial, highest))
+	return machine{lowest: lowest, highest: highest, upOnly: upOnly, limit: first, level: first}
+}
+
+// calm is how long requests take that find room: no more than half of the limit taken.
+type calm struct {
+	stay   float64 // moving mean of about 64 of them, in nanoseconds
+	weight int     // of what is in it
+	since  int64   // when the first of them was over
+}
+
+const calmSpan, calmKnown = 64, 32
+
+// add notes one request that stands for so many.
+func (c *calm) add(now, took int64, weight int) {
+	if c.weight == 0 {
+		c.since = now
+	}
+	c.weight = min(c.weight+weight, calmSpan)
+	c.stay += (float64(took) - c.stay) * float64(weight) / float64(c.weight)
+}
+
+// known reports whether it tells something: the first requests that are over are the
+// short ones, so it takes some times as long as a request stays now.
+func (c *calm) known(now int64, stay float64) bool {
+	return c.weight >= calmKnown && float64(now-c.since) >= 8*stay
+}
+
+const (
+	// checkCalls and checkTime are how long there must be more arrivals than
+	// completions for an overload to begin, checkEnd for how long fewer for it to end.
+	checkCalls = 32
+	checkTime  = int64(100 * time.Millisecond)
+	checkEnd   = int64(time.Second)
+	// shortest is how long a waiter may wait in an overload whatever the handler takes.
+	shortest = int64(5 * time.Millisecond)
+)
+
+// stay is how long a request is in the handler now, as far as is known.
+func (m *machine) stay() float64 {
+	if m.pace.known() {
+		return m.pace.stay(m.level)
+	}
+	return m.calm.stay
+}
+
+// patience is how long a waiter may wait in an overload.
+func (m *machine) patience() int64 {
+	return max(shortest, min(int64(m.pace.stay(m.limit)), math.MaxInt64/2))
+}
+
+// bind starts to watch: the limit has been reached.
+func (m *machine) bind(now int64) {
+	m.pace = pace{}
+	m.check = window{start: now}
+	m.watch(now)
+}
+
+// arrive notes that a request has come while flight others were in the handler.
+func (m *machine) arrive(now int64, flight int) {
+	m.check.arrivals++
+	m.window.arrivals++
+	m.come(now, flight)
+}
+
+// complete notes that a request has left the handler, where flight were with it and
+// waiting in front of it. It is useful if its caller was still there.
+func (m *machine) complete(now int64, useful bool, flight, waiting int) {
+	for _, w := range []*window{&m.check, &m.window} {
+		w.completions++
+		if useful {
+			w.useful++
+		}
+		if waiting > 0 && flight >= m.level {
+			w.reached++
+		}
+	}
+	if useful && m.pace.add(now, m.level) {
+		m.check = window{start: now}
+		m.stalled(now)
+	}
+	m.go_(now, flight)
+	m.checked(now)
+}
+
+// checked ends the window of the check if it is long enough.
+func (m *machine) checked(now int64) {
+	w := &m.check
+	if m.testing() && !m.up {
+		*w = window{start: now} // what a lower limit holds up is no overload
+		return
+	}
+	long := max(checkTime, int64(m.stay()))
+	if m.overload {
+		long = max(checkEnd, long)
+	}
+	if w.completions < checkCalls || now-w.start < long {
+		return
+	}
+	m.newest = w.grew()
+	switch {
+	case m.overload:
+		m.overload = w.arrivals >= w.completions
+	case m.proven && w.grew() && w.binds():
+		m.overload = true
+	}
+	m.bound = w.binds()
+	*w = window{start: now}
+}
+
+// idle reports whether there is nothing to watch: nobody waits, and the last window
+// was not one of a limit that binds.
+func (m *machine) idle() bool { return !m.bound && !m.overload && !m.testing() }

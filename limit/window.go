@@ -1,0 +1,63 @@
+package limit
+
+// A window counts what comes and goes from one completion to another. The completion
+// that it starts with is not in it.
+type window struct {
+	start                                  int64
+	arrivals, completions, useful, reached int
+}
+
+// throughput is in useful completions for each nanosecond.
+func (w *window) throughput(now int64) float64 {
+	if now <= w.start {
+		return 0
+	}
+	return float64(w.useful) / float64(now-w.start)
+}
+
+// binds reports whether the limit was reached for nearly all of the window.
+func (w *window) binds() bool { return 8*w.reached >= 7*w.completions }
+
+// grew reports whether more came than went.
+func (w *window) grew() bool { return w.arrivals > w.completions }
+
+// A pace is how quickly useful completions follow one another.
+type pace struct {
+	gap  float64 // moving mean of about 32 of them, in nanoseconds
+	n    int     // how many are in it
+	last int64   // when the last useful completion came
+}
+
+const (
+	paceKnown = 8  // gaps that make a mean
+	paceSpan  = 32 // gaps that a mean is of
+)
+
+// add notes a useful completion. It reports whether there had been a stall before it:
+// a gap so long that it tells of a pause and not of the throughput. While limit requests
+// are in the handler each takes limit gaps, by Little's law.
+func (p *pace) add(now int64, limit int) (stalled bool) {
+	last := p.last
+	p.last = now
+	if last == 0 {
+		return false
+	}
+	gap := float64(now - last)
+	if p.known() {
+		longest := p.stall(limit)
+		stalled = gap > longest
+		gap = min(gap, longest) // it may be how things are now, so it counts for something
+	}
+	p.n = min(p.n+1, paceSpan)
+	p.gap += (gap - p.gap) / float64(p.n)
+	return stalled
+}
+
+func (p *pace) known() bool { return p.n >= paceKnown }
+
+// stall is how long a gap must be to be none. Where all requests take the same time
+// they come out in batches, one request apart.
+func (p *pace) stall(limit int) float64 { return 2 * float64(max(8, limit)) * p.gap }
+
+// stay is how long a request is in the handler while limit of them are.
+func (p *pace) stay(limit int) float64 { return float64(limit) * p.gap }
