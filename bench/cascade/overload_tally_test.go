@@ -1,0 +1,170 @@
+package cascade_test
+
+import (
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	step = 100 * time.Millisecond // of what is counted by time
+	rush = 2 * time.Second        // the beginning of a trouble, which is looked at apart
+)
+
+// ratio is of calls that went well.
+type ratio struct{ ok, calls int }
+
+func (s *ratio) count(ok bool) {
+	s.calls++
+	if ok {
+		s.ok++
+	}
+}
+
+func (s ratio) percent() float64 { return 100 * float64(s.ok) / float64(max(1, s.calls)) }
+
+// tally is what came of a run.
+type tally struct {
+	*overload
+	begin time.Time // of the trouble
+
+	mu                    sync.Mutex // guards all that follows
+	before, during, later ratio      // by when a call began; later is from one second after the trouble
+	calm, rushed          []time.Duration
+	refusedBefore         int
+	refused               int
+	arrived, useful       []int   // in each step; useful by when it was over
+	began                 []ratio // in each step
+}
+
+func newTally(o *overload, begin time.Time) *tally {
+	n := int((o.lead+o.trouble+o.after)/step) + 1
+	return &tally{overload: o, begin: begin, arrived: make([]int, n), useful: make([]int, n), began: make([]ratio, n)}
+}
+
+// slot is the step at that time.
+func (t *tally) slot(at time.Duration) int { return int((at + t.lead) / step) }
+
+func (t *tally) arrive() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if i := t.slot(time.Since(t.begin)); i < len(t.arrived) {
+		t.arrived[i]++
+	}
+}
+
+func (t *tally) refuse() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.refused++
+	if time.Now().Before(t.begin) {
+		t.refusedBefore++
+	}
+}
+
+// done is a call that is over.
+func (t *tally) done(began time.Time, took time.Duration, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	from := began.Sub(t.begin)
+	to := from + took
+	if i := t.slot(from); i < len(t.began) {
+		t.began[i].count(ok)
+	}
+	switch {
+	case from < -t.attempt: // what began later may already suffer
+		t.before.count(ok)
+	case 0 <= from && from < t.trouble:
+		t.during.count(ok)
+	case from >= t.trouble+time.Second:
+		t.later.count(ok)
+	}
+	if !ok {
+		return
+	}
+	if i := t.slot(to); i < len(t.useful) {
+		t.useful[i]++
+	}
+	if to < 0 {
+		t.calm = append(t.calm, took)
+	} else if t.rush() <= to && to < t.trouble {
+		t.rushed = append(t.rushed, took)
+	}
+}
+
+// at returns how many calls a second began and were useful in the step at that time.
+func (t *tally) at(at time.Duration) (arrived, useful int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	i := t.slot(at + step/2)
+	if i < 0 || i >= len(t.useful) {
+		return 0, 0
+	}
+	return t.arrived[i] * int(time.Second/step), t.useful[i] * int(time.Second/step)
+}
+
+// good is how many calls were useful of those that could have been, in percent.
+func (t *tally) good(from, to time.Duration) float64 {
+	var useful, possible float64
+	for at := from; at < to; at += step {
+		useful += float64(t.useful[t.slot(at)])
+		possible += t.possible(at) * step.Seconds()
+	}
+	return 100 * useful / possible
+}
+
+// recovery is how long after the trouble more than one in twenty calls still fails.
+// A run of calls is at least one step and 40 calls long.
+func (t *tally) recovery() (last time.Duration) {
+	var sum ratio
+	for i := t.slot(t.trouble); i < len(t.began); i++ {
+		sum.ok += t.began[i].ok
+		sum.calls += t.began[i].calls
+		if sum.calls < 40 {
+			continue
+		}
+		if sum.percent() < 95 {
+			last = time.Duration(i+1)*step - t.lead - t.trouble
+		}
+		sum = ratio{}
+	}
+	return last
+}
+
+// summary is what came of all the runs with a front.
+type summary struct {
+	before, during, later  ratio
+	calm, rushed           []time.Duration
+	good, first            []float64 // of each run
+	refused, refusedBefore int
+	recoveries             []time.Duration
+}
+
+func (s *summary) add(t *tally) {
+	for _, x := range []struct{ sum, one *ratio }{{&s.before, &t.before}, {&s.during, &t.during}, {&s.later, &t.later}} {
+		x.sum.ok += x.one.ok
+		x.sum.calls += x.one.calls
+	}
+	s.calm = append(s.calm, t.calm...)
+	s.rushed = append(s.rushed, t.rushed...)
+	s.good = append(s.good, t.good(t.rush(), t.trouble))
+	s.first = append(s.first, t.good(0, t.rush()))
+	s.refused += t.refused
+	s.refusedBefore += t.refusedBefore
+	s.recoveries = append(s.recoveries, t.recovery())
+}
+
+func mean[T float64 | time.Duration](of []T) (m T) {
+	for _, x := range of {
+		m += x / T(len(of))
+	}
+	return m
+}
+
+func p99(of []time.Duration) time.Duration {
+	if len(of) == 0 {
+		return 0
+	}
+	slices.Sort(of)
+	return of[len(of)*99/100]
+}
