@@ -285,7 +285,8 @@ func (m *machine) higher(now int64, x float64) {
 // the limit up to the knee, so the two tell where that is.
 func (m *machine) lower(now int64, x float64) {
 	old := float64(m.limit)
-	share := min(1, x/m.base)
+	m.base = max(m.base, x)                          // it has become quicker meanwhile
+	share := max(x/m.base, float64(m.level)/(2*old)) // it cannot lose more than it is lower by
 	m.knee = float64(m.level) / share
 	first := m.tests == 1 && m.cycles == 0
 	m.setLimit(head*m.knee+1, old/2, 1.25*old)
@@ -328,5 +329,7 @@ func (m *machine) finish(now int64) {
 // abandon ends a test without a result.
 func (m *machine) abandon(now int64) {
 	m.results.Abandoned++
-	m.finish(now)
+	m.rest = now + max(1, now-m.cycle)
+	m.rested = 0
+	m.watch(now)
 }

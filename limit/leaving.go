@@ -16,8 +16,11 @@ const (
 	leavingSpan = 32
 	leavingMany = 0.25
 	leavingLess = 0.75 // of the share before: to lower the limit has helped
-	leavingMost = 4    // drops that have not helped show that the limit is not why
 )
+
+// drops are what is left of the requests in flight. If after these it has not helped,
+// the limit is not why callers leave.
+var drops = [...]float64{7. / 8, 7. / 8, 3. / 4, 3. / 4}
 
 // leave notes a request that stands for so many and whether its caller had gone, when
 // flight were in the handler. It reports whether the limit has changed.
@@ -44,11 +47,12 @@ func (m *machine) leave(now int64, gone bool, weight, flight int) (changed bool)
 	if l.from == 0 {
 		l.from, l.before, l.drops = m.limit, l.share, 0
 	}
-	if l.drops++; l.drops > leavingMost {
+	if l.drops == len(drops) {
 		m.setLimit(float64(l.from), 0, float64(l.from))
 		l.usual, l.from = l.share, 0
 	} else {
-		m.setLimit(float64(min(m.limit, flight*7/8)), 0, float64(m.limit))
+		m.setLimit(float64(flight)*drops[l.drops], 0, float64(m.limit))
+		l.drops++
 	}
 	l.share, l.weight = 0, 0
 	m.watch(now)

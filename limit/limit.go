@@ -78,6 +78,10 @@ const (
 	sampleWeight = 8 // one of so many requests that leave without a lock is looked at
 )
 
+// stood is a bit of when a request entered that says that it had stood in line for so
+// long that it tells nothing about the handler if its caller leaves.
+const stood = 1
+
 func room(word uint64) bool {
 	return word&watched == 0 && word&flightMask < word>>flightBits
 }
@@ -160,7 +164,7 @@ func (l *Limit) enter(ctx context.Context) (entered int64, err error) {
 	for w := l.word.Load(); room(w); w = l.word.Load() {
 		if l.word.CompareAndSwap(w, w+1) {
 			l.came()
-			return now, nil
+			return now &^ stood, nil
 		}
 	}
 	return l.arrive(ctx, now)
@@ -232,13 +236,17 @@ func (l *Limit) serve() {
 	m := &l.machine
 	if m.overload {
 		for patience := m.patience(); l.line.n > 0 && l.now-l.line.oldest.since > patience; {
-			l.line.take(false, refused, l.now)
+			l.line.take(false, refused, 0)
 			l.count.Add(shed)
 			m.lost = true
 		}
 	}
 	for l.line.n > 0 && l.flight < m.level {
-		l.line.take(m.newest, admitted, l.now)
+		entered := l.now &^ stood
+		if float64(entered-l.line.next(m.newest).since) > m.stay() {
+			entered |= stood
+		}
+		l.line.take(m.newest, admitted, entered)
 		l.flight++
 		l.came()
 	}
@@ -271,7 +279,7 @@ func (l *Limit) arrive(ctx context.Context, now int64) (entered int64, err error
 		l.flight++
 		l.came()
 		l.unlock(ctx)
-		return now, nil
+		return now &^ stood, nil
 	case full:
 		l.count.Add(queueFull)
 		l.machine.lost = true
@@ -354,7 +362,7 @@ func (l *Limit) complete(entered, now int64, ok bool, weight int) {
 	if ok && weight > 0 && l.line.n == 0 && 2*l.flight <= m.level {
 		m.calm.add(now, now-entered, weight)
 	}
-	if weight > 0 && m.leave(now, !ok, weight, l.flight) {
+	if weight > 0 && entered&stood == 0 && m.leave(now, !ok, weight, l.flight) {
 		l.watch()
 	}
 	l.flight--

@@ -49,13 +49,18 @@ func (q *line) remove(w *waiter) {
 	q.n--
 }
 
-// take removes the oldest or the newest and tells it what it is to do.
-func (q *line) take(newest bool, s state, now int64) {
-	w := q.oldest
+// next is the oldest or the newest.
+func (q *line) next(newest bool) *waiter {
 	if newest {
-		w = q.newest
+		return q.newest
 	}
+	return q.oldest
+}
+
+// take removes the oldest or the newest and tells it what it is to do.
+func (q *line) take(newest bool, s state, entered int64) {
+	w := q.next(newest)
 	q.remove(w)
-	w.state, w.entered = s, now
+	w.state, w.entered = s, entered
 	close(w.ready)
 }

@@ -24,6 +24,7 @@ type machine struct {
 	calm    calm
 	leaving leaving
 	check   window // of whether there is overload
+	trend   window // of whether the line grows
 	experiment
 	results Tests
 }
@@ -82,14 +83,15 @@ func (m *machine) patience() int64 {
 
 // bind starts to watch: the limit has been reached.
 func (m *machine) bind(now int64) {
-	m.pace = pace{}
-	m.check = window{start: now}
+	m.pace.last = 0
+	m.check, m.trend = window{start: now}, window{start: now}
 	m.watch(now)
 }
 
 // arrive notes that a request has come while flight others were in the handler.
 func (m *machine) arrive(now int64, flight int) {
 	m.check.arrivals++
+	m.trend.arrivals++
 	m.window.arrivals++
 	m.come(now, flight)
 }
@@ -97,7 +99,7 @@ func (m *machine) arrive(now int64, flight int) {
 // complete notes that a request has left the handler, where flight were with it and
 // waiting in front of it. It is useful if its caller was still there.
 func (m *machine) complete(now int64, useful bool, flight, waiting int) {
-	for _, w := range []*window{&m.check, &m.window} {
+	for _, w := range []*window{&m.check, &m.trend, &m.window} {
 		w.completions++
 		if useful {
 			w.useful++
@@ -106,8 +108,8 @@ func (m *machine) complete(now int64, useful bool, flight, waiting int) {
 			w.reached++
 		}
 	}
-	if useful && m.pace.add(now, m.level) {
-		m.check = window{start: now}
+	if useful && m.pace.add(now, m.level, m.calm.stay) {
+		m.check, m.trend = window{start: now}, window{start: now}
 		m.stalled(now)
 	}
 	m.go_(now, flight)
@@ -116,6 +118,10 @@ func (m *machine) complete(now int64, useful bool, flight, waiting int) {
 
 // checked ends the window of the check if it is long enough.
 func (m *machine) checked(now int64) {
+	if w := &m.trend; w.completions >= checkCalls && now-w.start >= windowTime {
+		m.newest = w.grew()
+		*w = window{start: now}
+	}
 	w := &m.check
 	if m.testing() && !m.up {
 		*w = window{start: now} // what a lower limit holds up is no overload
@@ -128,7 +134,6 @@ func (m *machine) checked(now int64) {
 	if w.completions < checkCalls || now-w.start < long {
 		return
 	}
-	m.newest = w.grew()
 	switch {
 	case m.overload:
 		m.overload = w.arrivals >= w.completions

@@ -36,17 +36,18 @@ const (
 // add notes a useful completion. It reports whether there had been a stall before it:
 // a gap so long that it tells of a pause and not of the throughput. While limit requests
 // are in the handler each takes limit gaps, by Little's law.
-func (p *pace) add(now int64, limit int) (stalled bool) {
+func (p *pace) add(now int64, limit int, calm float64) (stalled bool) {
 	last := p.last
 	p.last = now
 	if last == 0 {
-		return false
+		return true // nobody knows what was before
 	}
-	gap := float64(now - last)
+	gap, longest := float64(now-last), 4*calm
 	if p.known() {
-		longest := p.stall(limit)
-		stalled = gap > longest
-		gap = min(gap, longest) // it may be how things are now, so it counts for something
+		longest = p.stall(limit)
+	}
+	if longest > 0 && gap > longest {
+		gap, stalled = longest, true // it may be how things are now, so it counts for something
 	}
 	p.n = min(p.n+1, paceSpan)
 	p.gap += (gap - p.gap) / float64(p.n)

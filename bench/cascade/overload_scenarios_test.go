@@ -98,7 +98,7 @@ var overloads = []overload{
 		demand: demand{good: 98, goal: 99.5}},
 	{name: "cold start that needs 70, 2x", workers: 100, mean: 100 * ms, load: 2, trouble: 18 * time.Second, after: 5 * time.Second,
 		crowded: true, short: true, demand: demand{good: 98, goal: 99.5, noRefusal: true}},
-	{name: "herd, 20 to 100 % in 10 s", workers: 10, mean: 10 * ms, lead: -1, load: 1, atOnce: 1000, trouble: 20 * time.Second, after: 5 * time.Second,
+	{name: "herd, 20 to 100 % in 10 s", workers: 10, mean: 10 * ms, lead: -1, atOnce: 1000, trouble: 20 * time.Second, after: 5 * time.Second,
 		work: warming, capable: warmth, crowded: true, demand: demand{good: 98, goal: 99.5}},
 	{name: "1 % take 20x, 2x", workers: 10, mean: 10 * ms, takes: oneInAHundred, load: 2, trouble: 18 * time.Second, after: 5 * time.Second,
 		demand: demand{goal: 99.5, noRefusal: true}},
