@@ -56,7 +56,9 @@ const (
 	changed = 1.5 // throughput of a rest: something else is different
 	restMin = 16  // times as long as the tests is the rest after them
 	restMax = 256
-	upEvery = 4 // cycles
+	upEvery = 4    // cycles
+	located = 0.85 // a lower share of the throughput says where the knee is
+	binding = 0.85 // a knee at so much of the limit may be above it
 )
 
 func (m *machine) testing() bool { return m.phase != watching }
@@ -79,9 +81,22 @@ func (m *machine) watch(now int64) {
 	m.window = window{start: now}
 }
 
-// full reports whether the window is long enough to tell something.
+// full reports whether the window is long enough to tell something: so many completions,
+// and as long as a request stays. The latter is not needed to see that requests take much
+// longer than they did, or that their callers leave, as at first where the limit is far
+// too high.
 func (m *machine) full(now int64) bool {
-	return m.window.completions >= m.calls(now) && now-m.window.start >= max(windowTime, int64(m.stay()))
+	long := now - m.window.start
+	if m.window.completions < m.calls(now) || long < windowTime {
+		return false
+	}
+	return float64(long) >= m.stay() || !m.testing() && (m.window.leaving() || m.cycles == 0 && m.slow(now))
+}
+
+// slow reports whether a request stays more than twice as long as one that finds room.
+func (m *machine) slow(now int64) bool {
+	stay := m.pace.stay(m.limit)
+	return m.pace.known() && m.calm.known(now, stay) && stay > 2*m.calm.stay
 }
 
 // come goes on with a test as requests arrive.
@@ -133,15 +148,17 @@ func (m *machine) longest() int64 {
 	return max(testTime, int64(min(8*(n+2*float64(m.limit))*m.pace.gap, math.MaxInt64/2)))
 }
 
-// stalled begins a window anew that a pause has spoilt.
-func (m *machine) stalled(now int64) { m.window = window{start: now} }
-
 // watched ends a window under the limit.
 func (m *machine) watched(now int64) {
 	w := m.window
 	x := w.throughput(now)
 	m.window = window{start: now}
-	if !w.binds() || w.arrivals < w.completions || x == 0 {
+	if !w.binds() || m.paused(now) || now < m.drain || w.arrivals < w.completions && !w.leaving() {
+		return
+	}
+	if w.leaving() && m.limit > m.lowest && !m.upOnly { // most of the queue may be in the handler
+		m.begin_(now)
+		m.test(now, false, x)
 		return
 	}
 	if now >= m.rest {
@@ -149,7 +166,7 @@ func (m *machine) watched(now int64) {
 		return
 	}
 	if m.refine.level > 0 {
-		m.refined(x)
+		m.refined(now, x)
 		m.rested = 0
 		return
 	}
@@ -162,29 +179,35 @@ func (m *machine) watched(now int64) {
 	}
 }
 
-// refined sets the limit once more, by a better estimate of the throughput under it.
-func (m *machine) refined(x float64) {
+// refined sets the limit once more, by a better estimate of the throughput under it. If
+// that is as much higher as the limit is, the knee is not below the limit.
+func (m *machine) refined(now int64, x float64) {
+	old := float64(m.limit)
 	knee := float64(m.refine.level) * x / m.refine.throughput
+	if knee >= binding*old {
+		m.proven, m.refine = false, refine{}
+		m.begin_(now)
+		m.knee = knee
+		m.test(now, true, x)
+		return
+	}
 	m.knee = max(m.knee, knee)
-	m.setLimit(max(float64(m.limit), head*knee+1), float64(m.limit), 1.25*float64(m.limit))
-	m.refine = refine{}
-	m.level = m.limit
+	m.setLimit(head*knee+1, old, 2*old)
+	if float64(m.limit) < 1.1*old {
+		m.refine = refine{}
+	}
+	m.watch(now)
 }
 
 // start begins the first test of a cycle, after a window with a throughput of x.
 func (m *machine) start(now int64, x float64) {
-	m.cycle, m.tests = now, 0
-	stay := m.pace.stay(m.limit)
-	slow := m.calm.known(now, stay) && stay > 2*m.calm.stay
-	up := !slow
-	if m.cycles > 0 {
-		up = !slow && m.cycles%upEvery == 0
-	}
-	if m.upOnly {
-		up = true
-	}
-	m.test(now, up, x)
+	m.begin_(now)
+	up := !m.slow(now) && (m.cycles == 0 || m.cycles%upEvery == 0)
+	m.test(now, up || m.upOnly, x)
 }
+
+// begin_ begins a cycle.
+func (m *machine) begin_(now int64) { m.cycle, m.tests = now, 0 }
 
 // test puts another limit in force.
 func (m *machine) test(now int64, up bool, x float64) {
@@ -194,6 +217,11 @@ func (m *machine) test(now int64, up bool, x float64) {
 		level = min(2*m.limit, m.highest)
 	case m.cycles > 0:
 		level = m.limit / 2
+	case m.tests == 0 && m.slow(now):
+		// If the handler had not become slower, the knee would be as many as are in it
+		// at the throughput that there is, each for as long as if it found room. Else
+		// the test is under the knee, and so tells where that is.
+		level = min(level, int(2*m.calm.stay/m.pace.gap))
 	}
 	level = max(1, level)
 	if level == m.limit {
@@ -231,27 +259,18 @@ func (m *machine) measured(now int64) {
 	w := &m.window
 	x := w.throughput(now)
 	if !m.full(now) {
-		if !m.up {
-			m.behind(now, x)
-		}
 		return
 	}
 	if !w.binds() {
 		m.abandon(now)
 		return
 	}
+	if !m.up && m.cycles == 0 && x < located*m.base && w.completions < 2*m.calls(now) {
+		return // it says where the knee is, so it should be precise
+	}
 	if m.up {
 		m.higher(now, x)
 	} else {
-		m.lower(now, x)
-	}
-}
-
-// behind ends a test of a lower limit early that has shown already, by three standard
-// deviations, that it costs throughput.
-func (m *machine) behind(now int64, x float64) {
-	expected := 0.7 * m.base * float64(now-m.window.start)
-	if x > 0 && float64(m.window.useful) < expected-3*math.Sqrt(expected) && m.window.useful >= 16 {
 		m.lower(now, x)
 	}
 }
@@ -273,7 +292,11 @@ func (m *machine) higher(now int64, x float64) {
 	default:
 		m.results.NotRaised++
 		m.proven = true
-		if m.tests == 1 && m.cycles == 0 && !m.upOnly { // but by how much is the limit too high?
+		switch {
+		case m.knee >= binding*float64(m.limit): // as the test before this one has shown
+			m.knee = max(m.knee, gain*float64(m.limit))
+			m.setLimit(head*m.knee+1, float64(m.limit), 2*float64(m.limit))
+		case m.tests == 1 && m.cycles == 0 && !m.upOnly: // but by how much is the limit too high?
 			m.test(now, false, m.base)
 			return
 		}
@@ -284,27 +307,33 @@ func (m *machine) higher(now int64, x float64) {
 // lower judges a test of a lower limit. By Little's law the throughput rises with
 // the limit up to the knee, so the two tell where that is.
 func (m *machine) lower(now int64, x float64) {
+	if x == 0 {
+		m.abandon(now)
+		return
+	}
 	old := float64(m.limit)
 	m.base = max(m.base, x)                          // it has become quicker meanwhile
 	share := max(x/m.base, float64(m.level)/(2*old)) // it cannot lose more than it is lower by
 	m.knee = float64(m.level) / share
-	first := m.tests == 1 && m.cycles == 0
-	m.setLimit(head*m.knee+1, old/2, 1.25*old)
+	m.setLimit(head*m.knee+1, min(old/2, 2*float64(m.level)), 1.25*old)
 	m.refine = refine{m.level, x}
 	switch {
-	case float64(m.limit) < 0.8*old:
+	case share > located && float64(m.limit) < 0.8*old:
 		m.results.Lowered++
 		m.proven = true
 		m.test(now, false, m.base)
 		return
-	case first && m.knee >= old/2:
+	case m.knee >= binding*old:
 		m.results.NotLowered++
 		m.limit = int(old)
 		m.test(now, true, m.base)
 		return
+	case float64(m.limit) < old:
+		m.results.Lowered++
+	default:
+		m.results.NotLowered++
 	}
-	m.results.NotLowered++
-	m.proven = m.proven || m.knee < 0.8*old
+	m.proven = true
 	m.finish(now)
 }
 

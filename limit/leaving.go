@@ -1,5 +1,7 @@
 package limit
 
+import "time"
+
 // leaving is about callers who leave while they are in the handler. Where the limit is
 // so high that callers give up before it is reached, it is never reached and nothing is
 // learned. So if many leave it is lowered until it binds.
@@ -41,7 +43,7 @@ func (m *machine) leave(now int64, gone bool, weight, flight int) (changed bool)
 	if l.from > 0 && l.share < leavingLess*l.before {
 		l.from = 0
 	}
-	if l.share <= l.usual+leavingMany {
+	if l.share <= l.usual+leavingMany || m.paused(now) {
 		return false
 	}
 	if l.from == 0 {
@@ -58,3 +60,12 @@ func (m *machine) leave(now int64, gone bool, weight, flight int) (changed bool)
 	m.watch(now)
 	return true
 }
+
+// paused reports whether the handler has made nobody happy for some time, but not for
+// so long that it is more than a pause.
+func (m *machine) paused(now int64) bool {
+	since := now - m.pace.last
+	return float64(since) > m.pace.longest(m.level, m.calm.stay) && since < pauseMost
+}
+
+const pauseMost = int64(time.Second)

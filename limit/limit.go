@@ -362,7 +362,7 @@ func (l *Limit) complete(entered, now int64, ok bool, weight int) {
 	if ok && weight > 0 && l.line.n == 0 && 2*l.flight <= m.level {
 		m.calm.add(now, now-entered, weight)
 	}
-	if weight > 0 && entered&stood == 0 && m.leave(now, !ok, weight, l.flight) {
+	if weight > 0 && entered&stood == 0 && l.line.n == 0 && l.flight < m.level && m.leave(now, !ok, weight, l.flight) {
 		l.watch()
 	}
 	l.flight--

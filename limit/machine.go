@@ -25,6 +25,8 @@ type machine struct {
 	leaving leaving
 	check   window // of whether there is overload
 	trend   window // of whether the line grows
+	drain   int64  // until when what a pause has left is served
+	drains  int64  // how long that takes
 	experiment
 	results Tests
 }
@@ -83,7 +85,7 @@ func (m *machine) patience() int64 {
 
 // bind starts to watch: the limit has been reached.
 func (m *machine) bind(now int64) {
-	m.pace.last = 0
+	m.pace.begin(now)
 	m.check, m.trend = window{start: now}, window{start: now}
 	m.watch(now)
 }
@@ -108,9 +110,8 @@ func (m *machine) complete(now int64, useful bool, flight, waiting int) {
 			w.reached++
 		}
 	}
-	if useful && m.pace.add(now, m.level, m.calm.stay) {
-		m.check, m.trend = window{start: now}, window{start: now}
-		m.stalled(now)
+	if last := m.pace.last; useful && m.pace.add(now, m.level, m.calm.stay) {
+		m.stalled(now, now-last)
 	}
 	m.go_(now, flight)
 	m.checked(now)
@@ -118,13 +119,15 @@ func (m *machine) complete(now int64, useful bool, flight, waiting int) {
 
 // checked ends the window of the check if it is long enough.
 func (m *machine) checked(now int64) {
-	if w := &m.trend; w.completions >= checkCalls && now-w.start >= windowTime {
-		m.newest = w.grew()
+	if w := &m.trend; now < m.drain {
+		*w = window{start: now}
+	} else if w.completions >= checkCalls && now-w.start >= windowTime {
+		m.newest = w.fellBehind()
 		*w = window{start: now}
 	}
 	w := &m.check
-	if m.testing() && !m.up {
-		*w = window{start: now} // what a lower limit holds up is no overload
+	if m.testing() && !m.up || m.paused(now) { // what these hold up is no overload
+		*w = window{start: now}
 		return
 	}
 	long := max(checkTime, int64(m.stay()))
@@ -142,6 +145,22 @@ func (m *machine) checked(now int64) {
 	}
 	m.bound = w.binds()
 	*w = window{start: now}
+}
+
+// stalled begins all windows anew that a pause of so long has spoilt. What has piled up
+// in it proves nothing, and who came first can still be served first. A handler that makes
+// nobody happy stalls again and again: it is given no more than half of the time.
+func (m *machine) stalled(now, long int64) {
+	m.check, m.trend, m.window = window{start: now}, window{start: now}, window{start: now}
+	if long < moveTime || now < m.drain+m.drains {
+		return
+	}
+	m.drains = 2 * long
+	m.drain = now + m.drains
+	m.newest = false
+	if m.testing() {
+		m.abandon(now)
+	}
 }
 
 // idle reports whether there is nothing to watch: nobody waits, and the last window

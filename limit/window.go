@@ -1,5 +1,7 @@
 package limit
 
+import "math"
+
 // A window counts what comes and goes from one completion to another. The completion
 // that it starts with is not in it.
 type window struct {
@@ -21,12 +23,24 @@ func (w *window) binds() bool { return 8*w.reached >= 7*w.completions }
 // grew reports whether more came than went.
 func (w *window) grew() bool { return w.arrivals > w.completions }
 
+// fellBehind reports whether more came than went with something.
+func (w *window) fellBehind() bool { return w.arrivals > w.useful }
+
+// leaving reports whether many callers left.
+func (w *window) leaving() bool {
+	return float64(w.completions-w.useful) > leavingMany*float64(w.completions)
+}
+
 // A pace is how quickly useful completions follow one another.
 type pace struct {
 	gap  float64 // moving mean of about 32 of them, in nanoseconds
 	n    int     // how many are in it
 	last int64   // when the last useful completion came
+	new  bool    // last is when the limit was reached
 }
+
+// begin notes that the limit has been reached.
+func (p *pace) begin(now int64) { p.last, p.new = now, true }
 
 const (
 	paceKnown = 8  // gaps that make a mean
@@ -39,14 +53,12 @@ const (
 func (p *pace) add(now int64, limit int, calm float64) (stalled bool) {
 	last := p.last
 	p.last = now
-	if last == 0 {
+	if p.new {
+		p.new = false
 		return true // nobody knows what was before
 	}
-	gap, longest := float64(now-last), 4*calm
-	if p.known() {
-		longest = p.stall(limit)
-	}
-	if longest > 0 && gap > longest {
+	gap, longest := float64(now-last), p.longest(limit, calm)
+	if gap > longest {
 		gap, stalled = longest, true // it may be how things are now, so it counts for something
 	}
 	p.n = min(p.n+1, paceSpan)
@@ -56,9 +68,18 @@ func (p *pace) add(now int64, limit int, calm float64) (stalled bool) {
 
 func (p *pace) known() bool { return p.n >= paceKnown }
 
-// stall is how long a gap must be to be none. Where all requests take the same time
-// they come out in batches, one request apart.
-func (p *pace) stall(limit int) float64 { return 2 * float64(max(8, limit)) * p.gap }
+// longest is how long a gap may be that is no stall. Where all requests take the same
+// time they come out in batches, one request apart.
+func (p *pace) longest(limit int, calm float64) float64 {
+	switch {
+	case p.known():
+		return 2 * float64(max(8, limit)) * p.gap
+	case calm > 0:
+		return 4 * calm
+	default:
+		return math.MaxFloat64
+	}
+}
 
 // stay is how long a request is in the handler while limit of them are.
 func (p *pace) stay(limit int) float64 { return float64(limit) * p.gap }
