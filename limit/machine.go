@@ -119,14 +119,15 @@ func (m *machine) complete(now int64, useful bool, flight, waiting int) {
 
 // checked ends the window of the check if it is long enough.
 func (m *machine) checked(now int64) {
-	if w := &m.trend; now < m.drain {
+	draining := now < m.drain || m.paused(now)
+	if w := &m.trend; draining {
 		*w = window{start: now}
 	} else if w.completions >= checkCalls && now-w.start >= windowTime {
 		m.newest = w.fellBehind()
 		*w = window{start: now}
 	}
 	w := &m.check
-	if m.testing() && !m.up || m.paused(now) { // what these hold up is no overload
+	if m.testing() && !m.up || draining && !m.overload { // what these hold up is no overload
 		*w = window{start: now}
 		return
 	}
