@@ -1,0 +1,178 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"runtime"
+	"time"
+
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/httpmw"
+	"github.com/resilience-go/resilience/limit"
+)
+
+// roleVariable tells a process of this program that it is the service.
+const roleVariable = "RESILIENCE_OVERLOAD_ROLE"
+
+// arm is what stands in front of the handler.
+type arm int
+
+const (
+	bare    arm = iota // nothing
+	limited            // the default stack for servers
+	closed             // a policy that refuses everybody, to see what that costs
+)
+
+var armNames = [...]string{bare: "bare", limited: "with limit", closed: "closed"}
+
+// config is the one thing that the service reads.
+type config struct {
+	Arm    arm           `json:"arm"`
+	Work   time.Duration `json:"work"`
+	Rounds int           `json:"rounds,omitempty"` // that Work takes; 0 to find out
+	Life   time.Duration `json:"life"`             // after which it ends by itself
+}
+
+// report is what the service writes, one a line: first where it listens.
+type report struct {
+	Addrs  []string `json:"addrs,omitempty"`
+	Rounds int      `json:"rounds,omitempty"`
+	Now    *moment  `json:"now,omitempty"`
+	Error  string   `json:"error,omitempty"`
+}
+
+// moment is what the service has done since its start.
+type moment struct {
+	At    time.Time     `json:"at"`
+	CPU   time.Duration `json:"cpu"` // 0 where it cannot be known
+	Done  int64         `json:"done"`
+	Most  int64         `json:"most"` // requests that were in the handler at once
+	Limit *limit.Stats  `json:"limit,omitempty"`
+}
+
+const (
+	// reportEvery is how often the service tells how things stand.
+	reportEvery = 100 * time.Millisecond
+	// ports is how many sockets the service listens on. A caller who has left keeps
+	// a port of the client busy until the service comes to him. One socket could
+	// then not be given the load that is to be shown.
+	ports = 4
+)
+
+// child is the main function of the service. It ends with the process.
+func child() int {
+	// Ctrl-C reaches every process of the terminal's group; the first one is the one
+	// that acts on it.
+	signal.Ignore(os.Interrupt)
+	runtime.GOMAXPROCS(1)
+	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(directOut{})
+	var c config
+	if err := in.Decode(&c); err != nil {
+		if !errors.Is(err, io.EOF) {
+			fmt.Fprintf(os.Stderr, "overload: %s is set, but there is no configuration: %v\n", roleVariable, err)
+		}
+		return 1
+	}
+	time.AfterFunc(c.Life, func() { os.Exit(1) })
+	go func() {
+		// The other end is closed when the first process ends, however it ends, so
+		// that the service does not outlive it.
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		os.Exit(0)
+	}()
+	if err := serve(c, out); err != nil {
+		_ = out.Encode(report{Error: err.Error()})
+	}
+	return 1
+}
+
+// serve returns only with an error.
+func serve(c config, out *json.Encoder) error {
+	if c.Rounds == 0 {
+		c.Rounds = calibrate(c.Work)
+	}
+	load := &workload{rounds: c.Rounds}
+	handler, stats, err := guard(c.Arm, load)
+	if err != nil {
+		return err
+	}
+	ready := report{Rounds: c.Rounds}
+	failed := make(chan error, ports)
+	for range ports {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return err
+		}
+		ready.Addrs = append(ready.Addrs, listener.Addr().String())
+		go func() { failed <- http.Serve(listener, handler) }()
+	}
+	if err := out.Encode(ready); err != nil {
+		return err
+	}
+	// A goroutine that has slept is the next to run. One that waits for the network
+	// comes after all that can run already, and in an overload that takes seconds.
+	for {
+		time.Sleep(reportEvery)
+		select {
+		case err := <-failed:
+			return err
+		default:
+		}
+		now := moment{At: time.Now(), Done: load.done.Load(), Most: load.most.Load(), Limit: stats()}
+		now.CPU, _ = cpuTime()
+		if err := out.Encode(report{Now: &now}); err != nil {
+			return err
+		}
+	}
+}
+
+// guard puts an arm in front of h. The function tells what its limit has counted,
+// nil if it has none.
+func guard(a arm, h http.Handler) (http.Handler, func() *limit.Stats, error) {
+	none := func() *limit.Stats { return nil }
+	switch a {
+	case bare:
+		return h, none, nil
+	case closed:
+		return httpmw.Server{Policy: refusal{}}.Wrap(h), none, nil
+	case limited:
+	default:
+		return nil, nil, fmt.Errorf("no such arm: %d", a)
+	}
+	p, err := guardian()
+	if err != nil {
+		return nil, nil, err
+	}
+	return httpmw.Server{Policy: p}.Wrap(h), func() *limit.Stats { return limitOf(p) }, nil
+}
+
+// guardian is what protects the service.
+func guardian() (resilience.Policy, error) {
+	return limit.New(limit.Config{Name: "overload"})
+}
+
+// limitOf returns what the limit in p has counted, nil if there is none.
+func limitOf(p resilience.Policy) *limit.Stats {
+	for p := range resilience.All(p) {
+		if l, ok := p.(*limit.Limit); ok {
+			s := l.Stats()
+			return &s
+		}
+	}
+	return nil
+}
+
+// refusal is a Policy that refuses everybody.
+type refusal struct{}
+
+var errClosed = &resilience.Rejection{Policy: "closed", Reason: resilience.Full}
+
+// Apply implements resilience.Policy.
+func (refusal) Apply(context.Context, resilience.Next) error { return errClosed }

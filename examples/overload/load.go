@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// ending is how a request ended for its caller.
+type ending uint8
+
+const (
+	answered ending = iota // 200, in time
+	refused                // 503
+	left                   // there was no answer in time
+	failed                 // anything else: the load was not what it was meant to be
+)
+
+// record is one request as its caller saw it.
+type record struct {
+	At   time.Duration // when it was to be sent, from the start
+	Late time.Duration // how much later it was sent
+	Took time.Duration // from At to the end of the answer
+	End  ending
+}
+
+// schedule returns when requests are to be sent: rate of them in a second, at
+// random instants, the same ones in every run.
+func schedule(rate float64, length time.Duration) []time.Duration {
+	random := rand.New(rand.NewPCG(1, 8))
+	var at []time.Duration
+	for d := 0.0; ; {
+		d += random.ExpFloat64() / rate * float64(time.Second)
+		if d >= float64(length) {
+			return at
+		}
+		at = append(at, time.Duration(d))
+	}
+}
+
+// generator sends requests to the sockets of a service in turn. It speaks HTTP/1,
+// where a caller who leaves closes his connection. It has no limit on connections
+// and keeps all that are idle, so that it never waits for one of its own.
+type generator struct {
+	urls     []string
+	client   *http.Client
+	patience time.Duration
+}
+
+func newGenerator(addrs []string, patience time.Duration) *generator {
+	g := &generator{patience: patience}
+	for _, addr := range addrs {
+		g.urls = append(g.urls, "http://"+addr+"/")
+	}
+	g.client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: math.MaxInt, DisableCompression: true}}
+	return g
+}
+
+func (g *generator) close() { g.client.CloseIdleConnections() }
+
+// open sends on schedule, whether or not earlier requests were answered: that is
+// what users do who do not know of each other. It returns when all have ended.
+func (g *generator) open(ctx context.Context, start time.Time, at []time.Duration) ([]record, error) {
+	records := make([]record, len(at))
+	var all sync.WaitGroup
+	defer all.Wait()
+	for i, d := range at {
+		time.Sleep(time.Until(start.Add(d)))
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		all.Go(func() { records[i] = g.send(ctx, i, start.Add(d), d) })
+	}
+	all.Wait()
+	return records, ctx.Err()
+}
+
+// closed has so many callers who each send again when they are answered, until they
+// are told to stop, and counts their answers.
+func (g *generator) closed(ctx context.Context, callers int, until time.Time, answers *atomic.Int64) error {
+	var all sync.WaitGroup
+	var bad atomic.Int64
+	for i := range callers {
+		all.Go(func() {
+			for ctx.Err() == nil && time.Now().Before(until) {
+				if g.send(ctx, i, time.Now(), 0).End != answered {
+					bad.Add(1)
+					return
+				}
+				answers.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	if n := bad.Load(); n > 0 && ctx.Err() == nil {
+		return errors.New("the service did not answer a handful of callers in time: this machine is too busy to measure anything")
+	}
+	return ctx.Err()
+}
+
+func (g *generator) send(ctx context.Context, i int, intended time.Time, at time.Duration) record {
+	r := record{At: at, Late: time.Since(intended)}
+	ctx, cancel := context.WithDeadline(ctx, intended.Add(g.patience))
+	defer cancel()
+	status, err := g.get(ctx, g.urls[i%len(g.urls)])
+	r.Took = time.Since(intended)
+	switch {
+	case r.Took > g.patience || ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded):
+		r.End = left
+	case err == nil && status == http.StatusOK:
+		r.End = answered
+	case err == nil && status == http.StatusServiceUnavailable:
+		r.End = refused
+	default:
+		r.End = failed
+	}
+	return r
+}
+
+func (g *generator) get(ctx context.Context, url string) (status int, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return 0, err
+	}
+	resp, err := g.client.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	_, err = io.Copy(io.Discard, resp.Body)
+	return resp.StatusCode, err
+}

@@ -1,0 +1,180 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// table has a heading, and rows whose first so many cells are words, the others
+// numbers.
+type table struct {
+	words int
+	rows  [][]string // the first is the heading
+}
+
+func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
+
+func (t *table) widths() []int {
+	var w []int
+	for _, row := range t.rows {
+		for i, cell := range row {
+			if i == len(w) {
+				w = append(w, 0)
+			}
+			w[i] = max(w[i], utf8.RuneCountInString(cell))
+		}
+	}
+	return w
+}
+
+func (t *table) print(w io.Writer) {
+	widths := t.widths()
+	for _, row := range t.rows {
+		var b strings.Builder
+		for i, cell := range row {
+			pad := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell))
+			if i < t.words {
+				b.WriteString(cell + pad + "  ")
+			} else {
+				b.WriteString(pad + cell + "  ")
+			}
+		}
+		fmt.Fprintln(w, strings.TrimRight(b.String(), " "))
+	}
+}
+
+func (t *table) markdown(w io.Writer) {
+	for i, row := range t.rows {
+		cells := make([]string, len(row))
+		for j, cell := range row {
+			cells[j] = strings.ReplaceAll(cell, "|", `\|`)
+		}
+		fmt.Fprintf(w, "| %s |\n", strings.Join(cells, " | "))
+		if i == 0 {
+			fmt.Fprintln(w, "|"+strings.Repeat("---|", t.words)+strings.Repeat("--:|", len(row)-t.words))
+		}
+	}
+}
+
+// figures has a row for each load and arm.
+func figures(r result) *table {
+	t := &table{words: 2}
+	t.add("load", "service", "offered/s", "goodput/s", "of capacity", "p50", "p99", "refused/s", "left/s", "worked/s", "core")
+	for _, p := range r.Phases {
+		t.add(
+			fmt.Sprintf("%.1fx", p.Load), armNames[p.Arm],
+			fmt.Sprintf("%.0f", p.Offered), fmt.Sprintf("%.0f", p.Goodput), fmt.Sprintf("%.1f %%", 100*r.ofCapacity(p)),
+			latency(p.P50), latency(p.P99),
+			fmt.Sprintf("%.0f", p.Refused), fmt.Sprintf("%.0f", p.Left), fmt.Sprintf("%.0f", p.Worked), percent(p.Core),
+		)
+	}
+	return t
+}
+
+// latency is of answers in time, of which there may be none.
+func latency(d time.Duration) string {
+	if d == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.1f ms", milliseconds(d))
+}
+
+// percent is of a core, of which nothing may be known.
+func percent(share float64) string {
+	if share == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.0f %%", 100*share)
+}
+
+// refusals says what it costs to refuse.
+func refusals(r result) *table {
+	t := &table{words: 2}
+	t.add("CPU of the service", "", "each")
+	if cpu := (r.Before.CPU + r.After.CPU) / 2; cpu > 0 {
+		t.add("an answer", "while the capacity was measured", fmt.Sprintf("%.0f µs", microseconds(cpu)))
+	}
+	if p := r.Closed; p.Core > 0 && p.Refused > 0 {
+		t.add("a refusal", "by a policy that refuses everybody", fmt.Sprintf("%.0f µs", 1e6*p.Core/p.Refused))
+	}
+	for _, p := range r.Phases {
+		if cost, ok := r.refusal(p); ok && p.Load > 1 {
+			t.add("a refusal", fmt.Sprintf("by the limit at %.1fx, with all that is not an answer", p.Load), fmt.Sprintf("%.0f µs", microseconds(cost)))
+		}
+	}
+	return t
+}
+
+// limits says what the limit found out.
+func limits(r result) *table {
+	t := &table{words: 2}
+	t.add("load", "at the end", "limit", "knee", "in flight", "most in the handler", "waiting", "shed", "queue full", "left waiting", "tests", "overloads")
+	for _, p := range r.Phases {
+		s := p.Limit
+		if s == nil {
+			continue
+		}
+		state := "calm"
+		if s.Overload {
+			state = "overload"
+		}
+		x := s.Tests
+		t.add(
+			fmt.Sprintf("%.1fx", p.Load), state,
+			fmt.Sprint(s.Limit), fmt.Sprintf("%.1f", s.Knee), fmt.Sprint(s.InFlight), fmt.Sprint(p.Most), fmt.Sprint(s.Waiting),
+			fmt.Sprint(s.Shed), fmt.Sprint(s.QueueFull), fmt.Sprint(s.Canceled),
+			fmt.Sprint(x.Raised+x.NotRaised+x.Lowered+x.NotLowered+x.Abandoned), fmt.Sprint(s.Overloads),
+		)
+	}
+	return t
+}
+
+func verdict(r result) *table {
+	t := &table{words: 4}
+	t.add("", "check", "wanted", "got")
+	for _, c := range r.Checks {
+		mark := "ok"
+		if !c.OK {
+			mark = "FAIL"
+		}
+		t.add(mark, c.What, c.Want, c.Got)
+	}
+	return t
+}
+
+// setting says under what conditions the figures were taken.
+func setting(r result) string {
+	p := r.Plan
+	where := "The service had one core by GOMAXPROCS=1 only"
+	if r.Before.Held {
+		where = "The service was held to one core"
+	}
+	if r.Alone {
+		where += ", and the load generator to the others"
+	}
+	return fmt.Sprintf("A request is %d rounds of SHA-256, %v. Capacity: %.0f requests/s (%.0f before, %.0f after).\n"+
+		"%s. Callers leave after %v.\n"+
+		"Each load was sent for %v, and measured after the first %v.\n",
+		r.Rounds, p.Work, r.capacity(), r.Before.Rate, r.After.Rate, where, p.Patience, p.Warm+p.Measure, p.Warm)
+}
+
+func printResult(w io.Writer, r result) {
+	fmt.Fprintln(w, setting(r))
+	for _, t := range []*table{figures(r), refusals(r), limits(r), verdict(r)} {
+		t.print(w)
+		fmt.Fprintln(w)
+	}
+	fmt.Fprintln(w, conclusion(r))
+}
+
+func printMarkdown(w io.Writer, r result) {
+	fmt.Fprintln(w, setting(r))
+	for _, t := range []*table{figures(r), refusals(r), limits(r), verdict(r)} {
+		t.markdown(w)
+		fmt.Fprintln(w)
+	}
+	fmt.Fprintln(w, conclusion(r))
+}

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"math"
+	"slices"
+	"testing"
+	"time"
+)
+
+const ms = time.Millisecond
+
+func TestArrivalsComeAtRandomAndAtTheRate(t *testing.T) {
+	const rate = 1000
+	at := schedule(rate, 10*time.Second)
+	if n := float64(len(at)); math.Abs(n-10*rate) > 4*math.Sqrt(10*rate) {
+		t.Errorf("%.0f requests", n)
+	}
+	if !slices.IsSorted(at) || at[len(at)-1] >= 10*time.Second {
+		t.Error("not in order, or after the end")
+	}
+	short := 0 // gaps below the median of an exponential distribution
+	for i := 1; i < len(at); i++ {
+		if (at[i]-at[i-1]).Seconds()*rate < math.Ln2 {
+			short++
+		}
+	}
+	if share := float64(short) / float64(len(at)); share < 0.47 || share > 0.53 {
+		t.Errorf("%.2f of the gaps are short: not at random", share)
+	}
+	if !slices.Equal(at, schedule(rate, 10*time.Second)) {
+		t.Error("the schedule changes from run to run")
+	}
+	if n := len(schedule(1, time.Millisecond)); n > 1 {
+		t.Errorf("%d requests in a millisecond", n)
+	}
+}
+
+func TestPercentileAndMedian(t *testing.T) {
+	hundred := make([]time.Duration, 100)
+	for i := range hundred {
+		hundred[99-i] = time.Duration(i + 1) // 100 ... 1: it has to sort
+	}
+	for _, tt := range []struct {
+		name   string
+		values []time.Duration
+		p      float64
+		want   time.Duration
+	}{
+		{"none", nil, 99, 0},
+		{"one", []time.Duration{7}, 99, 7},
+		{"two", []time.Duration{9, 7}, 50, 7},
+		{"p99 of a hundred", hundred, 99, 99},
+		{"p100", hundred, 100, 100},
+		{"p0", hundred, 0, 1},
+	} {
+		if got := percentile(tt.values, tt.p); got != tt.want {
+			t.Errorf("%s: %d, want %d", tt.name, got, tt.want)
+		}
+	}
+	for _, tt := range []struct {
+		values []float64
+		want   float64
+	}{{nil, 0}, {[]float64{3}, 3}, {[]float64{9, 1}, 5}, {[]float64{9, 1, 2}, 2}} {
+		if got := median(tt.values); got != tt.want {
+			t.Errorf("median of %v: %v", tt.values, got)
+		}
+	}
+}
+
+func TestOnlyWhatWasToBeSentAfterTheWarmUpIsCounted(t *testing.T) {
+	p := plan{Warm: time.Second, Measure: 2 * time.Second}
+	got := summarize(limited, 2, []record{
+		{At: time.Second - 1, End: answered, Took: 77 * ms, Late: 99 * ms}, // too early
+		{At: time.Second, End: answered, Took: 30 * ms},
+		{At: time.Second, End: answered, Took: 10 * ms, Late: 1 * ms},
+		{At: 2 * time.Second, End: answered, Took: 20 * ms},
+		{At: 2 * time.Second, End: refused, Took: 90 * ms}, // no latency of an answer
+		{At: 2 * time.Second, End: left, Took: 500 * ms},
+		{At: 3*time.Second - 1, End: left, Took: 500 * ms},
+		{At: 3*time.Second - 1, End: failed},
+		{At: 3 * time.Second, End: refused}, // too late
+	}, p)
+	want := phase{
+		Arm: limited, Load: 2, Offered: 3.5, Goodput: 1.5, Refused: 0.5, Left: 1, Failed: 0.5,
+		P50: 20 * ms, P99: 30 * ms, Late: 1 * ms,
+	}
+	if got != want {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	if got := summarize(bare, 4, nil, p); got != (phase{Load: 4}) {
+		t.Errorf("of nothing: %+v", got)
+	}
+}
+
+func TestWhatTheServiceSaysIsOfTheTimeThatIsMeasured(t *testing.T) {
+	start := time.Unix(100, 0)
+	var past []moment
+	for i := range 11 {
+		past = append(past, moment{
+			At: start.Add(time.Duration(i) * time.Second), CPU: time.Duration(i*i) * 10 * ms, Done: int64(i * i), Most: int64(i),
+		})
+	}
+	var p phase
+	p.watch(past, start.Add(2*time.Second), start.Add(6*time.Second+ms))
+	if p.Worked != 8 || math.Abs(p.Core-0.08) > 1e-9 || p.Most != 6 {
+		t.Errorf("%+v", p)
+	}
+	p = phase{}
+	p.watch(past, start.Add(time.Hour), start.Add(2*time.Hour)) // too busy to tell
+	if p.Worked != 0 || p.Core != 0 || p.Most != 10 {
+		t.Errorf("%+v", p)
+	}
+	p = phase{}
+	p.watch(nil, start, start.Add(time.Second))
+	if p != (phase{}) {
+		t.Errorf("%+v", p)
+	}
+}
+
+func TestWhatIsADisturbance(t *testing.T) {
+	for _, tt := range []struct {
+		name      string
+		p         phase
+		disturbed bool
+	}{
+		{"nothing", phase{Load: 2, Offered: 1000, Core: 1}, false},
+		{"25 ms late", phase{Load: 2, Offered: 1000, Core: 1, Late: 25 * ms}, false},
+		{"later", phase{Load: 2, Offered: 1000, Core: 1, Late: 26 * ms}, true},
+		{"one in a hundred not sent", phase{Load: 2, Offered: 1000, Core: 1, Failed: 10}, false},
+		{"more not sent", phase{Load: 2, Offered: 1000, Core: 1, Failed: 11}, true},
+		{"95 % of its core", phase{Load: 2, Offered: 1000, Core: 0.95}, false},
+		{"less of its core", phase{Load: 2, Offered: 1000, Core: 0.94}, true},
+		{"less of its core, which it does not need", phase{Load: 0.7, Offered: 1000, Core: 0.7}, false},
+		{"nothing known of its core", phase{Load: 2, Offered: 1000}, false},
+		{"refused and left", phase{Load: 2, Offered: 1000, Core: 1, Refused: 500, Left: 500}, false},
+	} {
+		if got := disturbance(tt.p); (got != "") != tt.disturbed {
+			t.Errorf("%s: %q", tt.name, got)
+		}
+	}
+}

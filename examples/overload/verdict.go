@@ -1,0 +1,131 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"time"
+)
+
+// The bounds of the verdict.
+const (
+	minGoodput  = 0.9 // of the capacity, with limit
+	fallenBelow = 0.5 // of the capacity, without
+	p99Factor   = 10  // times that of the bare service under the load it can do
+)
+
+// result is all that a run says.
+type result struct {
+	Plan          plan
+	Rounds        int  // of hashing for a request
+	Alone         bool // the load generator kept off the core of the service
+	Before, After speed
+	Phases        []phase
+	Closed        phase // everybody was refused
+	Checks        []check
+	Void          []string // what makes the run say nothing, be it good or bad
+}
+
+// check is one condition of the verdict.
+type check struct {
+	What, Want, Got string
+	OK              bool
+}
+
+// capacity is the mean of what was measured before and after everything else, so
+// that a machine that slows down meanwhile favours neither arm.
+func (r result) capacity() float64 { return (r.Before.Rate + r.After.Rate) / 2 }
+
+// valid reports whether the load was what it was meant to be.
+func (r result) valid() bool { return len(r.Void) == 0 }
+
+func (r result) passed() bool {
+	ok := r.valid() && len(r.Checks) > 0
+	for _, c := range r.Checks {
+		ok = ok && c.OK
+	}
+	return ok
+}
+
+// find returns the zero phase, in which nothing was answered, if there is none.
+func (r result) find(a arm, load float64) phase {
+	for _, p := range r.Phases {
+		if p.Arm == a && p.Load == load {
+			return p
+		}
+	}
+	return phase{}
+}
+
+// ofCapacity is the goodput, 1 for all that the service can do.
+func (r result) ofCapacity(p phase) float64 {
+	if r.capacity() == 0 {
+		return 0
+	}
+	return p.Goodput / r.capacity()
+}
+
+// refusal returns what it costs the service to refuse a request of a phase, and
+// whether that can be known: what is left of its CPU time after the answers, which
+// cost what they cost when the capacity was measured. Callers who left are not
+// counted, so it is not below what a refusal costs.
+func (r result) refusal(p phase) (time.Duration, bool) {
+	cpu := (r.Before.CPU + r.After.CPU) / 2
+	if cpu == 0 || p.Core == 0 || p.Refused == 0 {
+		return 0, false
+	}
+	spare := p.Core - p.Worked*cpu.Seconds()
+	return time.Duration(math.Round(max(0, spare) / p.Refused * float64(time.Second))), true
+}
+
+// conclude fills in Checks and Void.
+func (r *result) conclude() {
+	r.Void = nil
+	for _, p := range append(r.Phases[:len(r.Phases):len(r.Phases)], r.Closed) {
+		if p.Disturbed != "" {
+			r.Void = append(r.Void, fmt.Sprintf("%.1fx, %s: %s", p.Load, armNames[p.Arm], p.Disturbed))
+		}
+	}
+	if drift := math.Abs(r.After.Rate-r.Before.Rate) / r.capacity(); !(drift <= maxDrift) {
+		r.Void = append(r.Void, fmt.Sprintf("the service could do %.0f requests/s before and %.0f after", r.Before.Rate, r.After.Rate))
+	}
+	calm, over, fallen := r.find(bare, r.Plan.Loads[0]), r.find(limited, checked), r.find(bare, checked)
+	bound := p99Factor * calm.P99
+	r.Checks = []check{
+		{
+			What: "with limit: goodput at 2x",
+			Want: fmt.Sprintf(">= %.0f %% of capacity", 100*minGoodput),
+			Got:  fmt.Sprintf("%.1f %%", 100*r.ofCapacity(over)),
+			OK:   r.ofCapacity(over) >= minGoodput,
+		},
+		{
+			What: "with limit: p99 at 2x",
+			Want: fmt.Sprintf("<= %d x %.1f ms", p99Factor, milliseconds(calm.P99)),
+			Got:  latency(over.P99),
+			OK:   over.P99 > 0 && over.P99 <= bound,
+		},
+		{
+			What: "bare: goodput at 2x",
+			Want: fmt.Sprintf("< %.0f %% of capacity", 100*fallenBelow),
+			Got:  fmt.Sprintf("%.1f %%", 100*r.ofCapacity(fallen)),
+			OK:   fallen.Offered > 0 && r.ofCapacity(fallen) < fallenBelow,
+		},
+	}
+}
+
+// conclusion puts the checks in a sentence.
+func conclusion(r result) string {
+	var missed []string
+	for _, c := range r.Checks {
+		if !c.OK {
+			missed = append(missed, c.What)
+		}
+	}
+	switch {
+	case !r.valid():
+		return "This run is void: the machine was too busy with something else, or too slow for the load.\n  " + strings.Join(r.Void, "\n  ")
+	case len(missed) > 0:
+		return "Not shown: " + strings.Join(missed, "; ") + "."
+	}
+	return "The bare service fell, the one with limit stood."
+}

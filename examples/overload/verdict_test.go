@@ -1,0 +1,216 @@
+package main
+
+import (
+	"bytes"
+	"encoding/xml"
+	"errors"
+	"io"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/resilience-go/resilience/limit"
+)
+
+// ideal is a run that passes, and not by a hair.
+func ideal() result {
+	r := result{
+		Plan: thePlan(), Rounds: 12345, Alone: true,
+		Before: speed{Rate: 1010, CPU: ms, Held: true}, After: speed{Rate: 990, CPU: ms},
+		Closed: phase{Arm: closed, Load: 1, Offered: 1000, Refused: 1000, Core: 0.04},
+	}
+	for _, load := range r.Plan.Loads {
+		r.Phases = append(r.Phases,
+			phase{Arm: bare, Load: load, Offered: 1000 * load, Left: 1000 * load, Worked: 950, Core: 1},
+			phase{
+				Arm: limited, Load: load, Offered: 1000 * load, Goodput: 950, Worked: 950, Refused: 1000*load - 950, Core: 1,
+				P50: 8 * ms, P99: 20 * ms, Most: 6, Limit: &limit.Stats{Limit: 6, Knee: 1.5, Overload: true, Shed: 4321},
+			})
+	}
+	r.Phases[0] = phase{Arm: bare, Load: 0.7, Offered: 700, Goodput: 700, Worked: 700, Core: 0.7, P50: 2 * ms, P99: 6 * ms}
+	r.Phases[1] = phase{Arm: limited, Load: 0.7, Offered: 700, Goodput: 700, Worked: 700, Core: 0.7, P50: 2 * ms, P99: 6 * ms, Limit: &limit.Stats{Limit: 64}}
+	r.conclude()
+	return r
+}
+
+// The indices of the phases of ideal at twice the capacity.
+const bareAt2, limitedAt2 = 2, 3
+
+func TestVerdict(t *testing.T) {
+	const goodput, tail, fall = 0, 1, 2
+	for _, tt := range []struct {
+		name  string
+		spoil func(*result)
+		fails []int
+		void  bool
+	}{
+		{"ideal", func(*result) {}, nil, false},
+		{"90 % of capacity", func(r *result) { r.Phases[limitedAt2].Goodput = 900 }, nil, false},
+		{"less", func(r *result) { r.Phases[limitedAt2].Goodput = 899 }, []int{goodput}, false},
+		{"p99 ten times as long", func(r *result) { r.Phases[limitedAt2].P99 = 60 * ms }, nil, false},
+		{"longer", func(r *result) { r.Phases[limitedAt2].P99 = 61 * ms }, []int{tail}, false},
+		{"no answer with limit", func(r *result) { r.Phases[limitedAt2].Goodput, r.Phases[limitedAt2].P99 = 0, 0 }, []int{goodput, tail}, false},
+		{"no p99 to compare with", func(r *result) { r.Phases[0].P99 = 0 }, []int{tail}, false},
+		{"it fell below 50 %", func(r *result) { r.Phases[bareAt2].Goodput = 499 }, nil, false},
+		{"it fell to 50 %", func(r *result) { r.Phases[bareAt2].Goodput = 500 }, []int{fall}, false},
+		{"no such load", func(r *result) { r.Phases = r.Phases[:2] }, []int{goodput, tail, fall}, false},
+		{"a phase was disturbed", func(r *result) { r.Phases[5].Disturbed = "noise" }, nil, true},
+		{"the phase of refusals was disturbed", func(r *result) { r.Closed.Disturbed = "noise" }, nil, true},
+		{"a tenth of drift", func(r *result) { r.Before.Rate, r.After.Rate = 1045, 955 }, nil, false},
+		{"more drift", func(r *result) { r.Before.Rate, r.After.Rate = 950, 1051 }, nil, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := ideal()
+			tt.spoil(&r)
+			r.conclude()
+			fails := map[int]bool{}
+			for _, i := range tt.fails {
+				fails[i] = true
+			}
+			for i, c := range r.Checks {
+				if c.OK == fails[i] {
+					t.Errorf("check %d: %+v", i, c)
+				}
+			}
+			if r.valid() == tt.void || r.passed() != (len(fails) == 0 && !tt.void) {
+				t.Errorf("valid %v, passed %v: %v", r.valid(), r.passed(), r.Void)
+			}
+			text := conclusion(r)
+			if strings.Contains(text, "void") != tt.void || strings.Contains(text, "Not shown") != (len(fails) > 0 && !tt.void) {
+				t.Error(text)
+			}
+		})
+	}
+	if (result{}).passed() {
+		t.Error("a result without checks passes")
+	}
+}
+
+func TestARefusalCostsWhatTheAnswersLeave(t *testing.T) {
+	r := ideal()
+	// 950 answers of 1 ms leave 50 ms of a second to 1050 refusals.
+	if got, ok := r.refusal(r.Phases[limitedAt2]); !ok || got.Round(time.Microsecond) != 48*time.Microsecond {
+		t.Errorf("%v, %v", got, ok)
+	}
+	p := r.Phases[limitedAt2]
+	p.Worked = 1100 // answers were cheaper than when the capacity was measured
+	if got, ok := r.refusal(p); !ok || got != 0 {
+		t.Errorf("%v, %v", got, ok)
+	}
+	for _, unknown := range []func(*result, *phase){
+		func(_ *result, p *phase) { p.Refused = 0 },
+		func(_ *result, p *phase) { p.Core = 0 },
+		func(r *result, _ *phase) { r.Before.CPU, r.After.CPU = 0, 0 },
+	} {
+		r, p := ideal(), ideal().Phases[limitedAt2]
+		unknown(&r, &p)
+		if _, ok := r.refusal(p); ok {
+			t.Errorf("a price out of nothing: %+v", p)
+		}
+	}
+}
+
+func TestTablesAreInStep(t *testing.T) {
+	r := ideal()
+	for _, tab := range []*table{figures(r), refusals(r), limits(r), verdict(r)} {
+		if len(tab.rows) < 3 {
+			t.Errorf("%d rows: %v", len(tab.rows), tab)
+		}
+		for _, row := range tab.rows {
+			if len(row) != len(tab.rows[0]) {
+				t.Errorf("%d cells in a row of a table of %d columns: %q", len(row), len(tab.rows[0]), row)
+			}
+		}
+	}
+	var plain, markdown bytes.Buffer
+	printResult(&plain, r)
+	printMarkdown(&markdown, r)
+	for _, want := range []string{
+		"12345 rounds", "1000 requests/s (1010 before, 990 after)", "held to one core, and the load generator to the others",
+		"2.0x  with limit       2000        950       95.0 %  8.0 ms  20.0 ms       1050       0 ",
+		"an answer", "1000 µs", "40 µs", "4321", "The bare service fell, the one with limit stood.",
+	} {
+		if !strings.Contains(plain.String(), want) {
+			t.Errorf("lacks %q:\n%s", want, &plain)
+		}
+	}
+	for _, want := range []string{
+		"| load | service | offered/s |", "|---|---|--:|", "| 2.0x | with limit | 2000 | 950 | 95.0 % | 8.0 ms | 20.0 ms | 1050 | 0 |",
+	} {
+		if !strings.Contains(markdown.String(), want) {
+			t.Errorf("lacks %q:\n%s", want, &markdown)
+		}
+	}
+	var escaped bytes.Buffer
+	tab := &table{words: 1}
+	tab.add("a", "b")
+	tab.add("x|y", "µ")
+	tab.markdown(&escaped)
+	if got := escaped.String(); got != "| a | b |\n|---|--:|\n| x\\|y | µ |\n" {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestTheChartIsWellFormedWhateverWasMeasured(t *testing.T) {
+	void := ideal()
+	void.Void = []string{"noise"}
+	beyond := ideal()
+	beyond.Phases[limitedAt2].Goodput = 1e6
+	for name, r := range map[string]result{"ideal": ideal(), "void": void, "empty": {}, "beyond": beyond} {
+		picture := string(chart(r))
+		wellFormed(t, []byte(picture))
+		for _, bad := range []string{"NaN", "Inf", "%!"} {
+			if strings.Contains(picture, bad) {
+				t.Errorf("%s: has %q in it", name, bad)
+			}
+		}
+		if n := strings.Count(picture, "<polyline"); n != 2 {
+			t.Errorf("%s: %d lines", name, n)
+		}
+		if strings.Contains(picture, "void") != (name == "void") {
+			t.Errorf("%s: says whether it is void, wrongly", name)
+		}
+	}
+	picture := string(chart(ideal()))
+	for _, want := range []string{"capacity: 1000 requests/s", "95 %, p99 20 ms", "0.7x", "2x", "4x", "only the handler", "<title>Goodput of a service"} {
+		if !strings.Contains(picture, want) {
+			t.Errorf("the chart lacks %q", want)
+		}
+	}
+}
+
+func TestTextOfTheChartIsEscaped(t *testing.T) {
+	c := &canvas{}
+	c.text(0, 0, "start", 12, ink, `a < b & "c"`)
+	if got := c.String(); strings.Contains(got, "a < b") || !strings.Contains(got, "a &lt; b &amp; ") {
+		t.Error(got)
+	}
+}
+
+func TestLabelsStayOnThePlotAndApart(t *testing.T) {
+	c := &canvas{most: 4}
+	for _, share := range []float64{0, 0.01, 0.1, 0.5, 1, 1.1} {
+		for _, other := range []float64{0, 0.01, 0.1, 0.5, 1, 1.1} {
+			r := result{Before: speed{Rate: 100}, After: speed{Rate: 100}, Phases: []phase{
+				{Arm: bare, Load: 2, Goodput: 100 * share}, {Arm: limited, Load: 2, Goodput: 100 * other},
+			}}
+			a, b := c.labelAt(r, r.Phases[0]), c.labelAt(r, r.Phases[1])
+			if math.Abs(a-b) < 14 || max(a, b) > plotBottom {
+				t.Errorf("goodput %v and %v: labels at %.0f and %.0f", share, other, a, b)
+			}
+		}
+	}
+}
+
+func wellFormed(t *testing.T, picture []byte) {
+	t.Helper()
+	d := xml.NewDecoder(bytes.NewReader(picture))
+	for {
+		if _, err := d.Token(); errors.Is(err, io.EOF) {
+			return
+		} else if err != nil {
+			t.Fatalf("not well-formed: %v", err)
+		}
+	}
+}
