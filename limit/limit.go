@@ -61,6 +61,9 @@ type Limit struct {
 	// excludes these, and whoever holds mu does so first; only they write a word that
 	// has it.
 	word atomic.Uint64
+	// crowded says that requests wait for a processor. It lies beside word, which
+	// every request has to fetch.
+	crowded atomic.Bool
 
 	mu      sync.Mutex // guards what follows
 	machine machine
@@ -133,6 +136,7 @@ func (l *Limit) Apply(ctx context.Context, next resilience.Next) (err error) {
 	if err != nil {
 		return err
 	}
+	l.giveWay(entered)
 	if next.Await((*place)(l), uint64(entered)) {
 		return next.Run(ctx)
 	}
