@@ -13,7 +13,6 @@ import (
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/bulkhead"
 	"github.com/resilience-go/resilience/limit"
-	"golang.org/x/sync/semaphore"
 )
 
 // A front is what a server has before its handler.
@@ -23,12 +22,12 @@ type front struct {
 }
 
 var (
-	open       = front{"none", func() resilience.Policy { return resilience.Compose() }}
+	openFront  = front{"none", func() resilience.Policy { return resilience.Compose() }}
 	fixedFront = front{"bulkhead", func() resilience.Policy {
 		return resilience.Must(bulkhead.New(bulkhead.Config{Limit: 1000, MaxQueue: -1}))
 	}}
-	adaptive    = front{"limit", func() resilience.Policy { return resilience.Must(limit.New(limit.Config{})) }}
-	fronts      = []front{open, fixedFront, adaptive}
+	limitFront  = front{"limit", func() resilience.Policy { return resilience.Must(limit.New(limit.Config{})) }}
+	fronts      = []front{openFront, fixedFront, limitFront}
 	errOverload = shed{}
 )
 
@@ -89,7 +88,7 @@ func (c *callers[T]) wait() {
 	c.all.Wait()
 }
 
-// A request is on its way to the server, whose answer may come too late.
+// sent is a request on its way to the server, whose answer may come too late.
 type sent struct {
 	ctx   context.Context
 	reply chan error
@@ -97,7 +96,6 @@ type sent struct {
 
 // overloaded is a run: a server with its front, and who calls it.
 type overloaded struct {
-	*overload
 	*host
 	front   resilience.Policy
 	servers *callers[sent]
@@ -131,14 +129,7 @@ func (o *overloaded) ask(ctx context.Context) error {
 func (o *overload) simulate(t *testing.T, c crowd, f front, seed uint64, sum *summary) {
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now().Add(o.lead)
-		r := &overloaded{overload: o, front: f.policy(), tally: newTally(o, begin)}
-		r.host = &host{mean: o.mean, begin: begin, trouble: o.trouble, work: o.work, draw: draws{rng: rand.New(rand.NewPCG(seed, 1)), of: o.takes}}
-		switch {
-		case o.shared:
-			r.host.cores = &cores{n: float64(o.workers)}
-		case !o.unbounded:
-			r.queue = semaphore.NewWeighted(int64(o.workers))
-		}
+		r := &overloaded{host: newHost(o, begin, seed), front: f.policy(), tally: newTally(o, begin)}
 		r.servers = newCallers(func(x sent) { x.reply <- r.handle(x.ctx) })
 		stop := r.watch(t, seed)
 		r.call(c, seed)
@@ -177,7 +168,7 @@ func (o *overloaded) call(c crowd, seed uint64) {
 	}
 	for {
 		at := time.Since(o.begin)
-		if at >= o.overload.trouble+o.after {
+		if at >= o.trouble+o.after {
 			break
 		}
 		time.Sleep(time.Duration(rng.ExpFloat64() * float64(time.Second) / o.rate(at)))

@@ -1,7 +1,7 @@
 package cascade_test
 
 import (
-	"strconv"
+	"fmt"
 	"time"
 )
 
@@ -12,21 +12,26 @@ type overload struct {
 	workers int
 	mean    time.Duration // of the work for a request
 	takes   quantile      // nil: exponential
-	// shared says that the workers are cores that requests share, unbounded that there is no end
-	// of workers and the number of them says what the load is.
+	// shared says that the workers are cores, of which all requests get as much;
+	// unbounded that any number of requests is worked on, so that the number of
+	// workers only says what the load is.
 	shared, unbounded bool
-	attempt           time.Duration // limit of an attempt, 0 for 500 ms
+	// deaf says that a request stays in the queue when its caller has gone.
+	deaf    bool
+	attempt time.Duration // limit of an attempt, 0 for 500 ms
 	// lead is how long all goes well before the trouble: 0 for 5 s, negative for not
 	// at all.
 	lead, trouble, after time.Duration
-	// load is how many calls come during the trouble, in multiples of what the
-	// workers can do in good times: 0 for 0.7, as before and after it.
-	load float64
+	// load is how many calls come so long after the trouble has begun, in multiples
+	// of what the workers can do in good times. nil: as before it and after it.
+	load func(at time.Duration) float64
 	// atOnce calls come at the very beginning.
 	atOnce int
-	work   func(at, busy time.Duration) time.Duration // as in server
-	// capable is what share of its capacity the server has, from its work. nil: 1.
-	capable func(at time.Duration) float64
+	// slow is by how much the work takes longer that is begun so long after the
+	// trouble has begun. nil: not.
+	slow func(at time.Duration) float64
+	// pause is how long nothing is begun, every 3 s.
+	pause time.Duration
 	// crowded says that clients with policies call it, too.
 	crowded bool
 	// short says that it runs when there is no time for all.
@@ -35,120 +40,185 @@ type overload struct {
 	demand demand
 }
 
-// A demand is what the limit has to come to, goal what would be better. 0: nothing.
+// A demand is what the limit has to come to, and the goals what would be better.
+// Zeros demand nothing.
 type demand struct {
-	good, goal float64 // percent of what is possible
-	p99        float64 // in multiples of that without overload
-	noRefusal  bool    // before the trouble
-	near       float64 // points of success that the limit may cost during the trouble
-	nearGoal   float64
+	good, goodGoal  float64 // percent of what is possible
+	p99             float64 // in multiples of that before, if clients have no policy
+	noRefusal       bool    // before the trouble
+	near, nearGoal  float64 // points of success that the limit may cost during the trouble
+	beforeGoal      float64 // percent of success before the trouble
+	withoutOverload bool    // without any front all is well, too
 }
 
 // normal is the load before and after a trouble.
 const normal = 0.7
 
-func (o *overload) withDefaults() *overload {
-	c := *o
-	if c.takes == nil {
-		c.takes = exponential
+func constant(x float64) func(time.Duration) float64 {
+	return func(time.Duration) float64 { return x }
+}
+
+// withDefaults returns o with its defaults filled in.
+func (o overload) withDefaults() *overload {
+	if o.takes == nil {
+		o.takes = exponential
 	}
-	if c.attempt == 0 {
-		c.attempt = attempt
+	if o.attempt == 0 {
+		o.attempt = attempt
 	}
-	if c.lead == 0 {
-		c.lead = lead
+	if o.lead == 0 {
+		o.lead = lead
 	}
-	c.lead = max(0, c.lead)
-	if c.load == 0 {
-		c.load = normal
+	o.lead = max(0, o.lead)
+	if o.load == nil {
+		o.load = constant(normal)
 	}
-	if c.capable == nil {
-		c.capable = func(time.Duration) float64 { return 1 }
+	if o.slow == nil {
+		o.slow = constant(1)
 	}
-	return &c
+	return &o
 }
 
 // capacity is in requests a second.
 func (o *overload) capacity() float64 { return float64(o.workers) / o.mean.Seconds() }
 
+// troubled is whether there is trouble at that time.
+func (o *overload) troubled(at time.Duration) bool { return 0 <= at && at < o.trouble }
+
 // rate is how many calls come, a second.
 func (o *overload) rate(at time.Duration) float64 {
-	if 0 <= at && at < o.trouble {
-		return o.load * o.capacity()
+	if o.troubled(at) {
+		return o.load(at) * o.capacity()
 	}
 	return normal * o.capacity()
 }
 
 // possible is how many calls could be useful, a second.
 func (o *overload) possible(at time.Duration) float64 {
-	return min(o.rate(at), o.capable(at)*o.capacity())
+	if o.unbounded {
+		return o.rate(at)
+	}
+	return min(o.rate(at), o.capacity()/o.slow(at))
 }
 
-// rush is 2 s, but of a short trouble the first third.
+// busy is how long a worker has who begins at that time with what otherwise takes
+// so long.
+func (o *overload) busy(at, usual time.Duration) time.Duration {
+	if !o.troubled(at) {
+		return usual
+	}
+	usual = time.Duration(float64(usual) * o.slow(at))
+	if o.pause > 0 {
+		return pausing(o.pause)(at, usual)
+	}
+	return usual
+}
+
+// rush is the first 2 s, or the first third of a short trouble.
 func (o *overload) rush() time.Duration { return min(rush, (o.trouble / 3).Truncate(step)) }
 
-const ms = time.Millisecond
+const (
+	ms   = time.Millisecond
+	secs = time.Second
+)
 
 var overloads = []overload{
-	{name: "brown-out, 5x slower", workers: 10, mean: 10 * ms, trouble: 20 * time.Second, after: 5 * time.Second,
-		work: slower(5), capable: constant(0.2), crowded: true, short: true, demand: demand{good: 98, goal: 99.5}},
-	{name: "2x", workers: 10, mean: 10 * ms, load: 2, trouble: 18 * time.Second, after: 5 * time.Second,
-		crowded: true, short: true, demand: demand{good: 98.5, goal: 99.5, p99: 1.3}},
-	{name: "1.2x", workers: 10, mean: 10 * ms, load: 1.2, trouble: 18 * time.Second, after: 5 * time.Second,
-		demand: demand{good: 98, goal: 99.5}},
-	{name: "cold start that needs 70, 2x", workers: 100, mean: 100 * ms, load: 2, trouble: 18 * time.Second, after: 5 * time.Second,
-		crowded: true, short: true, demand: demand{good: 98, goal: 99.5, noRefusal: true}},
-	{name: "herd, 20 to 100 % in 10 s", workers: 10, mean: 10 * ms, lead: -1, atOnce: 1000, trouble: 20 * time.Second, after: 5 * time.Second,
-		work: warming, capable: warmth, crowded: true, demand: demand{good: 98, goal: 99.5}},
-	{name: "1 % take 20x, 2x", workers: 10, mean: 10 * ms, takes: oneInAHundred, load: 2, trouble: 18 * time.Second, after: 5 * time.Second,
-		demand: demand{goal: 99.5, noRefusal: true}},
-	{name: "10 and 500 ms, 2x", workers: 100, mean: 255 * ms, takes: twoRoutes, attempt: 2 * time.Second, lead: 10 * time.Second, load: 2, trouble: 18 * time.Second, after: 8 * time.Second,
-		demand: demand{goal: 99.5, noRefusal: true}},
+	{name: "brown-out, 5x slower", workers: 10, mean: 10 * ms, trouble: 20 * secs, after: 5 * secs, slow: constant(5),
+		crowded: true, short: true, demand: demand{good: 98, goodGoal: 99.5}},
+	{name: "2x", workers: 10, mean: 10 * ms, trouble: 18 * secs, after: 5 * secs, load: constant(2),
+		crowded: true, short: true, demand: demand{good: 98.5, goodGoal: 99.5, p99: 1.3}},
+	{name: "1.2x", workers: 10, mean: 10 * ms, trouble: 18 * secs, after: 5 * secs, load: constant(1.2),
+		demand: demand{good: 98, goodGoal: 99.5}},
+	{name: "cold start that needs 70, then 2x", workers: 100, mean: 100 * ms, trouble: 18 * secs, after: 5 * secs, load: constant(2),
+		crowded: true, short: true, demand: demand{good: 98, goodGoal: 99.5, noRefusal: true}},
+	{name: "herd, 20 to 100 % in 10 s", workers: 10, mean: 10 * ms, lead: -1, trouble: 20 * secs, after: 5 * secs, atOnce: 1000, slow: warming(0.2, 10*secs),
+		crowded: true, demand: demand{good: 98, goodGoal: 99.5}},
+	{name: "1 % take 20x, 2x", workers: 10, mean: 10 * ms, takes: oneInAHundred, trouble: 18 * secs, after: 5 * secs, load: constant(2),
+		demand: demand{goodGoal: 99.5, noRefusal: true}},
+	{name: "10 and 500 ms, 2x", workers: 100, mean: 255 * ms, takes: twoRoutes, attempt: 2 * secs, lead: 10 * secs, trouble: 30 * secs, after: 8 * secs, load: constant(2),
+		demand: demand{goodGoal: 99.5, noRefusal: true}},
 
-	workers(1, 10*ms, 18*time.Second, 98),
-	workers(4, 10*ms, 18*time.Second, 98),
-	workers(100, 10*ms, 6*time.Second, 98),
-	patient(1, 100*ms),
-	patient(4, 200*ms),
-	workers(1000, 100*ms, 6*time.Second, 0),
+	// 10 workers are those of 2x.
+	twice(1, 10*ms, demand{good: 98, goodGoal: 99.5}),
+	twice(4, 10*ms, demand{good: 98, goodGoal: 99.5}),
+	quick(twice(100, 10*ms, demand{good: 98, goodGoal: 99.5})),
+	patient(twice(1, 100*ms, demand{good: 98, goodGoal: 99.5})),
+	patient(twice(4, 200*ms, demand{good: 98, goodGoal: 99.5})),
+	quick(twice(1000, 100*ms, demand{goodGoal: 99.5, beforeGoal: 98})),
 
-	{name: "8 cores, 2x", workers: 8, mean: 10 * ms, shared: true, load: 2, trouble: 18 * time.Second, after: 5 * time.Second,
-		short: true, demand: demand{good: 98, goal: 99.5}},
-	{name: "fixed 20 ms, 1.3x", workers: 10, mean: 20 * ms, takes: fixed, load: 1.3, trouble: 18 * time.Second, after: 5 * time.Second,
-		demand: demand{goal: 99.5}},
-	{name: "log-normal, 6 cores, 1.5x", workers: 6, mean: 30 * ms, takes: logNormal, shared: true, attempt: 2 * time.Second, load: 1.5, lead: 20 * time.Second, trouble: 40 * time.Second, after: 5 * time.Second,
-		demand: demand{goal: 98.5}},
-	{name: "pauses of 200 ms", workers: 10, mean: 10 * ms, trouble: 30 * time.Second, work: pausing(200 * ms), demand: demand{near: 1}},
-	{name: "pauses of 400 ms", workers: 10, mean: 10 * ms, trouble: 30 * time.Second, work: pausing(400 * ms), demand: demand{near: 1}},
-	{name: "pauses of 800 ms", workers: 10, mean: 10 * ms, trouble: 30 * time.Second, work: pausing(800 * ms), crowded: true, short: true, demand: demand{near: 1}},
-	{name: "dependency 10x slower", workers: 10, mean: 10 * ms, unbounded: true, trouble: 20 * time.Second, after: 5 * time.Second,
-		work: slower(10), demand: demand{nearGoal: 1}},
+	{name: "8 cores, 2x", workers: 8, mean: 10 * ms, shared: true, trouble: 18 * secs, after: 5 * secs, load: constant(2),
+		short: true, demand: demand{good: 98, goodGoal: 99.5}},
+	{name: "fixed 20 ms, 1.3x, then at half speed", workers: 20, mean: 20 * ms, takes: fixed, trouble: 20 * secs, after: 5 * secs, load: constant(1.3), slow: from(10*secs, 2),
+		demand: demand{goodGoal: 99.5}},
+	{name: "log-normal, 10 workers, 2x", workers: 10, mean: 10 * ms, takes: logNormal, trouble: 18 * secs, after: 5 * secs, load: constant(2),
+		demand: demand{goodGoal: 98.5}},
+	{name: "log-normal, 6 cores, 1.5x", workers: 6, mean: 30 * ms, takes: logNormal, shared: true, attempt: 2 * secs, lead: 20 * secs, trouble: 40 * secs, after: 5 * secs, load: constant(1.5),
+		demand: demand{goodGoal: 98.5}},
+	pauses(200*ms, false), pauses(400*ms, false), pauses(800*ms, true),
+	{name: "dependency 10x slower, no queue", workers: 10, mean: 10 * ms, unbounded: true, trouble: 20 * secs, after: 5 * secs, slow: constant(10),
+		demand: demand{nearGoal: 1, withoutOverload: true}},
+
+	// No constant of the limit has been chosen for the following.
+	{name: "2x, callers are not missed", workers: 10, mean: 10 * ms, deaf: true, trouble: 18 * secs, after: 5 * secs, load: constant(2), demand: demand{goodGoal: 99.5}},
+	{name: "2x every other second", workers: 10, mean: 10 * ms, trouble: 20 * secs, after: 5 * secs, load: gusts(2), demand: demand{nearGoal: 1}},
+	{name: "ramp to 2.5x", workers: 10, mean: 8 * ms, trouble: 20 * secs, after: 5 * secs, load: rising(2.5, 20*secs), demand: demand{goodGoal: 99.5}},
+	{name: "2x, then 4x as capable", workers: 5, mean: 10 * ms, trouble: 20 * secs, after: 5 * secs, load: constant(2), slow: from(10*secs, 0.25), demand: demand{goodGoal: 99.5}},
+	{name: "uniform 40 ms, 3x, pauses of 200 ms", workers: 24, mean: 40 * ms, takes: halfToOneAndAHalf, trouble: 20 * secs, after: 5 * secs, load: constant(3), pause: 200 * ms},
+	{name: "4 cores, 1.5x and 3x slower", workers: 4, mean: 5 * ms, shared: true, trouble: 20 * secs, after: 5 * secs, load: constant(1.5), slow: constant(3), demand: demand{goodGoal: 99.5}},
 }
 
-// workers is twice the load that c of them can bear.
-func workers(c int, each, long time.Duration, good float64) overload {
-	o := overload{name: "workers", workers: c, mean: each, load: 2, trouble: long, after: 5 * time.Second, demand: demand{good: good, goal: 99.5}}
-	o.name = each.String() + ", 2x, workers: " + strconv.Itoa(c)
+// twice is what happens to so many workers with twice the load that they can bear.
+func twice(workers int, mean time.Duration, d demand) overload {
+	name := fmt.Sprintf("%d x %d ms, 2x", workers, mean.Milliseconds())
+	return overload{name: name, workers: workers, mean: mean, trouble: 18 * secs, after: 5 * secs, load: constant(2), demand: d}
+}
+
+// quick is o for a server that has seen enough requests in a few seconds.
+func quick(o overload) overload {
+	o.trouble, o.after = 4500*ms, 1500*ms
 	return o
 }
 
-// patient is a service with few requests, and a limit that goes with it.
-func patient(c int, each time.Duration) overload {
-	o := workers(c, each, 80*time.Second, 98)
-	o.attempt, o.lead, o.after = 1900*ms, 40*time.Second, 20*time.Second
+// patient is o for a server with few requests, and a limit that goes with it.
+func patient(o overload) overload {
+	o.attempt, o.lead, o.trouble, o.after = 1900*ms, 40*secs, 80*secs, 20*secs
 	return o
 }
 
-func slower(by float64) func(at, busy time.Duration) time.Duration {
-	return func(_, busy time.Duration) time.Duration { return time.Duration(by * float64(busy)) }
+// pauses lets workers begin nothing for so long, every 3 s, which is no overload.
+func pauses(long time.Duration, crowded bool) overload {
+	return overload{name: fmt.Sprintf("pauses of %d ms", long.Milliseconds()), workers: 10, mean: 10 * ms, trouble: 30 * secs, pause: long,
+		crowded: crowded, short: crowded, demand: demand{near: 1, withoutOverload: true}}
 }
 
-func constant(x float64) func(time.Duration) float64 {
-	return func(time.Duration) float64 { return x }
+// warming is as slow as a server that has but a share of its capacity at first.
+func warming(share float64, long time.Duration) func(time.Duration) float64 {
+	return func(at time.Duration) float64 {
+		return 1 / min(1, share+(1-share)*float64(at)/float64(long))
+	}
 }
 
-func warmth(at time.Duration) float64 { return min(1, 0.2+0.8*at.Seconds()/10) }
+// from is 1 until start, and x from there on.
+func from(start time.Duration, x float64) func(time.Duration) float64 {
+	return func(at time.Duration) float64 {
+		if at < start {
+			return 1
+		}
+		return x
+	}
+}
 
-func warming(at, busy time.Duration) time.Duration {
-	return time.Duration(float64(busy) / warmth(at))
+// gusts is x in every other second.
+func gusts(x float64) func(time.Duration) float64 {
+	return func(at time.Duration) float64 {
+		if at%(2*secs) < secs {
+			return x
+		}
+		return normal
+	}
+}
+
+// rising is the normal load that becomes x in so long.
+func rising(x float64, long time.Duration) func(time.Duration) float64 {
+	return func(at time.Duration) float64 { return normal + (x-normal)*float64(at)/float64(long) }
 }

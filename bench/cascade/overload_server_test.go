@@ -45,15 +45,25 @@ func twoRoutes(u float64) float64 {
 }
 
 // strata is in how many parts the work is drawn: among so many requests there is
-// one of each. That is random for whoever looks at a few dozens of them, while what
-// workers can do in a run hardly depends on the seed.
+// one of each, whose place in its part moves by the golden section. That
+// is random for whoever looks at a few dozens of them, while what workers can do in a
+// run hardly depends on the seed.
 const strata = 512
 
 // draws hands out how much work requests are.
 type draws struct {
-	rng  *rand.Rand
-	of   quantile
-	left []int
+	rng    *rand.Rand
+	of     quantile
+	left   []int
+	within [strata]float64
+}
+
+func newDraws(of quantile, rng *rand.Rand) *draws {
+	d := &draws{rng: rng, of: of}
+	for i := range d.within {
+		d.within[i] = rng.Float64()
+	}
+	return d
 }
 
 func (d *draws) next() float64 {
@@ -63,27 +73,40 @@ func (d *draws) next() float64 {
 	last := len(d.left) - 1
 	part := d.left[last]
 	d.left = d.left[:last]
-	return d.of((float64(part) + d.rng.Float64()) / strata)
+	_, d.within[part] = math.Modf(d.within[part] + 1/math.Phi)
+	return d.of((float64(part) + d.within[part]) / strata)
 }
 
 // A host is the server that gets overloaded: so many workers with a queue in front
 // of them, or so many cores that all the requests share, or a dependency that is
 // the same to any number of requests.
 type host struct {
-	mean    time.Duration
-	begin   time.Time // of the trouble, which lasts for so long
-	trouble time.Duration
-	work    func(at, busy time.Duration) time.Duration // as in server
-	queue   *semaphore.Weighted                        // of the workers; nil: no queue
-	cores   *cores                                     // nil: workers
+	*overload
+	begin time.Time           // of the trouble
+	queue *semaphore.Weighted // of the workers; nil: no queue
+	cores *cores              // nil: workers
 
 	mu   sync.Mutex // guards draw
-	draw draws
+	draw *draws
+}
+
+func newHost(o *overload, begin time.Time, seed uint64) *host {
+	h := &host{overload: o, begin: begin, draw: newDraws(o.takes, rand.New(rand.NewPCG(seed, 1)))}
+	switch {
+	case o.shared:
+		h.cores = &cores{n: float64(o.workers)}
+	case !o.unbounded:
+		h.queue = semaphore.NewWeighted(int64(o.workers))
+	}
+	return h
 }
 
 // serve is the handler. A request leaves the queue when ctx ends, but who works on
 // it already works to the end.
 func (h *host) serve(ctx context.Context) error {
+	if h.deaf {
+		ctx = context.WithoutCancel(ctx)
+	}
 	if h.queue != nil {
 		if err := h.queue.Acquire(ctx, 1); err != nil {
 			return err
@@ -93,9 +116,7 @@ func (h *host) serve(ctx context.Context) error {
 	h.mu.Lock()
 	busy := time.Duration(h.draw.next() * float64(h.mean))
 	h.mu.Unlock()
-	if at := time.Since(h.begin); 0 <= at && at < h.trouble && h.work != nil {
-		busy = h.work(at, busy)
-	}
+	busy = h.busy(time.Since(h.begin), busy)
 	if h.cores != nil {
 		h.cores.run(busy)
 	} else {

@@ -1,6 +1,7 @@
 package cascade_test
 
 import (
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -21,7 +22,8 @@ func (s *ratio) count(ok bool) {
 	}
 }
 
-func (s ratio) percent() float64 { return 100 * float64(s.ok) / float64(max(1, s.calls)) }
+// percent is not a number if there were no calls.
+func (s ratio) percent() float64 { return 100 * float64(s.ok) / float64(s.calls) }
 
 // tally is what came of a run.
 type tally struct {
@@ -131,13 +133,25 @@ func (t *tally) recovery() (last time.Duration) {
 	return last
 }
 
+// runs is a number of each run.
+type runs []float64
+
+// mean is not a number if there were no runs.
+func (r runs) mean() float64 {
+	sum := 0.
+	for _, x := range r {
+		sum += x
+	}
+	return sum / float64(len(r))
+}
+
 // summary is what came of all the runs with a front.
 type summary struct {
 	before, during, later  ratio
 	calm, rushed           []time.Duration
-	good, first            []float64 // of each run
-	refused, refusedBefore int
-	recoveries             []time.Duration
+	good, first            runs // percent
+	refused, refusedBefore runs
+	recoveries             runs // in seconds
 }
 
 func (s *summary) add(t *tally) {
@@ -149,22 +163,16 @@ func (s *summary) add(t *tally) {
 	s.rushed = append(s.rushed, t.rushed...)
 	s.good = append(s.good, t.good(t.rush(), t.trouble))
 	s.first = append(s.first, t.good(0, t.rush()))
-	s.refused += t.refused
-	s.refusedBefore += t.refusedBefore
-	s.recoveries = append(s.recoveries, t.recovery())
+	s.refused = append(s.refused, float64(t.refused))
+	s.refusedBefore = append(s.refusedBefore, float64(t.refusedBefore))
+	s.recoveries = append(s.recoveries, t.recovery().Seconds())
 }
 
-func mean[T float64 | time.Duration](of []T) (m T) {
-	for _, x := range of {
-		m += x / T(len(of))
-	}
-	return m
-}
-
-func p99(of []time.Duration) time.Duration {
+// p99 is in milliseconds, and not a number if there were no calls.
+func p99(of []time.Duration) float64 {
 	if len(of) == 0 {
-		return 0
+		return math.NaN()
 	}
 	slices.Sort(of)
-	return of[len(of)*99/100]
+	return float64(of[len(of)*99/100].Microseconds()) / 1000
 }
