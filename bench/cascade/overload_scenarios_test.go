@@ -2,6 +2,7 @@ package cascade_test
 
 import (
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -93,12 +94,15 @@ func (o *overload) rate(at time.Duration) float64 {
 	return normal * o.capacity()
 }
 
-// possible is how many calls could be useful, a second.
-func (o *overload) possible(at time.Duration) float64 {
-	if o.unbounded {
-		return o.rate(at)
+// able is how many calls the workers are capable of, a second.
+func (o *overload) able(at time.Duration) float64 {
+	switch {
+	case o.unbounded:
+		return math.Inf(1)
+	case o.troubled(at):
+		return o.capacity() / o.slow(at)
 	}
-	return min(o.rate(at), o.capacity()/o.slow(at))
+	return o.capacity()
 }
 
 // busy is how long a worker has who begins at that time with what otherwise takes

@@ -105,18 +105,24 @@ func (t *tally) at(at time.Duration) (arrived, useful int) {
 	return t.arrived[i] * int(time.Second/step), t.useful[i] * int(time.Second/step)
 }
 
-// good is how many calls were useful of those that could have been, in percent.
+// good is how many calls were useful of those that could have been, in percent:
+// those that came, or what the workers can do if that is less.
 func (t *tally) good(from, to time.Duration) float64 {
 	var useful, possible float64
 	for at := from; at < to; at += step {
-		useful += float64(t.useful[t.slot(at)])
-		possible += t.possible(at) * step.Seconds()
+		i := t.slot(at)
+		useful += float64(t.useful[i])
+		if able := t.able(at); t.rate(at) > able {
+			possible += able * step.Seconds()
+		} else {
+			possible += float64(t.arrived[i])
+		}
 	}
 	return 100 * useful / possible
 }
 
 // recovery is how long after the trouble more than one in twenty calls still fails.
-// A run of calls is at least one step and 40 calls long.
+// What is looked at together is at least one step and 40 calls.
 func (t *tally) recovery() (last time.Duration) {
 	var sum ratio
 	for i := t.slot(t.trouble); i < len(t.began); i++ {
@@ -165,7 +171,9 @@ func (s *summary) add(t *tally) {
 	s.first = append(s.first, t.good(0, t.rush()))
 	s.refused = append(s.refused, float64(t.refused))
 	s.refusedBefore = append(s.refusedBefore, float64(t.refusedBefore))
-	s.recoveries = append(s.recoveries, t.recovery().Seconds())
+	if t.after > 0 {
+		s.recoveries = append(s.recoveries, t.recovery().Seconds())
+	}
 }
 
 // p99 is in milliseconds, and not a number if there were no calls.
