@@ -11,7 +11,6 @@ type leaving struct {
 	usual  float64 // the share that a lower limit does not change
 	from   int     // the limit before it was lowered, 0 if it is not
 	before float64 // the share then
-	drops  int     // since then
 }
 
 const (
@@ -20,12 +19,13 @@ const (
 	leavingLess = 0.75 // of the share before: to lower the limit has helped
 )
 
-// drops are what is left of the requests in flight. If after these it has not helped,
-// the limit is not why callers leave.
-var drops = [...]float64{7. / 8, 7. / 8, 3. / 4, 3. / 4}
-
 // leave notes a request that stands for so many and whether its caller had gone, when
-// flight were in the handler. It reports whether the limit has changed.
+// flight were in the handler and the limit was not reached. It reports whether the limit
+// has changed.
+//
+// Half of those in flight make a limit that binds, and so one that the experiments find
+// a better one for. If they come back to the one before, it was not why callers left:
+// there are services whose callers leave all the time.
 func (m *machine) leave(now int64, gone bool, weight, flight int) (changed bool) {
 	l := &m.leaving
 	l.weight = min(l.weight+weight, leavingSpan)
@@ -40,22 +40,20 @@ func (m *machine) leave(now int64, gone bool, weight, flight int) (changed bool)
 	if l.share < l.usual/2 {
 		l.usual = 0
 	}
-	if l.from > 0 && l.share < leavingLess*l.before {
+	switch {
+	case l.from == 0:
+	case l.share < leavingLess*l.before:
 		l.from = 0
+	case m.limit >= l.from:
+		l.usual, l.from = l.before, 0
 	}
 	if l.share <= l.usual+leavingMany || m.paused(now) {
 		return false
 	}
 	if l.from == 0 {
-		l.from, l.before, l.drops = m.limit, l.share, 0
+		l.from, l.before = m.limit, l.share
 	}
-	if l.drops == len(drops) {
-		m.setLimit(float64(l.from), 0, float64(l.from))
-		l.usual, l.from = l.share, 0
-	} else {
-		m.setLimit(float64(flight)*drops[l.drops], 0, float64(m.limit))
-		l.drops++
-	}
+	m.setLimit(float64(flight)/2, 0, float64(m.limit))
 	l.share, l.weight = 0, 0
 	m.watch(now)
 	return true

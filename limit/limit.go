@@ -144,7 +144,7 @@ func (l *Limit) Apply(ctx context.Context, next resilience.Next) (err error) {
 	if next.Lasting() {
 		defer func() { next.Settle(resilience.Answered, err, (*place)(l), uint64(entered)) }()
 	} else {
-		defer func() { l.leave(entered, ctx.Err() == nil) }()
+		defer func() { l.end(entered, ctx.Err() == nil, err) }()
 	}
 	err = next.Run(ctx)
 	return err
@@ -156,7 +156,16 @@ type place Limit
 
 func (p *place) Settle(entered uint64, err error) {
 	left := err != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded))
-	(*Limit)(p).leave(int64(entered), !left)
+	(*Limit)(p).end(int64(entered), !left, err)
+}
+
+// end gives a place back that was taken at entered. The request was useful if its
+// caller was still there. What a policy further in refused was no work: it says nothing
+// of the throughput.
+func (l *Limit) end(entered int64, useful bool, err error) {
+	refused := false
+	defer func() { l.leave(entered, useful, refused) }() // whatever methods of err do
+	refused = err != nil && errors.Is(err, resilience.ErrRejected)
 }
 
 // enter takes a place, waiting for it if it must, and returns when it got it.
@@ -181,11 +190,17 @@ func (l *Limit) came() {
 	}
 }
 
-// leave gives a place back that was taken at entered. The request was useful if its
-// caller was still there.
-func (l *Limit) leave(entered int64, ok bool) {
+// leave gives a place back. Of requests that find room one of some is looked at.
+func (l *Limit) leave(entered int64, ok, refused bool) {
 	if l != l.root {
 		l.count.Add(forksWent)
+	}
+	if refused {
+		l.count.Add(useful)
+		l.lock(0)
+		l.flight--
+		l.unlock(context.Background())
+		return
 	}
 	now := l.clock.Nanos()
 	if !ok {
