@@ -86,8 +86,9 @@ type Answering interface {
 	Operation
 	// Await, which is called before Run, takes s over and settles it exactly once:
 	// with nil when the operation answers, or with what it ended with if it ends
-	// before that, or is never run.
-	Await(s Settler, token uint64)
+	// before that, or is never run. It returns false, and leaves s alone, if the
+	// operation has answered or ended already, as one that is run twice has.
+	Await(s Settler, token uint64) bool
 }
 
 // Keyer is an Operation that has a key, such as its host or its method, by
@@ -169,8 +170,8 @@ type verdict struct {
 func (v *verdict) Settle(token uint64, _ error) { v.s.Settle(token, v.err) }
 
 // Await has s settled as soon as the operation answers, be it while it still runs, if
-// it is Answering; else it does nothing. It reports which. A policy calls it before
-// Run, and Settle if it has to:
+// it is Answering and has not answered before; else it does nothing. It reports which.
+// A policy calls it before Run, and Settle if it has to:
 //
 //	if next.Await(s, token) {
 //		return next.Run(ctx)
@@ -184,10 +185,7 @@ func (n Next) Await(s Settler, token uint64) bool {
 		return false
 	}
 	a, ok := n.op.(Answering)
-	if ok {
-		a.Await(s, token)
-	}
-	return ok
+	return ok && a.Await(s, token)
 }
 
 // Discard gives up the result of the last Run, so that what lies inside is

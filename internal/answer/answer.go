@@ -9,43 +9,45 @@ import (
 )
 
 // Early keeps those who wait for an operation to answer. The zero value is ready.
-// Await is called before the operation runs; Answer may come from any goroutine.
+// Await is called before the operation runs; Answer may come from any goroutine, and
+// comes before Run has returned, so that no run after it finds a list that others read.
 type Early struct {
 	first waiter // most operations have one at most
-	more  []waiter
 	over  atomic.Bool
 }
 
 type waiter struct {
 	s     resilience.Settler
 	token uint64
+	next  *waiter
 }
 
 // Await implements resilience.Answering.
-func (e *Early) Await(s resilience.Settler, token uint64) {
-	if e.first.s == nil {
-		e.first = waiter{s, token}
-		return
+func (e *Early) Await(s resilience.Settler, token uint64) bool {
+	if e.over.Load() {
+		return false
 	}
-	e.more = append(e.more, waiter{s, token})
+	if e.first.s != nil {
+		e.first.next = &waiter{s, token, e.first.next}
+		return true
+	}
+	e.first = waiter{s: s, token: token}
+	return true
 }
 
 // Answer settles those who wait with err, which is nil for an answer and else what
-// the operation ended with. Only the first call counts, and one that settler panics
+// the operation ended with. Only the first call counts, and one settler that panics
 // does not keep the others from being settled.
 func (e *Early) Answer(err error) {
-	if e.first.s == nil || e.over.Swap(true) {
+	if e.over.Load() || e.over.Swap(true) || e.first.s == nil {
 		return
 	}
-	if len(e.more) > 0 {
-		defer settle(e.more, err)
-	}
-	e.first.s.Settle(e.first.token, err)
+	e.first.settle(err)
 }
 
-func settle(waiters []waiter, err error) {
-	if len(waiters) > 1 {
-		defer settle(waiters[1:], err)
+func (w *waiter) settle(err error) {
+	if w.next != nil {
+		defer w.next.settle(err)
 	}
-	waiters[0].s.Settle(waiters[0].token, err)
+	w.s.Settle(w.token, err)
 }
