@@ -102,22 +102,16 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.next.ServeHTTP(w, r)
 		return
 	}
-	e := &exchange{recorder: recorder{inner: w}, h: h, r: r, err: errNotRun}
-	if ctx.Err() != nil && !expired(ctx) {
+	e := &exchange{recorder: recorder{inner: w, r: r}, h: h, err: errNotRun}
+	if canceled(ctx) {
 		e.left = true
 		ctx = context.WithoutCancel(ctx)
 	}
-	err := resilience.RunOperation(ctx, h.Policy, e)
+	err := e.guarded(ctx)
 	if e.aborted {
 		panic(http.ErrAbortHandler)
 	}
-	if e.begun() {
-		return
-	}
-	if err == nil {
-		err = e.err // a policy dropped the error, but nobody has answered
-	}
-	if err == nil {
+	if err == nil || e.begun() {
 		return
 	}
 	if h.ErrorHandler != nil {
@@ -131,13 +125,25 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // http.ResponseWriter of the handler. That makes it the only allocation.
 type exchange struct {
 	recorder
-	h       *handler
-	r       *http.Request
-	ran     bool
-	left    bool  // the client had left, as it seems, when the request came
-	aborted bool  // the handler panicked with http.ErrAbortHandler
-	err     error // what Run returned, errNotRun before
+	h   *handler
+	err error // what Run returned, errNotRun before
 }
+
+// guarded runs the handler under the policies and returns the error to answer with
+// if the handler has not answered.
+func (e *exchange) guarded(ctx context.Context) (err error) {
+	err = resilience.ErrAborted
+	defer func() { e.early.Answer(err) }() // of a handler that has run, Run has told already
+	err = resilience.RunOperation(ctx, e.h.Policy, e)
+	if err == nil {
+		err = e.err // a policy may drop an error, but somebody has to answer
+	}
+	return err
+}
+
+// Await implements resilience.Answering. A handler answers while it runs if its
+// response is a stream, which it shows by a flush, or an upgrade.
+func (e *exchange) Await(s resilience.Settler, token uint64) bool { return e.early.Await(s, token) }
 
 var (
 	errAgain   = &handlerError{"httpmw: a policy ran a handler twice: a retry belongs to the client"}
@@ -174,6 +180,8 @@ func (e *exchange) Run(ctx context.Context) error {
 		return errAgain
 	}
 	e.ran, e.err = true, nil
+	told := resilience.ErrAborted
+	defer func() { e.early.Answer(told) }()
 	r := e.r
 	if e.left {
 		left, cancel := context.WithCancelCause(ctx)
@@ -186,9 +194,13 @@ func (e *exchange) Run(ctx context.Context) error {
 	switch {
 	case e.serve(r):
 		e.err = e.verdict(ctx)
+		told = e.err
 		return e.err
 	case e.aborted:
-		return errAborted
+		if told = e.gone(); told == nil {
+			told = errAborted
+		}
+		return told
 	default:
 		panic(nil) // as the handler did, with GODEBUG=panicnil=1
 	}
@@ -231,10 +243,10 @@ func (e *exchange) verdict(ctx context.Context) error {
 	if e.hijacked {
 		return nil
 	}
-	if own := e.r.Context(); own.Err() != nil && !expired(own) {
-		return &goneError{resilience.ContextError(own)}
+	if err := e.gone(); err != nil {
+		return err
 	}
-	code := e.status
+	code := int(e.status)
 	if code == 0 {
 		switch {
 		case expired(ctx):
@@ -253,6 +265,9 @@ func (e *exchange) verdict(ctx context.Context) error {
 	}
 	return newStatusError(code, e.inner.Header(), outcome, false)
 }
+
+// canceled reports whether ctx is over, but not because of a deadline.
+func canceled(ctx context.Context) bool { return ctx.Err() != nil && !expired(ctx) }
 
 // expired reports whether a deadline ended ctx, be it one that is a cause only.
 func expired(ctx context.Context) bool {

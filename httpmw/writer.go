@@ -5,14 +5,35 @@ import (
 	"io"
 	"net"
 	"net/http"
+
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/internal/answer"
 )
 
-// recorder is the http.ResponseWriter of a handler. It passes everything on and
-// remembers the status code.
+// recorder is the http.ResponseWriter of a handler. It passes everything on,
+// remembers the status code, and tells those who wait when a stream or an upgrade
+// begins: from then on the handler goes on for as long as its client likes.
 type recorder struct {
 	inner    http.ResponseWriter
-	status   int // 0 while no final status was sent
+	r        *http.Request // as the server has it
+	early    answer.Early
+	status   int16 // 0 while no final status was sent
 	hijacked bool
+	// Of the exchange. Here they fit in beside the status:
+	ran     bool
+	left    bool // the client had left, as it seems, when the request came
+	aborted bool // the handler panicked with http.ErrAbortHandler
+}
+
+// answered tells those who wait that the client is being answered, if it is there.
+func (w *recorder) answered() { w.early.Answer(w.gone()) }
+
+// gone returns the error of a request whose client has left, nil for others.
+func (w *recorder) gone() error {
+	if ctx := w.r.Context(); canceled(ctx) {
+		return &goneError{resilience.ContextError(ctx)}
+	}
+	return nil
 }
 
 // begun reports whether the handler has begun to answer.
@@ -34,9 +55,12 @@ func (w *recorder) Header() http.Header { return w.inner.Header() }
 // That of more than three digits is none: net/http panics.
 func (w *recorder) WriteHeader(code int) {
 	if w.status == 0 && (code >= 200 && code <= 999 || code == http.StatusSwitchingProtocols) {
-		w.status = code
+		w.status = int16(code)
 	}
 	w.inner.WriteHeader(code)
+	if w.status == http.StatusSwitchingProtocols {
+		w.answered()
+	}
 }
 
 func (w *recorder) Write(p []byte) (int, error) {
@@ -55,9 +79,13 @@ func (w *recorder) WriteString(s string) (int, error) {
 func (w *recorder) flush() error {
 	w.wrote()
 	if f, ok := w.inner.(interface{ FlushError() error }); ok {
-		return f.FlushError()
+		if err := f.FlushError(); err != nil {
+			return err
+		}
+	} else {
+		w.inner.(http.Flusher).Flush()
 	}
-	w.inner.(http.Flusher).Flush()
+	w.answered()
 	return nil
 }
 
@@ -68,13 +96,17 @@ func (w *recorder) flushThrough() error {
 	err := http.NewResponseController(w.inner).Flush()
 	if err == nil {
 		w.wrote()
+		w.answered()
 	}
 	return err
 }
 
 func (w *recorder) hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := w.inner.(http.Hijacker).Hijack()
-	w.hijacked = w.hijacked || err == nil
+	if err == nil {
+		w.hijacked = true
+		w.answered()
+	}
 	return conn, rw, err
 }
 
