@@ -21,14 +21,14 @@ import (
 // places holds something of each request until it is answered, as a limit does, and
 // remembers how each one was settled.
 type places struct {
-	held    atomic.Int32
-	settled chan error
+	held, most atomic.Int32
+	settled    chan error
 }
 
 func newPlaces() *places { return &places{settled: make(chan error, 100)} }
 
 func (p *places) Apply(ctx context.Context, next resilience.Next) (err error) {
-	p.held.Add(1)
+	p.most.Store(max(p.most.Load(), p.held.Add(1)))
 	if next.Await(p, 1) {
 		return next.Run(ctx)
 	}
@@ -49,7 +49,7 @@ func (p *places) free(t *testing.T) (err error) {
 	select {
 	case err = <-p.settled:
 	default:
-		t.Fatal("the place was not given back")
+		t.Error("the place was not given back")
 	}
 	if p.held.Load() != 0 || len(p.settled) != 0 {
 		t.Errorf("%d are held, and %d more were given back", p.held.Load(), len(p.settled))
@@ -352,13 +352,14 @@ func TestPlacesOfPoliciesThatRunTwiceAreAllGivenBack(t *testing.T) {
 	for name, test := range map[string]struct {
 		policy func(p, q *places) resilience.Policy
 		flush  bool
-		want   int // how often each of them took one
+		want   int   // how often each of them took one
+		most   int32 // how many at once
 	}{
-		"one in the other":               {func(p, q *places) resilience.Policy { return resilience.Compose(p, q) }, false, 1},
-		"one in the other, of a stream":  {func(p, q *places) resilience.Policy { return resilience.Compose(p, q) }, true, 1},
-		"a retry around":                 {func(p, q *places) resilience.Policy { return resilience.Compose(stubborn(3), p, q) }, false, 3},
-		"a retry around, of a stream":    {func(p, q *places) resilience.Policy { return resilience.Compose(stubborn(3), p, q) }, true, 3},
-		"a retry around what is refused": {func(p, q *places) resilience.Policy { return resilience.Compose(stubborn(3), p, q, after(0)) }, false, 3},
+		"one in the other":               {func(p, q *places) resilience.Policy { return resilience.Compose(p, q) }, false, 1, 1},
+		"one in the other, of a stream":  {func(p, q *places) resilience.Policy { return resilience.Compose(p, q) }, true, 1, 1},
+		"a retry around":                 {func(p, q *places) resilience.Policy { return resilience.Compose(stubborn(3), p, q) }, false, 3, 1},
+		"a retry around, of a stream":    {func(p, q *places) resilience.Policy { return resilience.Compose(stubborn(3), p, q) }, true, 3, 1},
+		"a retry around what is refused": {func(p, q *places) resilience.Policy { return resilience.Compose(stubborn(3), p, q, after(0)) }, false, 3, 3},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p, q := newPlaces(), newPlaces()
@@ -369,8 +370,8 @@ func TestPlacesOfPoliciesThatRunTwiceAreAllGivenBack(t *testing.T) {
 				}
 			})).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
 			for _, p := range []*places{p, q} {
-				if p.held.Load() != 0 || len(p.settled) != test.want {
-					t.Errorf("%d are held, %d were given back", p.held.Load(), len(p.settled))
+				if p.held.Load() != 0 || len(p.settled) != test.want || p.most.Load() != test.most {
+					t.Fatalf("%d are held, %d were given back; %d were held at once", p.held.Load(), len(p.settled), p.most.Load())
 				}
 				if first := <-p.settled; test.flush != (first == nil) {
 					t.Errorf("the first was told %v", first)
