@@ -14,8 +14,19 @@ import (
 	"github.com/resilience-go/resilience"
 )
 
-// attemptHeader carries the number of an attempt, from the second one on.
-const attemptHeader = "Retry-Attempt"
+// attemptHeader carries the number of an attempt, from the second one on. In a
+// response it carries final, or nothing that is for us.
+const (
+	attemptHeader = "Retry-Attempt"
+	final         = "0" // no further attempt is wanted
+)
+
+// isFinal reports whether the server wants no further attempt after resp. It says so
+// in one form only.
+func isFinal(resp *http.Response) bool {
+	v := resp.Header[attemptHeader]
+	return len(v) == 1 && v[0] == final
+}
 
 // call is one RoundTrip: the operation that the policies run and, when somebody
 // waits for its end, also the body that the caller reads. That makes it the only
@@ -29,6 +40,7 @@ type call struct {
 	// upload is a request body that nobody else has promised to close.
 	upload io.Closer
 	ran    bool
+	final  bool // the server wants no further attempt
 
 	// Of the last attempt:
 	ctx    context.Context
@@ -90,6 +102,8 @@ func (c *call) Run(ctx context.Context) error {
 // unrepeatable says why the request cannot be sent once more, "" if it can.
 func (c *call) unrepeatable() string {
 	switch {
+	case c.final:
+		return "the server wants no further attempt"
 	case c.uploads() && c.req.GetBody == nil:
 		return "the request body was sent already and Request.GetBody is nil"
 	case settingsOf(c.req.Context()).once:
@@ -143,6 +157,7 @@ func (c *call) answered(resp *http.Response) error {
 	if resp.StatusCode < 400 && c.t.Status == nil && c.t.Retryable == nil {
 		return nil // as the rest would find
 	}
+	c.final = isFinal(resp)
 	outcome := c.t.outcome(resp)
 	retryable := c.unrepeatable() == "" && c.t.retryable(c.req, resp, nil)
 	if outcome == resilience.Success && !retryable && !retriedStatus(resp.StatusCode) {

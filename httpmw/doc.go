@@ -45,6 +45,17 @@
 //
 // and Server puts the number into the context of its handler, from where the
 // Transport of a further call takes it. A retry that finds it there does not try
-// again, so three hops of three attempts each do not turn one call into 27. Proxies
-// should leave the header alone.
+// again, so three hops of three attempts each do not turn one call into 27.
+//
+// A server that has more requests than it is capable of answers those that it
+// refuses with 503 and the header
+//
+//	Retry-Attempt: 0
+//
+// which says that no further attempt is wanted: what retries would add is what it has
+// too much of. A Transport does not send such a request again, whatever its policies
+// say, and takes the answer for that of a server that works: its breaker stays closed.
+// Other values say nothing in a response. Both headers are meant for the other end,
+// so proxies should leave them alone, and a handler that hands on the response of
+// another service hands on the header too.
 package httpmw

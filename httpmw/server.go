@@ -67,11 +67,17 @@ func (s Server) Wrap(next http.Handler) http.Handler { return &handler{s, next} 
 
 // Unavailable answers with 503 Service Unavailable. If err is the rejection of a
 // policy it says in Retry-After when to come back: in whole seconds, rounded up,
-// at least 1.
+// at least 1. If the reason is resilience.Limited, as that of a limit in front of a
+// handler which has all the requests that it is capable of, it also says in
+// Retry-Attempt that no further attempt is wanted, see Several hops in the
+// documentation of the package.
 func Unavailable(w http.ResponseWriter, _ *http.Request, err error) {
 	if errors.Is(err, resilience.ErrRejected) {
 		seconds := int64(1)
 		if r, ok := errors.AsType[*resilience.Rejection](err); ok {
+			if r.Reason == resilience.Limited {
+				w.Header().Set(attemptHeader, final)
+			}
 			wait := time.Until(r.RetryAt)
 			seconds = int64(wait / time.Second)
 			if wait%time.Second > 0 {

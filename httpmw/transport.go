@@ -42,13 +42,17 @@ type Transport struct {
 	Key func(*http.Request) string
 
 	// Status says what a response tells about the health of the server. It must
-	// leave the body alone. nil is StatusOutcome of the status code.
+	// leave the body alone. nil is StatusOutcome of the status code, but for a 503
+	// with Retry-Attempt: 0, which is a Success: the server works, and refuses what
+	// is more than it is capable of.
 	Status func(*http.Response) resilience.Outcome
 
 	// Retryable says whether a request may be sent again, because of a response
 	// (then the error is nil) or of an error of Base (then the response is nil).
 	// It is asked for every attempt, must leave the body alone, and is not asked
-	// about a request whose body cannot be replayed or that is under WithoutRetry.
+	// about a request whose body cannot be replayed, or that is under WithoutRetry, or
+	// whose response has Retry-Attempt: 0. These are not sent again whatever the
+	// Policy wants.
 	// nil is DefaultRetryable, which one's own function can fall back on.
 	Retryable func(*http.Request, *http.Response, error) bool
 
@@ -96,10 +100,14 @@ func (t *Transport) base() http.RoundTripper {
 }
 
 func (t *Transport) outcome(resp *http.Response) resilience.Outcome {
-	if t.Status == nil {
+	switch {
+	case t.Status != nil:
+		return t.Status(resp)
+	case resp.StatusCode == http.StatusServiceUnavailable && isFinal(resp):
+		return resilience.Success
+	default:
 		return StatusOutcome(resp.StatusCode)
 	}
-	return t.Status(resp)
 }
 
 func (t *Transport) retryable(req *http.Request, resp *http.Response, err error) bool {
