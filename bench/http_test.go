@@ -2,10 +2,12 @@ package bench_test
 
 import (
 	"bufio"
+	"context"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"time"
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/httpmw"
@@ -15,7 +17,7 @@ import (
 // pointers, which the garbage collector has to look at. TestCallSize holds them.
 type (
 	clientCall [352 / 8]*byte
-	serverCall [80 / 8]*byte
+	serverCall [96 / 8]*byte
 )
 
 // client sends a request to a stub that answers with body, no body if that is
@@ -73,6 +75,22 @@ func server(p resilience.Policy) func(n int) {
 	if p != nil {
 		h = httpmw.Server{Policy: p}.Wrap(h)
 	}
+	return served(h)
+}
+
+// refusal serves a request that a limit refuses, as it does in an overload.
+func refusal() func(n int) {
+	return served(httpmw.Server{Policy: &refusing{err: &resilience.Rejection{
+		Policy: "limit", Name: "test", Reason: resilience.Limited, RetryAt: time.Now(),
+	}}}.Wrap(http.NotFoundHandler()))
+}
+
+// refusing is a policy that refuses with an error made before.
+type refusing struct{ err error }
+
+func (r *refusing) Apply(context.Context, resilience.Next) error { return r.err }
+
+func served(h http.Handler) func(n int) {
 	return func(n int) {
 		var w http.ResponseWriter = &stubWriter{header: make(http.Header)}
 		req := httptest.NewRequest(http.MethodGet, "/", nil)

@@ -93,6 +93,7 @@ var rows = []row{
 	}},
 	{"HTTP/server/bare", func(testing.TB) func(int) { return server(nil) }},
 	{"HTTP/server/breaker", func(testing.TB) func(int) { return server(newBreaker()) }},
+	{"HTTP/server/refused", func(testing.TB) func(int) { return refusal() }},
 	{"GRPC/unary_client/bare", func(testing.TB) func(int) { return unaryClient(nil) }},
 	{"GRPC/unary_client/breaker", func(testing.TB) func(int) { return unaryClient(newBreaker()) }},
 	{"GRPC/unary_server/bare", func(testing.TB) func(int) { return unaryServer(nil) }},

@@ -62,6 +62,7 @@ var Table = []Demand{
 	{Row: "HTTP/client/retry_breaker_bulkhead/no_body", Less: "HTTP/client/bare/no_body", Unit: Add, Most: 30, Beside: AllocClient, MostAllocs: 1},
 	{Row: "HTTP/client/retry_breaker_bulkhead/keyed", Less: "HTTP/client/bare", Unit: Add, Beside: AllocClient, MostAllocs: 1},
 	{Row: "HTTP/server/breaker", Less: "HTTP/server/bare", Unit: Add, Most: 20, Beside: AllocServer, MostAllocs: 1},
+	{Row: "HTTP/server/refused", Less: "HTTP/server/bare", Unit: Add, MostAllocs: 6},
 	{Row: "GRPC/unary_client/breaker", Less: "GRPC/unary_client/bare", Unit: Add, Most: 25, MostAllocs: 1},
 	{Row: "GRPC/unary_server/breaker", Less: "GRPC/unary_server/bare", Unit: Add, Most: 25, MostAllocs: 1},
 	{Row: "GRPC/stream_client/breaker", Less: "GRPC/stream_client/bare", Unit: Add, MostAllocs: 2},
