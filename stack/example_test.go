@@ -9,6 +9,7 @@ import (
 	"math"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"time"
 
 	"github.com/benbjohnson/clock"
@@ -153,6 +154,29 @@ func ExampleServer() {
 	err := resilience.Run(context.Background(), p, func(context.Context) error { return nil })
 	fmt.Println(err)
 	// Output: <nil>
+}
+
+// Routes whose requests take equally long share a policy.
+func ExampleServer_groups() {
+	order := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "order "+r.PathValue("id")) })
+	report := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "report") })
+
+	fast := httpmw.Server{Policy: stack.Server("orders: fast")} // milliseconds
+	slow := httpmw.Server{Policy: stack.Server("orders: slow")} // half a second
+	mux := http.NewServeMux()
+	mux.Handle("GET /orders/{id}", fast.Wrap(order))
+	mux.Handle("PUT /orders/{id}", fast.Wrap(order))
+	mux.Handle("POST /reports", slow.Wrap(report))
+
+	for _, request := range []string{"GET /orders/7", "POST /reports"} {
+		method, path, _ := strings.Cut(request, " ")
+		w := httptest.NewRecorder()
+		mux.ServeHTTP(w, httptest.NewRequest(method, path, nil))
+		fmt.Println(w.Body)
+	}
+	// Output:
+	// order 7
+	// report
 }
 
 func ExampleDefaultServer() {
