@@ -34,7 +34,7 @@
 //	+- net/http ------------ headers, connections, panics -----------------+
 //	| +- other middleware -- a span, a log line, for each request -------+ |
 //	| | +- Wrap ------------ answers what is refused ------------------+ | |
-//	| | | +- Policy -------- keyed( bulkhead( timeout( --------------+ | | |
+//	| | | +- Policy -------- keyed( limit( timeout( -----------------+ | | |
 //	| | | |                  handler: at most once                   | | | |
 //
 // # Several hops

@@ -236,7 +236,7 @@ func TestWhatItsPlaceHearsOfAHandler(t *testing.T) {
 				p := newPlaces()
 				var inner resilience.Policy
 				if test.status < 0 {
-					inner = limit(0)
+					inner = cutOff(0)
 				}
 				h := httpmw.Server{Policy: resilience.Compose(p, inner)}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					if flush {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing/fstest"
@@ -18,6 +19,7 @@ import (
 	"github.com/resilience-go/resilience/bulkhead"
 	"github.com/resilience-go/resilience/httpmw"
 	"github.com/resilience-go/resilience/keyed"
+	"github.com/resilience-go/resilience/limit"
 	"github.com/resilience-go/resilience/retry"
 	"github.com/resilience-go/resilience/stack"
 	"github.com/resilience-go/resilience/timeout"
@@ -312,6 +314,9 @@ func inJSON(w http.ResponseWriter, _ *http.Request, err error) {
 		reason = "busy"
 		w.Header().Set("Retry-After", "1") // in seconds
 	}
+	if r, ok := errors.AsType[*resilience.Rejection](err); ok && r.Reason == resilience.Limited {
+		w.Header().Set("Retry-Attempt", "0") // no further attempt is wanted
+	}
 	w.WriteHeader(http.StatusServiceUnavailable)
 	fmt.Fprintf(w, `{"error": %q}`, reason)
 }
@@ -407,6 +412,30 @@ func ExampleServer_routes() {
 	// Output:
 	// /reports/8 503
 	// /users/8 200
+}
+
+// Events hold a place in a limit until the first of them is sent.
+func ExampleServer_events() {
+	feed := slices.Values([]string{"created", "paid"})
+	orders := httpmw.Server{Policy: resilience.Must(limit.New(limit.Config{Name: "orders"}))}
+	events := orders.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		control := http.NewResponseController(w)
+		for event := range feed {
+			fmt.Fprintf(w, "data: %s\n\n", event)
+			if err := control.Flush(); err != nil {
+				return // the client is not there any more
+			}
+		}
+	}))
+
+	w := httptest.NewRecorder()
+	events.ServeHTTP(w, httptest.NewRequest("GET", "/orders/7/events", nil))
+	fmt.Print(w.Body)
+	// Output:
+	// data: created
+	//
+	// data: paid
 }
 
 func ExampleHostKey() {

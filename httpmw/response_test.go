@@ -237,9 +237,9 @@ func (limitError) Timeout() bool        { return true }
 
 var errLimit = limitError{errors.New("limit")}
 
-// limit is a policy that ends its context with a cause, without a deadline that
+// cutOff is a policy that ends its context with a cause, without a deadline that
 // the transport could see.
-func limit(d time.Duration) testkit.Policy {
+func cutOff(d time.Duration) testkit.Policy {
 	return func(ctx context.Context, next resilience.Next) (err error) {
 		ctx, cancel := context.WithCancelCause(ctx)
 		timer := time.AfterFunc(d, func() { cancel(errLimit) })
@@ -266,7 +266,7 @@ func TestAttemptTimeoutIsATimeout(t *testing.T) {
 			}
 			return nil
 		})
-		client := &http.Client{Transport: &httpmw.Transport{Base: tr, Policy: resilience.Compose(silent, limit(20*time.Millisecond))}}
+		client := &http.Client{Transport: &httpmw.Transport{Base: tr, Policy: resilience.Compose(silent, cutOff(20*time.Millisecond))}}
 		_, err := client.Get(base)
 		ue, ok := errors.AsType[*url.Error](err)
 		if !ok || !ue.Timeout() || !errors.Is(err, errLimit) {

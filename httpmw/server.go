@@ -29,6 +29,13 @@ import (
 // request: a handler is not abandoned. If it has written nothing when it returns,
 // ErrorHandler answers; a response that it has begun is left alone.
 //
+// A policy that waits for the answer, as a limit does, hears of it when the handler
+// returns. Of a stream or an upgrade it hears when that begins: at the first flush,
+// when the connection is taken over, at the status 101. From then on the handler
+// goes on for as long as its client likes, which is no work that a limit can pace. A
+// body that is written without a flush is work to its end. Policies that hold
+// something to the end of an operation hold it until the handler returns in any case.
+//
 // A handler runs once, whatever the Policy wants: a retry belongs to the client.
 // The number in the header that Transport sends with a retry is put into the
 // context of the request, where resilience.Attempt finds it, so that calls which

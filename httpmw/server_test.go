@@ -296,7 +296,7 @@ func TestHopsDoNotMultiplyRetries(t *testing.T) {
 }
 
 func TestTimeoutIsAnswered503IfNothingWasWritten(t *testing.T) {
-	policy := limit(time.Millisecond)
+	policy := cutOff(time.Millisecond)
 	for name, test := range map[string]struct {
 		begin func(w http.ResponseWriter)
 		code  int
@@ -357,7 +357,7 @@ func TestHandlerRunsOnce(t *testing.T) {
 func TestPolicyThatAnswersNothingIsAnswered503(t *testing.T) {
 	for name, policy := range map[string]testkit.Policy{
 		"not run":     func(context.Context, resilience.Next) error { return nil },
-		"makes light": func(ctx context.Context, next resilience.Next) error { _ = limit(0)(ctx, next); return nil },
+		"makes light": func(ctx context.Context, next resilience.Next) error { _ = cutOff(0)(ctx, next); return nil },
 		"fails success": func(ctx context.Context, next resilience.Next) error {
 			return errors.Join(next.Run(ctx), errors.New("no"))
 		},

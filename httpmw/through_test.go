@@ -310,7 +310,7 @@ func TestAPanicAfterAHijackLeavesTheConnectionToItsOwner(t *testing.T) {
 
 func TestAHijackedConnectionIsASuccessHoweverLongItLasts(t *testing.T) {
 	outcomes := make(chan resilience.Outcome, 1)
-	h := httpmw.Server{Policy: resilience.Compose(judged(outcomes), limit(time.Millisecond))}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	h := httpmw.Server{Policy: resilience.Compose(judged(outcomes), cutOff(time.Millisecond))}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		conn, _, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			t.Error(err)
