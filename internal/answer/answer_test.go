@@ -120,17 +120,14 @@ func TestASettlerThatUnwindsKeepsNobodyFromBeingSettled(t *testing.T) {
 
 // The handler of a stream may flush on a goroutine of its own while it returns.
 func TestTwoWhoAnswerAtOnceSettleOnce(t *testing.T) {
-	for range 1000 {
+	for range 5000 {
 		var e answer.Early
 		var n atomic.Int32
 		count := settler{then: func() { n.Add(1) }}
 		e.Await(&count, 1)
 		e.Await(&count, 2)
-		var both sync.WaitGroup
-		for _, err := range []error{nil, errEnd} {
-			both.Go(func() { e.Answer(err) })
-		}
-		both.Wait()
+		ends := []error{nil, errEnd}
+		testkit.AtOnce(len(ends), func(i int) { e.Answer(ends[i]) })
 		if n.Load() != 2 {
 			t.Fatalf("two waited, and %d were settled", n.Load())
 		}
