@@ -20,6 +20,7 @@ import (
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/httpmw"
 	"github.com/resilience-go/resilience/internal/testkit"
+	"github.com/resilience-go/resilience/limit"
 	"github.com/resilience-go/resilience/retry"
 	"github.com/resilience-go/resilience/stack"
 )
@@ -297,4 +298,37 @@ func TestARelayHandsTheMarkOn(t *testing.T) {
 			t.Errorf("the relay had %d requests, the service behind it %d", relay.Load(), leaf.Load())
 		}
 	})
+}
+
+func TestARealLimitHearsOfAnswersAndOfClientsThatLeft(t *testing.T) {
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	for name, test := range map[string]struct {
+		ctx          context.Context
+		flush        bool
+		useful, left uint64
+	}{
+		"a stream":                      {t.Context(), true, 1, 0},
+		"a body":                        {t.Context(), false, 1, 0},
+		"a stream, the client has left": {gone, true, 0, 1},
+		"a body, the client has left":   {gone, false, 0, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := resilience.Must(limit.New(limit.Config{Name: "test"}))
+			httpmw.Server{Policy: l}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				want := 1
+				io.WriteString(w, "begun")
+				if test.flush {
+					w.(http.Flusher).Flush()
+					want = 0
+				}
+				if got := l.Stats().InFlight; got != want {
+					t.Errorf("%d are in flight", got)
+				}
+			})).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil).WithContext(test.ctx))
+			if s := l.Stats(); s.InFlight != 0 || s.Useful != test.useful || s.Gone != test.left {
+				t.Errorf("in the end: %+v", s)
+			}
+		})
+	}
 }
