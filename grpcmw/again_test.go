@@ -43,13 +43,13 @@ func TestRetriedByDefaultIsUnavailableOnly(t *testing.T) {
 		}}))
 		for code := codes.Canceled; code <= 17; code++ {
 			req := &pb.SimpleRequest{ResponseStatus: &pb.EchoStatus{Code: int32(code)}}
-			_, err := plain.UnaryCall(limit(t), req)
+			_, err := plain.UnaryCall(patience(t), req)
 			wantStatus(t, err, code)
 			if n := calls.Swap(0); (n == 2) != (code == codes.Unavailable) {
 				t.Errorf("%v: %d calls", code, n)
 			}
 			for _, chosen = range []codes.Code{code, codes.OK} {
-				_, err = own.UnaryCall(limit(t), req)
+				_, err = own.UnaryCall(patience(t), req)
 				wantStatus(t, err, code)
 				if n := calls.Swap(0); (n == 2) != (code == chosen) {
 					t.Errorf("%v, where %v is chosen: %d calls", code, chosen, n)
@@ -131,7 +131,7 @@ func TestPushbackIsObeyed(t *testing.T) {
 				says, waits = reply{test.trailer, test.info}, nil
 				calls.Store(0)
 				start := time.Now()
-				_, err := c.UnaryCall(limit(t), &pb.SimpleRequest{})
+				_, err := c.UnaryCall(patience(t), &pb.SimpleRequest{})
 				wantStatus(t, err, codes.Unavailable)
 				if calls.Load() != test.calls || len(waits) != int(test.calls)-1 {
 					t.Errorf("%s, %s: %d calls after waits of %v", name, who, calls.Load(), waits)
@@ -154,7 +154,7 @@ func TestWhatMustNotBeTriedAgainIsNot(t *testing.T) {
 			var calls atomic.Int32
 			b := resilience.Must(breaker.New(breaker.Config{}))
 			c := serve(t, told(&calls, &reply{trailer: pairs("-1")}), nil, unary(grpcmw.Client{Policy: resilience.Compose(p, b)}))
-			_, err := c.UnaryCall(limit(t), &pb.SimpleRequest{})
+			_, err := c.UnaryCall(patience(t), &pb.SimpleRequest{})
 			wantStatus(t, err, codes.Unavailable)
 			if calls.Load() != 1 || !strings.Contains(err.Error(), "not sent again") {
 				t.Errorf("%s: %d calls, %v", name, calls.Load(), err)
@@ -184,12 +184,12 @@ func TestRetryOfTheServiceConfigIsNotMultiplied(t *testing.T) {
 				return nil, status.Error(codes.Unavailable, "down")
 			}
 			c := serve(t, s, nil, unary(client), grpc.WithDefaultServiceConfig(config))
-			_, err := c.UnaryCall(limit(t), &pb.SimpleRequest{})
+			_, err := c.UnaryCall(patience(t), &pb.SimpleRequest{})
 			wantStatus(t, err, codes.Unavailable)
 			if n := calls.Swap(0); n != 2 {
 				t.Errorf("%s: %d calls, want those of the service config", name, n)
 			}
-			_, err = c.EmptyCall(limit(t), &pb.Empty{})
+			_, err = c.EmptyCall(patience(t), &pb.Empty{})
 			wantStatus(t, err, codes.Unavailable)
 			if n := calls.Load(); n != 3 {
 				t.Errorf("%s: %d calls of a method without a retry policy", name, n)
@@ -225,7 +225,7 @@ func TestARetryThatCannotFinishIsNotStarted(t *testing.T) {
 		var calls atomic.Int32
 		p := retries(t, retry.Config{MaxDelay: time.Hour})
 		c := serve(t, told(&calls, &reply{trailer: pairs("60000")}), nil, unary(grpcmw.Client{Policy: p}))
-		ctx := limit(t) // ends before the minute that the server asks for
+		ctx := patience(t) // ends before the minute that the server asks for
 		_, err := c.UnaryCall(ctx, &pb.SimpleRequest{})
 		wantStatus(t, err, codes.Unavailable)
 		if e, ok := errors.AsType[*retry.Error](err); !ok || e.Reason != retry.PastDeadline || calls.Load() != 1 {
@@ -245,10 +245,10 @@ func TestOneBreakerGuardsHTTPAndGRPC(t *testing.T) {
 		defer web.Close()
 		client := &http.Client{Transport: &httpmw.Transport{Base: web.Client().Transport, Policy: shared}}
 		c := serve(t, answers(&calls, nil, status.Error(codes.Internal, "broken")), nil, unary(grpcmw.Client{Policy: shared}))
-		if _, err := c.UnaryCall(limit(t), &pb.SimpleRequest{}); err != nil {
+		if _, err := c.UnaryCall(patience(t), &pb.SimpleRequest{}); err != nil {
 			t.Fatal(err)
 		}
-		_, err := c.UnaryCall(limit(t), &pb.SimpleRequest{})
+		_, err := c.UnaryCall(patience(t), &pb.SimpleRequest{})
 		wantStatus(t, err, codes.Internal)
 		resp, err := client.Get(web.URL)
 		if err == nil {
@@ -263,7 +263,7 @@ func TestOneBreakerGuardsHTTPAndGRPC(t *testing.T) {
 			t.Fatal(err)
 		}
 		resp.Body.Close()
-		_, err = c.UnaryCall(limit(t), &pb.SimpleRequest{})
+		_, err = c.UnaryCall(patience(t), &pb.SimpleRequest{})
 		wantStatus(t, err, codes.Unavailable, breaker.ErrOpen)
 		if s := shared.Stats(); s.Successes != 1 || s.Failures != 2 || s.Rejected != 2 {
 			t.Errorf("counted %+v", s)

@@ -225,8 +225,8 @@ func stubborn(n int) testkit.Policy {
 	}
 }
 
-// limit gives up on a test that hangs.
-func limit(t testing.TB) context.Context {
+// patience gives up on a test that hangs.
+func patience(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	t.Cleanup(cancel)
 	return ctx

@@ -127,7 +127,7 @@ func TestThreeHopsDoNotMultiply(t *testing.T) {
 				[]string{"", "", "", "2", "2", "2", "2", "3", "3", "3", "3"}},
 		} {
 			seen := &marks{}
-			if test.build(seen)(limit(t)) == nil {
+			if test.build(seen)(patience(t)) == nil {
 				t.Errorf("%s: no error", name)
 			}
 			slices.Sort(seen.all)
@@ -147,7 +147,7 @@ func TestAMarkThatTheCallerSendsIsReplaced(t *testing.T) {
 		return nil, status.Error(codes.Unavailable, "down")
 	}}
 	c := memory.serve(t, s, unaryServer(grpcmw.Server{}), unary(grpcmw.Client{Policy: p}))
-	ctx := metadata.AppendToOutgoingContext(limit(t), "Retry-Attempt", "x", "retry-attempt", "y")
+	ctx := metadata.AppendToOutgoingContext(patience(t), "Retry-Attempt", "x", "retry-attempt", "y")
 	_, err := c.UnaryCall(ctx, &pb.SimpleRequest{})
 	wantStatus(t, err, codes.Unavailable)
 	if want := []string{"x+y+1", "2+2", "3+3"}; !slices.Equal(seen.all, want) {

@@ -42,7 +42,7 @@ func TestCallOptionsCollectOfTheLastAttempt(t *testing.T) {
 			c := serve(t, numbered(3), nil, unary(grpcmw.Client{Policy: policy}))
 			var header, trailer metadata.MD
 			var from peer.Peer
-			_, err := c.UnaryCall(limit(t), &pb.SimpleRequest{}, grpc.Header(&header), grpc.Trailer(&trailer), grpc.Peer(&from),
+			_, err := c.UnaryCall(patience(t), &pb.SimpleRequest{}, grpc.Header(&header), grpc.Trailer(&trailer), grpc.Peer(&from),
 				grpc.OnFinish(func(error) { finished.Add(1) }))
 			if err != nil {
 				t.Fatal(err)
@@ -72,7 +72,7 @@ func TestCallOptionsForgetTheAttemptBeforeIfTheLastGetsNoStream(t *testing.T) {
 		c := serve(t, numbered(3), nil, unary(grpcmw.Client{Policy: second}))
 		header, trailer := metadata.Pairs("mine", ""), metadata.Pairs("mine", "")
 		from := peer.Peer{LocalAddr: nil}
-		_, err := c.UnaryCall(limit(t), &pb.SimpleRequest{}, grpc.Header(&header), grpc.Trailer(&trailer), grpc.Peer(&from))
+		_, err := c.UnaryCall(patience(t), &pb.SimpleRequest{}, grpc.Header(&header), grpc.Trailer(&trailer), grpc.Peer(&from))
 		wantStatus(t, err, codes.Internal)
 		if header != nil || trailer != nil || from.Addr != nil {
 			t.Errorf("header %v, trailer %v, peer %v", header, trailer, from)
@@ -94,7 +94,7 @@ func TestCallOptionsKeepTheAttemptBeforeARefusal(t *testing.T) {
 	})
 	c := memory.serve(t, numbered(3), nil, unary(grpcmw.Client{Policy: resilience.Compose(retries(t, retry.Config{}), refused)}))
 	var trailer metadata.MD
-	_, err := c.UnaryCall(limit(t), &pb.SimpleRequest{}, grpc.Trailer(&trailer))
+	_, err := c.UnaryCall(patience(t), &pb.SimpleRequest{}, grpc.Trailer(&trailer))
 	wantStatus(t, err, codes.Unavailable)
 	if !slices.Equal(trailer["number"], []string{"1"}) {
 		t.Errorf("trailer %v", trailer)
@@ -106,7 +106,7 @@ func TestTrailersOfTwoCallsAreNotMixedUp(t *testing.T) {
 	c := memory.serve(t, numbered(0), nil, unary(grpcmw.Client{}))
 	var first, second metadata.MD
 	for _, md := range []*metadata.MD{&first, &second} {
-		if _, err := c.UnaryCall(limit(t), &pb.SimpleRequest{}, grpc.Trailer(md), grpc.Trailer(md)); err != nil {
+		if _, err := c.UnaryCall(patience(t), &pb.SimpleRequest{}, grpc.Trailer(md), grpc.Trailer(md)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -125,7 +125,7 @@ func TestOptionsOfTheCallerAreUntouched(t *testing.T) {
 			}
 			// All share the room behind the slice: the race detector sees a write.
 			testkit.AtOnce(4, func(int) {
-				if _, err := c.UnaryCall(limit(t), &pb.SimpleRequest{}, opts...); err != nil {
+				if _, err := c.UnaryCall(patience(t), &pb.SimpleRequest{}, opts...); err != nil {
 					t.Error(err)
 				}
 			})
@@ -148,7 +148,7 @@ func TestOptionsThatAnInterceptorAddsDoNotAddUp(t *testing.T) {
 		return invoker(ctx, method, req, reply, cc, opts...)
 	}
 	c := memory.serve(t, numbered(3), nil, unary(grpcmw.Client{Policy: retries(t, retry.Config{})}), grpc.WithChainUnaryInterceptor(add))
-	if _, err := c.UnaryCall(limit(t), &pb.SimpleRequest{}); err != nil {
+	if _, err := c.UnaryCall(patience(t), &pb.SimpleRequest{}); err != nil {
 		t.Fatal(err)
 	}
 	if len(seen) != 3 || seen[0] != seen[1] || seen[1] != seen[2] {

@@ -55,7 +55,7 @@ func TestServerRefusesWithPushbackAndRetryInfo(t *testing.T) {
 			var calls atomic.Int32
 			c := serve(t, answers(&calls, nil), unaryServer(grpcmw.Server{Policy: refuse(test.reason, test.at)}))
 			var trailer metadata.MD
-			_, err := c.UnaryCall(limit(t), &pb.SimpleRequest{}, grpc.Trailer(&trailer))
+			_, err := c.UnaryCall(patience(t), &pb.SimpleRequest{}, grpc.Trailer(&trailer))
 			wantStatus(t, err, test.code)
 			ms := trailer.Get("grpc-retry-pushback-ms")
 			if len(ms) != 1 {
@@ -97,9 +97,9 @@ func TestARefusalDoesNotTellOneClientWhatAnotherGot(t *testing.T) {
 		var calls atomic.Int32
 		server := grpcmw.Server{Policy: sensitive()}
 		c := serve(t, answers(&calls, status.Error(codes.Internal, "a secret")), []grpc.ServerOption{grpc.ChainUnaryInterceptor(log, server.Unary)})
-		_, err := c.UnaryCall(limit(t), &pb.SimpleRequest{})
+		_, err := c.UnaryCall(patience(t), &pb.SimpleRequest{})
 		wantStatus(t, err, codes.Internal)
-		_, err = c.UnaryCall(limit(t), &pb.SimpleRequest{})
+		_, err = c.UnaryCall(patience(t), &pb.SimpleRequest{})
 		wantStatus(t, err, codes.Unavailable)
 		if strings.Contains(err.Error(), "secret") {
 			t.Errorf("the client was told %v", err)
@@ -127,7 +127,7 @@ func TestClientObeysAServerThatRefuses(t *testing.T) {
 		var waited time.Duration
 		p := retries(t, retry.Config{Observer: testkit.Observer(func(e resilience.Event) { waited += e.Delay })})
 		c := serve(t, answers(&calls, nil), unaryServer(grpcmw.Server{Policy: busy}), unary(grpcmw.Client{Policy: p}))
-		if _, err := c.UnaryCall(limit(t), &pb.SimpleRequest{}); err != nil {
+		if _, err := c.UnaryCall(patience(t), &pb.SimpleRequest{}); err != nil {
 			t.Error(err)
 		}
 		if waited < 10*time.Millisecond || calls.Load() != 1 {
@@ -142,14 +142,14 @@ func TestFullServerIsResourceExhausted(t *testing.T) {
 		full := resilience.Must(bulkhead.New(bulkhead.Config{Limit: 1, MaxQueue: -1}))
 		calls := newWitness(resilience.Ended)
 		c := serve(t, hanging(began), unaryServer(grpcmw.Server{Policy: resilience.Compose(calls, full)}))
-		ctx, cancel := context.WithCancel(limit(t))
+		ctx, cancel := context.WithCancel(patience(t))
 		first := make(chan error, 1)
 		go func() {
 			_, err := c.UnaryCall(ctx, &pb.SimpleRequest{})
 			first <- err
 		}()
 		<-began
-		_, err := c.UnaryCall(limit(t), &pb.SimpleRequest{})
+		_, err := c.UnaryCall(patience(t), &pb.SimpleRequest{})
 		wantStatus(t, err, codes.ResourceExhausted)
 		if delayOf(err) != time.Second {
 			t.Errorf("RetryInfo says %v", delayOf(err))
@@ -169,7 +169,7 @@ func TestTimeoutOfAHandlerIsDeadlineExceeded(t *testing.T) {
 		b := sensitive()
 		p := resilience.Compose(b, resilience.Must(timeout.New(timeout.Config{Name: "handler", Limit: 10 * time.Millisecond})))
 		c := serve(t, hanging(nil), unaryServer(grpcmw.Server{Policy: p}))
-		_, err := c.UnaryCall(limit(t), &pb.SimpleRequest{})
+		_, err := c.UnaryCall(patience(t), &pb.SimpleRequest{})
 		wantStatus(t, err, codes.DeadlineExceeded)
 		if !strings.Contains(err.Error(), `timeout "handler"`) || delayOf(err) != -1 {
 			t.Errorf("got %v", err)
@@ -189,7 +189,7 @@ func TestAnExpiredCallIsNotRun(t *testing.T) {
 		}
 		var calls atomic.Int32
 		c := serve(t, answers(&calls, nil), []grpc.ServerOption{grpc.ChainUnaryInterceptor(slow, server.Unary)})
-		_, err := c.UnaryCall(limit(t), &pb.SimpleRequest{})
+		_, err := c.UnaryCall(patience(t), &pb.SimpleRequest{})
 		wantStatus(t, err, codes.DeadlineExceeded)
 		if s := b.Stats(); calls.Load() != 0 || s.Successes+s.Failures+s.Ignored+s.Rejected != 0 {
 			t.Errorf("it ran: %+v", s)
@@ -212,7 +212,7 @@ func TestARejectionThatAHandlerMetIsItsFailure(t *testing.T) {
 		server := grpcmw.Server{Policy: b}
 		c := serve(t, answers(&calls, rejected), []grpc.ServerOption{grpc.ChainUnaryInterceptor(log, server.Unary)})
 		var trailer metadata.MD
-		_, err := c.UnaryCall(limit(t), &pb.SimpleRequest{}, grpc.Trailer(&trailer))
+		_, err := c.UnaryCall(patience(t), &pb.SimpleRequest{}, grpc.Trailer(&trailer))
 		wantStatus(t, err, codes.Unavailable)
 		wantCounted(t, err, b, resilience.Failure)
 		if calls.Load() != 1 || delayOf(err) != -1 || trailer.Get("grpc-retry-pushback-ms") != nil {
@@ -269,7 +269,7 @@ func TestAHandlerRunsOnceWhateverThePolicyDoes(t *testing.T) {
 			everywhere(t, func(t *testing.T, serve serving) {
 				var calls atomic.Int32
 				c := serve(t, answers(&calls, test.err), unaryServer(grpcmw.Server{Policy: misuse[test.misbehaves]}))
-				resp, err := c.UnaryCall(limit(t), &pb.SimpleRequest{})
+				resp, err := c.UnaryCall(patience(t), &pb.SimpleRequest{})
 				if calls.Load() != test.calls || status.Code(err) != test.code {
 					t.Errorf("%d calls, %v", calls.Load(), err)
 				}
@@ -292,7 +292,7 @@ func TestRetryOfAServerDoesNotRunAHandlerTwice(t *testing.T) {
 		for name, c := range map[string]retry.Config{"default": {}, "of all errors": {Retryable: func(error) bool { return true }}} {
 			var calls atomic.Int32
 			client := serve(t, answers(&calls, status.Error(codes.Unavailable, "down"), nil), unaryServer(grpcmw.Server{Policy: retries(t, c)}))
-			_, err := client.UnaryCall(limit(t), &pb.SimpleRequest{})
+			_, err := client.UnaryCall(patience(t), &pb.SimpleRequest{})
 			wantStatus(t, err, codes.Unavailable)
 			if calls.Load() != 1 || !strings.Contains(err.Error(), "down") {
 				t.Errorf("%s: %d calls, %v", name, calls.Load(), err)
@@ -315,7 +315,7 @@ func TestACallIsNeverAnsweredByNobody(t *testing.T) {
 		} {
 			var calls atomic.Int32
 			c := serve(t, answers(&calls, test.err), nil, unary(grpcmw.Client{Policy: misuse[name]}))
-			_, err := c.UnaryCall(limit(t), &pb.SimpleRequest{})
+			_, err := c.UnaryCall(patience(t), &pb.SimpleRequest{})
 			wantStatus(t, err, test.code)
 			if calls.Load() != test.calls {
 				t.Errorf("%s: %d calls", name, calls.Load())
@@ -323,7 +323,7 @@ func TestACallIsNeverAnsweredByNobody(t *testing.T) {
 		}
 		var calls atomic.Int32
 		c := serve(t, answers(&calls, notFound.Err(), nil), nil, unary(grpcmw.Client{Policy: misuse["twice"]}))
-		if resp, err := c.UnaryCall(limit(t), &pb.SimpleRequest{}); err != nil || resp.GetUsername() != "server" {
+		if resp, err := c.UnaryCall(patience(t), &pb.SimpleRequest{}); err != nil || resp.GetUsername() != "server" {
 			t.Errorf("the second attempt: %v, %v", resp, err)
 		}
 	})
@@ -338,7 +338,7 @@ func TestAMarkIsReadBackAndNothingElseIs(t *testing.T) {
 		}}
 		c := serve(t, s, unaryServer(grpcmw.Server{}))
 		for _, values := range [][]string{nil, {"1"}, {"2"}, {"999"}, {"1000"}, {"-1"}, {"02"}, {"many"}, {"2", "2"}} {
-			ctx := metadata.NewOutgoingContext(limit(t), metadata.MD{"retry-attempt": values})
+			ctx := metadata.NewOutgoingContext(patience(t), metadata.MD{"retry-attempt": values})
 			if _, err := c.UnaryCall(ctx, &pb.SimpleRequest{}); err != nil {
 				t.Fatal(err)
 			}

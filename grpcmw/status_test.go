@@ -51,7 +51,7 @@ func TestOutcomeOfEveryCode(t *testing.T) {
 			var calls atomic.Int32
 			client, server := newBreaker(), newBreaker()
 			c := serve(t, answers(&calls, status.Error(code, "text")), unaryServer(grpcmw.Server{Policy: server}), unary(grpcmw.Client{Policy: client}))
-			_, err := c.UnaryCall(limit(t), &pb.SimpleRequest{})
+			_, err := c.UnaryCall(patience(t), &pb.SimpleRequest{})
 			if status.Code(err) != code {
 				t.Errorf("got %v, want %v", err, code)
 			}
@@ -76,7 +76,7 @@ func TestOutcomeReplacesTheTable(t *testing.T) {
 			var calls atomic.Int32
 			client, server := newBreaker(), newBreaker()
 			c := serve(t, answers(&calls, status.Error(code, "text")), unaryServer(grpcmw.Server{Policy: server, Outcome: own}), unary(grpcmw.Client{Policy: client, Outcome: own}))
-			_, err := c.UnaryCall(limit(t), &pb.SimpleRequest{})
+			_, err := c.UnaryCall(patience(t), &pb.SimpleRequest{})
 			wantStatus(t, err, code)
 			wantCounted(t, "by the client, "+code.String(), client, want)
 			wantCounted(t, "by the server, "+code.String(), server, want)
@@ -168,7 +168,7 @@ func TestALocalErrorIsNeitherRetriedNorCounted(t *testing.T) {
 					dial = append(dial, grpc.WithPerRPCCredentials(noCreds))
 				}
 				c := serve(t, replies, test.server, dial...)
-				ctx := limit(t)
+				ctx := patience(t)
 				if test.ctx != nil {
 					// What the server takes is known once its settings have come.
 					if _, err := c.EmptyCall(ctx, &pb.Empty{}); status.Code(err) != codes.Unimplemented {
@@ -283,12 +283,12 @@ func TestAStatusIsNotReplacedByThatOfItsCause(t *testing.T) {
 		for around, p := range map[string]resilience.Policy{"nothing": nil, "a retry": retries(t, retry.Config{})} {
 			t.Run(name+", under "+around, func(t *testing.T) {
 				s := &service{unary: func(context.Context, *pb.SimpleRequest) (*pb.SimpleResponse, error) { return nil, err }}
-				_, want := memory.serve(t, s, nil).UnaryCall(limit(t), &pb.SimpleRequest{})
-				_, got := memory.serve(t, s, unaryServer(grpcmw.Server{Policy: p})).UnaryCall(limit(t), &pb.SimpleRequest{})
+				_, want := memory.serve(t, s, nil).UnaryCall(patience(t), &pb.SimpleRequest{})
+				_, got := memory.serve(t, s, unaryServer(grpcmw.Server{Policy: p})).UnaryCall(patience(t), &pb.SimpleRequest{})
 				if got == nil || got.Error() != want.Error() {
 					t.Errorf("a server says %v, and bare %v", got, want)
 				}
-				got = grpcmw.Client{Policy: p}.Unary(limit(t), "/s/m", nil, nil, nil, invoke(nil, err))
+				got = grpcmw.Client{Policy: p}.Unary(patience(t), "/s/m", nil, nil, nil, invoke(nil, err))
 				if status.Code(got) != status.Code(want) || !errors.Is(got, err) {
 					t.Errorf("a client says %v, and bare %v", got, want)
 				}

@@ -70,7 +70,7 @@ func TestAStreamThatCannotBeMadeIsCountedOnce(t *testing.T) {
 func TestAStreamThatGRPCCannotMakeIsCountedOnce(t *testing.T) {
 	g := newGuards()
 	r := sockets.serve(t, &service{}, nil, guarded(g.around()), grpc.WithPerRPCCredentials(failingCreds{errDown}))
-	_, err := r.FullDuplexCall(limit(t))
+	_, err := r.FullDuplexCall(patience(t))
 	wantCode(t, err, codes.Unavailable)
 	g.end(t, codes.Unavailable, codes.Unavailable, resilience.Failure)
 }
@@ -136,7 +136,7 @@ func TestTheContextOfAStreamIsNotAskedForBeforeHeaders(t *testing.T) {
 	}
 	g := newGuards()
 	r := memory.serve(t, &service{duplex: answer(1, nil)}, nil, guarded(g.around()), grpc.WithChainStreamInterceptor(inner))
-	st := r.open(t, limit(t))
+	st := r.open(t, patience(t))
 	if err := st.Send(&request{}); err != nil && err != io.EOF {
 		t.Error(err)
 	}
@@ -150,7 +150,7 @@ func TestTheContextOfAStreamIsNotAskedForBeforeHeaders(t *testing.T) {
 	// Neither does a policy that gives up the stream.
 	g = newGuards()
 	r = memory.serve(t, &service{duplex: hang(0)}, nil, guarded(resilience.Compose(failsAfterSuccess, g.around())), grpc.WithChainStreamInterceptor(inner))
-	if _, err := r.FullDuplexCall(limit(t)); err == nil {
+	if _, err := r.FullDuplexCall(patience(t)); err == nil {
 		t.Error("no error")
 	}
 }
@@ -199,7 +199,7 @@ func TestAnInterceptorThatDropsOptionsOrWrapsTheStream(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			g := newGuards()
 			desc := &grpc.StreamDesc{ClientStreams: true, ServerStreams: !c.stream.single}
-			cs, err := grpcmw.Client{Policy: g.around()}.Stream(limit(t), desc, nil, "/s/m", func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, ...grpc.CallOption) (grpc.ClientStream, error) {
+			cs, err := grpcmw.Client{Policy: g.around()}.Stream(patience(t), desc, nil, "/s/m", func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, ...grpc.CallOption) (grpc.ClientStream, error) {
 				return &c.stream, nil
 			})
 			if err != nil {
@@ -220,7 +220,7 @@ func TestAStreamCarriesTheNumberOfItsAttempt(t *testing.T) {
 		return nil
 	}}, nil, guarded(nil))
 	for n, want := range map[int]string{1: "[kept]", 2: "[2 kept]", 7: "[7 kept]"} {
-		ctx := metadata.AppendToOutgoingContext(limit(t), "other", "kept")
+		ctx := metadata.AppendToOutgoingContext(patience(t), "other", "kept")
 		r.open(t, resilience.WithAttempt(ctx, n)).Recv()
 		if s := fmt.Sprint(<-got); s != want {
 			t.Errorf("attempt %d sends %s, want %s", n, s, want)

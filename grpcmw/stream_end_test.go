@@ -172,7 +172,7 @@ func TestAStreamIsJudgedAtItsFirstMessageOrItsEnd(t *testing.T) {
 						defer close(gone)
 						return c.handler(st)
 					}}, nil, guarded(g.around()), grpc.WithDefaultCallOptions(grpc.MaxCallSendMsgSize(4000)))
-					ctx, cancel := context.WithCancel(limit(t))
+					ctx, cancel := context.WithCancel(patience(t))
 					defer cancel()
 					s := &scene{r, g, cancel, r.open(t, ctx)}
 					wait(t, come)
@@ -211,7 +211,7 @@ func TestOtherKindsOfStreamsAreJudgedTheSameWay(t *testing.T) {
 	}
 	read := func(n int, want error) func(*testing.T, *rig, *guards) {
 		return func(t *testing.T, r *rig, g *guards) {
-			st, err := r.StreamingOutputCall(limit(t), &request{})
+			st, err := r.StreamingOutputCall(patience(t), &request{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -227,7 +227,7 @@ func TestOtherKindsOfStreamsAreJudgedTheSameWay(t *testing.T) {
 	}
 	write := func(want error) func(*testing.T, *rig, *guards) {
 		return func(t *testing.T, r *rig, g *guards) {
-			st, err := r.StreamingInputCall(limit(t))
+			st, err := r.StreamingInputCall(patience(t))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -275,13 +275,13 @@ func TestAProbeThatIsAStreamIsOverWithItsFirstMessage(t *testing.T) {
 		}
 		return hang(1)(st)
 	}}, nil, guarded(b))
-	if _, err := r.open(t, limit(t)).Recv(); status.Code(err) != codes.Unavailable {
+	if _, err := r.open(t, patience(t)).Recv(); status.Code(err) != codes.Unavailable {
 		t.Error(err)
 	}
 	fail = false
 	mock.Add(2 * time.Second)
 
-	ctx, cancel := context.WithCancel(limit(t))
+	ctx, cancel := context.WithCancel(patience(t))
 	defer cancel()
 	probe := r.open(t, ctx)
 	if s := b.State(); s != breaker.HalfOpen {
@@ -300,15 +300,15 @@ func TestAProbeThatIsAStreamIsOverWithItsFirstMessage(t *testing.T) {
 func TestAFullBulkheadOfStreamsRefusesUntilOneEnds(t *testing.T) {
 	g := newGuards()
 	r := memory.serve(t, &service{duplex: hang(1)}, nil, guarded(g.bulkhead))
-	ctx, cancel := context.WithCancel(limit(t))
+	ctx, cancel := context.WithCancel(patience(t))
 	st := r.open(t, ctx)
 	recv(t, st, 1)
-	if _, err := r.FullDuplexCall(limit(t)); status.Code(err) != codes.ResourceExhausted || !errors.Is(err, resilience.ErrRejected) {
+	if _, err := r.FullDuplexCall(patience(t)); status.Code(err) != codes.ResourceExhausted || !errors.Is(err, resilience.ErrRejected) {
 		t.Errorf("beside a stream: %v", err)
 	}
 	cancel()
 	if _, err := st.Recv(); status.Code(err) != codes.Canceled {
 		t.Error(err)
 	}
-	recv(t, r.open(t, limit(t)), 1)
+	recv(t, r.open(t, patience(t)), 1)
 }

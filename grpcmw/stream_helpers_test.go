@@ -107,7 +107,7 @@ func (g *guards) end(t testing.TB, answered, ended codes.Code, judged resilience
 	var err error
 	select {
 	case err = <-g.ended.heard:
-	case <-limit(t).Done():
+	case <-patience(t).Done():
 		t.Fatal("has not ended")
 	}
 	if c := status.Code(err); c != ended {
@@ -139,12 +139,12 @@ func (g *guards) end(t testing.TB, answered, ended codes.Code, judged resilience
 	}
 }
 
-// wait waits for c to be closed, for as long as limit allows.
+// wait waits for c to be closed, for as long as patience allows.
 func wait(t testing.TB, c <-chan struct{}) {
 	t.Helper()
 	select {
 	case <-c:
-	case <-limit(t).Done():
+	case <-patience(t).Done():
 		t.Fatal("waited in vain")
 	}
 }

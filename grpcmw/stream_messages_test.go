@@ -45,7 +45,7 @@ func TestOneGoroutineSendsWhileAnotherReceives(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			client, server := newGuards(), newGuards()
 			r := n.serve(t, &service{duplex: echo}, guardedServer(server.around()), guarded(resilience.Compose(retries(t, retry.Config{}), client.around())))
-			st := r.open(t, limit(t))
+			st := r.open(t, patience(t))
 			var sender sync.WaitGroup
 			sender.Go(func() {
 				for i := range messages {
@@ -82,7 +82,7 @@ func TestOneGoroutineSendsWhileAnotherReceives(t *testing.T) {
 func TestSendersAndReceiversMayMeetTheEndAtOnce(t *testing.T) {
 	g := newGuards()
 	r := memory.serve(t, &service{duplex: answer(1, status.Error(codes.Internal, "broken"))}, nil, guarded(g.around()))
-	st := r.open(t, limit(t))
+	st := r.open(t, patience(t))
 	errs := make([]error, 2)
 	testkit.AtOnce(2, func(i int) {
 		for errs[i] == nil {
@@ -127,7 +127,7 @@ func TestNoMessageOfAStreamArrivesTwice(t *testing.T) {
 			}}
 			ended := newWitness(resilience.Ended)
 			r := memory.serve(t, s, nil, guarded(resilience.Compose(persistent(t), ended)), grpc.WithDefaultServiceConfig(c.config))
-			st := r.open(t, limit(t))
+			st := r.open(t, patience(t))
 			for i := range 3 {
 				if err := st.Send(message(i)); err != nil {
 					t.Fatal(err)
@@ -170,7 +170,7 @@ func TestHeadersAndTrailersOfStreamsArrive(t *testing.T) {
 			g := newGuards()
 			r := n.serve(t, s, guardedServer(newGuards().around()), guarded(g.around()))
 			var header, trailer metadata.MD
-			st := r.open(t, limit(t), grpc.Header(&header), grpc.Trailer(&trailer))
+			st := r.open(t, patience(t), grpc.Header(&header), grpc.Trailer(&trailer))
 			md, err := st.Header()
 			if got := md.Get("head"); err != nil || len(got) != 1 {
 				t.Errorf("Header says %v, %v", md, err)

@@ -72,7 +72,7 @@ func TestAStreamThatAPolicyGivesUpIsEnded(t *testing.T) {
 					return hang(5)(st)
 				}}, nil, guarded(resilience.Compose(p, waitFor(come), g.around())), grpc.WithChainStreamInterceptor(measure))
 				end := testkit.Unwind(func() error {
-					st, err := r.FullDuplexCall(limit(t))
+					st, err := r.FullDuplexCall(patience(t))
 					if st != nil {
 						t.Error("there is a stream")
 					}
@@ -164,7 +164,7 @@ func TestALiveStreamThatIsRunAgainOpensNoOther(t *testing.T) {
 				defer close(gone)
 				return hang(0)(st)
 			}}, nil, guarded(resilience.Compose(g.bulkhead, again, waitFor(come))))
-			_, err := r.FullDuplexCall(limit(t))
+			_, err := r.FullDuplexCall(patience(t))
 			wantCode(t, err, codes.Internal)
 			wait(t, gone)
 			if s := g.bulkhead.Stats(); len(come) != 0 || s.InFlight != 0 || s.Completed != 1 {
@@ -205,7 +205,7 @@ func TestASettlerThatUnwindsKeepsNothing(t *testing.T) {
 					}
 					return hang(1)(st)
 				}}, nil, guarded(resilience.Compose(ended, unwinds)))
-				ctx, cancel := context.WithCancel(limit(t))
+				ctx, cancel := context.WithCancel(patience(t))
 				st := r.open(t, ctx)
 				end := testkit.Unwind(func() error {
 					defer cancel()

@@ -42,7 +42,7 @@ func TestAServerRefusesAStreamWithAPushback(t *testing.T) {
 				b := resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive(1)}, OpenFor: second / 2}))
 				r := memory.serve(t, &service{duplex: func(duplex) error { t.Error("handled"); return nil }},
 					guardedServer(refuse(c.reason, at)), guarded(b))
-				st := r.open(t, limit(t))
+				st := r.open(t, patience(t))
 				_, err := st.Recv()
 				wantCode(t, err, c.code)
 				if got := st.Trailer().Get("grpc-retry-pushback-ms"); len(got) != 1 || got[0] != c.pushback {
@@ -67,10 +67,10 @@ func TestAStreamHoldsItsSlotOnTheServerToItsEnd(t *testing.T) {
 			ended, judge := newWitness(resilience.Ended), newBreaker()
 			b := resilience.Must(bulkhead.New(bulkhead.Config{Limit: 1, MaxQueue: -1}))
 			r := n.serve(t, &service{duplex: hang(1)}, guardedServer(resilience.Compose(ended, b, judge)))
-			ctx, cancel := context.WithCancel(limit(t))
+			ctx, cancel := context.WithCancel(patience(t))
 			st := r.open(t, ctx)
 			recv(t, st, 1)
-			_, err := r.open(t, limit(t)).Recv()
+			_, err := r.open(t, patience(t)).Recv()
 			wantCode(t, err, codes.ResourceExhausted)
 			<-ended.heard // of the refusal
 			if n := b.Stats().InFlight; n != 1 {
@@ -144,7 +144,7 @@ func TestAHandlerOfStreamsIsJudgedByWhatItReturns(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			ended := newWitness(resilience.Ended)
 			r := memory.serve(t, &service{duplex: c.handler}, guardedServer(ended))
-			st := r.open(t, limit(t))
+			st := r.open(t, patience(t))
 			var err error
 			for err == nil {
 				_, err = st.Recv()
@@ -245,7 +245,7 @@ func TestAHandlerOfStreamsKnowsTheAttemptOfItsClient(t *testing.T) {
 		return nil
 	}}, guardedServer(nil), guarded(nil))
 	for _, n := range []int{1, 2, 5} {
-		r.open(t, resilience.WithAttempt(limit(t), n)).Recv()
+		r.open(t, resilience.WithAttempt(patience(t), n)).Recv()
 		if a := <-got; a != n {
 			t.Errorf("attempt %d, want %d", a, n)
 		}

@@ -26,7 +26,7 @@ func limited(t *testing.T, at resilience.Moment, handler func(duplex) error, use
 		g := newGuards()
 		l := resilience.Must(timeout.New(timeout.Config{Limit: second, Until: at}))
 		r := memory.serve(t, &service{duplex: handler}, nil, guarded(g.around(l)))
-		use(t, g, l, r.open(t, limit(t)))
+		use(t, g, l, r.open(t, patience(t)))
 	})
 }
 
@@ -123,7 +123,7 @@ func TestAStreamThatCannotBeMadeInTimeIsLate(t *testing.T) {
 					<-ctx.Done()
 					return nil, ctx.Err()
 				}))
-				_, err := r.FullDuplexCall(limit(t))
+				_, err := r.FullDuplexCall(patience(t))
 				wantExceeded(t, err)
 				g.end(t, codes.DeadlineExceeded, codes.DeadlineExceeded, resilience.Failure)
 			})
@@ -161,7 +161,7 @@ func TestTheDeadlineOfTheCallerIsAFailureOfTheServer(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					g := newGuards()
 					r := memory.serve(t, &service{duplex: hang(0)}, nil, guarded(g.around()))
-					ctx, cancel := c.with(limit(t))
+					ctx, cancel := c.with(patience(t))
 					defer cancel()
 					st := r.open(t, ctx)
 					if read {
@@ -194,7 +194,7 @@ func TestASendThatIsCutOffByALimitSaysSo(t *testing.T) {
 		l := resilience.Must(timeout.New(timeout.Config{Limit: second, Until: resilience.Answered}))
 		r := memory.serve(t, &service{duplex: answer(0, status.Error(codes.Unavailable, "down"))}, nil,
 			guarded(g.around(l)), grpc.WithDefaultServiceConfig(slowRetries))
-		st := r.open(t, limit(t))
+		st := r.open(t, patience(t))
 		synctest.Wait()
 		wantExceeded(t, st.Send(&request{}))
 		g.end(t, codes.DeadlineExceeded, codes.DeadlineExceeded, resilience.Failure)

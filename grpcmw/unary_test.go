@@ -71,7 +71,7 @@ func TestClientRefusesAsUnavailableOrExhausted(t *testing.T) {
 			"limited": {resilience.Limited, codes.ResourceExhausted, resilience.ErrRejected},
 		} {
 			c := serve(t, answers(&calls, nil), nil, unary(grpcmw.Client{Policy: refuse(test.reason, time.Time{})}))
-			_, err := c.UnaryCall(limit(t), &pb.SimpleRequest{})
+			_, err := c.UnaryCall(patience(t), &pb.SimpleRequest{})
 			wantStatus(t, err, test.code, test.is)
 			if r, ok := errors.AsType[*resilience.Rejection](err); !ok || r.Reason != test.reason {
 				t.Errorf("%s: no rejection: %v", name, err)
@@ -87,9 +87,9 @@ func TestOpenBreakerIsErrOpen(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		var calls atomic.Int32
 		c := serve(t, answers(&calls, status.Error(codes.Internal, "broken")), nil, unary(grpcmw.Client{Policy: sensitive()}))
-		_, err := c.UnaryCall(limit(t), &pb.SimpleRequest{})
+		_, err := c.UnaryCall(patience(t), &pb.SimpleRequest{})
 		wantStatus(t, err, codes.Internal)
-		_, err = c.UnaryCall(limit(t), &pb.SimpleRequest{})
+		_, err = c.UnaryCall(patience(t), &pb.SimpleRequest{})
 		wantStatus(t, err, codes.Unavailable, breaker.ErrOpen)
 		if calls.Load() != 1 {
 			t.Errorf("%d calls", calls.Load())
@@ -102,14 +102,14 @@ func TestFullBulkheadIsErrFull(t *testing.T) {
 		began := make(chan struct{}, 1)
 		full := resilience.Must(bulkhead.New(bulkhead.Config{Limit: 1, MaxQueue: -1}))
 		c := serve(t, hanging(began), nil, unary(grpcmw.Client{Policy: full}))
-		ctx, cancel := context.WithCancel(limit(t))
+		ctx, cancel := context.WithCancel(patience(t))
 		first := make(chan error, 1)
 		go func() {
 			_, err := c.UnaryCall(ctx, &pb.SimpleRequest{})
 			first <- err
 		}()
 		<-began
-		_, err := c.UnaryCall(limit(t), &pb.SimpleRequest{})
+		_, err := c.UnaryCall(patience(t), &pb.SimpleRequest{})
 		wantStatus(t, err, codes.ResourceExhausted, bulkhead.ErrFull)
 		cancel()
 		wantStatus(t, <-first, codes.Canceled, context.Canceled)
@@ -129,7 +129,7 @@ func TestAttemptTimeoutIsDeadlineExceededAndAFailure(t *testing.T) {
 				p = resilience.Compose(short, b)
 			}
 			c := serve(t, hanging(nil), nil, unary(grpcmw.Client{Policy: p}))
-			_, err := c.UnaryCall(limit(t), &pb.SimpleRequest{})
+			_, err := c.UnaryCall(patience(t), &pb.SimpleRequest{})
 			wantStatus(t, err, codes.DeadlineExceeded, timeout.ErrExceeded, context.DeadlineExceeded)
 			if s := b.Stats(); s.Failures != 1 || s.Opened != 1 {
 				t.Errorf("breaker inside: %v: %+v", inner, s)
@@ -154,7 +154,7 @@ func TestLimitWithoutADeadlineIsAFailureToo(t *testing.T) {
 			<-began
 			limited(context.DeadlineExceeded)
 		}()
-		_, err := c.UnaryCall(limit(t), &pb.SimpleRequest{})
+		_, err := c.UnaryCall(patience(t), &pb.SimpleRequest{})
 		wantStatus(t, err, codes.Canceled)
 		if s := b.Stats(); s.Failures != 1 {
 			t.Errorf("counted %+v", s)
@@ -174,7 +174,7 @@ func TestEndOfTheCallersContextIsThatError(t *testing.T) {
 				b := sensitive()
 				began := make(chan struct{}, 3)
 				c := serve(t, hanging(began), nil, unary(grpcmw.Client{Policy: resilience.Compose(p(), b)}))
-				ctx, cancel := context.WithCancelCause(limit(t))
+				ctx, cancel := context.WithCancelCause(patience(t))
 				go func() {
 					<-began
 					cancel(errLeft)
@@ -291,7 +291,7 @@ func TestErrorOfARetryHasTheLastStatus(t *testing.T) {
 		var calls atomic.Int32
 		s := answers(&calls, status.Error(codes.Unavailable, "first"), detailed(t, codes.Unavailable, "second").Err())
 		c := serve(t, s, nil, unary(grpcmw.Client{Policy: retries(t, retry.Config{Name: "test", MaxAttempts: 2})}))
-		_, err := c.UnaryCall(limit(t), &pb.SimpleRequest{})
+		_, err := c.UnaryCall(patience(t), &pb.SimpleRequest{})
 		wantStatus(t, err, codes.Unavailable)
 		if e, ok := errors.AsType[*retry.Error](err); !ok || e.Attempts != 2 || e.Reason != retry.OutOfAttempts {
 			t.Errorf("got %v", err)
@@ -309,7 +309,7 @@ func TestEachFailedAttemptIsCountedOnce(t *testing.T) {
 		b := resilience.Must(breaker.New(breaker.Config{}))
 		s := answers(&calls, status.Error(codes.Unavailable, ""), status.Error(codes.Unavailable, ""), nil)
 		c := serve(t, s, nil, unary(grpcmw.Client{Policy: resilience.Compose(retries(t, retry.Config{}), b)}))
-		resp, err := c.UnaryCall(limit(t), &pb.SimpleRequest{})
+		resp, err := c.UnaryCall(patience(t), &pb.SimpleRequest{})
 		if err != nil || resp.GetUsername() != "server" {
 			t.Fatalf("%v, %v", resp, err)
 		}
@@ -323,7 +323,7 @@ func TestAConnectionThatCannotBeMadeIsCountedOncePerAttempt(t *testing.T) {
 	b := resilience.Must(breaker.New(breaker.Config{}))
 	c := memory.serve(t, &service{}, nil, unary(grpcmw.Client{Policy: resilience.Compose(retries(t, retry.Config{}), b)}),
 		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) { return nil, net.ErrClosed }))
-	_, err := c.UnaryCall(limit(t), &pb.SimpleRequest{})
+	_, err := c.UnaryCall(patience(t), &pb.SimpleRequest{})
 	wantStatus(t, err, codes.Unavailable)
 	if s := b.Stats(); s.Failures != 3 {
 		t.Errorf("counted %+v", s)
@@ -354,7 +354,7 @@ func TestKeyOfACall(t *testing.T) {
 			return ctx.Value(tenantKey{}).(string) + " " + target + " " + method
 		}}))
 	for _, c := range []pb.TestServiceClient{c, own} {
-		if _, err := c.UnaryCall(context.WithValue(limit(t), tenantKey{}, "tenant"), &pb.SimpleRequest{}); err != nil {
+		if _, err := c.UnaryCall(context.WithValue(patience(t), tenantKey{}, "tenant"), &pb.SimpleRequest{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -372,11 +372,11 @@ func TestFailingMethodOpensOnlyItself(t *testing.T) {
 		group := resilience.Must(keyed.New(sensitive(), keyed.Config{}))
 		var calls atomic.Int32
 		c := serve(t, answers(&calls, status.Error(codes.Internal, "broken")), nil, unary(grpcmw.Client{Policy: group}))
-		_, err := c.UnaryCall(limit(t), &pb.SimpleRequest{})
+		_, err := c.UnaryCall(patience(t), &pb.SimpleRequest{})
 		wantStatus(t, err, codes.Internal)
-		_, err = c.UnaryCall(limit(t), &pb.SimpleRequest{})
+		_, err = c.UnaryCall(patience(t), &pb.SimpleRequest{})
 		wantStatus(t, err, codes.Unavailable, breaker.ErrOpen)
-		_, err = c.EmptyCall(limit(t), &pb.Empty{}) // which the service does not have
+		_, err = c.EmptyCall(patience(t), &pb.Empty{}) // which the service does not have
 		wantStatus(t, err, codes.Unimplemented)
 	})
 }

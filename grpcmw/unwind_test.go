@@ -108,7 +108,7 @@ func TestOutcomeOfAStreamThatUnwindsFreesItsSlot(t *testing.T) {
 			g := newGuards()
 			c := grpcmw.Client{Policy: g.around(), Outcome: func(string, codes.Code) resilience.Outcome { end.Abort(); return 0 }}
 			r := memory.serve(t, &service{duplex: answer(0, status.Error(codes.Internal, "down"))}, nil, grpc.WithChainStreamInterceptor(c.Stream))
-			st := r.open(t, limit(t))
+			st := r.open(t, patience(t))
 			got := testkit.Unwind(func() error {
 				_, err := st.Recv()
 				return err
