@@ -226,14 +226,20 @@ func ended(ctx context.Context, err error) error {
 	return &statusError{fmt.Errorf("%w: %w", end, err)}
 }
 
+// notAgain is the pushback that says so.
+const notAgain = -1
+
 // refusal returns the status by which a server refuses a call, and its trailer. Both
-// say when to come back: in a second, if the policy does not know.
+// say when to come back: in a second, if the policy does not know. To a call that a
+// limit has refused the trailer says not to: more calls are what the server has too
+// many of.
 func refusal(err error, now time.Time) (*status.Status, metadata.MD) {
-	after := time.Second
+	after, limited := time.Second, false
 	if r, ok := errors.AsType[*resilience.Rejection](err); ok {
 		if !r.RetryAt.IsZero() {
 			after = max(time.Millisecond, min(r.RetryAt.Sub(now), maxRetryAfter))
 		}
+		limited = r.Reason == resilience.Limited
 		if r.Cause != nil {
 			own := *r
 			own.Cause = nil // the error of another call, and so of another client
@@ -244,6 +250,9 @@ func refusal(err error, now time.Time) (*status.Status, metadata.MD) {
 	s := (&statusError{err}).GRPCStatus()
 	if detailed, err := s.WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Duration(ms) * time.Millisecond)}); err == nil {
 		s = detailed
+	}
+	if limited {
+		ms = notAgain
 	}
 	return s, metadata.Pairs(pushbackKey, strconv.FormatInt(ms, 10))
 }

@@ -28,10 +28,13 @@ func TestAServerRefusesAStreamWithAPushback(t *testing.T) {
 		in       time.Duration // when to come back, 0 for nobody knows
 		code     codes.Code
 		pushback string
+		info     time.Duration
 	}{
-		"open":                {resilience.Open, 3 * second, codes.Unavailable, "3000"},
-		"full":                {resilience.Full, 0, codes.ResourceExhausted, "1000"},
-		"limited, long since": {resilience.Limited, -second, codes.ResourceExhausted, "1"},
+		"open":                {resilience.Open, 3 * second, codes.Unavailable, "3000", 3 * second},
+		"full":                {resilience.Full, 0, codes.ResourceExhausted, "1000", second},
+		"full, long since":    {resilience.Full, -second, codes.ResourceExhausted, "1", time.Millisecond},
+		"limited":             {resilience.Limited, 0, codes.ResourceExhausted, "-1", second},
+		"limited, long since": {resilience.Limited, -second, codes.ResourceExhausted, "-1", time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -49,8 +52,8 @@ func TestAServerRefusesAStreamWithAPushback(t *testing.T) {
 					t.Errorf("pushback %q, want %s", got, c.pushback)
 				}
 				info, ok := status.Convert(err).Details()[0].(*errdetails.RetryInfo)
-				if want, _ := time.ParseDuration(c.pushback + "ms"); !ok || info.RetryDelay.AsDuration() != want {
-					t.Errorf("details %v, want %v", info, want)
+				if !ok || info.RetryDelay.AsDuration() != c.info {
+					t.Errorf("details %v, want %v", info, c.info)
 				}
 				// The client's breaker stays open for as long as the server asks.
 				if s := b.Stats(); c.reason == resilience.Open && (s.State != breaker.Open || time.Until(s.RetryAt) != c.in) {
