@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/internal/answer"
 	"github.com/resilience-go/resilience/internal/marker"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -25,8 +26,13 @@ import (
 //
 // A call that a policy refuses is answered with the status that the package
 // documentation names, a RetryInfo detail, and grpc-retry-pushback-ms in its
-// trailer. The message of a stream is not read then; that of a unary call has been
-// read before interceptors are asked.
+// trailer. If the reason is resilience.Limited that is -1, do not try again: the
+// server has more to do than it can. The message of a stream is not read then; that of
+// a unary call has been read before interceptors are asked.
+//
+// A policy that waits for the answer, as a limit does, gives its place back when a
+// unary handler is over, and when a stream has sent its first message, or is over if
+// that is sooner. It hears the end of the client's context if that is done by then.
 //
 // A handler runs once, whatever the Policy wants: a retry belongs to the client.
 // Policies that limit its time do so through its context: a handler is not
@@ -53,7 +59,10 @@ type Server struct {
 func (s Server) Unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	ctx = attempt(ctx)
 	h := &unaryHandling{handling: handling{s: s, ctx: ctx, method: info.FullMethod}, req: req, handler: handler}
-	trailer, err := h.result(resilience.RunOperation(ctx, s.policy(info.FullMethod), h))
+	came := resilience.ErrAborted
+	defer func() { h.neverRan(came) }()
+	came = resilience.RunOperation(ctx, s.policy(info.FullMethod), h)
+	trailer, err := h.result(came)
 	if trailer != nil {
 		_ = grpc.SetTrailer(ctx, trailer) // fails only where there is no call
 	}
@@ -64,12 +73,16 @@ func (s Server) Unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, 
 }
 
 // Stream implements grpc.StreamServerInterceptor. A stream is judged at its end, and
-// holds what it holds until then. Its Context is that of the policies, but a Send or
+// holds what it holds until then, except for what a policy wants back when it answers,
+// which is with its first message. Its Context is that of the policies, but a Send or
 // Recv that waits does so for the client alone: no limit of time cuts it short.
 func (s Server) Stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	ctx := attempt(ss.Context())
 	h := &streamHandling{handling: handling{s: s, ctx: ctx, method: info.FullMethod}, ServerStream: ss, srv: srv, handler: handler}
-	trailer, err := h.result(resilience.RunOperation(ctx, s.policy(info.FullMethod), h))
+	came := resilience.ErrAborted
+	defer func() { h.neverRan(came) }()
+	came = resilience.RunOperation(ctx, s.policy(info.FullMethod), h)
+	trailer, err := h.result(came)
 	if trailer != nil {
 		ss.SetTrailer(trailer)
 	}
@@ -96,11 +109,14 @@ func attempt(ctx context.Context) context.Context {
 // that the policies run, and the only allocation of its call.
 type handling struct {
 	s      Server
-	ctx    context.Context
+	ctx    context.Context // of the client
 	method string
-	ran    bool
 	err    error    // what the handler returned
 	judged *failure // what policies see of it
+
+	ran     bool
+	awaited bool // somebody waits for the answer, and else nobody looks for it
+	early   answer.Early
 }
 
 // Key implements resilience.Keyer.
@@ -139,13 +155,63 @@ func (h *handling) judge(ctx context.Context, err error) error {
 	return f
 }
 
+// Await implements resilience.Answering. A policy that waits for a run after the
+// handler has run waits for nothing.
+func (h *handling) Await(s resilience.Settler, token uint64) {
+	if h.ran {
+		s.Settle(token, errHandledAgain)
+		return
+	}
+	h.awaited = true
+	h.early.Await(s, token)
+}
+
+// answer tells those who wait for it that the call has answered, if err is nil, or
+// else what it came to without an answer.
+func (h *handling) answer(err error) {
+	if h.awaited {
+		h.early.Answer(h.told(err))
+	}
+}
+
+// told returns what those hear who wait for the answer: the end of the client's
+// context if nobody is there to be answered, and no such end otherwise.
+func (h *handling) told(err error) error {
+	if end := resilience.ContextError(h.ctx); end != nil {
+		return end
+	}
+	if !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	// What ended was a call of the handler, or the time that a policy gives it.
+	f := &failure{err: &withStatus{errors.New(err.Error()), status.Convert(public(err))}, outcome: resilience.Failure}
+	if e, ok := err.(*failure); ok {
+		f.outcome = e.outcome
+	}
+	return f
+}
+
+var errNeverRan = status.Error(codes.Internal, "grpcmw: the policy neither ran the handler nor returned an error")
+
+// neverRan tells those who wait for the answer that there is none, because policies
+// came to err without the handler.
+func (h *handling) neverRan(err error) {
+	switch {
+	case h.ran:
+	case err == nil:
+		h.answer(errNeverRan)
+	default:
+		h.answer(err)
+	}
+}
+
 // result returns what the client is told when the policies returned err.
 func (h *handling) result(err error) (trailer metadata.MD, _ error) {
 	switch {
 	case err == nil && h.err != nil:
 		return nil, said(h.err) // a policy dropped it, but there is nothing else to say
 	case err == nil && !h.ran:
-		return nil, status.Error(codes.Internal, "grpcmw: the policy neither ran the handler nor returned an error")
+		return nil, errNeverRan
 	case err == nil:
 		return nil, nil
 	case !h.ran && errors.Is(err, resilience.ErrRejected):
@@ -166,14 +232,17 @@ type unaryHandling struct {
 }
 
 // Run implements resilience.Operation.
-func (h *unaryHandling) Run(ctx context.Context) error {
+func (h *unaryHandling) Run(ctx context.Context) (err error) {
 	if h.ran {
 		return h.again()
 	}
 	h.ran = true
-	resp, err := h.handler(ctx, h.req)
+	err = resilience.ErrAborted
+	defer func() { h.answer(err) }()
+	resp, failed := h.handler(ctx, h.req)
 	h.resp = resp
-	return h.judge(ctx, err)
+	err = h.judge(ctx, failed)
+	return err
 }
 
 // streamHandling is also the stream of its handler.
@@ -183,15 +252,29 @@ type streamHandling struct {
 	srv     any
 	handler grpc.StreamHandler
 	own     context.Context // that of the policies
+	sent    bool            // SendMsg, which is for one goroutine at a time, has sent a message
 }
 
 // Run implements resilience.Operation.
-func (h *streamHandling) Run(ctx context.Context) error {
+func (h *streamHandling) Run(ctx context.Context) (err error) {
 	if h.ran {
 		return h.again()
 	}
 	h.ran, h.own = true, ctx
-	return h.judge(ctx, h.handler(h.srv, h))
+	err = resilience.ErrAborted
+	defer func() { h.answer(err) }()
+	err = h.judge(ctx, h.handler(h.srv, h))
+	return err
+}
+
+// SendMsg implements grpc.ServerStream.
+func (h *streamHandling) SendMsg(m any) error {
+	err := h.ServerStream.SendMsg(m)
+	if err == nil && !h.sent {
+		h.sent = true
+		h.answer(nil)
+	}
+	return err
 }
 
 // Context returns the context of the stream as policies have made it.

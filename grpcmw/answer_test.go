@@ -1,0 +1,301 @@
+package grpcmw_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/grpcmw"
+	"github.com/resilience-go/resilience/internal/testkit"
+	"github.com/resilience-go/resilience/timeout"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	pb "google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/status"
+)
+
+func TestAPlaceIsGivenBackWhenAHandlerAnswersAndASlotWhenItEnds(t *testing.T) {
+	for name, kind := range kinds {
+		t.Run(name, func(t *testing.T) {
+			everywhere(t, func(t *testing.T, serve serving) {
+				outer, inner, ended, slot := newPlaces(), newPlaces(), newWitness(resilience.Ended), newGuard(t)
+				s := &service{}
+				kind.handle(t, outer, s)
+				server := grpcmw.Server{Policy: resilience.Compose(ended, outer, slot.policy, inner, testkit.Policy(func(ctx context.Context, next resilience.Next) error {
+					err := next.Run(ctx)
+					if n := slot.slots.Stats().InFlight; n != 1 {
+						t.Errorf("%d slots taken to the end", n)
+					}
+					return err
+				}))}
+				kind.call(t, serve(t, s, []grpc.ServerOption{grpc.ChainUnaryInterceptor(server.Unary), grpc.ChainStreamInterceptor(server.Stream)}))
+				if err := <-ended.heard; err != nil {
+					t.Error(err)
+				}
+				for _, p := range []*places{outer, inner} {
+					if err := p.one(t); err != nil {
+						t.Errorf("answered with %v", err)
+					}
+				}
+				slot.wantFree(t, false)
+				if s := slot.breaker.Stats(); s.Successes != 2 || s.Failures+s.Ignored != 0 { // one is that of wantFree
+					t.Errorf("judged %+v", s)
+				}
+			})
+		})
+	}
+}
+
+func TestAStreamWhoseClientLeavesBeforeTheAnswerHasNobodyToAnswer(t *testing.T) {
+	everywhere(t, func(t *testing.T, serve serving) {
+		p := newPlaces()
+		began := make(chan struct{})
+		r := serve(t, &service{duplex: func(st duplex) error {
+			close(began)
+			return hang(0)(st)
+		}}, guardedServer(p))
+		ctx, cancel := context.WithCancel(patience(t))
+		st := r.open(t, ctx)
+		wait(t, began)
+		p.want(t, "in the handler", 1)
+		cancel()
+		if err := p.wait(t); !errors.Is(err, context.Canceled) {
+			t.Errorf("heard %v", err)
+		}
+		_, err := st.Recv()
+		wantCode(t, err, codes.Canceled)
+		p.want(t, "at the end", 0)
+	})
+}
+
+func TestAUnaryCallWhoseDeadlinePassesHasNobodyToAnswer(t *testing.T) {
+	everywhere(t, func(t *testing.T, serve serving) {
+		p := newPlaces()
+		deaf := &service{unary: func(ctx context.Context, _ *pb.SimpleRequest) (*pb.SimpleResponse, error) {
+			<-ctx.Done()
+			return &pb.SimpleResponse{}, nil // all the same
+		}}
+		// As if the client had one. Its own might pass before the call is here.
+		deadline := func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+			ctx, cancel := context.WithTimeout(ctx, 5*time.Millisecond)
+			defer cancel()
+			return handler(ctx, req)
+		}
+		r := serve(t, deaf, []grpc.ServerOption{grpc.ChainUnaryInterceptor(deadline, grpcmw.Server{Policy: p}.Unary)})
+		_, err := r.UnaryCall(patience(t), &pb.SimpleRequest{})
+		wantCode(t, err, codes.OK)
+		if err := p.wait(t); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("heard %v", err)
+		}
+	})
+}
+
+var errGone = errors.New("the client said good bye")
+
+func TestWhatThoseHearWhoWaitForAnAnswer(t *testing.T) {
+	late := resilience.Must(timeout.New(timeout.Config{Limit: time.Millisecond}))
+	limited := &resilience.Rejection{Policy: "limit", Reason: resilience.Limited}
+	done := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+	for name, test := range map[string]struct {
+		inner   resilience.Policy // between the places and the handler
+		leaves  bool              // the client, while the handler runs
+		handler func(ctx context.Context) error
+		is, not []error // what is heard
+		code    codes.Code
+		judged  resilience.Outcome
+	}{
+		"success":                  {handler: func(context.Context) error { return nil }, judged: resilience.Success},
+		"a status":                 {handler: func(context.Context) error { return status.Error(codes.NotFound, "it") }, code: codes.NotFound, judged: resilience.Success},
+		"no status":                {handler: func(context.Context) error { return errBroken }, is: []error{errBroken}, code: codes.Unknown, judged: resilience.Failure},
+		"gone, though it worked":   {leaves: true, handler: func(context.Context) error { return nil }, is: []error{context.Canceled, errGone}, code: codes.Canceled, judged: resilience.Failure},
+		"gone, and it says so":     {leaves: true, handler: done, is: []error{context.Canceled, errGone}, code: codes.Canceled, judged: resilience.Failure},
+		"gone, and it failed":      {leaves: true, handler: func(context.Context) error { return errDown }, is: []error{context.Canceled, errGone}, code: codes.Canceled, judged: resilience.Failure},
+		"a limit of a policy":      {inner: late, handler: done, not: ends, code: codes.DeadlineExceeded, judged: resilience.Failure},
+		"a deadline of its own":    {handler: func(context.Context) error { return context.DeadlineExceeded }, not: ends, code: codes.DeadlineExceeded, judged: resilience.Failure},
+		"a call that it gave up":   {handler: func(context.Context) error { return context.Canceled }, not: ends, code: codes.Canceled, judged: resilience.Ignored},
+		"a call that was refused":  {handler: func(context.Context) error { return limited }, not: []error{resilience.ErrRejected}, code: codes.ResourceExhausted, judged: resilience.Success},
+		"refused further in":       {inner: refuse(resilience.Full, time.Time{}), is: []error{resilience.ErrRejected}, code: codes.Unknown, judged: resilience.Ignored},
+		"no policy runs it":        {inner: misuse["nothing"], code: codes.Internal, judged: resilience.Failure},
+		"too late for a policy":    {inner: testkit.Policy(func(context.Context, resilience.Next) error { return &timeout.Error{} }), not: ends, code: codes.DeadlineExceeded, judged: resilience.Failure},
+		"run twice":                {inner: misuse["twice"], handler: func(context.Context) error { return errDown }, code: codes.Unavailable, judged: resilience.Failure},
+		"its failure is kept back": {inner: misuse["drops"], handler: func(context.Context) error { return errDown }, code: codes.Unavailable, judged: resilience.Failure},
+	} {
+		for kind, run := range onServer {
+			t.Run(name+", "+kind, func(t *testing.T) {
+				ctx, cancel := context.WithCancelCause(t.Context())
+				defer cancel(nil)
+				p := newPlaces()
+				_ = run(ctx, resilience.Compose(p, test.inner), nil, func(ctx context.Context, _ grpc.ServerStream) error {
+					if test.leaves {
+						cancel(errGone)
+					}
+					p.want(t, "in the handler", 1)
+					return test.handler(ctx)
+				})
+				err := p.one(t)
+				if code := status.Code(err); test.leaves && err != nil {
+					// an end of a context has no status of its own
+				} else if code != test.code {
+					t.Errorf("heard %v, want %v", err, test.code)
+				}
+				if got := resilience.OutcomeOf(context.Background(), err, nil); got != test.judged {
+					t.Errorf("%v is a %v, want %v", err, got, test.judged)
+				}
+				for _, want := range test.is {
+					if !errors.Is(err, want) {
+						t.Errorf("heard %v, want %v", err, want)
+					}
+				}
+				for _, not := range test.not {
+					if errors.Is(err, not) {
+						t.Errorf("heard %v, which is %v", err, not)
+					}
+				}
+			})
+		}
+	}
+}
+
+// ends are what a limit takes for a client that has left.
+var ends = []error{context.Canceled, context.DeadlineExceeded}
+
+func TestAStreamAnswersWithTheFirstMessageThatIsSent(t *testing.T) {
+	for name, test := range map[string]struct {
+		sends  []error // what each Send returns
+		leaves int     // the client, at that one
+		end    error   // of the handler
+		free   int     // the number of Sends after which the place is free, 0 for the end
+		is     error   // what is heard
+	}{
+		"the first":             {sends: []error{nil, nil, nil}, free: 1},
+		"the first, and fails":  {sends: []error{nil}, end: errDown, free: 1},
+		"the second":            {sends: []error{errBroken, nil, nil}, free: 2},
+		"none":                  {sends: []error{errBroken, errBroken}, end: errBroken, is: errBroken},
+		"none, and all is well": {},
+		"to nobody":             {sends: []error{nil, nil}, leaves: 1, free: 1, is: context.Canceled},
+		"before he left":        {sends: []error{nil, nil}, leaves: 2, free: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			p, n := newPlaces(), 0
+			send := func() error {
+				if n++; n == test.leaves {
+					cancel()
+				}
+				return test.sends[n-1]
+			}
+			_ = onServer["stream"](ctx, p, send, func(_ context.Context, ss grpc.ServerStream) error {
+				for i, want := range test.sends {
+					if err := ss.SendMsg(nil); err != want {
+						t.Errorf("Send returned %v, want %v", err, want)
+					}
+					taken := int32(1)
+					if test.free > 0 && i+1 >= test.free {
+						taken = 0
+					}
+					p.want(t, "when it has sent", taken)
+				}
+				return test.end
+			})
+			if err := p.one(t); !errors.Is(err, test.is) {
+				t.Errorf("heard %v, want %v", err, test.is)
+			}
+		})
+	}
+}
+
+func TestAHandlerThatUnwindsGivesItsPlaceBackOnce(t *testing.T) {
+	for how, end := range testkit.Aborts("boom") {
+		unwinds := testkit.Policy(func(context.Context, resilience.Next) error { end.Abort(); return nil })
+		for name, test := range map[string]struct {
+			inner resilience.Policy
+			sends bool
+			want  error
+		}{
+			"at once":                {want: resilience.ErrAborted},
+			"after a message":        {sends: true, want: nil},
+			"in a policy further in": {inner: unwinds, want: resilience.ErrAborted},
+		} {
+			for kind, run := range onServer {
+				if test.sends && kind == "unary" {
+					continue
+				}
+				t.Run(name+", "+how+", "+kind, func(t *testing.T) {
+					outer, p := newPlaces(), newPlaces()
+					got := testkit.Unwind(func() error {
+						return run(t.Context(), resilience.Compose(outer, p, test.inner), nil, func(_ context.Context, ss grpc.ServerStream) error {
+							if test.sends {
+								_ = ss.SendMsg(nil)
+							}
+							end.Abort()
+							return nil
+						})
+					})
+					if got != end {
+						t.Errorf("ended with %+v", got)
+					}
+					for _, p := range []*places{outer, p} {
+						if err := p.one(t); err != test.want {
+							t.Errorf("heard %v, want %v", err, test.want)
+						}
+					}
+				})
+			}
+		}
+	}
+}
+
+// A retry has no business in front of a handler. Whatever it does, no place is lost.
+func TestAPolicyThatRunsAgainLosesNoPlace(t *testing.T) {
+	for name, test := range map[string]struct {
+		around func(p resilience.Policy) resilience.Policy
+		heard  []codes.Code
+	}{
+		"around the places": {
+			func(p resilience.Policy) resilience.Policy { return resilience.Compose(stubborn(3), p) },
+			[]codes.Code{codes.Unavailable, codes.Internal, codes.Internal},
+		},
+		"inside": {
+			func(p resilience.Policy) resilience.Policy { return resilience.Compose(p, stubborn(3)) },
+			[]codes.Code{codes.Unavailable},
+		},
+		"around what is refused": {
+			func(p resilience.Policy) resilience.Policy {
+				return resilience.Compose(stubborn(3), p, refuse(resilience.Full, time.Time{}))
+			},
+			[]codes.Code{codes.Unknown, codes.Unknown, codes.Unknown},
+		},
+	} {
+		for kind, run := range onServer {
+			t.Run(name+", "+kind, func(t *testing.T) {
+				p, runs := newPlaces(), 0
+				_ = run(t.Context(), test.around(p), nil, func(context.Context, grpc.ServerStream) error { runs++; return errDown })
+				p.want(t, "at the end", 0)
+				close(p.heard)
+				var heard []codes.Code
+				for err := range p.heard {
+					heard = append(heard, status.Code(err))
+				}
+				if !slices.Equal(heard, test.heard) || runs > 1 {
+					t.Errorf("heard %v, want %v; %d runs", heard, test.heard, runs)
+				}
+			})
+		}
+	}
+}
+
+func TestOfACallThatIsOverBeforeThePoliciesAreAskedNobodyHears(t *testing.T) {
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	for kind, run := range onServer {
+		p := newPlaces()
+		err := run(gone, p, nil, func(context.Context, grpc.ServerStream) error { t.Error("handled"); return nil })
+		if wantCode(t, err, codes.Canceled); len(p.heard) != 0 || p.taken.Load() != 0 {
+			t.Errorf("%s: heard of it", kind)
+		}
+	}
+}
