@@ -170,13 +170,16 @@ func (e *statusError) Unwrap() error { return e.err }
 // documentation says, or that of the call which they are about. Its message is all
 // of the error's text.
 func (e *statusError) GRPCStatus() *status.Status {
+	if r, ok := e.err.(*resilience.Rejection); ok {
+		return status.New(refusedCode(r), r.Error()) // of which there may be many
+	}
 	s, ok := status.FromError(e.err) // with its details
 	code := s.Code()
 	switch {
 	case says(e.err, resilience.ErrRejected):
 		code = codes.Unavailable
-		if r, ok := errors.AsType[*resilience.Rejection](e.err); ok && r.Reason != resilience.Open {
-			code = codes.ResourceExhausted
+		if r, ok := errors.AsType[*resilience.Rejection](e.err); ok {
+			code = refusedCode(r)
 		}
 	case says(e.err, context.DeadlineExceeded):
 		code = codes.DeadlineExceeded
@@ -187,6 +190,13 @@ func (e *statusError) GRPCStatus() *status.Status {
 		return s
 	}
 	return status.New(code, e.Error())
+}
+
+func refusedCode(r *resilience.Rejection) codes.Code {
+	if r.Reason == resilience.Open {
+		return codes.Unavailable
+	}
+	return codes.ResourceExhausted
 }
 
 // says is errors.Is without a look into what has a status, which speaks for itself.
