@@ -3,10 +3,15 @@ package bench_test
 import (
 	"context"
 	"io"
+	"testing"
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/grpcmw"
+	"github.com/resilience-go/resilience/limit"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 )
 
 // unaryClient makes calls of a stub. Nothing guards them if p is nil.
@@ -44,6 +49,38 @@ func unaryServer(p resilience.Policy) func(n int) {
 			}
 		}
 	}
+}
+
+// refused has a server refuse its calls as a limit does in an overload. What gRPC
+// keeps of a call is there to take the trailer.
+func refused(testing.TB) func(n int) {
+	handler := func(context.Context, any) (any, error) { panic("handled") }
+	info := &grpc.UnaryServerInfo{FullMethod: "/s/m"}
+	unary := grpcmw.Server{Policy: refusing{}}.Unary
+	return func(n int) {
+		ctx := grpc.NewContextWithServerTransportStream(context.Background(), &stubCall{})
+		for range n {
+			if _, err := unary(ctx, &n, info, handler); status.Code(err) != codes.ResourceExhausted {
+				panic(err)
+			}
+		}
+	}
+}
+
+// refusing is the least that a policy can do that refuses.
+type refusing struct{}
+
+func (refusing) Apply(context.Context, resilience.Next) error { return limit.ErrLimited }
+
+// stubCall keeps the last trailer.
+type stubCall struct {
+	grpc.ServerTransportStream
+	trailer metadata.MD
+}
+
+func (s *stubCall) SetTrailer(md metadata.MD) error {
+	s.trailer = md
+	return nil
 }
 
 // streamClient reads streams of a stub, of one message each. Nothing guards them if

@@ -98,6 +98,7 @@ var rows = []row{
 	{"GRPC/unary_client/breaker", func(testing.TB) func(int) { return unaryClient(newBreaker()) }},
 	{"GRPC/unary_server/bare", func(testing.TB) func(int) { return unaryServer(nil) }},
 	{"GRPC/unary_server/breaker", func(testing.TB) func(int) { return unaryServer(newBreaker()) }},
+	{"GRPC/unary_server/refused", refused},
 	{"GRPC/stream_client/bare", func(testing.TB) func(int) { return streamClient(nil) }},
 	{"GRPC/stream_client/breaker", func(testing.TB) func(int) { return streamClient(newBreaker()) }},
 	{"Keyed/pin", func(testing.TB) func(int) { return forKey(&pinning{p: resilience.Compose()}) }},

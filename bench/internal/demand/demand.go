@@ -65,6 +65,7 @@ var Table = []Demand{
 	{Row: "HTTP/server/refused", Less: "HTTP/server/bare", Unit: Add, MostAllocs: 6},
 	{Row: "GRPC/unary_client/breaker", Less: "GRPC/unary_client/bare", Unit: Add, Most: 25, MostAllocs: 1},
 	{Row: "GRPC/unary_server/breaker", Less: "GRPC/unary_server/bare", Unit: Add, Most: 25, MostAllocs: 1},
+	{Row: "GRPC/unary_server/refused", Unit: Add, MostAllocs: 19},
 	{Row: "GRPC/stream_client/breaker", Less: "GRPC/stream_client/bare", Unit: Add, MostAllocs: 2},
 	{Row: "Keyed/lookup", Less: "Keyed/pin", Unit: Add, Most: 5},
 	{Row: "Keyed/breaker", Unit: Add, Most: 15},
