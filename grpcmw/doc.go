@@ -34,6 +34,15 @@
 // its user knows what a second stream would repeat. The service config of the
 // server can have gRPC do it as long as nothing has come back (gRFC A6).
 //
+// On a server a stream answers with its first message. That is when a limit gets its
+// place back, so long-lived streams take none; a bulkhead has to wait for the end.
+//
+// # Overload
+//
+// What a limit on the server refuses, with the reason [resilience.Limited], is
+// RESOURCE_EXHAUSTED with a pushback of -1: Client, and gRPC by a service config, do not
+// make such a call again, and for a breaker the server is alive.
+//
 // # Retries of gRPC
 //
 // A method that has a retry policy in the service config is tried again by gRPC and

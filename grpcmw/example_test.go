@@ -18,6 +18,7 @@ import (
 	"github.com/resilience-go/resilience/grpcmw"
 	"github.com/resilience-go/resilience/httpmw"
 	"github.com/resilience-go/resilience/keyed"
+	"github.com/resilience-go/resilience/limit"
 	"github.com/resilience-go/resilience/retry"
 	"github.com/resilience-go/resilience/stack"
 	"github.com/resilience-go/resilience/timeout"
@@ -116,10 +117,7 @@ func ExampleClient_errors() {
 	// When a server is back, gRPC must not wait for minutes before it dials again.
 	connect := grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: 5 * time.Second}
 	connect.Backoff.MaxDelay = 2 * time.Second
-	conn, err := grpc.NewClient(target, creds, network, grpc.WithConnectParams(connect), grpc.WithChainUnaryInterceptor(client.Unary))
-	if err != nil {
-		panic(err)
-	}
+	conn := resilience.Must(grpc.NewClient(target, creds, network, grpc.WithConnectParams(connect), grpc.WithChainUnaryInterceptor(client.Unary)))
 	defer conn.Close()
 
 	for range 2 {
@@ -158,14 +156,11 @@ func ExampleClient_methods() {
 		target + pb.TestService_UnaryCall_FullMethodName: resilience.Must(report.New()),
 	}
 	client := grpcmw.Client{Policy: resilience.Must(c.New())}
-	conn, err := grpc.NewClient(target, creds, network, grpc.WithChainUnaryInterceptor(client.Unary))
-	if err != nil {
-		panic(err)
-	}
+	conn := resilience.Must(grpc.NewClient(target, creds, network, grpc.WithChainUnaryInterceptor(client.Unary)))
 	defer conn.Close()
 
 	service := pb.NewTestServiceClient(conn)
-	_, err = service.UnaryCall(context.Background(), &pb.SimpleRequest{})
+	_, err := service.UnaryCall(context.Background(), &pb.SimpleRequest{})
 	fmt.Println("report:", status.Code(err), "after", calls, "calls")
 	calls = 0
 	_, err = service.EmptyCall(context.Background(), &pb.Empty{})
@@ -197,14 +192,11 @@ func ExampleClient_retryable() {
 		return status.Error(code, "")
 	}})
 	defer srv.Stop()
-	conn, err := grpc.NewClient(target, creds, network, grpc.WithChainUnaryInterceptor(client.Unary))
-	if err != nil {
-		panic(err)
-	}
+	conn := resilience.Must(grpc.NewClient(target, creds, network, grpc.WithChainUnaryInterceptor(client.Unary)))
 	defer conn.Close()
 
 	service := pb.NewTestServiceClient(conn)
-	_, err = service.UnaryCall(context.Background(), &pb.SimpleRequest{})
+	_, err := service.UnaryCall(context.Background(), &pb.SimpleRequest{})
 	fmt.Println("payment:", status.Code(err), "after", calls, "calls")
 	calls, code = 0, codes.ResourceExhausted
 	_, err = service.EmptyCall(context.Background(), &pb.Empty{})
@@ -231,10 +223,7 @@ func ExampleClient_stream() {
 	client := grpcmw.Client{Policy: resilience.Compose(slots,
 		resilience.Must(timeout.New(timeout.Config{Name: "payments", Limit: 5 * time.Second, Until: resilience.Answered, Clock: now})),
 	)}
-	conn, err := grpc.NewClient(target, creds, network, grpc.WithChainStreamInterceptor(client.Stream))
-	if err != nil {
-		panic(err)
-	}
+	conn := resilience.Must(grpc.NewClient(target, creds, network, grpc.WithChainStreamInterceptor(client.Stream)))
 	defer conn.Close()
 
 	ctx, cancel := context.WithCancel(context.Background())
@@ -279,10 +268,7 @@ func ExampleClient_serviceConfig() {
 			"retryableStatusCodes": ["UNAVAILABLE"]
 		}
 	}]}`)
-	conn, err := grpc.NewClient(target, creds, network, config, grpc.WithChainUnaryInterceptor(client.Unary))
-	if err != nil {
-		panic(err)
-	}
+	conn := resilience.Must(grpc.NewClient(target, creds, network, config, grpc.WithChainUnaryInterceptor(client.Unary)))
 	defer conn.Close()
 
 	service := pb.NewTestServiceClient(conn)
@@ -316,14 +302,11 @@ func ExampleClient_http() {
 	overHTTP := &http.Client{Transport: &httpmw.Transport{Policy: shared}}
 	defer overHTTP.CloseIdleConnections()
 	client := grpcmw.Client{Policy: shared}
-	conn, err := grpc.NewClient(target, creds, network, grpc.WithChainUnaryInterceptor(client.Unary))
-	if err != nil {
-		panic(err)
-	}
+	conn := resilience.Must(grpc.NewClient(target, creds, network, grpc.WithChainUnaryInterceptor(client.Unary)))
 	defer conn.Close()
 	service := pb.NewTestServiceClient(conn)
 
-	_, err = service.EmptyCall(context.Background(), &pb.Empty{})
+	_, err := service.EmptyCall(context.Background(), &pb.Empty{})
 	fmt.Println(status.Code(err), shared.State())
 	resp, err := overHTTP.Get(web.URL)
 	if err != nil {
@@ -352,10 +335,7 @@ func ExampleServer() {
 	}})
 	defer srv.Stop()
 
-	conn, err := grpc.NewClient(target, creds, network)
-	if err != nil {
-		panic(err)
-	}
+	conn := resilience.Must(grpc.NewClient(target, creds, network))
 	defer conn.Close()
 	service := pb.NewTestServiceClient(conn)
 	first := make(chan error)
@@ -365,7 +345,7 @@ func ExampleServer() {
 	}()
 	<-busy
 
-	_, err = service.UnaryCall(context.Background(), &pb.SimpleRequest{})
+	_, err := service.UnaryCall(context.Background(), &pb.SimpleRequest{})
 	fmt.Println(status.Code(err))
 	for _, detail := range status.Convert(err).Details() {
 		if info, ok := detail.(*errdetails.RetryInfo); ok {
@@ -395,10 +375,7 @@ func ExampleServer_methods() {
 	}})
 	defer srv.Stop()
 
-	conn, err := grpc.NewClient(target, creds, network)
-	if err != nil {
-		panic(err)
-	}
+	conn := resilience.Must(grpc.NewClient(target, creds, network))
 	defer conn.Close()
 	service := pb.NewTestServiceClient(conn)
 	first := make(chan error)
@@ -407,7 +384,7 @@ func ExampleServer_methods() {
 		first <- err
 	}()
 	<-busy
-	_, err = service.UnaryCall(context.Background(), &pb.SimpleRequest{})
+	_, err := service.UnaryCall(context.Background(), &pb.SimpleRequest{})
 	fmt.Println(status.Code(err))
 	_, err = service.EmptyCall(context.Background(), &pb.Empty{})
 	fmt.Println(status.Code(err))
@@ -430,12 +407,36 @@ func ExampleServer_limit() {
 	}})
 	defer srv.Stop()
 
-	conn, err := grpc.NewClient(target, creds, network)
-	if err != nil {
-		panic(err)
-	}
+	conn := resilience.Must(grpc.NewClient(target, creds, network))
 	defer conn.Close()
-	_, err = pb.NewTestServiceClient(conn).UnaryCall(context.Background(), &pb.SimpleRequest{})
+	_, err := pb.NewTestServiceClient(conn).UnaryCall(context.Background(), &pb.SimpleRequest{})
 	fmt.Println(status.Code(err))
 	// Output: DeadlineExceeded
 }
+
+// Reports take far longer than lookups: each group of methods has a limit of its own.
+func ExampleServer_groups() {
+	capacity := resilience.Must(limit.New(limit.Config{Name: "payments"}))
+	groups := resilience.Must(keyed.New(capacity, keyed.Config{Name: "payments"}))
+	server := grpcmw.Server{
+		Policy: groups,
+		Key: func(_ context.Context, method string) string {
+			if slices.Contains(reports, method) {
+				return "reports"
+			}
+			return "lookups"
+		},
+	}
+	handler := func(context.Context, any) (any, error) { return nil, nil }
+	for _, method := range []string{"/payments.v1.Payments/Get", "/payments.v1.Payments/List", reports[0]} {
+		server.Unary(context.Background(), nil, &grpc.UnaryServerInfo{FullMethod: method}, handler)
+	}
+	for key := range groups.All() {
+		fmt.Println(key)
+	}
+	// Unordered output:
+	// lookups
+	// reports
+}
+
+var reports = []string{"/payments.v1.Payments/Year"} // methods
