@@ -2,12 +2,10 @@ package bench_test
 
 import (
 	"bufio"
-	"context"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"time"
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/httpmw"
@@ -80,15 +78,8 @@ func server(p resilience.Policy) func(n int) {
 
 // refusal serves a request that a limit refuses, as it does in an overload.
 func refusal() func(n int) {
-	return served(httpmw.Server{Policy: &refusing{err: &resilience.Rejection{
-		Policy: "limit", Name: "test", Reason: resilience.Limited, RetryAt: time.Now(),
-	}}}.Wrap(http.NotFoundHandler()))
+	return served(httpmw.Server{Policy: refusing{}}.Wrap(http.NotFoundHandler()))
 }
-
-// refusing is a policy that refuses with an error made before.
-type refusing struct{ err error }
-
-func (r *refusing) Apply(context.Context, resilience.Next) error { return r.err }
 
 func served(h http.Handler) func(n int) {
 	return func(n int) {

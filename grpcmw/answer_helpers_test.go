@@ -26,12 +26,15 @@ func newPlaces() *places { return &places{heard: make(chan error, 100)} }
 
 const placeToken = 8
 
-func (p *places) Apply(ctx context.Context, next resilience.Next) error {
+func (p *places) Apply(ctx context.Context, next resilience.Next) (err error) {
 	p.taken.Add(1)
-	if !next.Await(p, placeToken) {
-		return errors.New("the operation does not say when it answers")
+	if next.Await(p, placeToken) {
+		return next.Run(ctx)
 	}
-	return next.Run(ctx)
+	err = resilience.ErrAborted
+	defer func() { next.Settle(resilience.Answered, err, p, placeToken) }()
+	err = next.Run(ctx)
+	return err
 }
 
 func (p *places) Settle(token uint64, err error) {

@@ -257,7 +257,7 @@ func TestAPolicyThatRunsAgainLosesNoPlace(t *testing.T) {
 	}{
 		"around the places": {
 			func(p resilience.Policy) resilience.Policy { return resilience.Compose(stubborn(3), p) },
-			[]codes.Code{codes.Unavailable, codes.Internal, codes.Internal},
+			[]codes.Code{codes.Unavailable, codes.Unavailable, codes.Unavailable},
 		},
 		"inside": {
 			func(p resilience.Policy) resilience.Policy { return resilience.Compose(p, stubborn(3)) },

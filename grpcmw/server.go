@@ -155,15 +155,11 @@ func (h *handling) judge(ctx context.Context, err error) error {
 	return f
 }
 
-// Await implements resilience.Answering. A policy that waits for a run after the
-// handler has run waits for nothing.
-func (h *handling) Await(s resilience.Settler, token uint64) {
-	if h.ran {
-		s.Settle(token, errHandledAgain)
-		return
-	}
-	h.awaited = true
-	h.early.Await(s, token)
+// Await implements resilience.Answering. There is nothing to wait for once the handler
+// has run.
+func (h *handling) Await(s resilience.Settler, token uint64) bool {
+	h.awaited = h.awaited || !h.ran
+	return h.awaited && h.early.Await(s, token)
 }
 
 // answer tells those who wait for it that the call has answered, if err is nil, or
