@@ -7,13 +7,14 @@ import (
 )
 
 // Observer hears what policies do that is worth telling: that a breaker changed
-// its state, that an operation is tried again, refused, cut off or replaced.
+// its state, that a limit found its service overloaded, that an operation is tried
+// again, refused, cut off or replaced.
 // Nothing is observed on the success path.
 //
 // Observe runs on the goroutine of a call, so it should be quick. It may use the
 // policy that it observes. A panic in it is recovered and dropped: watching a
 // call must not break it. It must be safe for concurrent use; the transitions of
-// one breaker come one at a time, in order, each exactly once.
+// one breaker or limit come one at a time, in order, each exactly once.
 type Observer interface {
 	Observe(ctx context.Context, e Event)
 }
@@ -22,7 +23,7 @@ type Observer interface {
 type Kind uint8
 
 const (
-	// Transition: a breaker went From one state To another.
+	// Transition: a breaker or a limit went From one state To another.
 	Transition Kind = iota + 1
 	// Retried: attempt number Attempt starts after Delay, because the one before
 	// it ended with Err.
@@ -59,7 +60,9 @@ type Event struct {
 	// of a timeout and a fallback, which have no state, that of the operation.
 	Key string
 
-	From, To string // states, in a Transition: "CLOSED", "OPEN", "HALF_OPEN"
+	// From and To are states, in a Transition: of a breaker "CLOSED", "OPEN" and
+	// "HALF_OPEN", of a limit "NORMAL" and "OVERLOAD".
+	From, To string
 	Mode     string // of a breaker that is not in Auto: with "MetricsOnly" it rejects nothing
 	// Reason is the rule that caused a Transition, or why a retry Stopped or a
 	// bulkhead Rejected.
@@ -74,10 +77,10 @@ type Event struct {
 }
 
 // LogObserver returns an Observer that writes events to l, slog.Default if l is
-// nil. A breaker that opens is a warning, unless it only counts; other
-// transitions, and calls that a bulkhead refused, that were cut off, given up or
-// replaced are information; retries are debug output. What an open breaker refuses
-// is no event: its Stats count that.
+// nil. A breaker that opens is a warning, unless it only counts, and so is an
+// overload that begins; other transitions, and calls that a bulkhead refused, that
+// were cut off, given up or replaced are information; retries are debug output. What
+// an open breaker or a limit refuses is no event: their Stats count that.
 func LogObserver(l *slog.Logger) Observer { return &logObserver{l} }
 
 type logObserver struct{ l *slog.Logger }
@@ -89,7 +92,8 @@ func (o *logObserver) Observe(ctx context.Context, e Event) {
 	}
 	level := slog.LevelInfo
 	switch {
-	case e.Kind == Transition && e.To == "OPEN" && e.Mode != "MetricsOnly":
+	case e.Kind == Transition && e.To == "OPEN" && e.Mode != "MetricsOnly",
+		e.Kind == Transition && e.To == "OVERLOAD":
 		level = slog.LevelWarn
 	case e.Kind == Retried:
 		level = slog.LevelDebug
