@@ -25,7 +25,7 @@ import (
 
 func TestANameThatIsTakenIsAnErrorForEveryKind(t *testing.T) {
 	words := map[string]string{
-		"breaker_": "breaker", "retry_": "retry", "bulkhead_": "bulkhead", "timeout_": "timeout", "fallback_": "fallback", "call_": "histogram",
+		"breaker_": "breaker", "retry_": "retry", "bulkhead_": "bulkhead", "limit_": "limit", "timeout_": "timeout", "fallback_": "fallback", "call_": "histogram",
 	}
 	for prefix, p := range kinds("p") {
 		other := kinds("p")[prefix]

@@ -10,6 +10,7 @@ import (
 	"github.com/resilience-go/resilience/bulkhead"
 	"github.com/resilience-go/resilience/fallback"
 	"github.com/resilience-go/resilience/keyed"
+	"github.com/resilience-go/resilience/limit"
 	"github.com/resilience-go/resilience/retry"
 	"github.com/resilience-go/resilience/timeout"
 )
@@ -63,6 +64,7 @@ const (
 	breakers   = "breaker"
 	retries    = "retry"
 	bulkheads  = "bulkhead"
+	limits     = "limit"
 	timeouts   = "timeout"
 	fallbacks  = "fallback"
 	groups     = "keyed group"
@@ -78,6 +80,8 @@ func kindOf(p resilience.Policy) (string, named) {
 		return retries, p
 	case *bulkhead.Bulkhead:
 		return bulkheads, p
+	case *limit.Limit:
+		return limits, p
 	case *timeout.Timeout:
 		return timeouts, p
 	case *fallback.Fallback:

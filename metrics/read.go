@@ -9,6 +9,7 @@ import (
 	"github.com/resilience-go/resilience/bulkhead"
 	"github.com/resilience-go/resilience/fallback"
 	"github.com/resilience-go/resilience/keyed"
+	"github.com/resilience-go/resilience/limit"
 	"github.com/resilience-go/resilience/metrics/internal/series"
 	"github.com/resilience-go/resilience/retry"
 	"github.com/resilience-go/resilience/timeout"
@@ -67,6 +68,8 @@ func (t tally) member(m *member) {
 		t.retry(p, m.name)
 	case *bulkhead.Bulkhead:
 		t.bulkhead(p, m.name)
+	case *limit.Limit:
+		t.limit(p, m.name)
 	case *timeout.Timeout:
 		s := p.Stats()
 		t.add(series.TimeoutCalls, float64(s.Calls), m.name)
@@ -116,6 +119,15 @@ func (t tally) bulkhead(b *bulkhead.Bulkhead, name string) {
 	t.add(series.BulkheadWaiting, float64(s.Waiting), name)
 }
 
+func (t tally) limit(l *limit.Limit, name string) {
+	s := l.Stats()
+	t.each(series.LimitCalls, name, s.Useful, s.Gone, s.Shed, s.QueueFull, s.Canceled)
+	t.each(series.LimitTests, name, s.Tests.Raised, s.Tests.NotRaised, s.Tests.Lowered, s.Tests.NotLowered, s.Tests.Abandoned)
+	t.add(series.LimitOverloads, float64(s.Overloads), name)
+	t.add(series.LimitInFlight, float64(s.InFlight), name)
+	t.add(series.LimitWaiting, float64(s.Waiting), name)
+}
+
 // standing is how policies stand that share what they count: those of the keys of a
 // group, or one alone.
 type standing struct {
@@ -124,6 +136,8 @@ type standing struct {
 	open            float64 // seconds
 	level, capacity int64
 	limit           int
+	knee            float64
+	overloads       int // there are now
 }
 
 func (s *standing) add(p resilience.Policy) {
@@ -141,6 +155,13 @@ func (s *standing) add(p resilience.Policy) {
 		s.capacity += capacity
 	case *bulkhead.Bulkhead:
 		s.limit += p.Stats().Limit
+	case *limit.Limit:
+		now := p.Stats()
+		s.limit += now.Limit
+		s.knee += now.Knee
+		if now.Overload {
+			s.overloads++
+		}
 	}
 }
 
@@ -155,6 +176,10 @@ func (t tally) standing(of id, s *standing) {
 		t.add(series.RetryCapacity, float64(s.capacity), of.name)
 	case bulkheads:
 		t.add(series.BulkheadLimit, float64(s.limit), of.name)
+	case limits:
+		t.add(series.LimitInForce, float64(s.limit), of.name)
+		t.add(series.LimitKnee, s.knee, of.name)
+		t.add(series.LimitOverload, float64(s.overloads), of.name)
 	}
 }
 

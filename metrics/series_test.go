@@ -11,6 +11,7 @@ import (
 	"github.com/resilience-go/resilience/breaker"
 	"github.com/resilience-go/resilience/fallback"
 	"github.com/resilience-go/resilience/keyed"
+	"github.com/resilience-go/resilience/limit"
 	"github.com/resilience-go/resilience/metrics"
 	table "github.com/resilience-go/resilience/metrics/internal/series"
 	"github.com/resilience-go/resilience/retry"
@@ -23,6 +24,7 @@ func kinds(name string) map[string]resilience.Forker {
 		"breaker_":  resilience.Must(breaker.New(breaker.Config{Name: name})),
 		"retry_":    resilience.Must(retry.New(retry.Config{Name: name})),
 		"bulkhead_": newBulkhead(name, 0),
+		"limit_":    resilience.Must(limit.New(limit.Config{Name: name})),
 		"timeout_":  resilience.Must(timeout.New(timeout.Config{Name: name})),
 		"fallback_": resilience.Must(fallback.New(fallback.Config{
 			Name: name, Handle: func(_ context.Context, err error) error { return err },
@@ -114,6 +116,7 @@ func TestGaugesStartAsPoliciesDo(t *testing.T) {
 		"breaker_":  {series("breaker_state", "p", "state", "closed"): 1, series("breaker_mode", "p", "mode", "auto"): 1},
 		"retry_":    {series("retry_budget_units", "p"): 20, series("retry_budget_capacity_units", "p"): 20},
 		"bulkhead_": {series("bulkhead_limit", "p"): 24},
+		"limit_":    {series("limit_in_force", "p"): 64},
 	} {
 		p := kinds("p")[prefix]
 		reg, _ := register(t, p)

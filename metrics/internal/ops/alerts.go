@@ -80,6 +80,31 @@ var Alerts = []*Alert{
 			"If it is healthy and a fixed Limit is too small, raise it, or leave it at 0. If it pauses by nature, set Limit to hold the calls of a pause.",
 		Ignore: "in front of a server that turns away load on purpose, and during a planned load test.",
 	},
+	{
+		Name: "ResilienceLimitRefusesMany", Severity: "critical", For: "5m",
+		Expr:    limitRefused.Name + " > 0.25",
+		Summary: "Limit {{ $labels.name }} of {{ $labels.job }} keeps {{ $value | humanizePercentage }} of its requests from the handler.",
+		Means: "For five minutes more than one request of four was refused, or left by its caller while it waited, over all processes. " +
+			"More come than the service can do at present.",
+		Look: "at \"Requests by outcome\": if as many are useful as ever, more come than before; if fewer are, the service does less than before. " +
+			"Where most are canceled or queue_full and \"Limits in an overload\" is 0, the handler hangs, and nothing ends that could be measured.",
+		Do: "if more come, add processes, and see who sends them: callers that retry without a budget can be most of them. " +
+			"If the service does less, look at its last release, at its processors, and at what it waits for. " +
+			"There is no limit to raise, unless Max is set and \"Limit, knee and in flight\" stays at it.",
+		Ignore: "in a planned load test, and in shadow mode, in which those shed and queue_full were handled.",
+	},
+	{
+		Name: "ResilienceLimitOverload", Severity: "warning", For: "5m",
+		Expr:    processes(join("and", overloaded("5m"), inProcess.flow(series.LimitCalls, is("outcome", "shed"))+" > 0")),
+		Summary: "Limit {{ $labels.name }} of {{ $labels.job }} has been in an overload for long, in {{ $value }} process(es).",
+		Means: "For five minutes and more at least one process had, most of the time, proof that it can not keep up, and refused requests: " +
+			"they come faster than it answers them, and a higher limit does not help. It works at its capacity, and refuses the rest.",
+		Look: "at \"Share refused\" for how much the rest is. Then choose a single instance on the dashboard: " +
+			"one process that is alone gets more than its part of the load, or shares its processors with something else.",
+		Do: "add processes or take load away, before the share grows. If one process is alone, look at how load is spread, and at its neighbours. " +
+			"Leave the limit as it is: what it refuses would otherwise make all requests late.",
+		Ignore: "where callers come back later and lose nothing, such as jobs that fill whatever capacity there is.",
+	},
 }
 
 // processes counts the processes for which expr has a result.
@@ -99,6 +124,14 @@ func flapping() string {
 	m := series.BreakerTransitions
 	anew := s.total(m, "increase("+s.of(m, is("from", "closed"), is("to", "open"))+"["+s.window+"])")
 	return "sum_over_time((" + anew + " > bool 0)[30m:5m]) >= 5"
+}
+
+// overloaded holds for a process that was in an overload for most of that time. A single
+// scrape says little: near its capacity a service goes in and out.
+func overloaded(window string) string {
+	s := scope{window: window}
+	m := series.LimitOverload
+	return s.total(m, "avg_over_time("+s.of(m)+"["+s.window+"])") + " > 0.5"
 }
 
 // rejectedOf holds for a process that has rejected calls in that time: in MetricsOnly a

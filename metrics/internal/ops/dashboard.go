@@ -49,7 +49,7 @@ var source = object{"type": "prometheus", "uid": "${datasource}"}
 func Dashboard() []byte {
 	board := object{
 		"uid": "resilience", "title": "Resilience", "tags": []string{"resilience"},
-		"description":   "Breakers, retries, bulkheads, timeouts and fallbacks. Each panel says how to read it; " + Page + " says more.",
+		"description":   "Breakers, retries, bulkheads, limits, timeouts and fallbacks. Each panel says how to read it; " + Page + " says more.",
 		"schemaVersion": 39, "version": 1, "id": nil, "editable": true, "graphTooltip": 1, "fiscalYearStartMonth": 0,
 		"links": []any{object{
 			"type": "link", "title": "How to read it", "url": Page, "icon": "doc", "tooltip": "", "tags": []string{},

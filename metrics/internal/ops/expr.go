@@ -146,6 +146,11 @@ func (s scope) refusedShare() string {
 	return ratio(s.flow(series.BulkheadCalls, is("outcome", "rejected", "canceled")), s.flow(series.BulkheadCalls))
 }
 
+// noPlaceShare counts who left while they waited, too: they did not come to the handler.
+func (s scope) noPlaceShare() string {
+	return ratio(s.flow(series.LimitCalls, is("outcome", "shed", "queue_full", "canceled")), s.flow(series.LimitCalls))
+}
+
 // quantile reads native histograms, and classic ones where there are no others. What
 // was rejected took no time and would hide how long the others took.
 func (s scope) quantile(q string) string {

@@ -8,6 +8,7 @@ func Rows() []Row {
 		{"Breakers", breakers()},
 		{"Retries", retries()},
 		{"Bulkheads", bulkheads()},
+		{"Limits", limits()},
 		{"Timeouts and fallbacks", others()},
 		{"Groups", groups()},
 		{"Duration of calls", durations()},
@@ -150,6 +151,45 @@ func bulkheads() []*Panel {
 		{
 			Title: "Rejected by reason", Unit: "ops", Look: stacked, Queries: by(series.BulkheadRejected, "reason"),
 			Description: "queue_full is more at once than slots and places in line, wait_expired a line that moves too slowly because the dependency is slow or pauses.",
+		},
+	}
+}
+
+func limits() []*Panel {
+	d := onDashboard
+	return []*Panel{
+		{
+			Title: "Limits in an overload", Unit: "short", Queries: one(d.level(series.LimitOverload)),
+			Description: "Processes, of groups keys, with proof that they can not keep up: this, and not the limit, says that there is too much load.",
+		},
+		{
+			Title: "Requests by outcome", Unit: "ops", Look: stacked, Queries: by(series.LimitCalls, "outcome"),
+			Description: "Useful is what the service is good for and should stay level however many come; gone ones were handled for nobody, shed and queue_full ones refused, canceled ones left in line.",
+		},
+		{
+			Title: "Share refused", Unit: "percentunit", Look: share, Queries: one(d.noPlaceShare()),
+			Description: "Which part of the requests did not come to the handler, because it was refused or because its caller left in line: 0 without an overload, half of all at twice the capacity.",
+		},
+		{
+			Title: "Limit, knee and in flight", Unit: "short", Width: 16,
+			Queries: []Query{
+				{d.level(series.LimitInFlight), legend() + " in flight"},
+				{d.level(series.LimitInForce), legend() + " limit"},
+				{d.level(series.LimitKnee), legend() + " knee"},
+			},
+			Description: "Added up over processes: a limit far above what is in flight restricts nobody and may stand anywhere, steps down and up are tests, and the knee is 0 until a test has found it.",
+		},
+		{
+			Title: "Waiting for the handler", Unit: "short", Queries: one(d.level(series.LimitWaiting)),
+			Description: "Requests in line when it was scraped: a peak is a burst or a test of a lower limit, and a line that stays is an overload or a handler that hangs.",
+		},
+		{
+			Title: "Tests by result", Unit: "opm", Width: 12, Look: stacked, Queries: perMinute(by(series.LimitTests, "result")),
+			Description: "Tests a minute, of which there are none while the limit is not reached: raised and lowered ones moved the limit, not_lowered ones measured the knee, and many abandoned ones are load that comes in bursts.",
+		},
+		{
+			Title: "Overloads that began", Unit: "opm", Width: 12, Queries: perMinute(by(series.LimitOverloads)),
+			Description: "Overloads a minute: one that lasts begins once, and many short ones are a service near its capacity.",
 		},
 	}
 }

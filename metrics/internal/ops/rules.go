@@ -46,7 +46,7 @@ func name(level string, m *series.Metric, operations string) string {
 
 // Recordings are the rules that the alerts and the panels of others can build on.
 var Recordings = []*Recording{
-	breakerCalls, breakerRejected, breakerFailed, breakerOpen, attemptsPerCall, outOfBudget, bulkheadRefused, duration99,
+	breakerCalls, breakerRejected, breakerFailed, breakerOpen, attemptsPerCall, outOfBudget, bulkheadRefused, limitRefused, duration99,
 }
 
 var (
@@ -84,6 +84,11 @@ var (
 		Name: name("name", series.BulkheadCalls, "refused_ratio_rate5m"),
 		Help: "Share of the calls that got no slot: rejected, or canceled while they waited.",
 		Expr: inRules.refusedShare(),
+	}
+	limitRefused = &Recording{
+		Name: name("name", series.LimitCalls, "refused_ratio_rate5m"),
+		Help: "Share of the requests that did not come to the handler: refused, or canceled while they waited.",
+		Expr: inRules.noPlaceShare(),
 	}
 	duration99 = &Recording{
 		Name: name("name", series.CallDuration, "p99_rate5m"),

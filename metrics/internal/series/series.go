@@ -137,6 +137,45 @@ var (
 	}
 )
 
+// The metrics of limits.
+var (
+	LimitCalls = &Metric{
+		Name: "resilience_limit_calls_total", Type: Counter,
+		Labels: []Label{{"outcome", []string{"useful", "gone", "shed", "queue_full", "canceled"}}},
+		Help: "Requests by outcome: answered while their caller was there, in the handler when it left, refused in an overload, refused because too many were waiting, and left by their caller while they waited. " +
+			"A limit in shadow mode refuses none, so those shed and queue_full are among the useful and gone as well.",
+	}
+	LimitOverload = &Metric{
+		Name: "resilience_limit_overload", Type: Gauge,
+		Help: "How many limits have proof of an overload: 0 or 1 for a limit, and of a group how many keys.",
+	}
+	LimitOverloads = &Metric{
+		Name: "resilience_limit_overloads_total", Type: Counter,
+		Help: "Overloads that began.",
+	}
+	LimitInFlight = &Metric{
+		Name: "resilience_limit_in_flight", Type: Gauge,
+		Help: "Requests in the handler.",
+	}
+	LimitWaiting = &Metric{
+		Name: "resilience_limit_waiting", Type: Gauge,
+		Help: "Requests in front of the handler.",
+	}
+	LimitInForce = &Metric{
+		Name: "resilience_limit_in_force", Type: Gauge,
+		Help: "Requests that may be in the handler at present, be it under a test, of a group added up over its keys.",
+	}
+	LimitKnee = &Metric{
+		Name: "resilience_limit_knee", Type: Gauge,
+		Help: "Requests that the handler needs at once for all the throughput it is capable of, as last measured, 0 if no test has found it yet, of a group added up over its keys.",
+	}
+	LimitTests = &Metric{
+		Name: "resilience_limit_tests_total", Type: Counter,
+		Labels: []Label{{"result", []string{"raised", "not_raised", "lowered", "not_lowered", "abandoned"}}},
+		Help:   "Tests of another limit by result: a higher one that was kept or not, a lower one that was kept or not, and those that had no result because the load went away.",
+	}
+)
+
 // The metrics of the other policies, and of groups.
 var (
 	TimeoutCalls = &Metric{
@@ -173,5 +212,6 @@ var All = []*Metric{
 	BreakerCalls, BreakerWouldReject, BreakerState, BreakerMode, BreakerTransitions, BreakerOpenSeconds, BreakerProbes,
 	RetryCalls, RetryAttempts, RetrySuppressed, RetryBudget, RetryCapacity,
 	BulkheadCalls, BulkheadRejected, BulkheadInFlight, BulkheadWaiting, BulkheadLimit,
+	LimitCalls, LimitOverload, LimitOverloads, LimitInFlight, LimitWaiting, LimitInForce, LimitKnee, LimitTests,
 	TimeoutCalls, TimeoutExceeded, FallbackCalls, KeyedKeys, KeyedEvicted, CallDuration,
 }

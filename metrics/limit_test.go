@@ -1,0 +1,283 @@
+package metrics_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/internal/testkit"
+	"github.com/resilience-go/resilience/keyed"
+	"github.com/resilience-go/resilience/limit"
+)
+
+func newLimit(c limit.Config) *limit.Limit { return resilience.Must(limit.New(c)) }
+
+// bounded is what a limit shows that is fixed at one, and tests nothing.
+func bounded(useful, gone, queueFull, canceled, inFlight, waiting float64) scraped {
+	return scraped{
+		series("limit_calls_total", "l", "outcome", "useful"):     useful,
+		series("limit_calls_total", "l", "outcome", "gone"):       gone,
+		series("limit_calls_total", "l", "outcome", "queue_full"): queueFull,
+		series("limit_calls_total", "l", "outcome", "canceled"):   canceled,
+		series("limit_in_flight", "l"):                            inFlight,
+		series("limit_waiting", "l"):                              waiting,
+		series("limit_in_force", "l"):                             1,
+		series("limit_overload", "l"):                             0,
+		series("limit_overloads_total", "l"):                      0,
+	}
+}
+
+func TestRequestsOfALimit(t *testing.T) {
+	for _, grouped := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			l := newLimit(limit.Config{Name: "l", Max: 1, MaxQueue: 1})
+			var p resilience.Policy = l
+			if grouped {
+				p = newGroup(t, l, keyed.Config{}).For("key")
+			}
+			reg, _ := register(t, p)
+			leave := make(chan struct{})
+			stay := func(ctx context.Context) {
+				_ = resilience.Run(ctx, p, func(context.Context) error { <-leave; return nil })
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			go stay(ctx)
+			synctest.Wait()
+			scrape(t, reg).check(t, "l", bounded(0, 0, 0, 0, 1, 0))
+
+			waits, giveUp := context.WithCancel(t.Context())
+			go stay(waits)
+			synctest.Wait()
+			if err := run(p, nil); !errors.Is(err, limit.ErrLimited) {
+				t.Errorf("error %v", err)
+			}
+			scrape(t, reg).check(t, "l", bounded(0, 0, 1, 0, 1, 1))
+			giveUp()
+			synctest.Wait()
+			scrape(t, reg).check(t, "l", bounded(0, 0, 1, 1, 1, 0))
+
+			cancel() // of who is in the handler
+			leave <- struct{}{}
+			synctest.Wait()
+			scrape(t, reg).check(t, "l", bounded(0, 1, 1, 1, 0, 0))
+			if err := run(p, errDown); err != errDown {
+				t.Errorf("error %v", err)
+			}
+			scrape(t, reg).check(t, "l", bounded(1, 1, 1, 1, 0, 0)) // an answer is one, whatever it says
+		})
+	}
+}
+
+// service is a handler with four workers, each of which takes 10 ms for a request.
+type service struct {
+	policy   resilience.Policy
+	patience time.Duration // of callers
+	workers  chan struct{}
+	wg       sync.WaitGroup
+}
+
+func serve(p resilience.Policy, patience time.Duration) *service {
+	return &service{policy: p, patience: patience, workers: make(chan struct{}, 4)}
+}
+
+func (s *service) request(ctx context.Context) {
+	_ = resilience.Run(ctx, s.policy, func(ctx context.Context) error {
+		select {
+		case s.workers <- struct{}{}:
+			time.Sleep(10 * time.Millisecond)
+			<-s.workers
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	})
+}
+
+// load has so many requests come in a second, for so long, and comes back when all is
+// at rest that happens at that moment.
+func (s *service) load(perSecond int, d time.Duration) {
+	for range int(d.Seconds() * float64(perSecond)) {
+		s.wg.Go(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), s.patience)
+			defer cancel()
+			s.request(ctx)
+		})
+		time.Sleep(time.Second / time.Duration(perSecond))
+	}
+	synctest.Wait()
+}
+
+// compare checks what is shown of a limit that is alone against what it says.
+func compare(t *testing.T, now scraped, s limit.Stats) {
+	t.Helper()
+	overload := 0.0
+	if s.Overload {
+		overload = 1
+	}
+	now.check(t, "l", scraped{
+		series("limit_overload", "l"): overload, series("limit_overloads_total", "l"): float64(s.Overloads),
+		series("limit_in_force", "l"): float64(s.Limit), series("limit_knee", "l"): s.Knee,
+		series("limit_in_flight", "l"): float64(s.InFlight), series("limit_waiting", "l"): float64(s.Waiting),
+		series("limit_calls_total", "l", "outcome", "useful"):     float64(s.Useful),
+		series("limit_calls_total", "l", "outcome", "gone"):       float64(s.Gone),
+		series("limit_calls_total", "l", "outcome", "shed"):       float64(s.Shed),
+		series("limit_calls_total", "l", "outcome", "queue_full"): float64(s.QueueFull),
+		series("limit_calls_total", "l", "outcome", "canceled"):   float64(s.Canceled),
+		series("limit_tests_total", "l", "result", "raised"):      float64(s.Tests.Raised),
+		series("limit_tests_total", "l", "result", "not_raised"):  float64(s.Tests.NotRaised),
+		series("limit_tests_total", "l", "result", "lowered"):     float64(s.Tests.Lowered),
+		series("limit_tests_total", "l", "result", "not_lowered"): float64(s.Tests.NotLowered),
+		series("limit_tests_total", "l", "result", "abandoned"):   float64(s.Tests.Abandoned),
+	})
+}
+
+func TestALimitInAnOverload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLimit(limit.Config{Name: "l"})
+		reg, _ := register(t, l)
+		s := serve(l, 500*time.Millisecond)
+		defer s.wg.Wait()
+		s.load(200, 2*time.Second) // half of what it can do
+		compare(t, scrape(t, reg), limit.Stats{Limit: 64, InFlight: l.Stats().InFlight, Useful: l.Stats().Useful})
+
+		came := 400.0
+		for tries := 0; !l.Stats().Overload || l.Stats().Shed == 0; tries++ {
+			if tries == 200 {
+				t.Fatalf("no overload: %+v", l.Stats())
+			}
+			s.load(1000, 100*time.Millisecond) // more than twice
+			came += 100
+		}
+		compare(t, scrape(t, reg), l.Stats())
+		s.wg.Wait()
+		now, stats := scrape(t, reg), l.Stats()
+		compare(t, now, stats)
+		if sum := now.sum("limit_calls_total", "l"); sum != came {
+			t.Errorf("%v requests by outcome, want %v", sum, came)
+		}
+		if stats.Tests == (limit.Tests{}) || stats.Knee == 0 {
+			t.Errorf("nothing was tested: %+v", stats)
+		}
+	})
+}
+
+func TestALimitInShadowModeCountsWhatItWouldRefuseTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLimit(limit.Config{Name: "l", Shadow: true, MaxQueue: 100})
+		reg, _ := register(t, l)
+		s := serve(l, time.Minute)
+		s.load(1000, 2*time.Second)
+		s.wg.Wait()
+		now, stats := scrape(t, reg), l.Stats()
+		compare(t, now, stats)
+		if stats.Shed+stats.QueueFull == 0 {
+			t.Errorf("nothing was tested: %+v", stats)
+		}
+		if handled := stats.Useful + stats.Gone; handled != 2000 {
+			t.Errorf("%d were handled, want all", handled)
+		}
+	})
+}
+
+// One key of a group is overloaded, and the others are not.
+func TestTheLimitsOfAGroupAddUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLimit(limit.Config{Name: "l"})
+		g := newGroup(t, l, keyed.Config{Name: "g"})
+		reg, _ := register(t, g)
+		scrape(t, reg).check(t, "l", scraped{series("limit_overload", "l"): 0, series("limit_in_force", "l"): 0})
+		touch(t, g, 3)
+		scrape(t, reg).check(t, "l", scraped{series("limit_overload", "l"): 0, series("limit_in_force", "l"): 3 * 64})
+		scrape(t, reg).check(t, "l", scraped{series("limit_calls_total", "l", "outcome", "useful"): 3})
+
+		for i := range 2 {
+			p := g.For(fmt.Sprint("busy ", i))
+			s := serve(p, 500*time.Millisecond)
+			defer s.wg.Wait()
+			for seconds := 0; l.Stats().Overloads == uint64(i); seconds++ {
+				if seconds == 20 {
+					t.Fatalf("no overload: %+v", l.Stats())
+				}
+				s.load(1000, time.Second)
+			}
+		}
+		overloaded, knee, inForce := 0.0, 0.0, 0.0
+		for _, p := range g.All() {
+			s := p.(*limit.Limit).Stats()
+			knee, inForce = knee+s.Knee, inForce+float64(s.Limit)
+			if s.Overload {
+				overloaded++
+			}
+		}
+		got := scrape(t, reg)
+		got.check(t, "l", scraped{series("limit_overload", "l"): overloaded, series("limit_in_force", "l"): inForce, series("limit_knee", "l"): knee})
+		if overloaded == 0 || knee == 0 || got.sum("limit_overloads_total", "l") < 2 {
+			t.Errorf("nothing was tested: %v", got)
+		}
+	})
+}
+
+// Callers that are refused, that leave, and that are served, with two scrapers.
+func TestTheSumsOfALimitAreExact(t *testing.T) {
+	const workers, each = 8, 25_000
+	l := newLimit(limit.Config{Name: "l", Max: 2, MaxQueue: 2})
+	reg, _ := register(t, l)
+	now := make(chan struct{})
+	var scrapers sync.WaitGroup
+	for range 2 {
+		scrapers.Go(func() { scrapeOften(t, reg, now) })
+	}
+	var mu sync.Mutex
+	var served, refused, left float64
+	testkit.AtOnce(workers, func(w int) {
+		var ok, no, gone float64
+		for i := range each {
+			ctx, cancel := context.WithCancel(context.Background())
+			if i%16 == 0 {
+				go cancel() // while it waits, or in the handler, or not at all
+			}
+			ran := false
+			err := resilience.Run(ctx, l, func(context.Context) error { ran = true; runtime.Gosched(); return nil })
+			switch {
+			case ran:
+				ok++
+			case errors.Is(err, limit.ErrLimited):
+				no++
+			default:
+				gone++
+			}
+			cancel()
+			if i%1000 == 0 {
+				select {
+				case now <- struct{}{}:
+				default: // both are at it
+				}
+			}
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		served, refused, left = served+ok, refused+no, left+gone
+	})
+	close(now)
+	scrapers.Wait()
+	got := scrape(t, reg)
+	value := func(outcome string) float64 { return got[series("limit_calls_total", "l", "outcome", outcome)] }
+	if v := value("useful") + value("gone"); v != served {
+		t.Errorf("%v requests were served, and %v ran", v, served)
+	}
+	if v := value("shed") + value("queue_full"); v != refused || v == 0 {
+		t.Errorf("%v requests were refused, and %v callers were", v, refused)
+	}
+	if v := value("canceled"); v > left { // some had left before they came
+		t.Errorf("%v callers left, and %v did", v, left)
+	}
+	if got.sum("limit_in_flight", "l")+got.sum("limit_waiting", "l") != 0 {
+		t.Error("something is still held")
+	}
+}
