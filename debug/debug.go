@@ -1,6 +1,6 @@
 // Package debug serves a page that says how the policies of a process stand: which
-// breakers are open, why, since when and what happens next, without a server of
-// metrics.
+// breakers are open, why, since when and what happens next, and whether a limit found
+// an overload, without a server of metrics.
 //
 //	mux.Handle("/debug/resilience", debug.Handler(payments, users))
 //
@@ -20,13 +20,15 @@
 // is text for people may change: "text", "settings", "why", "next", "reason", "rule",
 // "error" and "faults".
 //
-//	summary     breakers by state, and how many are not_closed or not_auto
+//	summary     breakers by state, how many are not_closed or not_auto, and how many
+//	            limits are overloaded
 //	breakers    state, mode, since; why and next; retry_at in OPEN; rules and what they
 //	            have counted in CLOSED; probing in HALF_OPEN; history, the oldest
 //	            transition first, and began, with which the outage did; calls
-//	groups      the keys, each with the breakers, retries and bulkheads of its own
+//	groups      the keys, each with the breakers, retries, bulkheads and limits of its own
 //	retries     budget and calls
 //	bulkheads   in_flight, waiting and limit, and calls
+//	limits      state, in_flight, waiting, limit and knee, and calls, with tests by result
 //	timeouts, fallbacks, others
 //	faults      what could not be asked
 //

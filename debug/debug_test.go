@@ -3,6 +3,7 @@ package debug_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/resilience-go/resilience/debug"
 	"github.com/resilience-go/resilience/fallback"
 	"github.com/resilience-go/resilience/keyed"
+	"github.com/resilience-go/resilience/limit"
 	"github.com/resilience-go/resilience/metrics"
 	"github.com/resilience-go/resilience/retry"
 	"github.com/resilience-go/resilience/stack"
@@ -248,7 +250,7 @@ func TestAPolicyIsShownOnceAndOneThatIsNilNotAtAll(t *testing.T) {
 	if len(r.Breakers) != 1 || r.Summary.Breakers != 1 || len(r.Others) != 1 || len(r.Faults) != 0 {
 		t.Errorf("got %+v", r)
 	}
-	if r := asJSON(t); r.Breakers == nil || r.Groups == nil || r.Others == nil {
+	if r := asJSON(t); r.Breakers == nil || r.Groups == nil || r.Limits == nil || r.Others == nil {
 		t.Errorf("a list is null in %+v", r)
 	}
 }
@@ -303,13 +305,20 @@ func labels(t *testing.T, p resilience.Policy, metric, label string) map[string]
 
 // Who has seen one of them in the metrics looks for it in the JSON, and the other way.
 func TestReasonsHaveTheNamesOfTheMetrics(t *testing.T) {
-	p := stack.Client("payments")
+	p := resilience.Compose(stack.Client("payments"), resilience.Must(limit.New(limit.Config{Name: "orders"})))
 	r := asJSON(t, p)
-	for metric, counts := range map[string]map[string]uint64{
-		"resilience_retry_suppressed_total":  r.Retries[0].Calls.Suppressed,
-		"resilience_bulkhead_rejected_total": r.Bulkheads[0].Calls.Rejected,
+	ofLimit := maps.Clone(r.Limits[0].Calls.Rejected)
+	for _, outcome := range []string{"useful", "gone", "canceled"} {
+		ofLimit[outcome] = 0 // which have fields of their own
+	}
+	for series, counts := range map[string]map[string]uint64{
+		"resilience_retry_suppressed_total reason":  r.Retries[0].Calls.Suppressed,
+		"resilience_bulkhead_rejected_total reason": r.Bulkheads[0].Calls.Rejected,
+		"resilience_limit_calls_total outcome":      ofLimit,
+		"resilience_limit_tests_total result":       r.Limits[0].Calls.Tests,
 	} {
-		want := labels(t, p, metric, "reason")
+		metric, label, _ := strings.Cut(series, " ")
+		want := labels(t, p, metric, label)
 		for reason := range counts {
 			if !want[reason] {
 				t.Errorf("%q is no reason of %s", reason, metric)

@@ -14,6 +14,7 @@ import (
 	"github.com/resilience-go/resilience/fallback"
 	"github.com/resilience-go/resilience/internal/describe"
 	"github.com/resilience-go/resilience/keyed"
+	"github.com/resilience-go/resilience/limit"
 	"github.com/resilience-go/resilience/retry"
 	"github.com/resilience-go/resilience/timeout"
 )
@@ -42,7 +43,7 @@ func gather(policies []resilience.Policy) *page {
 		page: page{ // lists that are empty, not null
 			Time:     stamp{time.Now()},
 			Breakers: []*breakerView{}, Groups: []*group{}, Retries: []*retryView{}, Bulkheads: []*bulkheadView{},
-			Timeouts: []*timeoutView{}, Fallbacks: []*fallbackView{}, Others: []*otherView{},
+			Limits: []*limitView{}, Timeouts: []*timeoutView{}, Fallbacks: []*fallbackView{}, Others: []*otherView{},
 		},
 		seen:      map[resilience.Policy]bool{},
 		templates: map[resilience.Policy]*string{},
@@ -175,6 +176,10 @@ func (g *gatherer) read(p resilience.Policy) {
 		b := readBulkhead(p, group)
 		b.Group, b.Settings = of, settings("bulkhead", p.Name(), p.String())
 		page.Bulkheads = append(page.Bulkheads, b)
+	case *limit.Limit:
+		l := readLimit(p, group)
+		l.Group, l.Settings = of, settings("limit", p.Name(), line(p))
+		page.Limits = append(page.Limits, l)
 	case *timeout.Timeout:
 		s := p.Stats()
 		page.Timeouts = append(page.Timeouts, &timeoutView{
@@ -224,6 +229,9 @@ func (g *gatherer) group(k *keyed.Group) *group {
 		})
 		v.Keys = append(v.Keys, one)
 		v.States.add(one.State())
+		if one.Overloaded() {
+			v.Overloaded++
+		}
 	}
 	slices.SortFunc(v.Keys, func(a, b *key) int {
 		return cmp.Or(cmp.Compare(b.attention(), a.attention()), strings.Compare(a.Key, b.Key))
@@ -231,9 +239,9 @@ func (g *gatherer) group(k *keyed.Group) *group {
 	return v
 }
 
-// attention is 1 for a key that is not CLOSED.
+// attention is 1 for a key that is not CLOSED, or overloaded.
 func (k *key) attention() int {
-	if s := k.State(); s != "" && s != closed {
+	if s := k.State(); s != "" && s != closed || k.Overloaded() {
 		return 1
 	}
 	return 0
@@ -254,6 +262,10 @@ func (g *gatherer) ofKey(k *key, p resilience.Policy) {
 		b := readBulkhead(p, nil)
 		b.Key, b.Calls = k.Key, nil
 		k.Bulkheads = append(k.Bulkheads, b)
+	case *limit.Limit:
+		l := readLimit(p, nil)
+		l.Key, l.Calls = k.Key, nil
+		k.Limits = append(k.Limits, l)
 	case *keyed.Group: // of a Forker that is not of this module
 		g.add(p)
 	}
@@ -284,6 +296,7 @@ func (p *page) sum() {
 	default:
 		s.Text = fmt.Sprintf("%d of %d breakers are not CLOSED", s.NotClosed, s.Breakers)
 	}
+	s.limits(p)
 	if s.NotAuto > 0 {
 		s.Text += fmt.Sprintf("; %d in a mode other than Auto", s.NotAuto)
 	}

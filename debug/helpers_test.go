@@ -72,12 +72,15 @@ type report struct {
 		Breakers  int
 		NotClosed int `json:"not_closed"`
 		NotAuto   int `json:"not_auto"`
+
+		Limits, Overloaded int
 	}
 	Faults    []string
 	Breakers  []breakerReport
 	Groups    []groupReport
 	Retries   []retryReport
 	Bulkheads []bulkheadReport
+	Limits    []limitReport
 	Timeouts  []struct {
 		Name, Group           string
 		Calls, Exceeded, Late uint64
@@ -120,11 +123,15 @@ type groupReport struct {
 	Name    string
 	States  map[string]int
 	Evicted int
-	Keys    []struct {
+
+	Overloaded int
+
+	Keys []struct {
 		Key       string
 		Breakers  []breakerReport
 		Retries   []retryReport
 		Bulkheads []bulkheadReport
+		Limits    []limitReport
 	}
 }
 
@@ -146,6 +153,20 @@ type bulkheadReport struct {
 	Calls       *struct {
 		Completed, Canceled uint64
 		Rejected            map[string]uint64
+	}
+}
+
+type limitReport struct {
+	Name, Key, State, Settings string
+
+	Group    *string
+	Limit    *int
+	Knee     *float64
+	Waiting  int
+	InFlight int `json:"in_flight"`
+	Calls    *struct {
+		Useful, Gone, Canceled, Overloads uint64
+		Rejected, Tests                   map[string]uint64
 	}
 }
 

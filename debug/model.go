@@ -2,6 +2,7 @@ package debug
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/resilience-go/resilience/internal/describe"
@@ -20,19 +21,22 @@ type page struct {
 	Groups    []*group        `json:"groups"`
 	Retries   []*retryView    `json:"retries"`
 	Bulkheads []*bulkheadView `json:"bulkheads"`
+	Limits    []*limitView    `json:"limits"`
 	Timeouts  []*timeoutView  `json:"timeouts"`
 	Fallbacks []*fallbackView `json:"fallbacks"`
 	Others    []*otherView    `json:"others"` // a metrics.Histogram, and policies that are not of this module
 }
 
-// summary counts the breakers that have calls of their own: not those that keys are
-// forked from, unless one of these has been set to something.
+// summary counts the breakers and limits that have calls of their own: not those that
+// keys are forked from, unless a breaker among these has been set to something.
 type summary struct {
 	Text      string `json:"text"`
 	Breakers  int    `json:"breakers"`
 	NotClosed int    `json:"not_closed"`
 	NotAuto   int    `json:"not_auto"` // in a mode other than Auto
 	states
+	Limits     int `json:"limits"`
+	Overloaded int `json:"overloaded"` // of the limits
 }
 
 // states counts by state.
@@ -176,9 +180,10 @@ func (b *breakerView) NotClosed() bool { return b.HasState() && b.State != close
 // group is a keyed.Group.
 type group struct {
 	common
-	States  states `json:"states"` // of keys with a breaker, by the worst that a key has
-	Evicted uint64 `json:"evicted"`
-	Keys    []*key `json:"keys"` // those that are not CLOSED first, then by name
+	States     states `json:"states"`     // of keys with a breaker, by the worst that a key has
+	Overloaded int    `json:"overloaded"` // keys with a limit that is
+	Evicted    uint64 `json:"evicted"`
+	Keys       []*key `json:"keys"` // those that are not CLOSED first, then by name
 }
 
 // key is what the policies of a key have of their own.
@@ -187,7 +192,11 @@ type key struct {
 	Breakers  []*breakerView  `json:"breakers,omitempty"`
 	Retries   []*retryView    `json:"retries,omitempty"`
 	Bulkheads []*bulkheadView `json:"bulkheads,omitempty"`
+	Limits    []*limitView    `json:"limits,omitempty"`
 }
+
+// Overloaded reports whether one of its limits is.
+func (k *key) Overloaded() bool { return slices.ContainsFunc(k.Limits, (*limitView).Overloaded) }
 
 // State is the worst state of its breakers, "" if there is none.
 func (k *key) State() (worst string) {
