@@ -12,7 +12,6 @@ import (
 	"github.com/resilience-go/resilience/bulkhead"
 	"github.com/resilience-go/resilience/grpcmw"
 	"github.com/resilience-go/resilience/retry"
-	"github.com/resilience-go/resilience/stack"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/interop"
@@ -58,7 +57,7 @@ func startMoody(t *testing.T) (address string, slots *bulkhead.Bulkhead, stop fu
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, m := stack.Server("test"), &moody{}
+	p, m := withSlots(), &moody{}
 	in := grpcmw.Server{Policy: p}
 	s := grpc.NewServer(grpc.WaitForHandlers(true),
 		grpc.ChainUnaryInterceptor(in.Unary, m.unary), grpc.ChainStreamInterceptor(in.Stream, m.stream))

@@ -66,8 +66,16 @@ type doors struct {
 }
 
 func newDoors() doors {
-	p := stack.Server("test")
+	p := withSlots()
 	return doors{httpmw.Server{Policy: p}, find[*bulkhead.Bulkhead](p)}
+}
+
+// withSlots is a server stack with a bulkhead, which counts streams and upgraded
+// connections until they end.
+func withSlots() resilience.Policy {
+	c := stack.DefaultServer("test")
+	c.Bulkhead = &bulkhead.Config{Name: "test", Limit: 1000, MaxQueue: -1}
+	return resilience.Must(c.New())
 }
 
 // find returns the policy of type P in p.

@@ -81,7 +81,9 @@ func TestTheInteropCasesGoThroughBothSides(t *testing.T) {
 		for name, c := range cases {
 			t.Run(kind+" "+name, func(t *testing.T) {
 				t.Parallel()
-				o, doors := outOf(stack.Client("test")), stack.Server("test")
+				o, in := outOf(stack.Client("test")), stack.DefaultServer("test")
+				in.Bulkhead = &bulkhead.Config{Name: "test", Limit: 1000, MaxQueue: -1}
+				doors := resilience.Must(in.New())
 				slots := find[*bulkhead.Bulkhead](doors)
 				server := grpcmw.Server{Policy: doors}
 				n := listen(t)
