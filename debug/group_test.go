@@ -137,7 +137,7 @@ func TestTheDefaultStacksAreShown(t *testing.T) {
 	run(t, p, succeed)
 	r := asJSON(t, p, stack.Server("front"))
 	if r.Summary.Text != "The breaker is CLOSED" || len(r.Groups) != 1 || len(r.Groups[0].Keys) != 1 || len(r.Timeouts) != 1 ||
-		r.Timeouts[0].Group != "payments" || len(r.Bulkheads) != 2 || r.Bulkheads[1].Name != "front" || *r.Bulkheads[1].Limit != 1000 {
+		r.Timeouts[0].Group != "payments" || len(r.Bulkheads) != 1 || len(r.Limits) != 1 || r.Limits[0].Name != "front" || *r.Limits[0].Limit != 64 {
 		t.Errorf("got %+v", r)
 	}
 	elements(t, asHTML(t, p, stack.Server("front")))

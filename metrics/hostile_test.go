@@ -100,7 +100,7 @@ func TestNothingThatPeersSayIsInALabel(t *testing.T) {
 	}
 	checkLabels(t, reg, []string{"mine", "served"}, []string{"Consecutive(2)"})
 	got := scrape(t, reg)
-	if got[series("keyed_keys", "mine")] < 9 || got.sum("breaker_transitions_total", "mine") < 9 || got.sum("bulkhead_calls_total", "served") != 11 {
+	if got[series("keyed_keys", "mine")] < 9 || got.sum("breaker_transitions_total", "mine") < 9 || got.sum("limit_calls_total", "served") != 11 {
 		t.Errorf("nothing was tested: %v", got)
 	}
 	for s := range got {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/breaker"
 	"github.com/resilience-go/resilience/bulkhead"
+	"github.com/resilience-go/resilience/limit"
 	"github.com/resilience-go/resilience/resiliencetest"
 	"github.com/resilience-go/resilience/retry"
 	"github.com/resilience-go/resilience/stack"
@@ -178,4 +180,66 @@ func TestLayersWithoutANameHaveThatOfTheStack(t *testing.T) {
 	if c.Total.Name != "" {
 		t.Error("the configuration of the caller was changed")
 	}
+}
+
+func TestLayersOfAServerInheritNameAndObserver(t *testing.T) {
+	var all, own resiliencetest.Recorder
+	c := stack.ServerConfig{Name: "orders", Observer: &all, Limit: &limit.Config{}, Bulkhead: &bulkhead.Config{Limit: 1, MaxQueue: -1}}
+	refuse := func(c stack.ServerConfig) {
+		t.Helper()
+		p := resilience.Must(c.New())
+		_ = resilience.Run(t.Context(), p, func(context.Context) error {
+			return resilience.Run(t.Context(), p, succeed) // the bulkhead is full
+		})
+	}
+	refuse(c)
+	want := []string{"limit.Limit orders", "bulkhead.Bulkhead orders"}
+	if got := named(resilience.Must(c.New())); !slices.Equal(got, want) {
+		t.Errorf("layers %q, want %q", got, want)
+	}
+	if n := len(all.Events(resilience.Rejected)); n != 1 {
+		t.Errorf("the observer of the stack heard %v", all.Events())
+	}
+	c.Limit.Name, c.Bulkhead.Name, c.Bulkhead.Observer = "own", "own", &own
+	refuse(c)
+	want = []string{"limit.Limit own", "bulkhead.Bulkhead own"}
+	if got := named(resilience.Must(c.New())); !slices.Equal(got, want) {
+		t.Errorf("layers %q, want %q", got, want)
+	}
+	if len(all.Events()) != 1 || len(own.Events(resilience.Rejected)) != 1 {
+		t.Errorf("the observers heard %v and %v", all.Events(), own.Events())
+	}
+	if c.Limit.Observer != nil {
+		t.Error("the configuration of the caller was changed")
+	}
+}
+
+// More than twice as many requests come as four workers can do.
+func TestTheObserverOfAServerHearsOfAnOverload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var heard resiliencetest.Recorder
+		c := stack.DefaultServer("orders")
+		c.Observer = &heard
+		p := resilience.Must(c.New())
+		workers := make(chan struct{}, 4)
+		var all sync.WaitGroup
+		defer all.Wait()
+		for n := 0; len(heard.Transitions()) == 0; n++ {
+			if n == 20_000 {
+				t.Fatal("no overload after 20 s")
+			}
+			all.Go(func() {
+				_ = resilience.Run(t.Context(), p, func(context.Context) error {
+					workers <- struct{}{}
+					time.Sleep(10 * time.Millisecond)
+					<-workers
+					return nil
+				})
+			})
+			time.Sleep(time.Millisecond)
+		}
+		if e := heard.Events()[0]; e.Policy != "limit" || e.Name != "orders" || e.To != "OVERLOAD" {
+			t.Errorf("heard %+v", e)
+		}
+	})
 }

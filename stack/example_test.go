@@ -181,7 +181,8 @@ func ExampleServer_groups() {
 
 func ExampleDefaultServer() {
 	c := stack.DefaultServer("orders")
-	c.Bulkhead.Limit = 200
+	c.Observer = resilience.LogObserver(slog.New(slog.DiscardHandler)) // that an overload began, or ended
+	c.Limit.Max = 200                                                  // connections that the database has
 	p, err := c.New()
 	if err != nil {
 		panic(err)

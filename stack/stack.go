@@ -14,6 +14,12 @@
 //	          timeout(    of one attempt
 //	            operation
 //
+// in front of a dependency, and in front of a handler
+//
+//	limit(                finds by experiment how many requests it can use at once
+//	  bulkhead(           left out by default: a number of your own
+//	    operation
+//
 // The one setting that only you know is how long an attempt may take:
 //
 //	c := stack.DefaultClient("payments")
@@ -35,6 +41,7 @@ import (
 	"github.com/resilience-go/resilience/bulkhead"
 	"github.com/resilience-go/resilience/internal/defaults"
 	"github.com/resilience-go/resilience/keyed"
+	"github.com/resilience-go/resilience/limit"
 	"github.com/resilience-go/resilience/retry"
 	"github.com/resilience-go/resilience/timeout"
 )
@@ -48,8 +55,10 @@ func Client(name string) resilience.Policy {
 }
 
 // Server returns the default stack for a service, called name in errors and
-// events: a bulkhead of 1000 calls without a queue, and nothing else. A long-lived
-// stream holds its place until it ends.
+// events: a limit that finds out how many requests the service can use at once, and
+// nothing else. It refuses nobody before it has proof of an overload, except where so
+// many are waiting that memory would run out. Requests that take about as long as each
+// other should share one; give a group of routes that take much longer its own.
 func Server(name string) resilience.Policy {
 	return resilience.Must(DefaultServer(name).New())
 }
@@ -149,7 +158,7 @@ func inherit(name *string, ofStack string, observer *resilience.Observer, all re
 // themselves say cannot work. What they leave to the deadline of the caller, as a
 // stack without a limit of an attempt does, it cannot know.
 func (c ClientConfig) validate() error {
-	attempt, total := limit(c.Attempt), limit(c.Total)
+	attempt, total := limitOf(c.Attempt), limitOf(c.Total)
 	if attempt > 0 && total > 0 && attempt > total {
 		return c.bad("Attempt.Limit is %v, longer than Total.Limit, which is %v: an attempt could never use its time; shorten it or lengthen the total", attempt, total)
 	}
@@ -205,8 +214,8 @@ func (c ClientConfig) validateProbe(attempt, total time.Duration) error {
 	}
 }
 
-// limit returns the limit of c, 0 if there is no c and negative if it is off.
-func limit(c *timeout.Config) time.Duration {
+// limitOf returns the limit of c, 0 if there is no c and negative if it is off.
+func limitOf(c *timeout.Config) time.Duration {
 	if c == nil {
 		return 0
 	}
@@ -216,21 +225,39 @@ func limit(c *timeout.Config) time.Duration {
 // ServerConfig says what a server stack is made of. Start with DefaultServer. A
 // layer that is nil is left out, so the zero value guards nothing.
 type ServerConfig struct {
+	// Name is that of all layers that have no name of their own.
+	Name string
+	// Observer hears of the events of all layers that have no Observer of their
+	// own. nil: none.
+	Observer resilience.Observer
+
+	Limit *limit.Config // its Max is the hard bound of what is in the handler
+	// Bulkhead is left out by default. It counts streams and upgraded connections
+	// until they end, which Limit no longer does once they have answered: set one, with
+	// a Limit of its own and a negative MaxQueue, to bound how many are open.
 	Bulkhead *bulkhead.Config
 }
 
 // DefaultServer returns the configuration of Server, to change before New.
 func DefaultServer(name string) ServerConfig {
-	return ServerConfig{Bulkhead: &bulkhead.Config{Name: name, Limit: 1000, MaxQueue: -1}}
+	return ServerConfig{Name: name, Limit: &limit.Config{Name: name}}
 }
 
-// New returns the stack, or an error that says what to change.
+// New returns the stack, or an error that says what to change: what is wrong with a
+// layer.
 func (c ServerConfig) New() (resilience.Policy, error) {
-	p, err := layers(layer(c.Bulkhead, bulkhead.New))
+	c.inherit()
+	p, err := layers(layer(c.Limit, limit.New), layer(c.Bulkhead, bulkhead.New))
 	if err != nil {
 		return nil, err
 	}
 	return p, nil
+}
+
+// inherit is as that of a ClientConfig.
+func (c *ServerConfig) inherit() {
+	c.Limit = with(c.Limit, func(l *limit.Config) { inherit(&l.Name, c.Name, &l.Observer, c.Observer) })
+	c.Bulkhead = with(c.Bulkhead, func(l *bulkhead.Config) { inherit(&l.Name, c.Name, &l.Observer, c.Observer) })
 }
 
 // layer makes the policy of a layer when it is called; of one that is left out it

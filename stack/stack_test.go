@@ -50,6 +50,8 @@ func TestTheLayersAreThereInOrder(t *testing.T) {
 	flat.Keyed = nil
 	bare := stack.DefaultClient("users")
 	bare.Keyed, bare.Breaker, bare.Attempt = nil, nil, nil
+	streams := stack.DefaultServer("users")
+	streams.Bulkhead = &bulkhead.Config{}
 	const layers = "retry.Retry users, breaker.Breaker users, bulkhead.Bulkhead users, timeout.Timeout users"
 	for name, test := range map[string]struct {
 		make func() (resilience.Policy, error)
@@ -60,7 +62,9 @@ func TestTheLayersAreThereInOrder(t *testing.T) {
 		"without keys":     {flat.New, layers},
 		"some left out":    {bare.New, "retry.Retry users, bulkhead.Bulkhead users"},
 		"all left out":     {stack.ClientConfig{}.New, ""},
-		"Server":           {stack.DefaultServer("users").New, "bulkhead.Bulkhead users"},
+		"Server":           {stack.DefaultServer("users").New, "limit.Limit users"},
+		"with a bulkhead":  {streams.New, "limit.Limit users, bulkhead.Bulkhead users"},
+		"a bulkhead alone": {stack.ServerConfig{Bulkhead: &bulkhead.Config{Name: "b"}}.New, "bulkhead.Bulkhead b"},
 		"an empty one":     {stack.ServerConfig{}.New, ""},
 		"keys and no more": {stack.ClientConfig{Keyed: &keyed.Config{Name: "k"}}.New, "keyed.Group k"},
 	} {
@@ -289,34 +293,69 @@ func TestWhatFitsIsAccepted(t *testing.T) {
 }
 
 func TestAServerIsRefusedWithWhatToChange(t *testing.T) {
-	c := stack.DefaultServer("orders")
-	c.Bulkhead.Limit = -1
-	if p, err := c.New(); p != nil || err == nil || !strings.Contains(err.Error(), "Config.Limit is -1") {
-		t.Errorf("New returned %v, %v", p, err)
+	for name, test := range map[string]struct {
+		change func(*stack.ServerConfig)
+		says   []string
+	}{
+		"the limit":    {func(c *stack.ServerConfig) { c.Limit.Max = -1 }, []string{`limit "orders"`, "Config.Max is -1"}},
+		"the bulkhead": {func(c *stack.ServerConfig) { c.Bulkhead = &bulkhead.Config{Limit: -1} }, []string{`bulkhead "orders"`, "Config.Limit is -1"}},
+		"both": {func(c *stack.ServerConfig) { c.Limit.Max, c.Bulkhead = -1, &bulkhead.Config{Limit: -2} },
+			[]string{"Config.Max is -1", "Config.Limit is -2"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := stack.DefaultServer("orders")
+			test.change(&c)
+			p, err := c.New()
+			if p != nil || err == nil {
+				t.Fatalf("New returned %v, %v", p, err)
+			}
+			for _, says := range test.says {
+				if !strings.Contains(err.Error(), says) {
+					t.Errorf("%v does not say %q", err, says)
+				}
+			}
+		})
 	}
 }
 
-func TestAServerAdmitsAThousandAndNobodyWaits(t *testing.T) {
+// Where no test has shown an overload, nobody is refused: what comes over the limit waits.
+func TestAServerRefusesNobodyInAnHerdThatItHasNotSeenBefore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := stack.Server("orders")
-		leave := make(chan struct{})
 		var all sync.WaitGroup
 		for range 1000 {
 			all.Go(func() {
-				if err := resilience.Run(t.Context(), p, func(context.Context) error { <-leave; return nil }); err != nil {
+				err := resilience.Run(t.Context(), p, func(context.Context) error { time.Sleep(20 * time.Millisecond); return nil })
+				if err != nil {
 					t.Error(err)
 				}
 			})
 		}
+		all.Wait()
+		if f, ok := p.(resilience.Forker); ok && !f.Idle() {
+			t.Error("something is still held")
+		}
+	})
+}
+
+func TestTheBulkheadOfAServerIsInsideOfItsLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := stack.DefaultServer("orders")
+		c.Limit.Max = 2
+		c.Bulkhead = &bulkhead.Config{Limit: 1, MaxQueue: -1}
+		p := resilience.Must(c.New())
+		leave := make(chan struct{})
+		var all sync.WaitGroup
+		all.Go(func() {
+			if err := resilience.Run(t.Context(), p, func(context.Context) error { <-leave; return nil }); err != nil {
+				t.Error(err)
+			}
+		})
 		synctest.Wait()
-		start := time.Now()
-		if err := resilience.Run(t.Context(), p, succeed); !errors.Is(err, bulkhead.ErrFull) || time.Since(start) != 0 {
-			t.Errorf("error %v after %v", err, time.Since(start))
+		if err := resilience.Run(t.Context(), p, succeed); !errors.Is(err, bulkhead.ErrFull) {
+			t.Errorf("error %v, want that of the bulkhead", err)
 		}
 		close(leave)
 		all.Wait()
-		if err := resilience.Run(t.Context(), p, succeed); err != nil {
-			t.Error(err)
-		}
 	})
 }

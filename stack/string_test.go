@@ -29,10 +29,13 @@ func ExampleClientConfig_String() {
 }
 
 func ExampleServerConfig_String() {
-	fmt.Println(stack.DefaultServer("orders"))
+	c := stack.DefaultServer("orders")
+	c.Bulkhead = &bulkhead.Config{Limit: 5000, MaxQueue: -1} // with streams, to their end
+	_, inside, _ := strings.Cut(c.String(), "\n")
+	fmt.Println(inside)
 	// Output:
-	// bulkhead "orders": 1000 in flight, nobody waits
-	//   operation
+	//   bulkhead "orders": 5000 in flight, nobody waits
+	//     operation
 }
 
 func ExampleDescribe() {
@@ -148,7 +151,7 @@ func TestTheStringOfAConfigThatIsRefusedSaysWhy(t *testing.T) {
 	client := stack.DefaultClient("users")
 	client.Attempt.Limit = time.Hour
 	server := stack.DefaultServer("orders")
-	server.Bulkhead.Limit = -1
+	server.Limit.Max = -1
 	for got, make := range map[string]func() (resilience.Policy, error){client.String(): client.New, server.String(): server.New} {
 		if _, err := make(); err == nil || got != err.Error() {
 			t.Errorf("%q, but New says %v", got, err)
