@@ -2,7 +2,7 @@
 // services that call it.
 //
 // A [Policy] guards operations. The packages below this one hold one policy
-// each: breaker, retry, bulkhead, timeout and fallback. [Compose] puts them one
+// each: breaker, retry, bulkhead, limit, timeout and fallback. [Compose] puts them one
 // inside the other, the first being the outermost, and [Run] or [Do] runs a function
 // under them:
 //

@@ -326,7 +326,7 @@ func ExampleClient_http() {
 func ExampleServer() {
 	busy, done := make(chan bool), make(chan bool)
 	policy := resilience.Must(bulkhead.New(bulkhead.Config{Name: "payments", Limit: 1, MaxQueue: -1}))
-	server := grpcmw.Server{Policy: policy} // stack.Server("payments") has 1000 places
+	server := grpcmw.Server{Policy: policy} // stack.Server("payments") finds out how many it has
 	srv := grpc.NewServer(grpc.ChainUnaryInterceptor(server.Unary), grpc.ChainStreamInterceptor(server.Stream))
 	network := inMemory(srv, payments{do: func(context.Context) error {
 		busy <- true
