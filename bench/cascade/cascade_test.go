@@ -1,10 +1,14 @@
 // Package cascade simulates processes and their dependency in virtual time, to
 // show what the default client stack is good for, and that it costs nothing
-// elsewhere.
+// elsewhere, and a server under overload, to show what its limit is good for.
 //
 //	go test -C bench/cascade -table
 //
 // prints the tables in bench/README.md.
+//
+//	go test -C bench/cascade -run Overload/^2x,_no -v -arm limit -seed 7 -watch
+//
+// is one overload with one front and one seed; -watch prints what the limit does.
 package cascade_test
 
 import (
