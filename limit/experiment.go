@@ -114,8 +114,8 @@ func (m *machine) come(now int64, flight int) {
 	}
 }
 
-// go_ goes on with what the machine does as requests leave.
-func (m *machine) go_(now int64, flight int) {
+// advance goes on with what the machine does as requests leave.
+func (m *machine) advance(now int64, flight int) {
 	switch m.phase {
 	case watching:
 		if m.full(now) {
@@ -157,7 +157,7 @@ func (m *machine) watched(now int64) {
 		return
 	}
 	if w.leaving() && m.limit > m.lowest && !m.upOnly { // most of the queue may be in the handler
-		m.begin_(now)
+		m.open(now)
 		m.test(now, false, x)
 		return
 	}
@@ -186,7 +186,7 @@ func (m *machine) refined(now int64, x float64) {
 	knee := float64(m.refine.level) * x / m.refine.throughput
 	if knee >= binding*old {
 		m.proven, m.refine = false, refine{}
-		m.begin_(now)
+		m.open(now)
 		m.knee = knee
 		m.test(now, true, x)
 		return
@@ -201,13 +201,13 @@ func (m *machine) refined(now int64, x float64) {
 
 // start begins the first test of a cycle, after a window with a throughput of x.
 func (m *machine) start(now int64, x float64) {
-	m.begin_(now)
+	m.open(now)
 	up := !m.slow(now) && (m.cycles == 0 || m.cycles%upEvery == 0)
 	m.test(now, up || m.upOnly, x)
 }
 
-// begin_ begins a cycle.
-func (m *machine) begin_(now int64) { m.cycle, m.tests = now, 0 }
+// open begins a cycle.
+func (m *machine) open(now int64) { m.cycle, m.tests = now, 0 }
 
 // test puts another limit in force.
 func (m *machine) test(now int64, up bool, x float64) {

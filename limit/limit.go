@@ -234,7 +234,7 @@ func (l *Limit) lock(now int64) int64 {
 // afterwards, when nothing is locked.
 func (l *Limit) unlock(ctx context.Context) {
 	l.serve()
-	if l.line.n == 0 && l.machine.idle() {
+	if l.inLine() == 0 && l.machine.idle() {
 		l.watched = false
 	}
 	l.tally()

@@ -18,6 +18,7 @@ type machine struct {
 	knee     float64 // as last measured, 0 before
 	proven   bool    // a higher limit would not help
 	overload bool    // who has waited too long is refused
+	waited   int64   // when somebody last waited for a place
 	newest   bool    // the newest waiter goes first
 
 	pace    pace
@@ -86,6 +87,7 @@ func (m *machine) patience() int64 {
 // bind starts to watch: the limit has been reached.
 func (m *machine) bind(now int64) {
 	m.pace.begin(now)
+	m.waited, m.bound = now, true
 	m.check, m.trend = window{start: now}, window{start: now}
 	m.watch(now)
 }
@@ -108,12 +110,13 @@ func (m *machine) complete(now int64, useful bool, flight, waiting int) {
 		}
 		if waiting > 0 && flight >= m.level {
 			w.reached++
+			m.waited = now
 		}
 	}
 	if last := m.pace.last; useful && m.pace.add(now, m.level, m.calm.stay) {
 		m.stalled(now, now-last)
 	}
-	m.go_(now, flight)
+	m.advance(now, flight)
 	m.checked(now)
 }
 
@@ -135,17 +138,26 @@ func (m *machine) checked(now int64) {
 	if m.overload {
 		long = max(checkEnd, long)
 	}
+	if m.relaxed(now) {
+		m.overload, m.bound = false, false
+	}
 	if w.completions < checkCalls || now-w.start < long {
 		return
 	}
 	switch {
 	case m.overload:
-		m.overload = w.arrivals >= w.completions
+		m.overload = w.arrivals >= w.completions && w.binds()
 	case m.proven && w.grew() && w.binds():
 		m.overload = true
 	}
 	m.bound = w.binds()
 	*w = window{start: now}
+}
+
+// relaxed reports whether nobody has waited for so long that an overload is over,
+// however few requests there are to tell it by.
+func (m *machine) relaxed(now int64) bool {
+	return now-m.waited > max(checkEnd, int64(m.stay()))
 }
 
 // stalled begins all windows anew that a pause of so long has spoilt. What has piled up
