@@ -90,13 +90,13 @@ func (m *machine) full(now int64) bool {
 	if m.window.completions < m.calls(now) || long < windowTime {
 		return false
 	}
-	return float64(long) >= m.stay() || !m.testing() && (m.window.leaving() || m.cycles == 0 && m.slow(now))
+	return float64(long) >= m.stay() || !m.testing() && (m.window.leaving() || m.cycles == 0 && m.slow())
 }
 
 // slow reports whether a request stays more than twice as long as one that finds room.
-func (m *machine) slow(now int64) bool {
+func (m *machine) slow() bool {
 	stay := m.pace.stay(m.limit)
-	return m.pace.known() && m.calm.known(now, stay) && stay > 2*m.calm.stay
+	return m.pace.known() && m.calm.known(stay) && stay > 2*m.calm.stay
 }
 
 // come goes on with a test as requests arrive.
@@ -202,7 +202,7 @@ func (m *machine) refined(now int64, x float64) {
 // start begins the first test of a cycle, after a window with a throughput of x.
 func (m *machine) start(now int64, x float64) {
 	m.open(now)
-	up := !m.slow(now) && (m.cycles == 0 || m.cycles%upEvery == 0)
+	up := !m.slow() && (m.cycles == 0 || m.cycles%upEvery == 0)
 	m.test(now, up || m.upOnly, x)
 }
 
@@ -217,11 +217,11 @@ func (m *machine) test(now int64, up bool, x float64) {
 		level = min(2*m.limit, m.highest)
 	case m.cycles > 0:
 		level = m.limit / 2
-	case m.tests == 0 && m.slow(now):
+	case m.tests == 0 && m.slow():
 		// If the handler had not become slower, the knee would be as many as are in it
 		// at the throughput that there is, each for as long as if it found room. Else
 		// the test is under the knee, and so tells where that is.
-		level = min(level, int(2*m.calm.stay/m.pace.gap))
+		level = min(level, max(m.limit/16, int(2*m.calm.stay/m.pace.gap)))
 	}
 	level = max(1, level)
 	if level == m.limit {

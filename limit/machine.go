@@ -42,6 +42,7 @@ type calm struct {
 	stay   float64 // moving mean of about 64 of them, in nanoseconds
 	weight int     // of what is in it
 	since  int64   // when the first of them was over
+	until  int64   // and when the last
 }
 
 const calmSpan, calmKnown = 64, 32
@@ -51,14 +52,15 @@ func (c *calm) add(now, took int64, weight int) {
 	if c.weight == 0 {
 		c.since = now
 	}
+	c.until = now
 	c.weight = min(c.weight+weight, calmSpan)
 	c.stay += (float64(took) - c.stay) * float64(weight) / float64(c.weight)
 }
 
-// known reports whether it tells something: the first requests that are over are the
+// known reports whether it tells something. The first requests that are over are the
 // short ones, so it takes some times as long as a request stays now.
-func (c *calm) known(now int64, stay float64) bool {
-	return c.weight >= calmKnown && float64(now-c.since) >= 8*stay
+func (c *calm) known(stay float64) bool {
+	return c.weight >= calmKnown && float64(c.until-c.since) >= 8*stay
 }
 
 const (
