@@ -96,6 +96,7 @@ func measure(ctx context.Context, p plan, r result, a arm, load float64) (phase,
 	g := newGenerator(s.addrs, p.Patience)
 	defer g.close()
 	begin := time.Now().Add(50 * time.Millisecond)
+	before, _ := cpuTime()
 	records, err := g.open(ctx, begin, schedule(load*r.Before.Rate, p.Warm+p.Measure))
 	if err != nil {
 		return phase{}, err
@@ -103,7 +104,9 @@ func measure(ctx context.Context, p plan, r result, a arm, load float64) (phase,
 	if err := s.failure(); err != nil {
 		return phase{}, err
 	}
+	after, _ := cpuTime()
 	ph := summarize(a, load, records, p)
+	ph.Sender = (after - before).Seconds() / time.Since(begin).Seconds()
 	ph.watch(s.history(), begin.Add(p.Warm), begin.Add(p.Warm+p.Measure))
 	ph.Disturbed = disturbance(ph)
 	return ph, nil

@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"io"
-	"math"
 	"math/rand/v2"
 	"net/http"
 	"sync"
@@ -44,25 +42,25 @@ func schedule(rate float64, length time.Duration) []time.Duration {
 	}
 }
 
-// generator sends requests to the sockets of a service in turn. It speaks HTTP/1,
-// where a caller who leaves closes his connection. It has no limit on connections
-// and keeps all that are idle, so that it never waits for one of its own.
+// generator sends requests to the sockets of a service in turn.
 type generator struct {
-	urls     []string
-	client   *http.Client
+	clients  []*client
 	patience time.Duration
 }
 
 func newGenerator(addrs []string, patience time.Duration) *generator {
 	g := &generator{patience: patience}
 	for _, addr := range addrs {
-		g.urls = append(g.urls, "http://"+addr+"/")
+		g.clients = append(g.clients, newClient(addr))
 	}
-	g.client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: math.MaxInt, DisableCompression: true}}
 	return g
 }
 
-func (g *generator) close() { g.client.CloseIdleConnections() }
+func (g *generator) close() {
+	for _, c := range g.clients {
+		c.close()
+	}
+}
 
 // open sends on schedule, whether or not earlier requests were answered: that is
 // what users do who do not know of each other. It returns when all have ended.
@@ -75,7 +73,7 @@ func (g *generator) open(ctx context.Context, start time.Time, at []time.Duratio
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		all.Go(func() { records[i] = g.send(ctx, i, start.Add(d), d) })
+		all.Go(func() { records[i] = g.send(i, start.Add(d), d) })
 	}
 	all.Wait()
 	return records, ctx.Err()
@@ -89,7 +87,7 @@ func (g *generator) closed(ctx context.Context, callers int, until time.Time, an
 	for i := range callers {
 		all.Go(func() {
 			for ctx.Err() == nil && time.Now().Before(until) {
-				if g.send(ctx, i, time.Now(), 0).End != answered {
+				if g.send(i, time.Now(), 0).End != answered {
 					bad.Add(1)
 					return
 				}
@@ -104,14 +102,12 @@ func (g *generator) closed(ctx context.Context, callers int, until time.Time, an
 	return ctx.Err()
 }
 
-func (g *generator) send(ctx context.Context, i int, intended time.Time, at time.Duration) record {
+func (g *generator) send(i int, intended time.Time, at time.Duration) record {
 	r := record{At: at, Late: time.Since(intended)}
-	ctx, cancel := context.WithDeadline(ctx, intended.Add(g.patience))
-	defer cancel()
-	status, err := g.get(ctx, g.urls[i%len(g.urls)])
+	status, err := g.clients[i%len(g.clients)].get(intended.Add(g.patience))
 	r.Took = time.Since(intended)
 	switch {
-	case r.Took > g.patience || ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded):
+	case r.Took > g.patience || err != nil && late(err):
 		r.End = left
 	case err == nil && status == http.StatusOK:
 		r.End = answered
@@ -121,18 +117,4 @@ func (g *generator) send(ctx context.Context, i int, intended time.Time, at time
 		r.End = failed
 	}
 	return r
-}
-
-func (g *generator) get(ctx context.Context, url string) (status int, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return 0, err
-	}
-	resp, err := g.client.Do(req)
-	if err != nil {
-		return 0, err
-	}
-	defer resp.Body.Close()
-	_, err = io.Copy(io.Discard, resp.Body)
-	return resp.StatusCode, err
 }

