@@ -5,6 +5,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"sync"
 	"syscall"
 	"unsafe"
 )
@@ -32,20 +33,27 @@ func affinity(call uintptr, thread int, c *cores) bool {
 	return errno == 0
 }
 
-// onOneCore runs start, which starts a process, on a thread that may use one core
-// only. The process inherits that. It reports whether there is a core to hold to.
+// machine is what this process may use, before it keeps itself off a core.
+var machine = sync.OnceValues(func() (all cores, ok bool) {
+	ok = affinity(syscall.SYS_SCHED_GETAFFINITY, 0, &all)
+	return all, ok
+})
+
+// onOneCore runs start, which starts a process, on a thread that may use the core of
+// the service only. The process inherits that. It reports whether there is such a core.
 func onOneCore(start func() error) (held bool, err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	var all, one cores
-	if !affinity(syscall.SYS_SCHED_GETAFFINITY, 0, &all) {
+	all, ok := machine()
+	var own, one cores
+	if !ok || !affinity(syscall.SYS_SCHED_GETAFFINITY, 0, &own) {
 		return false, start()
 	}
 	core, _ := all.last()
 	one.add(core)
 	held = affinity(syscall.SYS_SCHED_SETAFFINITY, 0, &one)
 	err = start()
-	affinity(syscall.SYS_SCHED_SETAFFINITY, 0, &all)
+	affinity(syscall.SYS_SCHED_SETAFFINITY, 0, &own)
 	return held, err
 }
 
@@ -53,12 +61,9 @@ func onOneCore(start func() error) (held bool, err error) {
 // restore is called. Threads that start meanwhile inherit that from those which
 // start them. It reports whether there are other cores.
 func leaveCore() (left bool, restore func()) {
-	var all cores
-	if !affinity(syscall.SYS_SCHED_GETAFFINITY, 0, &all) {
-		return false, func() {}
-	}
+	all, ok := machine()
 	core, n := all.last()
-	if n < 2 {
+	if !ok || n < 2 {
 		return false, func() {}
 	}
 	others := all

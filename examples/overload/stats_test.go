@@ -49,6 +49,7 @@ func TestPercentileAndMedian(t *testing.T) {
 		{"none", nil, 99, 0},
 		{"one", []time.Duration{7}, 99, 7},
 		{"two", []time.Duration{9, 7}, 50, 7},
+		{"three", []time.Duration{1, 3, 2}, 50, 2},
 		{"p99 of a hundred", hundred, 99, 99},
 		{"p100", hundred, 100, 100},
 		{"p0", hundred, 0, 1},

@@ -86,6 +86,11 @@ func (r *result) conclude() {
 			r.Void = append(r.Void, fmt.Sprintf("%.1fx, %s: %s", p.Load, armNames[p.Arm], p.Disturbed))
 		}
 	}
+	for when, s := range map[string]speed{"before": r.Before, "after": r.After} {
+		if s.Core > 0 && s.Core < minCore {
+			r.Void = append(r.Void, fmt.Sprintf("the service got only %.0f %% of its core while its capacity was measured %s", 100*s.Core, when))
+		}
+	}
 	if drift := math.Abs(r.After.Rate-r.Before.Rate) / r.capacity(); !(drift <= maxDrift) {
 		r.Void = append(r.Void, fmt.Sprintf("the service could do %.0f requests/s before and %.0f after", r.Before.Rate, r.After.Rate))
 	}

@@ -58,6 +58,8 @@ func TestVerdict(t *testing.T) {
 		{"a phase was disturbed", func(r *result) { r.Phases[5].Disturbed = "noise" }, nil, true},
 		{"the phase of refusals was disturbed", func(r *result) { r.Closed.Disturbed = "noise" }, nil, true},
 		{"a tenth of drift", func(r *result) { r.Before.Rate, r.After.Rate = 1045, 955 }, nil, false},
+		{"no whole core for the capacity", func(r *result) { r.After.Core = 0.94 }, nil, true},
+		{"nearly a whole core for it", func(r *result) { r.After.Core = 0.95 }, nil, false},
 		{"more drift", func(r *result) { r.Before.Rate, r.After.Rate = 950, 1051 }, nil, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
