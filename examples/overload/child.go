@@ -16,6 +16,7 @@ import (
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/httpmw"
 	"github.com/resilience-go/resilience/limit"
+	"github.com/resilience-go/resilience/stack"
 )
 
 // roleVariable tells a process of this program that it is the service.
@@ -155,7 +156,7 @@ func guard(a arm, h http.Handler) (http.Handler, func() *limit.Stats, error) {
 
 // guardian is what protects the service.
 func guardian() (resilience.Policy, error) {
-	return limit.New(limit.Config{Name: "overload"})
+	return stack.Server("overload"), nil
 }
 
 // limitOf returns what the limit in p has counted, nil if there is none.
