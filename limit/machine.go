@@ -27,7 +27,6 @@ type machine struct {
 	check   window // of whether there is overload
 	trend   window // of whether the line grows
 	drain   int64  // until when what a pause has left is served
-	drains  int64  // how long that takes
 	experiment
 	results Tests
 }
@@ -164,14 +163,13 @@ func (m *machine) relaxed(now int64) bool {
 
 // stalled begins all windows anew that a pause of so long has spoilt. What has piled up
 // in it proves nothing, and who came first can still be served first. A handler that makes
-// nobody happy stalls again and again: it is given no more than half of the time.
+// nobody happy stalls again and again: it gets no more than two thirds of the time.
 func (m *machine) stalled(now, long int64) {
 	m.check, m.trend, m.window = window{start: now}, window{start: now}, window{start: now}
-	if long < moveTime || now < m.drain+m.drains {
+	if long < moveTime || now < m.drain+long {
 		return
 	}
-	m.drains = 2 * long
-	m.drain = now + m.drains
+	m.drain = now + 2*long
 	m.newest = false
 	if m.testing() {
 		m.abandon(now)
