@@ -114,6 +114,9 @@ func (m *machine) complete(now int64, useful bool, flight, waiting int) {
 			m.waited = now
 		}
 	}
+	if waiting == 0 {
+		m.newest = false // the line that grew is no more
+	}
 	if last := m.pace.last; useful && m.pace.add(now, m.level, m.calm.stay) {
 		m.stalled(now, now-last)
 	}
