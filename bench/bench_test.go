@@ -14,6 +14,7 @@ func BenchmarkRef(b *testing.B)       { group(b, "Ref/") }
 func BenchmarkLayer(b *testing.B)     { group(b, "Layer/") }
 func BenchmarkBreaker(b *testing.B)   { group(b, "Breaker/") }
 func BenchmarkBulkhead(b *testing.B)  { group(b, "Bulkhead/") }
+func BenchmarkLimit(b *testing.B)     { group(b, "Limit/") }
 func BenchmarkRetry(b *testing.B)     { group(b, "Retry/") }
 func BenchmarkFallback(b *testing.B)  { group(b, "Fallback/") }
 func BenchmarkTimeout(b *testing.B)   { group(b, "Timeout/") }

@@ -13,6 +13,7 @@ import (
 	"github.com/resilience-go/resilience/bulkhead"
 	"github.com/resilience-go/resilience/fallback"
 	"github.com/resilience-go/resilience/keyed"
+	"github.com/resilience-go/resilience/limit"
 	"github.com/resilience-go/resilience/metrics"
 	"github.com/resilience-go/resilience/retry"
 	"github.com/resilience-go/resilience/timeout"
@@ -69,6 +70,7 @@ var rows = []row{
 	{"Breaker/slow/closed", tripping(breaker.SlowRate(50, time.Second, 100, 10*time.Second))},
 	{"Breaker/default/open", open},
 	{"Bulkhead/free", func(testing.TB) func(int) { return guarded(newBulkhead(), nil) }},
+	{"Limit/free", func(testing.TB) func(int) { return guarded(newLimit(), nil) }},
 	{"Retry/first_try", func(testing.TB) func(int) { return guarded(newRetry(), nil) }},
 	{"Fallback/unused", func(testing.TB) func(int) { return guarded(newFallback(), nil) }},
 	{"Timeout/whole", func(testing.TB) func(int) {
@@ -195,6 +197,8 @@ func tripping(rule breaker.Rule) func(testing.TB) func(int) {
 		return guarded(resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{rule}})), nil)
 	}
 }
+
+func newLimit() *limit.Limit { return resilience.Must(limit.New(limit.Config{})) }
 
 func newBulkhead() *bulkhead.Bulkhead { return resilience.Must(bulkhead.New(bulkhead.Config{})) }
 func newRetry() *retry.Retry          { return resilience.Must(retry.New(retry.Config{})) }

@@ -281,7 +281,7 @@ func (l *Limit) watch() {
 
 // arrive is enter for a request that found no room.
 func (l *Limit) arrive(ctx context.Context, now int64) (entered int64, err error) {
-	w := &waiter{since: now, ready: make(chan struct{})}
+	came := now
 	now = l.lock(now)
 	if l.flight >= l.machine.level {
 		l.watch()
@@ -305,6 +305,7 @@ func (l *Limit) arrive(ctx context.Context, now int64) (entered int64, err error
 		l.unlock(ctx)
 		return 0, l.rejection(&l.full, l.key, "queue is full")
 	}
+	w := &waiter{since: came, ready: make(chan struct{})}
 	l.line.push(w)
 	l.unlock(ctx)
 	return l.wait(ctx, w)

@@ -52,6 +52,7 @@ var Table = []Demand{
 	{Row: "Breaker/slow/closed", Unit: Add, Most: 11, Beside: Clock, Besides: 3},
 	{Row: "Breaker/default/open", Unit: Add, Most: 4, Beside: Clock},
 	{Row: "Bulkhead/free", Unit: Add, Most: 12},
+	{Row: "Limit/free", Unit: Add, Most: 20, Beside: Clock, Besides: 2},
 	{Row: "Retry/first_try", Unit: Add, Most: 4},
 	{Row: "Fallback/unused", Unit: Add, Most: 4},
 	{Row: "Timeout/whole", Unit: Timeout, Most: 1.15, MostAllocs: 4},
