@@ -332,3 +332,15 @@ func TestARealLimitHearsOfAnswersAndOfClientsThatLeft(t *testing.T) {
 		})
 	}
 }
+
+func TestAHandlerThatRunsOutOfTheTimeOfAPolicyHasACallerStill(t *testing.T) {
+	p := resilience.Must(limit.New(limit.Config{}))
+	h := httpmw.Server{Policy: resilience.Compose(p, newTimeout(time.Millisecond, 0))}.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		<-r.Context().Done()
+	}))
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+	if s := p.Stats(); w.Code != 503 || s.Gone != 0 || s.Useful != 1 {
+		t.Errorf("answered with %d, and counted as %+v", w.Code, s)
+	}
+}

@@ -161,6 +161,7 @@ func (e *exchange) Await(s resilience.Settler, token uint64) bool { return e.ear
 var (
 	errAgain   = &handlerError{"httpmw: a policy ran a handler twice: a retry belongs to the client"}
 	errAborted = &handlerError{"httpmw: the handler aborted the response"}
+	errNoTime  = &handlerError{"httpmw: the handler ran out of the time that a policy gave it"}
 	errNotRun  = &handlerError{"httpmw: the policy neither ran the handler nor returned an error"}
 )
 
@@ -207,7 +208,7 @@ func (e *exchange) Run(ctx context.Context) error {
 	switch {
 	case e.serve(r):
 		e.err = e.verdict(ctx)
-		told = e.err
+		told = e.told()
 		return e.err
 	case e.aborted:
 		if told = e.gone(); told == nil {
@@ -281,6 +282,15 @@ func (e *exchange) verdict(ctx context.Context) error {
 
 // canceled reports whether ctx is over, but not because of a deadline.
 func canceled(ctx context.Context) bool { return ctx.Err() != nil && !expired(ctx) }
+
+// told returns what those hear who wait for the answer: of the end of a context only if
+// it is that of the client, and not if it is the time that a policy gives the handler.
+func (e *exchange) told() error {
+	if e.r.Context().Err() == nil && (errors.Is(e.err, context.DeadlineExceeded) || errors.Is(e.err, context.Canceled)) {
+		return errNoTime
+	}
+	return e.err
+}
 
 // expired reports whether a deadline ended ctx, be it one that is a cause only.
 func expired(ctx context.Context) bool {

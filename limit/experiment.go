@@ -26,6 +26,8 @@ type experiment struct {
 	rested float64 // throughput of a rest, 0 if not known yet
 	rest   int64   // when the next test may be
 	refine refine
+	after  int64 // from when on the throughput is that of a new limit
+	raises int   // in this cycle
 }
 
 type phase uint8
@@ -56,9 +58,11 @@ const (
 	changed = 1.5 // throughput of a rest: something else is different
 	restMin = 16  // times as long as the tests is the rest after them
 	restMax = 256
-	upEvery = 4    // cycles
+	upEvery = 4 // cycles
+	hasty   = int64(time.Second)
 	located = 0.85 // a lower share of the throughput says where the knee is
 	binding = 0.85 // a knee at so much of the limit may be above it
+	sure    = 0.5  // one at so much is below it, whatever the error of one test
 )
 
 func (m *machine) testing() bool { return m.phase != watching }
@@ -101,10 +105,9 @@ func (m *machine) slow() bool {
 
 // come goes on with a test as requests arrive.
 func (m *machine) come(now int64, flight int) {
-	if !m.testing() {
-		return
-	}
 	switch {
+	case !m.testing():
+		m.hurry(now, flight)
 	case now-m.begin > m.longest():
 		m.abandon(now)
 	case m.phase == moving && m.up && flight+1 >= m.level:
@@ -112,6 +115,19 @@ func (m *machine) come(now int64, flight int) {
 	case m.phase == moving && m.up && now > m.until:
 		m.unreached(now)
 	}
+}
+
+// hurry raises the limit if it holds requests up for long and it will take longer still
+// to find out whether it should: some take seconds or minutes. Nothing says then that
+// the handler could not do more.
+func (m *machine) hurry(now int64, flight int) {
+	slower := m.calm.weight >= calmKnown && m.pace.known() && m.pace.stay(m.limit) > 2*m.calm.stay
+	if m.proven || slower || flight < m.limit || now-m.window.start < hasty || m.window.leaving() || m.paused(now) || now < m.drain {
+		return
+	}
+	m.results.Raised++
+	m.setLimit(2*float64(m.limit), 0, float64(m.highest))
+	m.watch(now)
 }
 
 // advance goes on with what the machine does as requests leave.
@@ -165,6 +181,9 @@ func (m *machine) watched(now int64) {
 		m.start(now, x)
 		return
 	}
+	if w.start < m.after {
+		return // some of what went had come under another limit
+	}
 	if m.refine.level > 0 {
 		m.refined(now, x)
 		m.rested = 0
@@ -196,6 +215,7 @@ func (m *machine) refined(now int64, x float64) {
 	if float64(m.limit) < 1.1*old {
 		m.refine = refine{}
 	}
+	m.after = now + int64(m.stay())
 	m.watch(now)
 }
 
@@ -207,12 +227,19 @@ func (m *machine) start(now int64, x float64) {
 }
 
 // open begins a cycle.
-func (m *machine) open(now int64) { m.cycle, m.tests = now, 0 }
+func (m *machine) open(now int64) { m.cycle, m.tests, m.raises = now, 0, 0 }
+
+// anew forgets what experiments have shown, since things are different.
+func (m *machine) anew() {
+	m.proven, m.cycles, m.rest, m.rested, m.refine = false, 0, 0, 0, refine{}
+}
 
 // test puts another limit in force.
 func (m *machine) test(now int64, up bool, x float64) {
 	level := m.limit / 4
 	switch {
+	case up && m.raises > 1: // so it may well be far too low
+		level = min(4*m.limit, m.highest)
 	case up:
 		level = min(2*m.limit, m.highest)
 	case m.cycles > 0:
@@ -238,7 +265,7 @@ func (m *machine) test(now int64, up bool, x float64) {
 // settle waits until what left the handler had come to it under the limit of the test.
 func (m *machine) settle(now int64) {
 	m.phase = settling
-	m.until = now + int64(m.pace.stay(m.level))
+	m.until = now + int64(m.pace.stay(min(m.level, m.limit)))
 	m.window = window{start: now}
 }
 
@@ -279,8 +306,9 @@ func (m *machine) measured(now int64) {
 func (m *machine) higher(now int64, x float64) {
 	gain := x / m.base
 	switch {
-	case gain >= raised:
+	case gain >= raised*float64(m.level)/float64(2*m.limit):
 		m.results.Raised++
+		m.raises++
 		m.proven = false
 		m.setLimit(float64(m.level), 0, float64(m.level))
 		m.test(now, true, x)
@@ -333,6 +361,10 @@ func (m *machine) lower(now int64, x float64) {
 	default:
 		m.results.NotLowered++
 	}
+	if m.knee >= sure*old && !m.proven {
+		m.test(now, true, m.base)
+		return
+	}
 	m.proven = true
 	m.finish(now)
 }
@@ -353,6 +385,7 @@ func (m *machine) finish(now int64) {
 	m.cycles++
 	m.rested = 0
 	m.watch(now)
+	m.after = now + int64(m.stay())
 }
 
 // abandon ends a test without a result.

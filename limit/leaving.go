@@ -55,8 +55,15 @@ func (m *machine) leave(now int64, gone bool, weight, flight int) (changed bool)
 	}
 	m.setLimit(float64(flight)/2, 0, float64(m.limit))
 	l.share, l.weight = 0, 0
+	m.anew()
 	m.watch(now)
 	return true
+}
+
+// late reports whether a caller who left after so long had waited much longer than a
+// request takes that finds room. Others leave for reasons of their own.
+func (m *machine) late(took int64) bool {
+	return m.calm.weight >= calmKnown && float64(took) > 2*m.calm.stay
 }
 
 // paused reports whether the handler has made nobody happy for some time, but not for

@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/internal/stripe"
@@ -72,6 +73,7 @@ type Limit struct {
 	watched bool  // the bit is to stay
 	now     int64 // time does not go back
 	told    teller
+	checks  bool // look is going to be called
 }
 
 const (
@@ -136,8 +138,7 @@ func (l *Limit) Apply(ctx context.Context, next resilience.Next) (err error) {
 	if err != nil {
 		return err
 	}
-	l.giveWay(entered)
-	if next.Await((*place)(l), uint64(entered)) {
+	if l.await(next, entered) {
 		return next.Run(ctx)
 	}
 	err = resilience.ErrAborted
@@ -148,6 +149,21 @@ func (l *Limit) Apply(ctx context.Context, next resilience.Next) (err error) {
 	}
 	err = next.Run(ctx)
 	return err
+}
+
+// await has the place given back when the operation answers, if it can tell. It is code
+// of the user.
+func (l *Limit) await(next resilience.Next, entered int64) (awaits bool) {
+	panics := true
+	defer func() {
+		if panics {
+			l.leave(entered, true, true)
+		}
+	}()
+	l.giveWay(entered)
+	awaits = next.Await((*place)(l), uint64(entered))
+	panics = false
+	return awaits
 }
 
 // place is a Limit that hears of the answers of operations. That of one whose caller
@@ -243,11 +259,24 @@ func (l *Limit) unlock(ctx context.Context) {
 		w |= watched
 	}
 	l.word.Store(w)
+	if l.machine.overload && !l.checks {
+		l.checks = true
+		l.clock.AfterFunc(time.Duration(checkEnd), l.look)
+	}
 	tell := l.note(l.machine.overload)
 	l.mu.Unlock()
 	if tell {
 		l.tell(ctx)
 	}
+}
+
+// look looks once in a second whether an overload is over, since there may be no
+// request to tell it by.
+func (l *Limit) look() {
+	l.lock(l.clock.Nanos())
+	l.checks = false
+	l.machine.relax(l.now)
+	l.unlock(context.Background())
 }
 
 // serve refuses who has waited too long and admits whom there is room for.
@@ -377,12 +406,13 @@ func (l *Limit) complete(entered, now int64, ok bool, weight int) {
 	m := &l.machine
 	if l.watched {
 		weight = 1
-		m.complete(now, ok, l.flight, l.inLine())
+		m.complete(now, now-entered, ok, l.flight, l.inLine())
 	}
 	if ok && weight > 0 && l.line.n == 0 && 2*l.flight <= m.level {
 		m.calm.add(now, now-entered, weight)
 	}
-	if weight > 0 && entered&stood == 0 && l.line.n == 0 && l.flight < m.level && m.leave(now, !ok, weight, l.flight) {
+	gone := !ok && m.late(now-entered)
+	if weight > 0 && entered&stood == 0 && l.line.n == 0 && l.flight < m.level && m.leave(now, gone, weight, l.flight) {
 		l.watch()
 	}
 	l.flight--

@@ -19,6 +19,8 @@ type machine struct {
 	proven   bool    // a higher limit would not help
 	overload bool    // who has waited too long is refused
 	waited   int64   // when somebody last waited for a place
+	growing  int     // windows of the check in a row in which more came than went
+	dry      int64   // since when nobody is in the handler, 0 if somebody is
 	newest   bool    // the newest waiter goes first
 
 	pace    pace
@@ -38,13 +40,13 @@ func newMachine(lowest, highest int, upOnly bool) machine {
 
 // calm is how long requests take that find room: no more than half of the limit taken.
 type calm struct {
-	stay   float64 // moving mean of about 64 of them, in nanoseconds
+	stay   float64 // moving mean of about 1000 of them, in nanoseconds
 	weight int     // of what is in it
 	since  int64   // when the first of them was over
 	until  int64   // and when the last
 }
 
-const calmSpan, calmKnown = 64, 32
+const calmSpan, calmKnown = 1024, 32
 
 // add notes one request that stands for so many.
 func (c *calm) add(now, took int64, weight int) {
@@ -67,6 +69,7 @@ const (
 	// completions for an overload to begin, checkEnd for how long fewer for it to end.
 	checkCalls = 32
 	checkTime  = int64(100 * time.Millisecond)
+	checkTimes = 2 // in a row: what comes at once is not what goes on coming
 	checkEnd   = int64(time.Second)
 	// shortest is how long a waiter may wait in an overload whatever the handler takes.
 	shortest = int64(5 * time.Millisecond)
@@ -87,27 +90,46 @@ func (m *machine) patience() int64 {
 
 // bind starts to watch: the limit has been reached.
 func (m *machine) bind(now int64) {
-	m.pace.begin(now)
-	m.waited, m.bound = now, true
-	m.check, m.trend = window{start: now}, window{start: now}
+	m.waited, m.bound, m.dry = now, true, 0
+	m.restart(now)
 	m.watch(now)
 }
 
-// arrive notes that a request has come while flight others were in the handler.
+// restart begins all windows.
+func (m *machine) restart(now int64) {
+	m.pace.begin(now)
+	m.check, m.trend, m.window = window{start: now}, window{start: now}, window{start: now}
+	m.newest, m.growing = false, 0
+}
+
+// arrive notes that a request has come while flight others were in the handler. One
+// that was empty for some time had caught up with all that came before, and made nobody
+// wait for a completion.
 func (m *machine) arrive(now int64, flight int) {
+	if m.dry > 0 && now-m.dry > m.patience() {
+		m.restart(now)
+		m.overload = false
+	}
+	m.dry = 0
 	m.check.arrivals++
 	m.trend.arrivals++
 	m.window.arrivals++
 	m.come(now, flight)
 }
 
-// complete notes that a request has left the handler, where flight were with it and
-// waiting in front of it. It is useful if its caller was still there.
-func (m *machine) complete(now int64, useful bool, flight, waiting int) {
+// complete notes that a request has left the handler after so long, where flight were
+// with it and waiting in front of it. It is useful if its caller was still there.
+func (m *machine) complete(now, took int64, useful bool, flight, waiting int) {
+	if flight == 1 && waiting == 0 {
+		m.dry = now
+	}
 	for _, w := range []*window{&m.check, &m.trend, &m.window} {
 		w.completions++
-		if useful {
+		switch {
+		case useful:
 			w.useful++
+		case m.late(took):
+			w.late++
 		}
 		if waiting > 0 && flight >= m.level {
 			w.reached++
@@ -142,26 +164,30 @@ func (m *machine) checked(now int64) {
 	if m.overload {
 		long = max(checkEnd, long)
 	}
-	if m.relaxed(now) {
-		m.overload, m.bound = false, false
-	}
+	m.relax(now)
 	if w.completions < checkCalls || now-w.start < long {
 		return
 	}
-	switch {
-	case m.overload:
-		m.overload = w.arrivals >= w.completions && w.binds()
-	case m.proven && w.grew() && w.binds():
-		m.overload = true
-	}
 	m.bound = w.binds()
+	if m.bound && w.arrivals >= w.completions {
+		m.growing++
+	} else {
+		m.growing = 0
+	}
+	if m.overload {
+		m.overload = m.growing > 0
+	} else {
+		m.overload = m.proven && m.growing >= checkTimes && w.grew()
+	}
 	*w = window{start: now}
 }
 
-// relaxed reports whether nobody has waited for so long that an overload is over,
-// however few requests there are to tell it by.
-func (m *machine) relaxed(now int64) bool {
-	return now-m.waited > max(checkEnd, int64(m.stay()))
+// relax ends an overload if nobody has waited for long, however few requests there are
+// to tell it by.
+func (m *machine) relax(now int64) {
+	if now-m.waited > max(checkEnd, int64(m.stay())) {
+		m.overload, m.bound, m.growing = false, false, 0
+	}
 }
 
 // stalled begins all windows anew that a pause of so long has spoilt. What has piled up
@@ -169,6 +195,7 @@ func (m *machine) relaxed(now int64) bool {
 // nobody happy stalls again and again: it gets no more than two thirds of the time.
 func (m *machine) stalled(now, long int64) {
 	m.check, m.trend, m.window = window{start: now}, window{start: now}, window{start: now}
+	m.growing = 0
 	if long < moveTime || now < m.drain+long {
 		return
 	}

@@ -48,11 +48,8 @@ type Tests struct {
 // Stats returns the counters. They are read one after another while requests come and
 // go, so they agree with each other once the limit is at rest.
 func (l *Limit) Stats() Stats {
-	now := l.clock.Nanos()
 	l.mu.Lock()
-	m := &l.machine
-	s := Stats{Limit: m.level, Knee: m.knee, Waiting: l.line.n}
-	s.Overload = m.overload && (l.line.n > 0 || !m.relaxed(now)) // which the next request finds out
+	s := Stats{Limit: l.machine.level, Knee: l.machine.knee, Overload: l.machine.overload, Waiting: l.line.n}
 	s.InFlight = int(l.word.Load() & flightMask)
 	l.mu.Unlock()
 	if l == l.root {

@@ -5,8 +5,8 @@ import "math"
 // A window counts what comes and goes from one completion to another. The completion
 // that it starts with is not in it.
 type window struct {
-	start                                  int64
-	arrivals, completions, useful, reached int
+	start                                        int64
+	arrivals, completions, useful, late, reached int
 }
 
 // throughput is in useful completions for each nanosecond.
@@ -26,9 +26,9 @@ func (w *window) grew() bool { return w.arrivals > w.completions }
 // fellBehind reports whether more came than went with something.
 func (w *window) fellBehind() bool { return w.arrivals > w.useful }
 
-// leaving reports whether many callers left.
+// leaving reports whether many callers left because they had waited for long.
 func (w *window) leaving() bool {
-	return float64(w.completions-w.useful) > leavingMany*float64(w.completions)
+	return float64(w.late) > leavingMany*float64(w.completions)
 }
 
 // A pace is how quickly useful completions follow one another.

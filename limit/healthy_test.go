@@ -1,0 +1,140 @@
+package limit_test
+
+import (
+	"testing"
+	"time"
+)
+
+const ms = time.Millisecond
+
+// overloaded is an overload long ago, of a service that is capable of 1000 requests of
+// 10 ms in a second.
+func overloaded(s *service) {
+	s.steady(10*time.Second, 2000, time.Second, 10*ms)
+	time.Sleep(10 * time.Second)
+}
+
+// burst has n callers come within so long, and then nobody for the rest of each period.
+func bursts(times, n int, within, period, patience time.Duration) func(s *service) {
+	return func(s *service) {
+		for range times {
+			for range n {
+				s.start(patience, s.about(10*ms))
+				time.Sleep(within / time.Duration(n))
+			}
+			time.Sleep(period - within)
+		}
+	}
+}
+
+func TestBurstsThatAServiceManagesAreNotRefused(t *testing.T) {
+	for name, l := range map[string]load{
+		"300 at once, each second":               {10, nil, bursts(60, 300, 0, time.Second, 5*time.Second), 1},
+		"700 at once, each second":               {10, nil, bursts(60, 700, 0, time.Second, 5*time.Second), 1},
+		"200 in 20 ms, after an overload":        {10, overloaded, bursts(60, 200, 20*ms, time.Second, 5*time.Second), 1},
+		"700 in 70 ms, after an overload":        {10, overloaded, bursts(60, 700, 70*ms, time.Second, 5*time.Second), 1},
+		"1500 at once each minute":               {10, nil, bursts(20, 1500, 0, time.Minute, 30*time.Second), 1},
+		"1500 at once, of a service with no end": {0, nil, bursts(60, 1500, 0, time.Second, 5*time.Second), 1},
+	} {
+		t.Run(name, l.costsNothing)
+	}
+}
+
+func TestClientsThatWaitForAnswersAreNotRefused(t *testing.T) {
+	l := load{10, nil, func(s *service) {
+		end := time.Now().Add(30 * time.Second)
+		for range 300 {
+			work := s.about(10 * ms)
+			s.all.Go(func() {
+				for time.Now().Before(end) {
+					if s.call(5*time.Second, work) != nil {
+						time.Sleep(10 * ms)
+					}
+				}
+			})
+		}
+	}, 1}
+	l.costsNothing(t)
+}
+
+// Who needs very many in flight at once must wait while the limit rises, and more than
+// MaxQueue cannot.
+func TestServicesWithSlowRequestsGetWhatTheyNeed(t *testing.T) {
+	for name, test := range map[string]struct {
+		rps            float64
+		work, patience time.Duration
+		costs          float64
+	}{
+		"30 s, 300 in flight":  {10, 30 * time.Second, time.Minute, 1},
+		"30 s, 1500 in flight": {50, 30 * time.Second, time.Minute, 1},
+		"5 s, 500 in flight":   {100, 5 * time.Second, 20 * time.Second, 1},
+		"2 s, 200 in flight":   {100, 2 * time.Second, 5 * time.Second, 1},
+		"1 s, 1000 at once":    {1000, time.Second, 5 * time.Second, 10},
+	} {
+		t.Run(name, load{0, nil, func(s *service) {
+			s.steady(max(time.Minute, 10*test.work), test.rps, test.patience, test.work)
+		}, test.costs}.costsNothing)
+	}
+}
+
+func TestCallersWhoLeaveByNatureCostNothing(t *testing.T) {
+	for name, test := range map[string]struct {
+		share float64
+		rps   float64
+		work  time.Duration
+	}{
+		"15 %": {.15, 100, 100 * ms},
+		"30 %": {.3, 100, 100 * ms},
+		"50 %": {.5, 200, 200 * ms},
+		"80 %": {.8, 200, 200 * ms},
+	} {
+		t.Run(name, load{0, nil, func(s *service) {
+			for end := time.Now().Add(5 * time.Minute); time.Now().Before(end); {
+				patience := 2 * time.Second
+				if s.luck.Float64() < test.share {
+					patience = test.work / 4
+				}
+				s.start(patience, s.about(test.work))
+				time.Sleep(time.Duration(s.luck.ExpFloat64() / test.rps * float64(time.Second)))
+			}
+		}, 2}.costsNothing)
+	}
+}
+
+// Those who restart leave at one instant.
+func TestManyCallersWhoLeaveAtOnceAreNoOverload(t *testing.T) {
+	l := load{100, func(s *service) {
+		s.steady(10*time.Second, 600, 2*time.Second, 100*ms)
+		s.steady(1500*ms, 1500, 2*time.Second, 100*ms)
+		s.steady(10*time.Second, 600, 2*time.Second, 100*ms)
+	}, func(s *service) {
+		restart := time.Now().Add(500 * ms)
+		for time.Now().Before(restart) {
+			s.start(time.Until(restart)+1, s.about(100*ms))
+			time.Sleep(time.Duration(s.luck.ExpFloat64() / 600 * float64(time.Second)))
+		}
+		s.steady(time.Minute, 600, 2*time.Second, 100*ms)
+	}, 1}
+	l.costsNothing(t)
+}
+
+// Any number of requests can wait for a dependency. One that becomes slower looks as if
+// the service did less, and needs a higher limit, which takes a while to find.
+func TestADependencyThatBecomesSlowerIsNoOverload(t *testing.T) {
+	normal := func(s *service) { s.steady(10*time.Second, 600, 2*time.Second, 100*ms) }
+	slower := func(s *service) {
+		s.workers = nil
+		s.steady(15*time.Second, 600, 2*time.Second, 600*ms)
+	}
+	for name, before := range map[string]func(s *service){
+		"from the start": func(s *service) { normal(s); slower(s) },
+		"after an overload": func(s *service) {
+			normal(s)
+			s.steady(10*time.Second, 1500, 2*time.Second, 100*ms)
+			normal(s)
+			slower(s)
+		},
+	} {
+		t.Run(name, load{100, before, func(s *service) { s.steady(time.Minute, 600, 2*time.Second, 600*ms) }, 5}.costsNothing)
+	}
+}
