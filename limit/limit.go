@@ -55,6 +55,7 @@ var ErrLimited error = &resilience.Rejection{Policy: policy, Reason: resilience.
 type Limit struct {
 	*shared
 	key string // what it is for in a keyed.Group
+	rejections
 
 	// word is a bit that says that the limit is watched, the limit in force and the
 	// number of requests in the handler, from above. While the bit is not set a request
@@ -93,11 +94,10 @@ func room(word uint64) bool {
 
 // shared is what a limit and its forks have in common.
 type shared struct {
-	count stripe.Counters // first, for its alignment
-	cfg   Config
-	clock vclock.Clock
-	root  *Limit
-	rejections
+	count     stripe.Counters // first, for its alignment
+	cfg       Config
+	clock     vclock.Clock
+	root      *Limit
 	waiting   atomic.Int64 // at the forks
 	tests     [5]atomic.Uint64
 	overloads atomic.Uint64
@@ -145,7 +145,7 @@ func (l *Limit) Apply(ctx context.Context, next resilience.Next) (err error) {
 	if next.Lasting() {
 		defer func() { next.Settle(resilience.Answered, err, (*place)(l), uint64(entered)) }()
 	} else {
-		defer func() { l.end(entered, ctx.Err() == nil, err) }()
+		defer func() { l.end(ctx, entered, err) }()
 	}
 	err = next.Run(ctx)
 	return err
@@ -171,18 +171,24 @@ func (l *Limit) await(next resilience.Next, entered int64) (awaits bool) {
 type place Limit
 
 func (p *place) Settle(entered uint64, err error) {
-	left := err != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded))
-	(*Limit)(p).end(int64(entered), !left, err)
+	left, refused := false, false
+	defer func() { (*Limit)(p).leave(int64(entered), !left, refused) }() // whatever methods of err do
+	refused = rejected(err)
+	left = err != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded))
 }
 
 // end gives a place back that was taken at entered. The request was useful if its
-// caller was still there. What a policy further in refused was no work: it says nothing
-// of the throughput.
-func (l *Limit) end(entered int64, useful bool, err error) {
-	refused := false
-	defer func() { l.leave(entered, useful, refused) }() // whatever methods of err do
-	refused = err != nil && errors.Is(err, resilience.ErrRejected)
+// caller was still there.
+func (l *Limit) end(ctx context.Context, entered int64, err error) {
+	left, refused := false, false
+	defer func() { l.leave(entered, !left, refused) }() // whatever methods of err and ctx do
+	refused = rejected(err)
+	left = ctx.Err() != nil
 }
+
+// rejected reports whether a policy further in refused. That was no work: it says
+// nothing of the throughput.
+func rejected(err error) bool { return err != nil && errors.Is(err, resilience.ErrRejected) }
 
 // enter takes a place, waiting for it if it must, and returns when it got it.
 func (l *Limit) enter(ctx context.Context) (entered int64, err error) {
@@ -246,9 +252,17 @@ func (l *Limit) lock(now int64) int64 {
 	return l.now
 }
 
-// unlock serves the line and gives the word back. What there is to tell is told
-// afterwards, when nothing is locked.
+// unlock is release, after which it tells what there is to tell, when nothing is locked.
 func (l *Limit) unlock(ctx context.Context) {
+	tell := l.note(l.machine.overload)
+	l.release()
+	if tell {
+		l.tell(ctx)
+	}
+}
+
+// release serves the line, gives the word back, and unlocks.
+func (l *Limit) release() {
 	l.serve()
 	if l.inLine() == 0 && l.machine.idle() {
 		l.watched = false
@@ -263,11 +277,7 @@ func (l *Limit) unlock(ctx context.Context) {
 		l.checks = true
 		l.clock.AfterFunc(time.Duration(checkEnd), l.look)
 	}
-	tell := l.note(l.machine.overload)
 	l.mu.Unlock()
-	if tell {
-		l.tell(ctx)
-	}
 }
 
 // look looks once in a second whether an overload is over, since there may be no
@@ -308,9 +318,9 @@ func (l *Limit) watch() {
 	}
 }
 
-// arrive is enter for a request that found no room.
+// arrive is enter for a request that found no room. It tells nothing, which
+// the next that leaves does: an observer that ended the goroutine would take its place along.
 func (l *Limit) arrive(ctx context.Context, now int64) (entered int64, err error) {
-	came := now
 	now = l.lock(now)
 	if l.flight >= l.machine.level {
 		l.watch()
@@ -318,6 +328,7 @@ func (l *Limit) arrive(ctx context.Context, now int64) (entered int64, err error
 	if l.watched {
 		l.machine.arrive(now, l.flight)
 	}
+	l.serve() // a test that ends makes room
 	full := l.line.n >= l.maxQueue()
 	switch {
 	case l.cfg.Shadow:
@@ -326,17 +337,17 @@ func (l *Limit) arrive(ctx context.Context, now int64) (entered int64, err error
 	case l.line.n == 0 && l.flight < l.machine.level:
 		l.flight++
 		l.came()
-		l.unlock(ctx)
+		l.release()
 		return now &^ stood, nil
 	case full:
 		l.count.Add(queueFull)
 		l.machine.lost = true
-		l.unlock(ctx)
-		return 0, l.rejection(&l.full, l.key, "queue is full")
+		l.release()
+		return 0, l.rejection(&l.full, "queue is full")
 	}
-	w := &waiter{since: came, ready: make(chan struct{})}
+	w := &waiter{since: now, ready: make(chan struct{})}
 	l.line.push(w)
-	l.unlock(ctx)
+	l.release()
 	return l.wait(ctx, w)
 }
 
@@ -372,7 +383,7 @@ func (l *Limit) wait(ctx context.Context, w *waiter) (entered int64, err error) 
 	case left:
 		return 0, cmp.Or(resilience.ContextError(ctx), context.Canceled)
 	case w.state == refused:
-		return 0, l.rejection(&l.late, l.key, "overload")
+		return 0, l.rejection(&l.late, "overload")
 	default:
 		return w.entered, nil
 	}
@@ -409,7 +420,7 @@ func (l *Limit) complete(entered, now int64, ok bool, weight int) {
 		m.complete(now, now-entered, ok, l.flight, l.inLine())
 	}
 	if ok && weight > 0 && l.line.n == 0 && 2*l.flight <= m.level {
-		m.calm.add(now, now-entered, weight)
+		m.calm.add(now, max(0, now-entered), weight) // the clock may have been set back
 	}
 	gone := !ok && m.late(now-entered)
 	if weight > 0 && entered&stood == 0 && l.line.n == 0 && l.flight < m.level && m.leave(now, gone, weight, l.flight) {

@@ -15,10 +15,10 @@ type rejections struct {
 
 // rejection returns the one error for a reason. It is made for the first of them, since
 // most limits never refuse anybody; whoever loses the exchange takes that of the winner.
-func (s *shared) rejection(made *atomic.Pointer[resilience.Rejection], key, detail string) error {
+func (l *Limit) rejection(made *atomic.Pointer[resilience.Rejection], detail string) error {
 	if made.Load() == nil {
 		made.CompareAndSwap(nil, &resilience.Rejection{
-			Policy: policy, Name: s.cfg.Name, Key: key, Reason: resilience.Limited, Detail: detail,
+			Policy: policy, Name: l.cfg.Name, Key: l.key, Reason: resilience.Limited, Detail: detail,
 		})
 	}
 	return made.Load()
