@@ -9,6 +9,7 @@ import (
 	"github.com/resilience-go/resilience/bulkhead"
 	"github.com/resilience-go/resilience/fallback"
 	"github.com/resilience-go/resilience/keyed"
+	"github.com/resilience-go/resilience/limit"
 	"github.com/resilience-go/resilience/resiliencetest"
 	"github.com/resilience-go/resilience/retry"
 	"github.com/resilience-go/resilience/stack"
@@ -31,6 +32,7 @@ var makers = []maker{
 			Handle: func(_ context.Context, err error) error { return err },
 		}))
 	}},
+	{"limit", func() resilience.Policy { return resilience.Must(limit.New(limit.Config{})) }},
 }
 
 // variants are those whose settings change how they work.
@@ -41,6 +43,13 @@ var variants = []maker{
 		}))
 	}},
 	{"bulkhead of one", func() resilience.Policy { return resilience.Must(bulkhead.New(bulkhead.Config{Limit: 1})) }},
+	{"limit of one", func() resilience.Policy { return resilience.Must(limit.New(limit.Config{Max: 1})) }},
+	{"limit of one, without a queue", func() resilience.Policy {
+		return resilience.Must(limit.New(limit.Config{Max: 1, MaxQueue: -1}))
+	}},
+	{"limit that only counts", func() resilience.Policy {
+		return resilience.Must(limit.New(limit.Config{Max: 1, Shadow: true}))
+	}},
 	{"timeout until answered", func() resilience.Policy {
 		return resilience.Must(timeout.New(timeout.Config{Until: resilience.Answered}))
 	}},

@@ -1,0 +1,91 @@
+package limit_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/limit"
+)
+
+func TestAConfigThatMakesNoSenseIsNamedWithWhatToChange(t *testing.T) {
+	for name, c := range map[string]struct {
+		config limit.Config
+		want   []string
+	}{
+		"a negative Max":      {limit.Config{Name: "orders", Max: -1}, []string{`limit "orders"`, "Config.Max is -1", "leave the limit out"}},
+		"a Max without end":   {limit.Config{Name: "orders", Max: 1<<20 + 1}, []string{"Config.Max is 1048577", "1 to 1048576"}},
+		"a queue without end": {limit.Config{Name: "orders", MaxQueue: 1<<30 + 1}, []string{"Config.MaxQueue is 1073741825", "at most 1073741824"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, err := limit.New(c.config)
+			if err == nil || l != nil {
+				t.Fatalf("%v, %v", l, err)
+			}
+			for _, want := range c.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("%q does not say %q", err, want)
+				}
+			}
+		})
+	}
+	for _, c := range []limit.Config{{}, {Max: 1}, {Max: 1 << 20}, {MaxQueue: 1 << 30}, {MaxQueue: -7}, {Shadow: true}} {
+		if _, err := limit.New(c); err != nil {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}
+
+func TestALimitSaysWhatItIs(t *testing.T) {
+	for want, c := range map[string]limit.Config{
+		"limit: 64 in flight at first, then as experiments show":                                   {},
+		`limit "orders": 64 in flight at first, then as experiments show, 500 at most`:             {Name: "orders", Max: 500},
+		"limit: 2 in flight at first, then as experiments show, 2 at most, nobody waits":           {Max: 2, MaxQueue: -1},
+		"limit: 64 in flight at first, then as experiments show, 9 may wait":                       {MaxQueue: 9},
+		"limit: 64 in flight at first, then as experiments show, only counts whom it would refuse": {Shadow: true},
+	} {
+		l := newLimit(t, c)
+		if got := l.String(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+		if l.Name() != c.Name {
+			t.Errorf("named %q, want %q", l.Name(), c.Name)
+		}
+	}
+	if s := fmt.Sprint(newLimit(t, limit.Config{Name: "orders"}).ForkFor("a")); !strings.Contains(s, `"a"`) {
+		t.Errorf("a fork is %q", s)
+	}
+}
+
+func TestALimitStartsWith64OrItsMax(t *testing.T) {
+	for most, want := range map[int]int{0: 64, 1: 1, 3: 3, 64: 64, 65: 64, 1000: 64} {
+		if s := newLimit(t, limit.Config{Max: most}).Stats(); s != (limit.Stats{Limit: want}) {
+			t.Errorf("Max %d: %+v", most, s)
+		}
+	}
+}
+
+func TestARefusalSaysByWhomAndWhy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLimit(t, limit.Config{Name: "orders", Max: 1, MaxQueue: -1})
+		leave := make(chan struct{})
+		fill(t, l, 1, leave)
+		err := resilience.Run(t.Context(), l, succeed)
+		if !errors.Is(err, limit.ErrLimited) || !errors.Is(err, resilience.ErrRejected) {
+			t.Errorf("%v is no refusal of a limit", err)
+		}
+		want := `resilience: rejected by limit "orders": limited, queue is full`
+		if err == nil || err.Error() != want {
+			t.Errorf("%v, want %s", err, want)
+		}
+		if again := resilience.Run(t.Context(), l, succeed); again != err {
+			t.Error("a refusal makes an error of its own")
+		}
+		close(leave)
+		synctest.Wait()
+		atRest(t, l, 3)
+	})
+}
