@@ -3,6 +3,7 @@ package limit_test
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"sync"
 	"testing"
 	"time"
@@ -24,11 +25,12 @@ func newLimit(t *testing.T, c limit.Config) *limit.Limit {
 
 func succeed(context.Context) error { return nil }
 
-// service is so many workers, each of which takes so long for a request. Whoever comes
-// meanwhile waits in the handler.
+// service is so many workers, each of which takes so long for a request, give or take a
+// half. Whoever comes meanwhile waits in the handler.
 type service struct {
 	workers chan struct{}
 	takes   time.Duration
+	chance  *rand.Rand // guarded by mu
 
 	mu      sync.Mutex // guards what follows
 	started []int      // which of the requests of a load, in order
@@ -39,7 +41,7 @@ type service struct {
 }
 
 func newService(workers int, takes time.Duration) *service {
-	return &service{workers: make(chan struct{}, workers), takes: takes, errs: map[error]int{}}
+	return &service{workers: make(chan struct{}, workers), takes: takes, chance: rand.New(rand.NewPCG(1, 1)), errs: map[error]int{}}
 }
 
 func (s *service) handle(ctx context.Context) error {
@@ -48,7 +50,10 @@ func (s *service) handle(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	time.Sleep(s.takes)
+	s.mu.Lock()
+	takes := s.takes/2 + time.Duration(s.chance.Int64N(int64(s.takes)))
+	s.mu.Unlock()
+	time.Sleep(takes)
 	<-s.workers
 	return nil
 }

@@ -328,8 +328,11 @@ func (l *Limit) arrive(ctx context.Context, now int64) (entered int64, err error
 	if l.watched {
 		l.machine.arrive(now, l.flight)
 	}
-	l.serve() // a test that ends makes room
 	full := l.line.n >= l.maxQueue()
+	if full {
+		l.serve() // the end of a test may have made room
+		full = l.line.n >= l.maxQueue()
+	}
 	switch {
 	case l.cfg.Shadow:
 		l.wouldRefuse()

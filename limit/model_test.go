@@ -183,6 +183,9 @@ func (m *model) look(before limit.Stats) {
 			n++
 		}
 	}
+	if last := len(entered) - 1; n > 0 && m.line[last].came.Equal(time.Now()) && !entered[last] {
+		entered = entered[:last] // who comes to a full queue stands in line after all others are served
+	}
 	first, last := slices.Index(entered, true), len(entered)-n
 	if n > 0 {
 		for i := range n {
@@ -196,7 +199,7 @@ func (m *model) look(before limit.Stats) {
 	}
 	var stay []*caller
 	for i, c := range m.line {
-		if entered[i] {
+		if i < len(entered) && entered[i] {
 			m.in = append(m.in, c)
 		} else {
 			stay = append(stay, c)
