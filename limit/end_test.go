@@ -34,7 +34,7 @@ func TestTheEndOfAnOverloadIsToldThoughNobodyComes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := &transitions{}
 		l := resilience.Must(limit.New(limit.Config{Observer: o}))
-		s := newService(10, l, 1)
+		s := simulate(10, l, 1)
 		s.steady(10*time.Second, 2000, time.Second, 10*ms)
 		s.all.Wait()
 		if to := o.all(); len(to) == 0 || to[0] != "OVERLOAD" || !l.Stats().Overload {

@@ -9,14 +9,14 @@ const ms = time.Millisecond
 
 // overloaded is an overload long ago, of a service that is capable of 1000 requests of
 // 10 ms in a second.
-func overloaded(s *service) {
+func overloaded(s *simulated) {
 	s.steady(10*time.Second, 2000, time.Second, 10*ms)
 	time.Sleep(10 * time.Second)
 }
 
 // burst has n callers come within so long, and then nobody for the rest of each period.
-func bursts(times, n int, within, period, patience time.Duration) func(s *service) {
-	return func(s *service) {
+func bursts(times, n int, within, period, patience time.Duration) func(s *simulated) {
+	return func(s *simulated) {
 		for range times {
 			for range n {
 				s.start(patience, s.about(10*ms))
@@ -41,7 +41,7 @@ func TestBurstsThatAServiceManagesAreNotRefused(t *testing.T) {
 }
 
 func TestClientsThatWaitForAnswersAreNotRefused(t *testing.T) {
-	l := load{10, nil, func(s *service) {
+	l := load{10, nil, func(s *simulated) {
 		end := time.Now().Add(30 * time.Second)
 		for range 300 {
 			work := s.about(10 * ms)
@@ -71,7 +71,7 @@ func TestServicesWithSlowRequestsGetWhatTheyNeed(t *testing.T) {
 		"2 s, 200 in flight":   {100, 2 * time.Second, 5 * time.Second, 1},
 		"1 s, 1000 at once":    {1000, time.Second, 5 * time.Second, 10},
 	} {
-		t.Run(name, load{0, nil, func(s *service) {
+		t.Run(name, load{0, nil, func(s *simulated) {
 			s.steady(max(time.Minute, 10*test.work), test.rps, test.patience, test.work)
 		}, test.costs}.costsNothing)
 	}
@@ -88,7 +88,7 @@ func TestCallersWhoLeaveByNatureCostNothing(t *testing.T) {
 		"50 %": {.5, 200, 200 * ms},
 		"80 %": {.8, 200, 200 * ms},
 	} {
-		t.Run(name, load{0, nil, func(s *service) {
+		t.Run(name, load{0, nil, func(s *simulated) {
 			for end := time.Now().Add(5 * time.Minute); time.Now().Before(end); {
 				patience := 2 * time.Second
 				if s.luck.Float64() < test.share {
@@ -103,11 +103,11 @@ func TestCallersWhoLeaveByNatureCostNothing(t *testing.T) {
 
 // Those who restart leave at one instant.
 func TestManyCallersWhoLeaveAtOnceAreNoOverload(t *testing.T) {
-	l := load{100, func(s *service) {
+	l := load{100, func(s *simulated) {
 		s.steady(10*time.Second, 600, 2*time.Second, 100*ms)
 		s.steady(1500*ms, 1500, 2*time.Second, 100*ms)
 		s.steady(10*time.Second, 600, 2*time.Second, 100*ms)
-	}, func(s *service) {
+	}, func(s *simulated) {
 		restart := time.Now().Add(500 * ms)
 		for time.Now().Before(restart) {
 			s.start(time.Until(restart)+1, s.about(100*ms))
@@ -121,20 +121,20 @@ func TestManyCallersWhoLeaveAtOnceAreNoOverload(t *testing.T) {
 // Any number of requests can wait for a dependency. One that becomes slower looks as if
 // the service did less, and needs a higher limit, which takes a while to find.
 func TestADependencyThatBecomesSlowerIsNoOverload(t *testing.T) {
-	normal := func(s *service) { s.steady(10*time.Second, 600, 2*time.Second, 100*ms) }
-	slower := func(s *service) {
+	normal := func(s *simulated) { s.steady(10*time.Second, 600, 2*time.Second, 100*ms) }
+	slower := func(s *simulated) {
 		s.workers = nil
 		s.steady(15*time.Second, 600, 2*time.Second, 600*ms)
 	}
-	for name, before := range map[string]func(s *service){
-		"from the start": func(s *service) { normal(s); slower(s) },
-		"after an overload": func(s *service) {
+	for name, before := range map[string]func(s *simulated){
+		"from the start": func(s *simulated) { normal(s); slower(s) },
+		"after an overload": func(s *simulated) {
 			normal(s)
 			s.steady(10*time.Second, 1500, 2*time.Second, 100*ms)
 			normal(s)
 			slower(s)
 		},
 	} {
-		t.Run(name, load{100, before, func(s *service) { s.steady(time.Minute, 600, 2*time.Second, 600*ms) }, 5}.costsNothing)
+		t.Run(name, load{100, before, func(s *simulated) { s.steady(time.Minute, 600, 2*time.Second, 600*ms) }, 5}.costsNothing)
 	}
 }

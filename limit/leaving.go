@@ -34,7 +34,7 @@ func (m *machine) leave(now int64, gone bool, weight, flight int) (changed bool)
 		x = 1
 	}
 	l.share += (x - l.share) * float64(weight) / float64(l.weight)
-	if l.weight < leavingSpan || m.upOnly {
+	if l.weight < leavingSpan || m.upOnly || m.calm.weight < calmKnown {
 		return false
 	}
 	if l.share < l.usual/2 {
@@ -61,9 +61,9 @@ func (m *machine) leave(now int64, gone bool, weight, flight int) (changed bool)
 }
 
 // late reports whether a caller who left after so long had waited much longer than a
-// request takes that finds room. Others leave for reasons of their own.
+// request takes that finds room, if that is known. Others leave for reasons of their own.
 func (m *machine) late(took int64) bool {
-	return m.calm.weight >= calmKnown && float64(took) > 2*m.calm.stay
+	return m.calm.weight < calmKnown || float64(took) > 2*m.calm.stay
 }
 
 // paused reports whether the handler has made nobody happy for some time, but not for

@@ -76,13 +76,13 @@ func (d *drive) complete(i int, useful bool) {
 	i %= len(d.in)
 	m, flight, took := &d.m, len(d.in), d.now-d.in[i]
 	if d.watched {
-		m.complete(d.now, useful, flight, d.waiting())
+		m.complete(d.now, took, useful, flight, d.waiting())
 		d.told = d.now
 	}
 	if useful && len(d.line) == 0 && 2*flight <= m.level {
 		m.calm.add(d.now, took, 1)
 	}
-	if len(d.line) == 0 && flight < m.level && m.leave(d.now, !useful, 1, flight) {
+	if len(d.line) == 0 && flight < m.level && m.leave(d.now, !useful && m.late(took), 1, flight) {
 		d.watch()
 	}
 	d.in = slices.Delete(d.in, i, i+1)
@@ -160,7 +160,7 @@ func (d *drive) wrong() string {
 		return fmt.Sprintf("a limit of %d", m.limit)
 	case !m.testing() && m.level != m.limit:
 		return fmt.Sprintf("a level of %d without a test", m.level)
-	case m.testing() && m.up && (m.level <= m.limit || m.level > min(2*m.limit, m.highest)):
+	case m.testing() && m.up && (m.level <= m.limit || m.level > min(4*m.limit, m.highest)):
 		return fmt.Sprintf("a test of %d above a limit of %d", m.level, m.limit)
 	case m.testing() && !m.up && (m.level < 1 || m.level >= m.limit || m.upOnly):
 		return fmt.Sprintf("a test of %d below a limit of %d", m.level, m.limit)

@@ -15,9 +15,9 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// A service works on so many requests at a time, first in, first out, in virtual time.
+// A simulated service works on so many requests at a time, first in, first out, in virtual time.
 // The load that it gets follows from a seed.
-type service struct {
+type simulated struct {
 	front   resilience.Policy
 	workers *semaphore.Weighted // nil: on any number
 	luck    *rand.Rand
@@ -26,8 +26,8 @@ type service struct {
 	sent, ok, refused atomic.Int64
 }
 
-func newService(workers int64, front resilience.Policy, seed uint64) *service {
-	s := &service{front: front, luck: rand.New(rand.NewPCG(seed, 0))}
+func simulate(workers int64, front resilience.Policy, seed uint64) *simulated {
+	s := &simulated{front: front, luck: rand.New(rand.NewPCG(seed, 0))}
 	if workers > 0 {
 		s.workers = semaphore.NewWeighted(workers)
 	}
@@ -35,16 +35,16 @@ func newService(workers int64, front resilience.Policy, seed uint64) *service {
 }
 
 // about returns half of d to one and a half of it.
-func (s *service) about(d time.Duration) time.Duration {
+func (s *simulated) about(d time.Duration) time.Duration {
 	return d/2 + time.Duration(s.luck.Int64N(int64(d)))
 }
 
 // start has a caller come who leaves after patience.
-func (s *service) start(patience, work time.Duration) {
+func (s *simulated) start(patience, work time.Duration) {
 	s.all.Go(func() { _ = s.call(patience, work) })
 }
 
-func (s *service) call(patience, work time.Duration) error {
+func (s *simulated) call(patience, work time.Duration) error {
 	s.sent.Add(1)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -58,7 +58,7 @@ func (s *service) call(patience, work time.Duration) error {
 	return err
 }
 
-func (s *service) work(ctx context.Context, long time.Duration) error {
+func (s *simulated) work(ctx context.Context, long time.Duration) error {
 	if s.workers != nil {
 		if err := s.workers.Acquire(ctx, 1); err != nil {
 			return err
@@ -76,7 +76,7 @@ func (s *service) work(ctx context.Context, long time.Duration) error {
 }
 
 // steady has so many callers a second come, at random times, for so long.
-func (s *service) steady(long time.Duration, rps float64, patience, work time.Duration) {
+func (s *simulated) steady(long time.Duration, rps float64, patience, work time.Duration) {
 	for end := time.Now().Add(long); time.Now().Before(end); {
 		s.start(patience, s.about(work))
 		time.Sleep(time.Duration(s.luck.ExpFloat64() / rps * float64(time.Second)))
@@ -84,7 +84,7 @@ func (s *service) steady(long time.Duration, rps float64, patience, work time.Du
 }
 
 // success is in percent, of the calls since then.
-func (s *service) success(sent, ok int64) float64 {
+func (s *simulated) success(sent, ok int64) float64 {
 	return 100 * float64(s.ok.Load()-ok) / float64(s.sent.Load()-sent)
 }
 
@@ -92,15 +92,15 @@ func (s *service) success(sent, ok int64) float64 {
 // any number. What happens before it is measured is before.
 type load struct {
 	workers int64
-	before  func(s *service)
-	run     func(s *service)
+	before  func(s *simulated)
+	run     func(s *simulated)
 	costs   float64 // points of success that the limit may cost
 }
 
 // under returns how many percent succeed behind front.
 func (l load) under(t *testing.T, front func() resilience.Policy) (success float64) {
 	synctest.Test(t, func(*testing.T) {
-		s := newService(l.workers, front(), 1)
+		s := simulate(l.workers, front(), 1)
 		if l.before != nil {
 			l.before(s)
 		}
