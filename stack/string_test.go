@@ -12,6 +12,7 @@ import (
 	"github.com/resilience-go/resilience/bulkhead"
 	"github.com/resilience-go/resilience/fallback"
 	"github.com/resilience-go/resilience/keyed"
+	"github.com/resilience-go/resilience/limit"
 	"github.com/resilience-go/resilience/retry"
 	"github.com/resilience-go/resilience/stack"
 	"github.com/resilience-go/resilience/timeout"
@@ -31,9 +32,9 @@ func ExampleClientConfig_String() {
 func ExampleServerConfig_String() {
 	c := stack.DefaultServer("orders")
 	c.Bulkhead = &bulkhead.Config{Limit: 5000, MaxQueue: -1} // with streams, to their end
-	_, inside, _ := strings.Cut(c.String(), "\n")
-	fmt.Println(inside)
+	fmt.Println(c)
 	// Output:
+	// limit "orders": 64 in flight at first, then as experiments show
 	//   bulkhead "orders": 5000 in flight, nobody waits
 	//     operation
 }
@@ -59,6 +60,7 @@ func TestEachPolicyDescribesTheNumbersThatItWorksWith(t *testing.T) {
 	newBreaker := func(c breaker.Config) resilience.Policy { return resilience.Must(breaker.New(c)) }
 	newRetry := func(c retry.Config) resilience.Policy { return resilience.Must(retry.New(c)) }
 	newBulkhead := func(c bulkhead.Config) resilience.Policy { return resilience.Must(bulkhead.New(c)) }
+	newLimit := func(c limit.Config) resilience.Policy { return resilience.Must(limit.New(c)) }
 	answer := func(context.Context, error) error { return nil }
 	const open, rest = "opens on Consecutive(2), ", ", or what a failure asks for up to 1m0s; closes at 64 more successes than failures; a probe may take 15s; a success counts when answered"
 	trip := []breaker.Rule{breaker.Consecutive(2)}
@@ -83,6 +85,10 @@ func TestEachPolicyDescribesTheNumbersThatItWorksWith(t *testing.T) {
 		{newBulkhead(bulkhead.Config{MaxQueue: 5, MaxWait: time.Second}), "bulkhead: 24 or more in flight as it sizes itself, 5 may wait for 1s"},
 		{newBulkhead(bulkhead.Config{Limit: 9}), "bulkhead: 9 in flight, 5 may wait for 100ms"},
 		{newBulkhead(bulkhead.Config{Limit: 9, MaxQueue: 1, MaxWait: -1}), "bulkhead: 9 in flight, 1 may wait until their contexts end"},
+
+		{newLimit(limit.Config{Name: "l"}), `limit "l": 64 in flight at first, then as experiments show`},
+		{newLimit(limit.Config{Max: 20, MaxQueue: -1}), "limit: 20 in flight at first, then as experiments show, 20 at most, nobody waits"},
+		{newLimit(limit.Config{Max: 200, MaxQueue: 9, Shadow: true}).(*limit.Limit).ForkFor("a"), `limit for "a": 64 in flight at first, then as experiments show, 200 at most, 9 may wait, only counts whom it would refuse`},
 
 		{must(timeout.New(timeout.Config{Limit: -1})), "timeout: no limit"},
 		{must(keyed.New(resilience.Compose(), keyed.Config{Max: 1})), "keyed: up to 1 key, each with a state of its own"},
