@@ -28,7 +28,9 @@ const (
 	Open Reason = "open"
 	// Full is the reason of a bulkhead.
 	Full Reason = "full"
-	// Limited is the reason of a rate or concurrency limit.
+	// Limited is the reason of a rate or concurrency limit: there is more to do than can
+	// be done, and to try again adds to it. The servers of httpmw and grpcmw tell the
+	// client not to.
 	Limited Reason = "limited"
 )
 
