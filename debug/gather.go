@@ -178,7 +178,7 @@ func (g *gatherer) read(p resilience.Policy) {
 		page.Bulkheads = append(page.Bulkheads, b)
 	case *limit.Limit:
 		l := readLimit(p, group)
-		l.Group, l.Settings = of, settings("limit", p.Name(), line(p))
+		l.Group, l.Settings = of, settings("limit", p.Name(), p.String())
 		page.Limits = append(page.Limits, l)
 	case *timeout.Timeout:
 		s := p.Stats()
