@@ -85,7 +85,7 @@ func TestEveryLinkOfThePagesLeadsSomewhere(t *testing.T) {
 
 func TestEveryPolicyHasAPageThatTheReadmeLinksTo(t *testing.T) {
 	all := pages(t)
-	for _, name := range []string{"breaker", "retry", "bulkhead", "timeout", "fallback", "keyed", "stack", "http", "grpc"} {
+	for _, name := range []string{"breaker", "retry", "bulkhead", "limit", "timeout", "fallback", "keyed", "stack", "http", "grpc"} {
 		path := "docs/" + name + ".md"
 		if all[path] == "" {
 			t.Errorf("%s is not there", path)
@@ -199,7 +199,7 @@ func TestTheSettingsOfAConfigAreAllOnItsPage(t *testing.T) {
 	text := pages(t)
 	for typ, path := range map[string]string{
 		"breaker.Config": "docs/breaker.md", "retry.Config": "docs/retry.md", "bulkhead.Config": "docs/bulkhead.md",
-		"timeout.Config": "docs/timeout.md", "fallback.Config": "docs/fallback.md", "fallback.StaleConfig": "docs/fallback.md",
+		"limit.Config": "docs/limit.md", "timeout.Config": "docs/timeout.md", "fallback.Config": "docs/fallback.md", "fallback.StaleConfig": "docs/fallback.md",
 		"keyed.Config": "docs/keyed.md", "stack.ClientConfig": "docs/stack.md", "stack.ServerConfig": "docs/stack.md",
 		"httpmw.Transport": "docs/http.md", "httpmw.Server": "docs/http.md",
 		"grpcmw.Client": "docs/grpc.md", "grpcmw.Server": "docs/grpc.md",

@@ -12,75 +12,63 @@ import (
 	"github.com/resilience-go/resilience/httpmw"
 	"github.com/resilience-go/resilience/keyed"
 	"github.com/resilience-go/resilience/limit"
+	"github.com/resilience-go/resilience/stack"
 )
 
-// A limit needs no numbers. It belongs into the server, in front of the handler.
 func ExampleNew() {
 	l, err := limit.New(limit.Config{Name: "orders"})
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	orders := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintf(w, "%d in flight of %d", l.Stats().InFlight, l.Stats().Limit)
-	})
+	orders := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "two books") })
 	mux := http.NewServeMux()
 	mux.Handle("/orders", httpmw.Server{Policy: l}.Wrap(orders))
 
-	server := httptest.NewServer(mux)
-	defer server.Close()
-	resp, err := http.Get(server.URL + "/orders")
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	fmt.Println(string(body), err)
-	// Output: 1 in flight of 64 <nil>
+	w := httptest.NewRecorder()
+	mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/orders", nil))
+	fmt.Println(w.Body, l.Stats().Useful)
+	// Output: two books 1
 }
 
-// Max is for a service that would run out of something else: here there are two
-// connections to the database. Who comes meanwhile waits, or not.
-func ExampleConfig() {
-	l := resilience.Must(limit.New(limit.Config{Name: "reports", Max: 2, MaxQueue: -1}))
-	ctx := context.Background()
-	report := func(inside func()) error {
-		return resilience.Run(ctx, l, func(context.Context) error { inside(); return nil })
-	}
-	err := report(func() {
-		_ = report(func() {
-			third := report(func() {})
-			fmt.Println(third)
-			fmt.Println(errors.Is(third, limit.ErrLimited))
-		})
-	})
-	fmt.Println(err)
+// Something other than time would run out.
+func ExampleConfig_max() {
+	c := stack.DefaultServer("orders")
+	c.Limit.Max = 200 // connections that the database has
+	fmt.Println(c)
 	// Output:
-	// resilience: rejected by limit "reports": limited, queue is full
-	// true
-	// <nil>
+	// limit "orders": 64 in flight at first, then as experiments show, 200 at most
+	//   operation
 }
 
-// In shadow mode a limit refuses nobody, but counts whom it would have refused: to be
-// seen for some days before it is trusted.
+// In shadow mode a limit refuses nobody, and counts whom it would have refused.
 func ExampleConfig_shadow() {
-	l := resilience.Must(limit.New(limit.Config{Name: "reports", Max: 1, MaxQueue: -1, Shadow: true}))
-	ctx := context.Background()
-	err := resilience.Run(ctx, l, func(ctx context.Context) error {
-		return resilience.Run(ctx, l, func(context.Context) error {
-			fmt.Println(l.Stats().InFlight, "in flight of", l.Stats().Limit)
-			return nil
-		})
-	})
-	fmt.Println(err)
-	fmt.Println(l.Stats().Useful, "answered,", l.Stats().QueueFull, "would have been refused")
-	// Output:
-	// 2 in flight of 1
-	// <nil>
-	// 2 answered, 1 would have been refused
+	c := stack.DefaultServer("orders")
+	c.Limit.Shadow = true
+	p := resilience.Must(c.New())
+
+	_ = resilience.Run(context.Background(), p, func(context.Context) error { return nil })
+	for q := range resilience.All(p) {
+		if l, ok := q.(*limit.Limit); ok {
+			s := l.Stats()
+			fmt.Printf("%d overloads; of %d requests %d would have been refused\n", s.Overloads, s.Useful+s.Gone, s.Shed+s.QueueFull)
+		}
+	}
+	// Output: 0 overloads; of 1 requests 0 would have been refused
 }
 
+// What a limit refuses has not run. A handler of your own protocol says so to its
+// client, and that it should not try again at once.
+func ExampleLimit() {
+	l := resilience.Must(limit.New(limit.Config{Name: "orders", Max: 1, MaxQueue: -1}))
+	err := resilience.Run(context.Background(), l, func(ctx context.Context) error {
+		return resilience.Run(ctx, l, func(context.Context) error { return nil }) // there is one place
+	})
+	if r, ok := errors.AsType[*resilience.Rejection](err); ok && errors.Is(err, limit.ErrLimited) {
+		fmt.Printf("%s is busy: %s\n", r.Name, r.Detail)
+	}
+	// Output: orders is busy: queue is full
+}
 // alarm tells somebody of an overload, and that it is over.
 type alarm struct{}
 
