@@ -69,6 +69,7 @@ func ExampleLimit() {
 	}
 	// Output: orders is busy: queue is full
 }
+
 // alarm tells somebody of an overload, and that it is over.
 type alarm struct{}
 
