@@ -21,7 +21,8 @@ type Config struct {
 	// value lets nobody wait, and so takes from the limit what it learns from.
 	MaxQueue int
 	// Shadow has the limit refuse nobody and hold nobody up: it counts in Stats whom it
-	// would have refused. It can then try no lower limit than what is in flight.
+	// would have refused. It tries higher limits only, as far as the load reaches them, so
+	// it may miss an overload that a limit in force would find.
 	Shadow bool
 	// Observer hears of each begin and end of an overload. nil: none.
 	Observer resilience.Observer

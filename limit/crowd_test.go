@@ -13,16 +13,25 @@ import (
 
 func TestRequestsThatWaitForAProcessorAreSeen(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	most := 0
+	for range 20 { // the scheduler owes nobody a place
+		if most = max(most, seen(t)); most >= 64 {
+			return
+		}
+	}
+	t.Errorf("300 requests waited for one processor, and the limit saw %d", most)
+}
+
+// seen returns how many of 300 requests that only compute a limit had in flight at once.
+func seen(t *testing.T) (most int) {
 	l := resilience.Must(limit.New(limit.Config{}))
-	var most int
-	var mu sync.Mutex
+	var mu sync.Mutex // guards most
 	var all sync.WaitGroup
 	for range 300 {
 		all.Go(func() {
 			_ = resilience.Run(t.Context(), l, func(context.Context) error {
 				mu.Lock()
-				s := l.Stats()
-				most = max(most, s.InFlight)
+				most = max(most, l.Stats().InFlight)
 				mu.Unlock()
 				for start := time.Now(); time.Since(start) < 200*time.Microsecond; {
 				}
@@ -31,7 +40,5 @@ func TestRequestsThatWaitForAProcessorAreSeen(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if most < 64 {
-		t.Errorf("300 requests waited for one processor, and the limit saw %d", most)
-	}
+	return most
 }

@@ -58,11 +58,11 @@ const (
 	changed = 1.5 // throughput of a rest: something else is different
 	restMin = 16  // times as long as the tests is the rest after them
 	restMax = 256
-	upEvery = 4 // cycles
-	hasty   = int64(time.Second)
-	located = 0.85 // a lower share of the throughput says where the knee is
-	binding = 0.85 // a knee at so much of the limit may be above it
-	sure    = 0.5  // one at so much is below it, whatever the error of one test
+	upEvery = 4                  // cycles
+	hasty   = int64(time.Second) // is too long to hold requests up for a window to end
+	located = 0.85               // a lower share of the throughput says where the knee is
+	binding = 0.85               // a knee at so much of the limit may be above it
+	sure    = 0.5                // one at so much is below it, whatever the error of one test
 )
 
 func (m *machine) testing() bool { return m.phase != watching }

@@ -37,11 +37,14 @@ var ErrLimited error = &resilience.Rejection{Policy: policy, Reason: resilience.
 // the experiment rests, longer each time. A handler that merely becomes slower has the
 // same knee.
 //
-// Requests over the limit wait, and leave when their callers do. Nobody is refused
-// because the limit is reached. Only when an experiment has shown that a higher limit
-// does not help, and more come than go while it is reached, is it an overload: then the
-// newest goes first, and who has waited for as long as a request stays in the handler,
-// at least 5 ms, is refused. The overload is over when for a second fewer come than go.
+// Requests over the limit wait, first in, first out, and leave when their callers do.
+// Nobody is refused because the limit is reached, unless more than Config.MaxQueue
+// wait. Only when an experiment has shown that a higher limit does not help, and for
+// a fifth of a second more come than go while it is reached, is it an overload: then
+// who has waited for as long as a request stays in the handler, at least 5 ms, is
+// refused. While the line grows, the newest goes first, since the oldest would be given
+// up by their callers in the handler. The overload is over when for a second fewer come
+// than go, or nobody waits.
 //
 // What goes on after it has answered, as a stream does and what an upgrade has made of
 // a connection, is no work that a limit can pace: it gives its place back when it
