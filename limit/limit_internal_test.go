@@ -1,0 +1,177 @@
+package limit
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/resilience-go/resilience"
+)
+
+func succeed(context.Context) error { return nil }
+
+func TestBelowTheLimitNobodyTakesTheLock(t *testing.T) {
+	l := resilience.Must(New(Config{}))
+	l.mu.Lock() // so who wants it waits
+	entered := make([]int64, 0, 64)
+	for range 64 {
+		at, err := l.enter(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		entered = append(entered, at)
+	}
+	if w := l.word.Load(); w&watched != 0 || w&flightMask != 64 || w>>flightBits != 64 {
+		t.Errorf("the word is %x", w)
+	}
+	l.mu.Unlock()
+	for _, at := range entered {
+		l.leave(at, true, false)
+	}
+	if w := l.word.Load(); w != 64<<flightBits || l.watched || l.machine.check.arrivals+l.machine.window.completions > 0 {
+		t.Errorf("the word is %x, and the machine has heard of %+v", w, l.machine.window)
+	}
+}
+
+func TestTheWordIsNotWatchedAnyMoreWhenTheLoadHasGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := resilience.Must(New(Config{}))
+		work := func(context.Context) error { time.Sleep(10 * time.Millisecond); return nil }
+		for range 200 {
+			go func() { _ = resilience.Run(context.Background(), l, work) }()
+		}
+		synctest.Wait()
+		if w := l.word.Load(); w&watched == 0 || w&flightMask != 64 {
+			t.Errorf("the word is %x while 136 wait", w)
+		}
+		for range 400 {
+			_ = resilience.Run(t.Context(), l, work)
+		}
+		if w := l.word.Load(); w&watched != 0 || w&flightMask != 0 {
+			t.Errorf("the word is %x after 4 s with one in flight", w)
+		}
+	})
+}
+
+func TestARefusalFurtherInIsNoThroughput(t *testing.T) {
+	l := resilience.Must(New(Config{}))
+	l.lock(0)
+	l.watch()
+	l.machine.bound = true // so that it goes on to watch
+	l.unlock(t.Context())
+	for range 50 {
+		_ = resilience.Run(t.Context(), l, func(context.Context) error { return &resilience.Rejection{Policy: "inner"} })
+	}
+	if w := l.machine.window; w.completions != 0 || w.arrivals != 50 || !l.machine.pace.new {
+		t.Errorf("the machine has seen %+v of 50 that were refused", w)
+	}
+	_ = resilience.Run(t.Context(), l, succeed)
+	if l.machine.pace.new {
+		t.Error("the machine has not seen one that was not refused")
+	}
+	if s := l.Stats(); s.Useful != 51 || s.InFlight != 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// A test of one place is given up as somebody comes to a full queue: there is room then.
+func TestNobodyIsToldThatTheQueueIsFullWhenATestEndsJustThen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := resilience.Must(New(Config{Max: 8, MaxQueue: 3}))
+		leave := make(chan struct{})
+		run := func() error {
+			return resilience.Run(context.Background(), l, func(context.Context) error { <-leave; return nil })
+		}
+		l.lock(0)
+		l.watch()
+		l.machine.cycles = 1
+		l.machine.test(l.now, false, 1)
+		l.machine.level = 1
+		l.unlock(t.Context())
+		errs := make(chan error, 5)
+		for range 4 {
+			go func() { errs <- run() }()
+			synctest.Wait()
+		}
+		if s := l.Stats(); s.InFlight != 1 || s.Waiting != 3 {
+			t.Fatalf("%+v", s)
+		}
+		time.Sleep(time.Hour)
+		go func() { errs <- run() }()
+		synctest.Wait()
+		if s := l.Stats(); s.InFlight != 5 || s.Waiting != 0 || s.QueueFull != 0 || s.Tests.Abandoned != 1 {
+			t.Errorf("%+v", s)
+		}
+		close(leave)
+		for range 5 {
+			if err := <-errs; err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+func TestTheLineKeepsItsOrderWhoeverLeavesIt(t *testing.T) {
+	var q line
+	var want []*waiter
+	at := func(newest bool) int {
+		if newest {
+			return len(want) - 1
+		}
+		return 0
+	}
+	for i := range 3000 {
+		switch {
+		case i%3 != 2 && i < 2000:
+			w := &waiter{since: int64(i), ready: make(chan struct{})}
+			q.push(w)
+			want = append(want, w)
+		case len(want) == 0:
+		case i%5 == 0:
+			k := i * 7 % len(want)
+			q.remove(want[k])
+			want = slices.Delete(want, k, k+1)
+		default:
+			newest := i%2 == 0
+			w := want[at(newest)]
+			q.take(newest, admitted, int64(i))
+			select {
+			case <-w.ready:
+			default:
+				t.Fatalf("step %d: the wrong one was told", i)
+			}
+			if w.state != admitted || w.entered != int64(i) {
+				t.Fatalf("step %d: told %+v", i, w)
+			}
+			k := at(newest)
+			want = slices.Delete(want, k, k+1)
+		}
+		var got, back []*waiter
+		for w := q.oldest; w != nil; w = w.next {
+			got = append(got, w)
+		}
+		for w := q.newest; w != nil; w = w.prev {
+			back = append(back, w)
+		}
+		slices.Reverse(back)
+		if q.n != len(want) || !slices.Equal(got, want) || !slices.Equal(back, want) {
+			t.Fatalf("step %d: the line is not what it should be", i)
+		}
+	}
+}
+
+func TestNoTimeGoesBackwards(t *testing.T) {
+	l := resilience.Must(New(Config{}))
+	l.lock(100)
+	l.unlock(t.Context())
+	if now := l.lock(50); now != 100 {
+		t.Errorf("it is %d after 100", now)
+	}
+	l.unlock(t.Context())
+	l.complete(1<<40, 200, true, 1) // came by a clock that was set back since
+	if l.machine.calm.stay != 0 {
+		t.Errorf("a request took %v", l.machine.calm.stay)
+	}
+}
