@@ -20,6 +20,7 @@ import (
 type simulated struct {
 	front   resilience.Policy
 	workers *semaphore.Weighted // nil: on any number
+	free    atomic.Bool         // of its workers: from now on any number
 	luck    *rand.Rand
 
 	all               sync.WaitGroup
@@ -59,7 +60,7 @@ func (s *simulated) call(patience, work time.Duration) error {
 }
 
 func (s *simulated) work(ctx context.Context, long time.Duration) error {
-	if s.workers != nil {
+	if s.workers != nil && !s.free.Load() {
 		if err := s.workers.Acquire(ctx, 1); err != nil {
 			return err
 		}
