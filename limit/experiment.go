@@ -169,6 +169,10 @@ func (m *machine) watched(now int64) {
 	w := m.window
 	x := w.throughput(now)
 	m.window = window{start: now}
+	if m.lowest == m.highest {
+		m.proven = true // as far as it may be
+		return
+	}
 	if !w.binds() || m.paused(now) || now < m.drain || w.arrivals < w.completions && !w.leaving() {
 		return
 	}
@@ -203,7 +207,7 @@ func (m *machine) watched(now int64) {
 func (m *machine) refined(now int64, x float64) {
 	old := float64(m.limit)
 	knee := float64(m.refine.level) * x / m.refine.throughput
-	if knee >= binding*old {
+	if knee >= binding*old && m.limit < m.highest {
 		m.proven, m.refine = false, refine{}
 		m.open(now)
 		m.knee = knee
@@ -251,7 +255,8 @@ func (m *machine) test(now int64, up bool, x float64) {
 		level = min(level, max(m.limit/16, int(2*m.calm.stay/m.pace.gap)))
 	}
 	level = max(1, level)
-	if level == m.limit {
+	if level == m.limit { // there is no more to try
+		m.proven = m.proven || up
 		m.finish(now)
 		return
 	}
@@ -304,6 +309,10 @@ func (m *machine) measured(now int64) {
 
 // higher judges a test of a higher limit.
 func (m *machine) higher(now int64, x float64) {
+	if x == 0 || m.base == 0 {
+		m.abandon(now)
+		return
+	}
 	gain := x / m.base
 	switch {
 	case gain >= raised*float64(m.level)/float64(2*m.limit):
@@ -381,17 +390,22 @@ func (m *machine) finish(now int64) {
 	for range min(m.cycles, 4) {
 		times *= 2
 	}
-	m.rest = now + min(times, restMax)*max(1, now-m.cycle)
+	m.rest = now + min(times, restMax)*m.took(now)
 	m.cycles++
 	m.rested = 0
 	m.watch(now)
 	m.after = now + int64(m.stay())
 }
 
+// took is how long this cycle has taken, of which a night without load is no part.
+func (m *machine) took(now int64) int64 {
+	return max(windowTime, int64(m.stay()), min(now-m.cycle, int64(max(1, m.tests))*m.longest()))
+}
+
 // abandon ends a test without a result.
 func (m *machine) abandon(now int64) {
 	m.results.Abandoned++
-	m.rest = now + max(1, now-m.cycle)
+	m.rest = now + m.took(now)
 	m.rested = 0
 	m.watch(now)
 }

@@ -34,8 +34,8 @@ func (m *machine) leave(now int64, gone bool, weight, flight int) (changed bool)
 		x = 1
 	}
 	l.share += (x - l.share) * float64(weight) / float64(l.weight)
-	if l.weight < leavingSpan || m.upOnly || m.calm.weight < calmKnown {
-		return false
+	if l.weight < leavingSpan || m.upOnly || m.calm.weight < calmKnown && 2*flight <= m.limit {
+		return false // for all that is known
 	}
 	if l.share < l.usual/2 {
 		l.usual = 0
@@ -60,10 +60,10 @@ func (m *machine) leave(now int64, gone bool, weight, flight int) (changed bool)
 	return true
 }
 
-// late reports whether a caller who left after so long had waited much longer than a
-// request takes that finds room, if that is known. Others leave for reasons of their own.
+// late reports whether a caller who left after so long had waited longer than a request
+// takes that finds room, if that is known. Others leave for reasons of their own.
 func (m *machine) late(took int64) bool {
-	return m.calm.weight < calmKnown || float64(took) > 2*m.calm.stay
+	return m.calm.weight < calmKnown || float64(took) > m.calm.stay
 }
 
 // paused reports whether the handler has made nobody happy for some time, but not for

@@ -276,11 +276,12 @@ func (l *Limit) release() {
 		w |= watched
 	}
 	l.word.Store(w)
-	if l.machine.overload && !l.checks {
-		l.checks = true
+	check := l.machine.overload && !l.checks
+	l.checks = l.checks || check
+	l.mu.Unlock()
+	if check {
 		l.clock.AfterFunc(time.Duration(checkEnd), l.look)
 	}
-	l.mu.Unlock()
 }
 
 // look looks once in a second whether an overload is over, since there may be no

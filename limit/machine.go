@@ -54,8 +54,12 @@ func (c *calm) add(now, took int64, weight int) {
 		c.since = now
 	}
 	c.until = now
+	x := float64(took)
+	if c.weight >= calmKnown {
+		x = min(x, 8*c.stay) // a few very long ones say little about the others
+	}
 	c.weight = min(c.weight+weight, calmSpan)
-	c.stay += (float64(took) - c.stay) * float64(weight) / float64(c.weight)
+	c.stay += (x - c.stay) * float64(weight) / float64(c.weight)
 }
 
 // known reports whether it tells something. The first requests that are over are the
