@@ -15,14 +15,20 @@ import (
 	"github.com/resilience-go/resilience/limit"
 )
 
+// until waits for something that comes soon.
+func until(t *testing.T, soon func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !soon(); runtime.Gosched() {
+		if time.Now().After(end) {
+			t.Fatal("it does not come")
+		}
+	}
+}
+
 // settled waits for as many goroutines as there were.
 func settled(t *testing.T, before int) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > before; runtime.Gosched() {
-		if time.Now().After(end) {
-			t.Fatalf("%d goroutines, and %d before", runtime.NumGoroutine(), before)
-		}
-	}
+	until(t, func() bool { return runtime.NumGoroutine() <= before })
 }
 
 // wild is an operation that ends as chance has it.
@@ -165,13 +171,9 @@ func TestAPlaceHandedToACallerWhoLeavesAtThatInstantIsPassedOn(t *testing.T) {
 		<-entered
 		ctx, cancel := context.WithCancel(context.Background())
 		go func() { first <- resilience.Run(ctx, l, succeed) }()
-		for l.Stats().Waiting < 1 {
-			runtime.Gosched()
-		}
+		until(t, func() bool { return l.Stats().Waiting == 1 })
 		go func() { second <- resilience.Run(context.Background(), l, succeed) }()
-		for l.Stats().Waiting < 2 {
-			runtime.Gosched()
-		}
+		until(t, func() bool { return l.Stats().Waiting == 2 })
 		testkit.AtOnce(2, func(i int) {
 			if i == 0 {
 				cancel()
@@ -207,13 +209,9 @@ func TestManyWaitersWhoLeaveAtOnceLeaveNothing(t *testing.T) {
 		for range 50 {
 			all.Go(func() { _ = resilience.Run(ctx, l, func(context.Context) error { <-leave; return nil }) })
 		}
-		for s := l.Stats(); s.InFlight+s.Waiting < 50; s = l.Stats() {
-			runtime.Gosched()
-		}
+		until(t, func() bool { s := l.Stats(); return s.InFlight+s.Waiting == 50 })
 		cancel()
-		for l.Stats().Waiting > 0 { // they leave though nothing else happens
-			runtime.Gosched()
-		}
+		until(t, func() bool { return l.Stats().Waiting == 0 }) // though nothing else happens
 		close(leave)
 		all.Wait()
 		calls += 50

@@ -113,6 +113,60 @@ func TestNobodyIsToldThatTheQueueIsFullWhenATestEndsJustThen(t *testing.T) {
 	})
 }
 
+// Who leaves a word that nobody watches looks at no line.
+func TestTheWordIsWatchedAsLongAsSomebodyWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := resilience.Must(New(Config{Max: 1}))
+		at, _ := l.enter(t.Context())
+		go func() { _ = resilience.Run(context.Background(), l, succeed) }()
+		synctest.Wait()
+		l.lock(0)
+		l.machine.bound = false
+		l.unlock(t.Context())
+		if w := l.word.Load(); w&watched == 0 {
+			t.Errorf("the word is %x", w)
+		}
+		l.leave(at, true, false)
+		synctest.Wait()
+		if s := l.Stats(); s.Waiting != 0 || s.Useful != 2 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// What a waiter is told and the end of its context come at one instant.
+func TestWhoIsToldAsItsContextEndsIsInOneCounter(t *testing.T) {
+	for round := range 300 {
+		synctest.Test(t, func(t *testing.T) {
+			l := resilience.Must(New(Config{Max: 1}))
+			at, _ := l.enter(t.Context())
+			ctx, cancel := context.WithCancel(t.Context())
+			go func() {
+				_ = resilience.Run(ctx, l, func(context.Context) error { t.Error("it runs for a caller who has left"); return nil })
+			}()
+			synctest.Wait()
+			refuse := round%2 == 0
+			l.lock(0)
+			if refuse {
+				l.line.take(false, refused, 0)
+				l.count.Add(shed)
+			} else {
+				l.flight--
+			}
+			cancel()
+			l.unlock(t.Context())
+			synctest.Wait()
+			if refuse {
+				l.leave(at, true, false)
+			}
+			s := l.Stats()
+			if s.InFlight != 0 || s.Waiting != 0 || s.Shed+s.Canceled != 1 || refuse != (s.Shed == 1) {
+				t.Errorf("round %d: %+v", round, s)
+			}
+		})
+	}
+}
+
 func TestTheLineKeepsItsOrderWhoeverLeavesIt(t *testing.T) {
 	var q line
 	var want []*waiter
