@@ -96,7 +96,8 @@ func TestASlowObserverHoldsUpNobodyElse(t *testing.T) {
 		var once sync.Once
 		l := newLimit(t, limit.Config{Observer: testkit.Observer(func(e resilience.Event) {
 			heard.Observe(context.Background(), e)
-			once.Do(func() { <-release; runtime.Goexit() })
+			once.Do(func() { <-release })
+			runtime.Goexit()
 		})})
 		s := newService(4, 10*time.Millisecond)
 		s.overwhelm(t, l)
