@@ -6,7 +6,6 @@
 package limit
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -293,128 +292,12 @@ func (l *Limit) look() {
 	l.unlock(context.Background())
 }
 
-// serve refuses who has waited too long and admits whom there is room for.
-func (l *Limit) serve() {
-	m := &l.machine
-	if m.overload {
-		for patience := m.patience(); l.line.n > 0 && l.now-l.line.oldest.since > patience; {
-			l.line.take(false, refused, 0)
-			l.count.Add(shed)
-			m.lost = true
-		}
-	}
-	for l.line.n > 0 && l.flight < m.level {
-		entered := l.now &^ stood
-		if float64(entered-l.line.next(m.newest).since) > m.stay() {
-			entered |= stood
-		}
-		l.line.take(m.newest, admitted, entered)
-		l.flight++
-		l.came()
-	}
-}
-
 // watch has the machine hear of what comes and goes.
 func (l *Limit) watch() {
 	if !l.watched {
 		l.watched = true
 		l.machine.bind(l.now)
 	}
-}
-
-// arrive is enter for a request that found no room. It tells nothing, which
-// the next that leaves does: an observer that ended the goroutine would take its place along.
-func (l *Limit) arrive(ctx context.Context, now int64) (entered int64, err error) {
-	now = l.lock(now)
-	if l.flight >= l.machine.level {
-		l.watch()
-	}
-	if l.watched {
-		l.machine.arrive(now, l.flight)
-	}
-	full := l.line.n >= l.maxQueue()
-	if full {
-		l.serve() // the end of a test may have made room
-		full = l.line.n >= l.maxQueue()
-	}
-	switch {
-	case l.cfg.Shadow:
-		l.wouldRefuse()
-		fallthrough
-	case l.line.n == 0 && l.flight < l.machine.level:
-		l.flight++
-		l.came()
-		l.release()
-		return now &^ stood, nil
-	case full:
-		l.count.Add(queueFull)
-		l.machine.lost = true
-		l.release()
-		return 0, l.rejection(&l.full, "queue is full")
-	}
-	w := &waiter{since: now, ready: make(chan struct{})}
-	l.line.push(w)
-	l.release()
-	return l.wait(ctx, w)
-}
-
-// maxQueue is how many may wait.
-func (l *Limit) maxQueue() int {
-	if q := l.cfg.MaxQueue; q != 0 {
-		return max(0, q)
-	}
-	return 10*l.machine.limit + 1000
-}
-
-// wait waits for what becomes of w. A place that comes when the caller has left is
-// passed on.
-func (l *Limit) wait(ctx context.Context, w *waiter) (entered int64, err error) {
-	if l != l.root {
-		l.waiting.Add(1)
-		defer l.waiting.Add(-1)
-	}
-	left := true // should ctx panic
-	defer func() {
-		if left {
-			l.quit(ctx, w)
-		}
-	}()
-	select {
-	case <-w.ready:
-		if ctx.Err() == nil || w.state == refused {
-			left = false
-		}
-	case <-ctx.Done():
-	}
-	switch {
-	case left:
-		return 0, cmp.Or(resilience.ContextError(ctx), context.Canceled)
-	case w.state == refused:
-		return 0, l.rejection(&l.late, "overload")
-	default:
-		return w.entered, nil
-	}
-}
-
-// quit ends the wait of a caller who has left.
-func (l *Limit) quit(ctx context.Context, w *waiter) {
-	now := l.clock.Nanos()
-	l.lock(now)
-	switch w.state {
-	case waits:
-		l.line.remove(w)
-	case admitted:
-		l.flight--
-		if l != l.root {
-			l.count.Add(forksWent)
-		}
-	case refused: // has been counted
-		l.unlock(ctx)
-		return
-	}
-	l.count.Add(canceled)
-	l.machine.lost = true
-	l.unlock(ctx)
 }
 
 // complete is leave for a request that must be looked at. It stands for so many, 0 if
