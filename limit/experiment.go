@@ -97,10 +97,16 @@ func (m *machine) full(now int64) bool {
 	return float64(long) >= m.stay() || !m.testing() && (m.window.leaving() || m.cycles == 0 && m.slow())
 }
 
-// slow reports whether a request stays more than twice as long as one that finds room.
+// slower reports whether a request stays more than twice as long as those have that found
+// room, as far as is known.
+func (m *machine) slower() bool {
+	return m.pace.known() && m.calm.weight >= calmKnown && m.pace.stay(m.limit) > 2*m.calm.stay
+}
+
+// slow reports whether that is certain. The first requests that are over are the short
+// ones, so it takes some times as long as a request stays now.
 func (m *machine) slow() bool {
-	stay := m.pace.stay(m.limit)
-	return m.pace.known() && m.calm.known(stay) && stay > 2*m.calm.stay
+	return m.slower() && float64(m.calm.until-m.calm.since) >= 8*m.pace.stay(m.limit)
 }
 
 // come goes on with a test as requests arrive.
@@ -121,8 +127,7 @@ func (m *machine) come(now int64, flight int) {
 // to find out whether it should: some take seconds or minutes. Nothing says then that
 // the handler could not do more.
 func (m *machine) hurry(now int64, flight int) {
-	slower := m.calm.weight >= calmKnown && m.pace.known() && m.pace.stay(m.limit) > 2*m.calm.stay
-	if m.proven || slower || flight < m.limit || now-m.window.start < hasty || m.window.leaving() || m.paused(now) || now < m.drain {
+	if m.proven || m.slower() || flight < m.limit || now-m.window.start < hasty || m.window.leaving() || m.paused(now) || now < m.drain {
 		return
 	}
 	m.results.Raised++

@@ -62,12 +62,6 @@ func (c *calm) add(now, took int64, weight int) {
 	c.stay += (x - c.stay) * float64(weight) / float64(c.weight)
 }
 
-// known reports whether it tells something. The first requests that are over are the
-// short ones, so it takes some times as long as a request stays now.
-func (c *calm) known(stay float64) bool {
-	return c.weight >= calmKnown && float64(c.until-c.since) >= 8*stay
-}
-
 const (
 	// checkCalls and checkTime are how long there must be more arrivals than
 	// completions for an overload to begin, checkEnd for how long fewer for it to end.
@@ -99,11 +93,17 @@ func (m *machine) bind(now int64) {
 	m.watch(now)
 }
 
-// restart begins all windows.
+// restart forgets what was before.
 func (m *machine) restart(now int64) {
 	m.pace.begin(now)
+	m.newest = false
+	m.windows(now)
+}
+
+// windows begins all windows.
+func (m *machine) windows(now int64) {
 	m.check, m.trend, m.window = window{start: now}, window{start: now}, window{start: now}
-	m.newest, m.growing = false, 0
+	m.growing = 0
 }
 
 // arrive notes that a request has come while flight others were in the handler. One
@@ -198,8 +198,7 @@ func (m *machine) relax(now int64) {
 // in it proves nothing, and who came first can still be served first. A handler that makes
 // nobody happy stalls again and again: it gets no more than two thirds of the time.
 func (m *machine) stalled(now, long int64) {
-	m.check, m.trend, m.window = window{start: now}, window{start: now}, window{start: now}
-	m.growing = 0
+	m.windows(now)
 	if long < moveTime || now < m.drain+long {
 		return
 	}
