@@ -13,8 +13,8 @@ type Config struct {
 	Name string
 	// Max is the most requests that may ever be in flight, for a service that would
 	// run out of something else: memory, connections to a database. With 0, the
-	// default, the limit may rise to 1048576. A Max below 4 is the limit, and nothing
-	// is tried.
+	// default, the limit may rise to 1048576. Below 4 it is the limit, which then
+	// stays as it is whatever tests say.
 	Max int
 	// MaxQueue is how many requests may wait in front of the handler, whether there is
 	// overload or not. The default is ten times the limit and 1000 more; a negative

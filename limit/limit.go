@@ -27,7 +27,7 @@ var ErrLimited error = &resilience.Rejection{Policy: policy, Reason: resilience.
 // Limit bounds the requests in a handler. It needs no number: it asks the handler.
 //
 // While fewer requests are in the handler than its limit, it does nothing. When the
-// limit is reached, and more come than go, it tries another one and compares the
+// limit is reached, and no fewer come than go, it tries another one and compares the
 // throughput: useful completions in a second, those whose caller was still there.
 // Twice the limit and the throughput follows: the limit was too low. A quarter of it
 // and the throughput stays: it was too high. When the throughput falls with the limit,
@@ -36,13 +36,13 @@ var ErrLimited error = &resilience.Rejection{Policy: policy, Reason: resilience.
 // the experiment rests, longer each time. A handler that merely becomes slower has the
 // same knee.
 //
-// Requests over the limit wait, first in, first out, and leave when their callers do.
-// Nobody is refused because the limit is reached, unless more than Config.MaxQueue
+// Requests over the limit wait and leave when their callers do: first in, first out, but
+// the newest goes first while the line grows, since the oldest would be given up by their
+// callers in the handler. Nobody is refused because the limit is reached, unless more than Config.MaxQueue
 // wait. Only when an experiment has shown that a higher limit does not help, and for
 // a fifth of a second more come than go while it is reached, is it an overload: then
 // who has waited for as long as a request stays in the handler, at least 5 ms, is
-// refused. While the line grows, the newest goes first, since the oldest would be given
-// up by their callers in the handler. The overload is over when for a second fewer come
+// refused. The overload is over when for a second fewer come
 // than go, or nobody waits.
 //
 // What goes on after it has answered, as a stream does and what an upgrade has made of
