@@ -7,20 +7,20 @@ import (
 
 // An experiment compares the throughput under the limit with that under another one.
 //
-//	watching --reached, and more come than go--> moving --in flight is there--> settling
+//	watching --reached, no fewer come than go--> moving --in flight is there--> settling
 //	    ^                                                                          | R
 //	    +------------------------- judged <------------------- measuring <---------+
 type experiment struct {
 	phase  phase
 	window window
-	bound  bool // the limit was reached for all of the last window of the check
+	bound  bool // the limit was reached for nearly all of the last window of the check
 
 	up     bool    // the limit under test is the higher one
 	base   float64 // throughput under the limit
 	begin  int64   // of the test
 	until  int64   // when the phase of moving is given up, or that of settling is over
-	lost   bool    // somebody who waited left meanwhile
-	cycle  int64   // when the first of these tests began, 0 between them
+	lost   bool    // somebody who came left, or was refused, without having been in the handler
+	cycle  int64   // when the first of these tests began
 	tests  int     // of this cycle
 	cycles int     // since all began anew
 	rested float64 // throughput of a rest, 0 if not known yet
