@@ -1,7 +1,5 @@
 package limit
 
-import "time"
-
 // leaving is about callers who leave while they are in the handler. Where the limit is
 // so high that callers give up before it is reached, it is never reached and nothing is
 // learned. So if many leave it is lowered until it binds.
@@ -65,12 +63,3 @@ func (m *machine) leave(now int64, gone bool, weight, flight int) (changed bool)
 func (m *machine) late(took int64) bool {
 	return m.calm.weight < calmKnown || float64(took) > m.calm.stay
 }
-
-// paused reports whether the handler has made nobody happy for some time, but not for
-// so long that it is more than a pause.
-func (m *machine) paused(now int64) bool {
-	since := now - m.pace.last
-	return float64(since) > m.pace.longest(m.level, m.calm.stay) && since < pauseMost
-}
-
-const pauseMost = int64(time.Second)

@@ -71,6 +71,8 @@ const (
 	checkEnd   = int64(time.Second)
 	// shortest is how long a waiter may wait in an overload whatever the handler takes.
 	shortest = int64(5 * time.Millisecond)
+	// pauseMost is how long nothing useful may come out for it to be a pause.
+	pauseMost = int64(time.Second)
 )
 
 // stay is how long a request is in the handler now, as far as is known.
@@ -207,6 +209,13 @@ func (m *machine) stalled(now, long int64) {
 	if m.testing() {
 		m.abandon(now)
 	}
+}
+
+// paused reports whether the handler has made nobody happy for some time, but not for
+// so long that it is more than a pause.
+func (m *machine) paused(now int64) bool {
+	since := now - m.pace.last
+	return float64(since) > m.pace.longest(m.level, m.calm.stay) && since < pauseMost
 }
 
 // idle reports whether there is nothing to watch: nobody waits, and the last window
