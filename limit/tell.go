@@ -95,15 +95,3 @@ func (l *Limit) untold() (c change, more bool) {
 	c, t.queue = t.queue[0], t.queue[1:]
 	return c, true
 }
-
-// tally adds what came of tests to the counters.
-func (l *Limit) tally() {
-	r := &l.machine.results
-	if *r == (Tests{}) {
-		return
-	}
-	for i, n := range [...]uint64{r.Raised, r.NotRaised, r.Lowered, r.NotLowered, r.Abandoned} {
-		l.tests[i].Add(n)
-	}
-	*r = Tests{}
-}
