@@ -49,6 +49,36 @@ func wild(context.Context) error {
 	return nil
 }
 
+// unruly is an observer that does what it should not.
+func unruly(resilience.Event) {
+	switch rand.IntN(3) {
+	case 0:
+		panic("boom")
+	case 1:
+		runtime.Goexit()
+	}
+}
+
+// watchStats reads, until stop is closed, what l and its fork, to which 5 callers come, say
+// of those who are there.
+func watchStats(t *testing.T, l, fork *limit.Limit, stop <-chan struct{}) {
+	for {
+		select {
+		case <-stop:
+			return
+		default:
+		}
+		if s := l.Stats(); s.InFlight < 0 || s.Waiting < 0 {
+			t.Errorf("%d in flight, %d waiting", s.InFlight, s.Waiting)
+			return
+		}
+		if s := fork.Stats(); s.InFlight < 0 || s.InFlight > 5 || s.Waiting < 0 || s.Waiting > 5 {
+			t.Errorf("%d in flight, %d waiting of 5 callers", s.InFlight, s.Waiting)
+			return
+		}
+	}
+}
+
 func TestNoPlaceIsLostWhateverManyCallersDo(t *testing.T) {
 	for name, c := range map[string]limit.Config{
 		"one place":           {Max: 1},
@@ -59,36 +89,13 @@ func TestNoPlaceIsLostWhateverManyCallersDo(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := runtime.NumGoroutine()
-			c.Observer = testkit.Observer(func(resilience.Event) {
-				switch rand.IntN(3) {
-				case 0:
-					panic("boom")
-				case 1:
-					runtime.Goexit()
-				}
-			})
+			c.Observer = testkit.Observer(unruly)
 			l := newLimit(t, c)
 			forks := []resilience.Policy{l, l.Fork(), l.ForkFor("a")}
 			var calls, ran, in, most atomic.Int64
 			stop := make(chan struct{})
 			var reader sync.WaitGroup
-			reader.Go(func() {
-				for {
-					select {
-					case <-stop:
-						return
-					default:
-					}
-					if s := l.Stats(); s.InFlight < 0 || s.Waiting < 0 {
-						t.Errorf("%d in flight, %d waiting", s.InFlight, s.Waiting)
-						return
-					}
-					if s := forks[1].(*limit.Limit).Stats(); s.InFlight < 0 || s.InFlight > 5 || s.Waiting < 0 || s.Waiting > 5 {
-						t.Errorf("%d in flight, %d waiting of 5 callers", s.InFlight, s.Waiting)
-						return
-					}
-				}
-			})
+			reader.Go(func() { watchStats(t, l, forks[1].(*limit.Limit), stop) })
 			testkit.AtOnce(16, func(i int) {
 				for range 300 {
 					p := forks[i%3]
