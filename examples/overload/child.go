@@ -147,16 +147,8 @@ func guard(a arm, h http.Handler) (http.Handler, func() *limit.Stats, error) {
 	default:
 		return nil, nil, fmt.Errorf("no such arm: %d", a)
 	}
-	p, err := guardian()
-	if err != nil {
-		return nil, nil, err
-	}
+	p := stack.Server("overload")
 	return httpmw.Server{Policy: p}.Wrap(h), func() *limit.Stats { return limitOf(p) }, nil
-}
-
-// guardian is what protects the service.
-func guardian() (resilience.Policy, error) {
-	return stack.Server("overload"), nil
 }
 
 // limitOf returns what the limit in p has counted, nil if there is none.
