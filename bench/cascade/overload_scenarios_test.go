@@ -135,7 +135,7 @@ var overloads = []overload{
 		demand: demand{good: 98, goodGoal: 99.5}},
 	{name: "cold start that needs 70, then 2x", workers: 100, mean: 100 * ms, trouble: 18 * secs, after: 5 * secs, load: constant(2),
 		// of the exponential work 0.7 % takes longer than a caller waits, whatever else
-		crowded: true, short: true, demand: demand{good: 97, goodGoal: 98.5, noRefusal: true}},
+		crowded: true, short: true, demand: demand{good: 96.5, goodGoal: 98.5, noRefusal: true}},
 	{name: "herd, 20 to 100 % in 10 s", workers: 10, mean: 10 * ms, lead: -1, trouble: 20 * secs, after: 5 * secs, atOnce: 1000, slow: warming(0.2, 10*secs),
 		crowded: true, demand: demand{good: 98, goodGoal: 99.5}},
 	{name: "1 % take 20x, 2x", workers: 10, mean: 10 * ms, takes: oneInAHundred, trouble: 18 * secs, after: 5 * secs, load: constant(2),
