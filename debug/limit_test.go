@@ -73,7 +73,7 @@ func TestALimitIsShownWithItsNumbers(t *testing.T) {
 		}
 		page := asHTML(t, l)
 		elements(t, page)
-		for _, want := range []string{"orders", "NORMAL", "2 of 2", "1 queue full", "not yet", "2 at most, 1 may wait"} {
+		for _, want := range []string{"orders", "NORMAL", "2 of 2", "1 queue full", "not yet", "2 in flight, 1 may wait"} {
 			if !strings.Contains(text(page), want) {
 				t.Errorf("the page does not say %q:\n%s", want, text(page))
 			}
