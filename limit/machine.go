@@ -83,6 +83,17 @@ func (m *machine) stay() float64 {
 	return m.calm.stay
 }
 
+// longestGap is how long no useful completion may come without that being a pause.
+// Under a lower limit they come less often, which the mean of their gaps does not know
+// yet.
+func (m *machine) longestGap() float64 {
+	gap := m.pace.longest(m.level, m.calm.stay)
+	if m.testing() && !m.up {
+		gap *= min(4, float64(m.limit)/float64(m.level))
+	}
+	return gap
+}
+
 // patience is how long a waiter may wait in an overload.
 func (m *machine) patience() int64 {
 	return max(shortest, min(int64(m.pace.stay(m.limit)), math.MaxInt64/2))
@@ -145,7 +156,7 @@ func (m *machine) complete(now, took int64, useful bool, flight, waiting int) {
 	if waiting == 0 {
 		m.newest = false // the line that grew is no more
 	}
-	if last := m.pace.last; useful && m.pace.add(now, m.level, m.calm.stay) {
+	if last := m.pace.last; useful && m.pace.add(now, m.longestGap()) {
 		m.stalled(now, now-last)
 	}
 	m.advance(now, flight)
@@ -215,7 +226,7 @@ func (m *machine) stalled(now, long int64) {
 // so long that it is more than a pause.
 func (m *machine) paused(now int64) bool {
 	since := now - m.pace.last
-	return float64(since) > m.pace.longest(m.level, m.calm.stay) && since < pauseMost
+	return float64(since) > m.longestGap() && since < pauseMost
 }
 
 // idle reports whether there is nothing to watch: nobody waits, and the last window

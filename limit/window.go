@@ -48,16 +48,15 @@ const (
 )
 
 // add notes a useful completion. It reports whether there had been a stall before it:
-// a gap so long that it tells of a pause and not of the throughput. While limit requests
-// are in the handler each takes limit gaps, by Little's law.
-func (p *pace) add(now int64, limit int, calm float64) (stalled bool) {
+// a gap so long that it tells of a pause and not of the throughput.
+func (p *pace) add(now int64, longest float64) (stalled bool) {
 	last := p.last
 	p.last = now
 	if p.new {
 		p.new = false
 		return true // nobody knows what was before
 	}
-	gap, longest := float64(now-last), p.longest(limit, calm)
+	gap := float64(now - last)
 	if gap > longest {
 		gap, stalled = longest, true // it may be how things are now, so it counts for something
 	}
