@@ -52,17 +52,17 @@ const (
 	moveTime                          = int64(100 * time.Millisecond)
 	testTime                          = int64(time.Second)
 
-	head    = 1.5 // the limit is so many times the knee
-	raised  = 1.4 // of the throughput shows that twice the limit is none
-	helped  = 1.15
-	changed = 1.5 // throughput of a rest: something else is different
-	restMin = 16  // times as long as the tests is the rest after them
-	restMax = 256
-	upEvery = 4                  // cycles
-	hasty   = int64(time.Second) // is too long to hold requests up for a window to end
-	located = 0.85               // a lower share of the throughput says where the knee is
-	binding = 0.85               // a knee at so much of the limit may be above it
-	sure    = 0.5                // one at so much is below it, whatever the error of one test
+	head     = 1.5 // the limit is so many times the knee
+	raised   = 1.4 // of the throughput shows that twice the limit is none
+	helped   = 1.15
+	changed  = 1.5                // throughput of a rest: something else is different
+	restMin  = 16                 // times as long as the tests is the rest after them
+	restMore = 4                  // times it doubles
+	upEvery  = 4                  // cycles
+	hasty    = int64(time.Second) // is too long to hold requests up for a window to end
+	located  = 0.85               // a lower share of the throughput says where the knee is
+	binding  = 0.85               // a knee at so much of the limit may be above it
+	sure     = 0.5                // one at so much is below it, whatever the error of one test
 )
 
 func (m *machine) testing() bool { return m.phase != watching }
@@ -391,11 +391,7 @@ func (m *machine) setLimit(l, lo, hi float64) {
 
 // finish ends a cycle and begins a rest.
 func (m *machine) finish(now int64) {
-	times := int64(restMin)
-	for range min(m.cycles, 4) {
-		times *= 2
-	}
-	m.rest = now + min(times, restMax)*m.took(now)
+	m.rest = now + restMin<<min(m.cycles, restMore)*m.took(now)
 	m.cycles++
 	m.rested = 0
 	m.watch(now)

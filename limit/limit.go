@@ -82,7 +82,7 @@ type Limit struct {
 const (
 	flightBits   = 32
 	flightMask   = 1<<flightBits - 1
-	watched      = 1 << 63
+	watchedBit   = 1 << 63
 	sampleWeight = 8 // one of so many requests that leave without a lock is looked at
 )
 
@@ -91,7 +91,7 @@ const (
 const stood = 1
 
 func room(word uint64) bool {
-	return word&watched == 0 && word&flightMask < word>>flightBits
+	return word&watchedBit == 0 && word&flightMask < word>>flightBits
 }
 
 // shared is what a limit and its forks have in common.
@@ -237,7 +237,7 @@ func (l *Limit) leave(entered int64, ok, refused bool) {
 		l.complete(entered, now, true, sampleWeight)
 		return
 	}
-	for w := l.word.Load(); w&watched == 0; w = l.word.Load() {
+	for w := l.word.Load(); w&watchedBit == 0; w = l.word.Load() {
 		if l.word.CompareAndSwap(w, w-1) {
 			return
 		}
@@ -249,7 +249,7 @@ func (l *Limit) leave(entered int64, ok, refused bool) {
 // later.
 func (l *Limit) lock(now int64) int64 {
 	l.mu.Lock()
-	l.flight = int(l.word.Or(watched) & flightMask)
+	l.flight = int(l.word.Or(watchedBit) & flightMask)
 	l.now = max(l.now, now)
 	return l.now
 }
@@ -272,7 +272,7 @@ func (l *Limit) release() {
 	l.tally()
 	w := uint64(l.machine.level)<<flightBits | uint64(l.flight)
 	if l.watched {
-		w |= watched
+		w |= watchedBit
 	}
 	l.word.Store(w)
 	check := l.machine.overload && !l.checks

@@ -24,7 +24,7 @@ func TestBelowTheLimitNobodyTakesTheLock(t *testing.T) {
 		}
 		entered = append(entered, at)
 	}
-	if w := l.word.Load(); w&watched != 0 || w&flightMask != 64 || w>>flightBits != 64 {
+	if w := l.word.Load(); w&watchedBit != 0 || w&flightMask != 64 || w>>flightBits != 64 {
 		t.Errorf("the word is %x", w)
 	}
 	l.mu.Unlock()
@@ -44,13 +44,13 @@ func TestTheWordIsNotWatchedAnyMoreWhenTheLoadHasGone(t *testing.T) {
 			go func() { _ = resilience.Run(context.Background(), l, work) }()
 		}
 		synctest.Wait()
-		if w := l.word.Load(); w&watched == 0 || w&flightMask != 64 {
+		if w := l.word.Load(); w&watchedBit == 0 || w&flightMask != 64 {
 			t.Errorf("the word is %x while 136 wait", w)
 		}
 		for range 400 {
 			_ = resilience.Run(t.Context(), l, work)
 		}
-		if w := l.word.Load(); w&watched != 0 || w&flightMask != 0 {
+		if w := l.word.Load(); w&watchedBit != 0 || w&flightMask != 0 {
 			t.Errorf("the word is %x after 4 s with one in flight", w)
 		}
 	})
@@ -124,7 +124,7 @@ func TestTheWordIsWatchedAsLongAsSomebodyWaits(t *testing.T) {
 		l.lock(0)
 		l.machine.bound = false
 		l.unlock(t.Context())
-		if w := l.word.Load(); w&watched == 0 {
+		if w := l.word.Load(); w&watchedBit == 0 {
 			t.Errorf("the word is %x", w)
 		}
 		l.leave(at, true, false)
@@ -151,7 +151,7 @@ func TestWhoIsToldAsItsContextEndsIsInOneCounter(t *testing.T) {
 			l.lock(0)
 			if refuse { // who has left is told, before it has the lock to leave the line
 				cancel()
-				l.line.take(false, refused, 0)
+				l.line.take(l.line.oldest, refused, 0)
 				l.count.Add(shed)
 			} else { // who is told leaves, before it looks
 				l.flight--
@@ -194,7 +194,7 @@ func TestTheLineKeepsItsOrderWhoeverLeavesIt(t *testing.T) {
 		default:
 			newest := i%2 == 0
 			w := want[at(newest)]
-			q.take(newest, admitted, int64(i))
+			q.take(q.next(newest), admitted, int64(i))
 			select {
 			case <-w.ready:
 			default:

@@ -64,9 +64,8 @@ func (q *line) next(newest bool) *waiter {
 	return q.oldest
 }
 
-// take removes the oldest or the newest and tells it what it is to do.
-func (q *line) take(newest bool, s state, entered int64) {
-	w := q.next(newest)
+// take removes w and tells it what it is to do.
+func (q *line) take(w *waiter, s state, entered int64) {
 	q.remove(w)
 	w.state, w.entered = s, entered
 	close(w.ready)
@@ -148,8 +147,7 @@ func (l *Limit) wait(ctx context.Context, w *waiter) (entered int64, err error) 
 
 // quit ends the wait of a caller who has left.
 func (l *Limit) quit(ctx context.Context, w *waiter) {
-	now := l.clock.Nanos()
-	l.lock(now)
+	l.lock(l.clock.Nanos())
 	switch w.state {
 	case waits:
 		l.line.remove(w)
@@ -158,12 +156,11 @@ func (l *Limit) quit(ctx context.Context, w *waiter) {
 		if l != l.root {
 			l.count.Add(forksWent)
 		}
-	case refused: // has been counted
-		l.unlock(ctx)
-		return
 	}
-	l.count.Add(canceled)
-	l.machine.lost = true
+	if w.state != refused { // who was has been counted
+		l.count.Add(canceled)
+		l.machine.lost = true
+	}
 	l.unlock(ctx)
 }
 
@@ -172,17 +169,17 @@ func (l *Limit) serve() {
 	m := &l.machine
 	if m.overload {
 		for patience := m.patience(); l.line.n > 0 && l.now-l.line.oldest.since > patience; {
-			l.line.take(false, refused, 0)
+			l.line.take(l.line.oldest, refused, 0)
 			l.count.Add(shed)
 			m.lost = true
 		}
 	}
 	for l.line.n > 0 && l.flight < m.level {
-		entered := l.now &^ stood
-		if float64(entered-l.line.next(m.newest).since) > m.stay() {
+		w, entered := l.line.next(m.newest), l.now&^stood
+		if float64(entered-w.since) > m.stay() {
 			entered |= stood
 		}
-		l.line.take(m.newest, admitted, entered)
+		l.line.take(w, admitted, entered)
 		l.flight++
 		l.came()
 	}
