@@ -14,6 +14,7 @@ import (
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/internal/observe"
+	"github.com/resilience-go/resilience/internal/refusal"
 	"github.com/resilience-go/resilience/internal/vclock"
 	"golang.org/x/sync/semaphore"
 )
@@ -228,19 +229,9 @@ func (b *Bulkhead) refuse(ctx context.Context, made *atomic.Pointer[resilience.R
 			Kind: resilience.Rejected, Time: b.clock.Now(), Policy: policy, Name: b.cfg.Name, Key: b.key, Reason: reason,
 		})
 	}
-	return b.rejection(made, reason)
-}
-
-// rejection returns the one error of all whom b refuses for that reason. It is made
-// for the first of them, since most bulkheads never refuse anybody; whoever loses
-// the exchange takes that of the winner.
-func (b *Bulkhead) rejection(made *atomic.Pointer[resilience.Rejection], reason string) error {
-	if made.Load() == nil {
-		made.CompareAndSwap(nil, &resilience.Rejection{
-			Policy: policy, Name: b.cfg.Name, Key: b.key, Reason: resilience.Full, Detail: reason,
-		})
-	}
-	return made.Load()
+	return refusal.Same(made, resilience.Rejection{
+		Policy: policy, Name: b.cfg.Name, Key: b.key, Reason: resilience.Full, Detail: reason,
+	})
 }
 
 // maxQueue is how many may wait while there are limit slots.

@@ -1,0 +1,34 @@
+package refusal_test
+
+import (
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/internal/refusal"
+)
+
+func TestAllWhoAreRefusedGetTheSameError(t *testing.T) {
+	var made atomic.Pointer[resilience.Rejection]
+	got := make([]error, 100)
+	var all sync.WaitGroup
+	for i := range got {
+		all.Go(func() { got[i] = refusal.Same(&made, resilience.Rejection{Name: "orders", Reason: resilience.Full}) })
+	}
+	all.Wait()
+	for _, err := range got {
+		if r := made.Load(); err != error(r) || r.Name != "orders" || r.Reason != resilience.Full {
+			t.Fatalf("got %v, and others %v", err, r)
+		}
+	}
+}
+
+func TestAllocsOfARefusal(t *testing.T) {
+	var made atomic.Pointer[resilience.Rejection]
+	r := resilience.Rejection{Name: "orders"}
+	_ = refusal.Same(&made, r)
+	if got := testing.AllocsPerRun(100, func() { _ = refusal.Same(&made, r) }); got > 0 {
+		t.Errorf("%v allocations", got)
+	}
+}
