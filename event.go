@@ -92,8 +92,7 @@ func (o *logObserver) Observe(ctx context.Context, e Event) {
 	}
 	level := slog.LevelInfo
 	switch {
-	case e.Kind == Transition && e.To == "OPEN" && e.Mode != "MetricsOnly",
-		e.Kind == Transition && e.To == "OVERLOAD":
+	case e.Kind == Transition && (e.To == "OPEN" && e.Mode != "MetricsOnly" || e.To == "OVERLOAD"):
 		level = slog.LevelWarn
 	case e.Kind == Retried:
 		level = slog.LevelDebug
