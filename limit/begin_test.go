@@ -25,7 +25,7 @@ func TestATestThatTheLoadLeftDoesNotPutTheNextOneOff(t *testing.T) {
 				time.Sleep(8 * time.Hour)
 				s.steady(10*time.Second, 4000, 2*time.Second, 100*ms)
 				sent, ok := s.sent.Load(), s.ok.Load()
-				s.steady(20*time.Second, 4000, 2*time.Second, 100*ms)
+				s.steady(5*time.Second, 4000, 2*time.Second, 100*ms)
 				s.all.Wait()
 				if got := s.success(sent, ok); got < 99 {
 					t.Errorf("%.1f %% succeed of a load that needs 400 of 1000 workers: %+v", got, s.front.(*limit.Limit).Stats())
@@ -42,10 +42,15 @@ func TestAnOverloadOfAMaxIsFoundAndCostsNoThroughput(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l := newLimit(t, limit.Config{Max: most})
 				s := simulate(0, l, 1)
-				s.steady(5*time.Second, 70*float64(most), 5*time.Second, 10*ms)
-				s.steady(5*time.Second, 200*float64(most), 5*time.Second, 10*ms)
+				work := 10 * ms
+				if most > 50 {
+					work *= 5 // as many requests do
+				}
+				able := float64(most) / work.Seconds()
+				s.steady(5*time.Second, 0.7*able, 5*time.Second, work)
+				s.steady(5*time.Second, 2*able, 5*time.Second, work)
 				sent, ok, tests := s.sent.Load(), s.ok.Load(), l.Stats().Tests
-				s.steady(10*time.Second, 200*float64(most), 5*time.Second, 10*ms)
+				s.steady(10*time.Second, 2*able, 5*time.Second, work)
 				got := l.Stats()
 				if !got.Overload {
 					t.Errorf("Max %d: no overload found", most)
