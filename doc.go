@@ -9,7 +9,7 @@
 //	p := resilience.Compose(
 //		resilience.Must(retry.New(retry.Config{Name: "users"})),
 //		resilience.Must(breaker.New(breaker.Config{Name: "users"})),
-//		resilience.Must(timeout.New(timeout.Config{Name: "users", Limit: time.Second})),
+//		resilience.Must(timeout.New(timeout.Config{Name: "users", Timeout: time.Second})),
 //	)
 //	user, err := resilience.Do(ctx, p, func(ctx context.Context) (User, error) {
 //		return db.User(ctx, id)

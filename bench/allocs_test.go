@@ -79,7 +79,7 @@ func TestAllocationsOfTimeoutWithDone(t *testing.T) {
 // A policy that rejects allocates nothing: not even the error.
 func TestAllocationsOfRejection(t *testing.T) {
 	skipUnderRace(t)
-	full := resilience.Must(bulkhead.New(bulkhead.Config{Limit: 1, MaxQueue: -1}))
+	full := resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: -1}))
 	_ = resilience.Run(context.Background(), full, func(ctx context.Context) error {
 		if got := perCall(guarded(full, bulkhead.ErrFull)); got > slack {
 			t.Errorf("%.2f allocations a rejected call, want none", got)

@@ -127,7 +127,7 @@ func (b *Breaker) Apply(ctx context.Context, next resilience.Next) (err error) {
 		if err != nil {
 			b.judge(ctx, token, err, false)
 		} else {
-			next.Settle(b.cfg.Judge, nil, (*settler)(b), token)
+			next.Settle(b.cfg.Until, nil, (*settler)(b), token)
 		}
 	}()
 	err = next.Run(ctx)

@@ -52,9 +52,9 @@ type Config struct {
 	// and the result of the call is ignored. It should be longer than the time limit of
 	// a call.
 	ProbeTimeout time.Duration
-	// Judge is when a success counts, by default resilience.Answered: an hour-long
+	// Until is when a success counts, by default resilience.Answered: an hour-long
 	// stream is not an hour-long probe. A failure counts as soon as it is known.
-	Judge resilience.Moment
+	Until resilience.Moment
 	// Classify judges errors that do not say themselves what they are. It is asked
 	// last, as resilience.OutcomeOf describes; nil judges them as failures.
 	Classify func(error) resilience.Outcome
@@ -121,12 +121,12 @@ func (c Config) withDefaults() (Config, error) {
 	if c.ProbeTimeout == 0 {
 		c.ProbeTimeout = defaults.ProbeTimeout
 	}
-	switch c.Judge {
+	switch c.Until {
 	case 0:
-		c.Judge = resilience.Answered
+		c.Until = resilience.Answered
 	case resilience.Answered, resilience.Ended:
 	default:
-		return bad("Judge", uint8(c.Judge), "must be resilience.Answered or resilience.Ended, or 0 for the default")
+		return bad("Until", uint8(c.Until), "must be resilience.Answered or resilience.Ended, or 0 for the default")
 	}
 	return c, nil
 }

@@ -15,7 +15,7 @@ import (
 )
 
 func TestProbesAreCountedByWhatTheyMeant(t *testing.T) {
-	full := resilience.Must(bulkhead.New(bulkhead.Config{Limit: 1, MaxQueue: -1}))
+	full := resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: -1}))
 	type probes [4]uint64 // succeeded, failed, ignored, late
 	for name, tt := range map[string]struct {
 		probe func(*rig)

@@ -163,7 +163,7 @@ func TestJudgeSaysWhenASuccessCounts(t *testing.T) {
 	} {
 		t.Run(fmt.Sprint(tt.judge, tt.answered, tt.end), func(t *testing.T) {
 			c := quick
-			c.Judge = tt.judge
+			c.Until = tt.judge
 			r := newRig(t, c)
 			r.trip()
 			r.clock.add(time.Second)

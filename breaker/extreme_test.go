@@ -94,7 +94,7 @@ func (panicIs) Is(error) bool { panic("is") }
 
 func TestAPanicInAnErrorAtTheEndIsAFailureAndFreesThePlace(t *testing.T) {
 	c := quick
-	c.Judge = resilience.Ended
+	c.Until = resilience.Ended
 	r := newRig(t, c)
 	r.trip()
 	r.clock.add(time.Second)

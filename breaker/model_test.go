@@ -43,7 +43,7 @@ var modelRules = []modelRule{
 
 func modelConfig(rules []modelRule) breaker.Config {
 	c := breaker.Config{
-		OpenFor: modelOpenFor, MaxOpenFor: modelMaxOpen, CloseAfter: modelClose, ProbeTimeout: modelLease, Judge: resilience.Ended,
+		OpenFor: modelOpenFor, MaxOpenFor: modelMaxOpen, CloseAfter: modelClose, ProbeTimeout: modelLease, Until: resilience.Ended,
 	}
 	for _, r := range rules {
 		c.Trip = append(c.Trip, r.rule)

@@ -293,7 +293,7 @@ func TestConfigErrorsSayWhatToChange(t *testing.T) {
 		{breaker.Config{MaxOpenFor: time.Millisecond}, "Config.MaxOpenFor is 1ms: must be at least 50ms"},
 		{breaker.Config{CloseAfter: -1}, "Config.CloseAfter is -1: must be 1 to 4095"},
 		{breaker.Config{CloseAfter: 4096}, "Config.CloseAfter is 4096: must be 1 to 4095"},
-		{breaker.Config{Judge: 3}, "Config.Judge is 3: must be resilience.Answered or resilience.Ended"},
+		{breaker.Config{Until: 3}, "Config.Until is 3: must be resilience.Answered or resilience.Ended"},
 	} {
 		t.Run(tt.want, func(t *testing.T) {
 			tt.c.Name = "users"

@@ -39,6 +39,6 @@ func (b *Breaker) String() string {
 	} else {
 		fmt.Fprintf(&s, "; a probe may take %v", c.ProbeTimeout)
 	}
-	fmt.Fprintf(&s, "; a success counts when %v", c.Judge)
+	fmt.Fprintf(&s, "; a success counts when %v", c.Until)
 	return s.String()
 }

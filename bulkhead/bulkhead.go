@@ -93,7 +93,7 @@ func New(c Config) (*Bulkhead, error) {
 
 func fork(s *shared, key string) *Bulkhead {
 	b := &Bulkhead{shared: s, key: key, sem: semaphore.NewWeighted(capacity)}
-	limit := int64(s.cfg.Limit)
+	limit := int64(s.cfg.Slots)
 	if limit == 0 {
 		limit = minLimit
 	}
@@ -127,7 +127,7 @@ func (b *Bulkhead) Apply(ctx context.Context, next resilience.Next) (err error) 
 // whatever of it goes on.
 func (b *Bulkhead) settle(next resilience.Next, n int64, err error) {
 	switch {
-	case b.cfg.Limit != 0:
+	case b.cfg.Slots != 0:
 	case err != nil:
 		b.answer(n, err)
 	default:
@@ -147,7 +147,7 @@ func ended(err error) uint64 {
 // release ends a call that is over with err.
 func (b *Bulkhead) release(n int64, err error) {
 	defer b.end(1) // whatever methods of err do
-	if b.cfg.Limit == 0 {
+	if b.cfg.Slots == 0 {
 		b.answer(n, err)
 	}
 }
@@ -251,7 +251,7 @@ func (s *slot) Settle(add uint64, _ error) { (*Bulkhead)(s).end(add) }
 // not find its last owner still here.
 func (b *Bulkhead) end(add uint64) {
 	b.depart(add)
-	if b.cfg.Limit != 0 || !b.shrink() {
+	if b.cfg.Slots != 0 || !b.shrink() {
 		b.sem.Release(1)
 	}
 }

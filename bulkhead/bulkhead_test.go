@@ -44,7 +44,7 @@ func occupy(b resilience.Policy, n int) (free func()) {
 }
 
 func TestWithoutAQueueAFreeSlotIsAlwaysTaken(t *testing.T) {
-	b := newBulkhead(t, bulkhead.Config{Limit: 4, MaxQueue: -1})
+	b := newBulkhead(t, bulkhead.Config{Slots: 4, MaxQueue: -1})
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
@@ -61,7 +61,7 @@ func TestWithoutAQueueAFreeSlotIsAlwaysTaken(t *testing.T) {
 
 func TestFourWorkersAndOneSlotRejectNobodyAndLoseNoWakeUp(t *testing.T) {
 	for _, queue := range []int{3, 4} {
-		b := newBulkhead(t, bulkhead.Config{Limit: 1, MaxQueue: queue, MaxWait: time.Minute})
+		b := newBulkhead(t, bulkhead.Config{Slots: 1, MaxQueue: queue, MaxWait: time.Minute})
 		var wg sync.WaitGroup
 		var running atomic.Int64
 		for range 4 {
@@ -82,7 +82,7 @@ func TestFourWorkersAndOneSlotRejectNobodyAndLoseNoWakeUp(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if s := b.Stats(); s != (bulkhead.Stats{Limit: 1, Completed: 12000}) {
+		if s := b.Stats(); s != (bulkhead.Stats{Slots: 1, Completed: 12000}) {
 			t.Errorf("at rest: %+v", s)
 		}
 	}
@@ -91,7 +91,7 @@ func TestFourWorkersAndOneSlotRejectNobodyAndLoseNoWakeUp(t *testing.T) {
 func TestAWaiterWhoseContextEndsLeavesAtOnceAndTakesNoSlot(t *testing.T) {
 	gone := errors.New("gone")
 	synctest.Test(t, func(t *testing.T) {
-		b := newBulkhead(t, bulkhead.Config{Limit: 1, MaxQueue: 2, MaxWait: time.Hour})
+		b := newBulkhead(t, bulkhead.Config{Slots: 1, MaxQueue: 2, MaxWait: time.Hour})
 		free := occupy(b, 1)
 		ctx, cancel := context.WithCancelCause(context.Background())
 		result := make(chan error, 1)
@@ -99,7 +99,7 @@ func TestAWaiterWhoseContextEndsLeavesAtOnceAndTakesNoSlot(t *testing.T) {
 			result <- resilience.Run(ctx, b, func(context.Context) error { t.Error("ran"); return nil })
 		}()
 		synctest.Wait()
-		if s := b.Stats(); s.Waiting != 1 || s.InFlight != 1 {
+		if s := b.Stats(); s.Queued != 1 || s.InFlight != 1 {
 			t.Fatalf("stats %+v", s)
 		}
 		start := time.Now()
@@ -108,7 +108,7 @@ func TestAWaiterWhoseContextEndsLeavesAtOnceAndTakesNoSlot(t *testing.T) {
 		if !errors.Is(err, context.Canceled) || !errors.Is(err, gone) || errors.Is(err, resilience.ErrRejected) || time.Since(start) != 0 {
 			t.Errorf("got %v after %v", err, time.Since(start))
 		}
-		if s := b.Stats(); s.Waiting != 0 || s.Canceled != 1 {
+		if s := b.Stats(); s.Queued != 0 || s.Canceled != 1 {
 			t.Errorf("stats %+v", s)
 		}
 		free()
@@ -120,7 +120,7 @@ func TestAWaiterWhoseContextEndsLeavesAtOnceAndTakesNoSlot(t *testing.T) {
 
 func TestASlotHandedOverAtThatInstantIsPassedOn(t *testing.T) {
 	for range 500 {
-		b := newBulkhead(t, bulkhead.Config{Limit: 1, MaxQueue: 8, MaxWait: time.Minute})
+		b := newBulkhead(t, bulkhead.Config{Slots: 1, MaxQueue: 8, MaxWait: time.Minute})
 		leave, in := make(chan bool), make(chan bool)
 		var wg sync.WaitGroup
 		wg.Go(func() {
@@ -134,7 +134,7 @@ func TestASlotHandedOverAtThatInstantIsPassedOn(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		for b.Stats().Waiting < 2 {
+		for b.Stats().Queued < 2 {
 			runtime.Gosched()
 		}
 		wg.Go(cancel)
@@ -148,7 +148,7 @@ func TestASlotHandedOverAtThatInstantIsPassedOn(t *testing.T) {
 
 func TestFirstInFirstOutAndNewcomersDoNotBarge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBulkhead(t, bulkhead.Config{Limit: 1, MaxQueue: 10, MaxWait: time.Hour})
+		b := newBulkhead(t, bulkhead.Config{Slots: 1, MaxQueue: 10, MaxWait: time.Hour})
 		free := occupy(b, 1)
 		var order []int
 		come := func(who int) {
@@ -181,10 +181,10 @@ func TestAFullQueueRejectsAtOnce(t *testing.T) {
 	} {
 		t.Run(fmt.Sprint(tt.limit, ",", tt.queue), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				b := newBulkhead(t, bulkhead.Config{Name: "users", Limit: tt.limit, MaxQueue: tt.queue, MaxWait: time.Hour})
-				slots := b.Stats().Limit
+				b := newBulkhead(t, bulkhead.Config{Name: "users", Slots: tt.limit, MaxQueue: tt.queue, MaxWait: time.Hour})
+				slots := b.Stats().Slots
 				free := occupy(b, slots+tt.waiting)
-				if s := b.Stats(); s.InFlight != slots || s.Waiting != tt.waiting {
+				if s := b.Stats(); s.InFlight != slots || s.Queued != tt.waiting {
 					t.Fatalf("stats %+v", s)
 				}
 				start := time.Now()
@@ -206,8 +206,8 @@ func TestAFullQueueRejectsAtOnce(t *testing.T) {
 
 func TestTheWaitLimitLimitsWaitingNotRunning(t *testing.T) {
 	for name, c := range map[string]bulkhead.Config{
-		"default": {Limit: 1},
-		"clock":   {Limit: 1, Clock: clock.New()},
+		"default": {Slots: 1},
+		"clock":   {Slots: 1, Clock: clock.New()},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -232,7 +232,7 @@ func TestTheWaitLimitLimitsWaitingNotRunning(t *testing.T) {
 				if err != nil {
 					t.Error(err)
 				}
-				if s := b.Stats(); s != (bulkhead.Stats{Limit: 1, Completed: 2, WaitExpired: 1}) {
+				if s := b.Stats(); s != (bulkhead.Stats{Slots: 1, Completed: 2, WaitExpired: 1}) {
 					t.Errorf("stats %+v", s)
 				}
 			})
@@ -242,7 +242,7 @@ func TestTheWaitLimitLimitsWaitingNotRunning(t *testing.T) {
 
 func TestNegativeMaxWaitWaitsUntilTheContextEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBulkhead(t, bulkhead.Config{Limit: 1, MaxWait: -1})
+		b := newBulkhead(t, bulkhead.Config{Slots: 1, MaxWait: -1})
 		free := occupy(b, 1)
 		ctx, cancel := context.WithTimeout(context.Background(), 24*time.Hour)
 		defer cancel()
@@ -267,7 +267,7 @@ func (s *stream) Discard()                  { s.End(s.run, context.Canceled) }
 
 func TestASlotIsHeldUntilTheOperationEnds(t *testing.T) {
 	for _, failure := range []error{nil, errors.New("503")} {
-		b := newBulkhead(t, bulkhead.Config{Limit: 1, MaxQueue: -1})
+		b := newBulkhead(t, bulkhead.Config{Slots: 1, MaxQueue: -1})
 		op := &stream{err: failure}
 		if err := resilience.RunOperation(context.Background(), b, op); err != failure {
 			t.Fatal(err)
@@ -301,7 +301,7 @@ func TestASlotIsFreeAfterPanicAndGoexit(t *testing.T) {
 	for name, how := range map[string]func(){"panic": func() { panic("boom") }, "goexit": runtime.Goexit} {
 		for _, limit := range []int{1, 0} {
 			t.Run(fmt.Sprint(name, limit), func(t *testing.T) {
-				b := newBulkhead(t, bulkhead.Config{Limit: limit, MaxQueue: -1})
+				b := newBulkhead(t, bulkhead.Config{Slots: limit, MaxQueue: -1})
 				for range 30 {
 					var wg sync.WaitGroup
 					wg.Go(func() {
@@ -349,7 +349,7 @@ func TestObserverHearsOfRejections(t *testing.T) {
 			seen = append(seen, fmt.Sprint(e.Kind, " ", e.Policy, " ", e.Name, " ", e.Reason))
 			panic("dropped")
 		})
-		b := newBulkhead(t, bulkhead.Config{Name: "users", Limit: 1, MaxQueue: 1, Observer: o})
+		b := newBulkhead(t, bulkhead.Config{Name: "users", Slots: 1, MaxQueue: 1, Observer: o})
 		free := occupy(b, 2)
 		_ = resilience.Run(context.Background(), b, nothing)
 		synctest.Wait()
@@ -369,14 +369,14 @@ func (f observerFunc) Observe(ctx context.Context, e resilience.Event) { f(ctx, 
 
 func TestForksHaveTheirOwnSlotsAndCountTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBulkhead(t, bulkhead.Config{Limit: 2, MaxQueue: 1, MaxWait: time.Hour})
+		b := newBulkhead(t, bulkhead.Config{Slots: 2, MaxQueue: 1, MaxWait: time.Hour})
 		f1, f2 := b.Fork().(*bulkhead.Bulkhead), b.Fork().(*bulkhead.Bulkhead)
 		free1, free2, free := occupy(f1, 3), occupy(f2, 1), occupy(b, 1)
 		_ = resilience.Run(context.Background(), f1, nothing)
-		if s := b.Stats(); s != (bulkhead.Stats{InFlight: 4, Waiting: 1, Limit: 2, QueueFull: 1}) {
+		if s := b.Stats(); s != (bulkhead.Stats{InFlight: 4, Queued: 1, Slots: 2, QueueFull: 1}) {
 			t.Errorf("root %+v", s)
 		}
-		if s := f1.Stats(); s.InFlight != 2 || s.Waiting != 1 || f1.Idle() {
+		if s := f1.Stats(); s.InFlight != 2 || s.Queued != 1 || f1.Idle() {
 			t.Errorf("fork %+v", s)
 		}
 		free1()
@@ -384,7 +384,7 @@ func TestForksHaveTheirOwnSlotsAndCountTogether(t *testing.T) {
 		free1()
 		free2()
 		free()
-		if s := b.Stats(); s != (bulkhead.Stats{Limit: 2, Completed: 5, QueueFull: 1}) || !f1.Idle() || !b.Idle() {
+		if s := b.Stats(); s != (bulkhead.Stats{Slots: 2, Completed: 5, QueueFull: 1}) || !f1.Idle() || !b.Idle() {
 			t.Errorf("at rest %+v", s)
 		}
 	})
@@ -395,8 +395,8 @@ func TestConfigErrorsSayWhatToChange(t *testing.T) {
 		c    bulkhead.Config
 		want string
 	}{
-		{bulkhead.Config{Limit: -1}, "Config.Limit is -1: must be 1 to 1073741824, or 0 to size itself; leave the bulkhead out"},
-		{bulkhead.Config{Limit: math.MaxInt32}, "Config.Limit is 2147483647: must be 1 to"},
+		{bulkhead.Config{Slots: -1}, "Config.Slots is -1: must be 1 to 1073741824, or 0 to size itself; leave the bulkhead out"},
+		{bulkhead.Config{Slots: math.MaxInt32}, "Config.Slots is 2147483647: must be 1 to"},
 		{bulkhead.Config{MaxQueue: math.MaxInt32}, "Config.MaxQueue is 2147483647: must be at most 1073741824"},
 	} {
 		tt.c.Name = "users"
@@ -409,7 +409,7 @@ func TestConfigErrorsSayWhatToChange(t *testing.T) {
 
 func TestAFreeSlotAllocatesNothing(t *testing.T) {
 	for _, limit := range []int{0, 10} {
-		b := newBulkhead(t, bulkhead.Config{Limit: limit})
+		b := newBulkhead(t, bulkhead.Config{Slots: limit})
 		if n := testing.AllocsPerRun(100, func() { _ = resilience.Run(context.Background(), b, nothing) }); n != 0 {
 			t.Errorf("limit %d: %v allocations", limit, n)
 		}

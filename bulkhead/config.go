@@ -14,9 +14,9 @@ import (
 type Config struct {
 	// Name appears in errors and events.
 	Name string
-	// Limit is how many calls may be in flight. With 0, the default, the bulkhead
+	// Slots is how many calls may be in flight. With 0, the default, the bulkhead
 	// sizes itself, as its type describes.
-	Limit int
+	Slots int
 	// MaxQueue is how many callers may wait for a slot. The default is half of the
 	// limit, rounded up; a negative value lets nobody wait.
 	MaxQueue int
@@ -34,8 +34,8 @@ const maxLimit = 1 << 30
 
 // withDefaults returns c with its defaults filled in, or what is wrong with it.
 func (c Config) withDefaults() (Config, error) {
-	if c.Limit < 0 || c.Limit > maxLimit {
-		return c, fmt.Errorf("bulkhead %q: Config.Limit is %d: must be 1 to %d, or 0 to size itself; leave the bulkhead out to have no limit", c.Name, c.Limit, maxLimit)
+	if c.Slots < 0 || c.Slots > maxLimit {
+		return c, fmt.Errorf("bulkhead %q: Config.Slots is %d: must be 1 to %d, or 0 to size itself; leave the bulkhead out to have no limit", c.Name, c.Slots, maxLimit)
 	}
 	if c.MaxQueue > maxLimit {
 		return c, fmt.Errorf("bulkhead %q: Config.MaxQueue is %d: must be at most %d, 0 for half of the limit, or negative for no queue", c.Name, c.MaxQueue, maxLimit)

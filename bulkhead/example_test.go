@@ -11,7 +11,7 @@ import (
 
 func ExampleNew() {
 	// One call at a time, and nobody waits.
-	b, err := bulkhead.New(bulkhead.Config{Name: "reports", Limit: 1, MaxQueue: -1})
+	b, err := bulkhead.New(bulkhead.Config{Name: "reports", Slots: 1, MaxQueue: -1})
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -29,7 +29,7 @@ func ExampleNew() {
 
 // A permit is for work that begins in one place and ends in another.
 func ExampleBulkhead_Acquire() {
-	b := resilience.Must(bulkhead.New(bulkhead.Config{Name: "exports", Limit: 1, MaxQueue: -1}))
+	b := resilience.Must(bulkhead.New(bulkhead.Config{Name: "exports", Slots: 1, MaxQueue: -1}))
 	work := func(done func(error)) { go done(nil) }
 
 	permit, err := b.Acquire(context.Background())

@@ -120,7 +120,7 @@ func TestFailuresThatGoOnDoNotRaiseTheLimit(t *testing.T) {
 func TestAHerdFillsTheLineAndNoMore(t *testing.T) {
 	const herd, queue = 2000, 5
 	for range 5 {
-		b := newBulkhead(t, bulkhead.Config{Limit: 1, MaxQueue: queue, MaxWait: -1})
+		b := newBulkhead(t, bulkhead.Config{Slots: 1, MaxQueue: queue, MaxWait: -1})
 		held := acquire(t, b)
 		var all sync.WaitGroup
 		start := make(chan struct{})
@@ -129,14 +129,14 @@ func TestAHerdFillsTheLineAndNoMore(t *testing.T) {
 		}
 		close(start)
 		for b.Stats().QueueFull < herd-queue {
-			if s := b.Stats(); s.Waiting > queue {
+			if s := b.Stats(); s.Queued > queue {
 				t.Fatalf("stats %+v", s)
 			}
 			runtime.Gosched()
 		}
 		held.Release(nil)
 		all.Wait()
-		if s := b.Stats(); s != (bulkhead.Stats{Limit: 1, Completed: queue + 1, QueueFull: herd - queue}) {
+		if s := b.Stats(); s != (bulkhead.Stats{Slots: 1, Completed: queue + 1, QueueFull: herd - queue}) {
 			t.Fatalf("stats %+v", s)
 		}
 	}

@@ -45,8 +45,8 @@ func TestAHealthyServiceThatNeedsSeventyInFlightSoonRejectsNothing(t *testing.T)
 			if first >= 100 || rest != 0 {
 				t.Errorf("seed %d: %d rejected at first, then %d of %d", seed, first, rest, sent)
 			}
-			if s := b.Stats(); s.Limit < 150 || s.Limit > 300 {
-				t.Errorf("seed %d: limit %d for 70 in flight", seed, s.Limit)
+			if s := b.Stats(); s.Slots < 150 || s.Slots > 300 {
+				t.Errorf("seed %d: limit %d for 70 in flight", seed, s.Slots)
 			}
 		})
 	}
@@ -78,7 +78,7 @@ func TestAHangingServiceWhoseQuickCallsStillAnswerDoesNotRaiseTheLimit(t *testin
 			rng := rand.New(rand.NewPCG(seed, 1))
 			for range 60 {
 				load(b, rng, 250, time.Second, hang(0.18))
-				if s := b.Stats(); s.Limit > 36 || s.InFlight > s.Limit {
+				if s := b.Stats(); s.Slots > 36 || s.InFlight > s.Slots {
 					t.Fatalf("seed %d: stats %+v", seed, s)
 				}
 			}
@@ -93,15 +93,15 @@ func TestALimitThatIsAllTakenFallsWhenNothingSucceeds(t *testing.T) {
 		rng := rand.New(rand.NewPCG(4, 1))
 		load(b, rng, 700, 5*time.Second, func(context.Context, float64) error { time.Sleep(100 * time.Millisecond); return nil })
 		before := b.Stats()
-		for last := before.Limit; last > 24; {
+		for last := before.Slots; last > 24; {
 			load(b, rng, 700, 5*time.Second, hang(0))
 			s := b.Stats()
-			if s.Limit >= last || s.InFlight != s.Limit || s.Waiting == 0 {
-				t.Fatalf("limit %d five seconds after %d: stats %+v", s.Limit, last, s)
+			if s.Slots >= last || s.InFlight != s.Slots || s.Queued == 0 {
+				t.Fatalf("limit %d five seconds after %d: stats %+v", s.Slots, last, s)
 			}
-			last = s.Limit
+			last = s.Slots
 		}
-		if before.Limit < 200 {
+		if before.Slots < 200 {
 			t.Errorf("stats before %+v", before)
 		}
 		time.Sleep(2 * time.Second)
@@ -124,7 +124,7 @@ func TestTheLimitFollowsTheModel(t *testing.T) {
 				avg += (float64(n-who) - avg) / 32
 				high = max(min(avg, float64(n-inFlight)), high-high/1024)
 				want := max(24, 3*high)
-				if got := float64(b.Stats().Limit); got > want+0.25 || got < want-1.25 { // whole slots, and fixed point
+				if got := float64(b.Stats().Slots); got > want+0.25 || got < want-1.25 { // whole slots, and fixed point
 					t.Fatalf("limit %v, model %.2f", got, want)
 				}
 			}
@@ -137,14 +137,14 @@ func TestTheLimitFallsAgainWhenTheLoadHasGone(t *testing.T) {
 		b := newBulkhead(t, bulkhead.Config{})
 		rng := rand.New(rand.NewPCG(3, 1))
 		load(b, rng, 1000, 2*time.Second, func(context.Context, float64) error { time.Sleep(100 * time.Millisecond); return nil })
-		if s := b.Stats(); s.Limit < 200 {
+		if s := b.Stats(); s.Slots < 200 {
 			t.Fatalf("stats %+v", s)
 		}
 		time.Sleep(time.Second)
 		for range 10000 {
 			_ = resilience.Run(context.Background(), b, nothing)
 		}
-		if s := b.Stats(); s.Limit != 24 {
+		if s := b.Stats(); s.Slots != 24 {
 			t.Errorf("stats %+v", s)
 		}
 		free := occupy(b, 24+12) // as many slots and places in line as it says
@@ -220,10 +220,10 @@ func TestResizingUnderLoadLosesNoSlot(t *testing.T) {
 		}
 		wg.Wait()
 		s := b.Stats()
-		if s.InFlight != 0 || s.Waiting != 0 || s.Completed+s.QueueFull != 16*1000 {
+		if s.InFlight != 0 || s.Queued != 0 || s.Completed+s.QueueFull != 16*1000 {
 			t.Fatalf("stats %+v", s)
 		}
-		for range s.Limit {
+		for range s.Slots {
 			acquire(t, b) // waits for ever if there are fewer slots than the limit says
 		}
 		ctx, cancel := context.WithCancel(context.Background())
@@ -233,7 +233,7 @@ func TestResizingUnderLoadLosesNoSlot(t *testing.T) {
 				cancel()
 			}
 		})
-		for b.Stats().Waiting == 0 && ctx.Err() == nil {
+		for b.Stats().Queued == 0 && ctx.Err() == nil {
 			runtime.Gosched()
 		}
 		cancel()

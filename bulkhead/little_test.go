@@ -37,7 +37,7 @@ func TestAWarmLimitIsBoundedWhileMostCallsHang(t *testing.T) {
 							return context.DeadlineExceeded
 						})
 						s := b.Stats()
-						if s.Limit > 336 || s.InFlight > s.Limit {
+						if s.Slots > 336 || s.InFlight > s.Slots {
 							t.Fatalf("stats %+v", s)
 						}
 					}
@@ -72,7 +72,7 @@ func TestAHealthyServiceOfManyQuickCallsAndSomeSlowOnesRejectsNothing(t *testing
 					load(b, rng, inFlight/mean, 10*time.Second, serve)
 					sent, rejected := load(b, rng, inFlight/mean, time.Minute, serve)
 					s := b.Stats()
-					if rejected != 0 || s.Limit > int(6*inFlight) {
+					if rejected != 0 || s.Slots > int(6*inFlight) {
 						t.Errorf("%d of %d rejected: stats %+v", rejected, sent, s)
 					}
 					time.Sleep(2 * time.Second)
@@ -132,7 +132,7 @@ func TestStreamsRaiseTheLimitFromAColdStart(t *testing.T) {
 					t.Errorf("%d of %d rejected", refused, tt.n)
 				}
 				s := b.Stats()
-				if s.Limit > 3*tt.most+24 || s.Average > 10 {
+				if s.Slots > 3*tt.most+24 || s.Average > 10 {
 					t.Errorf("stats %+v", s)
 				}
 				time.Sleep(tt.on + time.Second)
@@ -155,14 +155,14 @@ func TestStreamsAndCallsBesideEachOtherRejectNothingOnceWarm(t *testing.T) {
 		if n := <-streams; n != 0 || calls != 0 || cold > 100 {
 			t.Errorf("%d streams and %d of %d calls rejected, %d at first", n, calls, sent, cold)
 		}
-		if s := b.Stats(); s.Limit < 3*600 || s.Average > 100 {
+		if s := b.Stats(); s.Slots < 3*600 || s.Average > 100 {
 			t.Errorf("stats %+v", s)
 		}
 		time.Sleep(time.Hour)
 		for range 10000 {
 			_ = resilience.Run(context.Background(), b, nothing)
 		}
-		if s := b.Stats(); s.Limit != 24 || s.InFlight != 0 {
+		if s := b.Stats(); s.Slots != 24 || s.InFlight != 0 {
 			t.Errorf("after the streams %+v", s)
 		}
 	})

@@ -151,7 +151,7 @@ func (m *model) expire() {
 
 func (m *model) Stats() bulkhead.Stats {
 	s := m.stats
-	s.InFlight, s.Waiting, s.Limit = len(m.in), len(m.line), m.limit
+	s.InFlight, s.Queued, s.Slots = len(m.in), len(m.line), m.limit
 	s.Average, s.High = float64(m.avg)/4096, float64(m.high)/4096
 	return s
 }
@@ -221,8 +221,8 @@ func come(b *bulkhead.Bulkhead, kind int) *caller {
 
 // follow has b and the model do what the steps say and compares them after each.
 func follow(t *testing.T, limit, queue int, steps []byte) (peak int) {
-	b := newBulkhead(t, bulkhead.Config{Limit: limit, MaxQueue: queue})
-	m := &model{limit: b.Stats().Limit, queue: queue, sizes: limit == 0}
+	b := newBulkhead(t, bulkhead.Config{Slots: limit, MaxQueue: queue})
+	m := &model{limit: b.Stats().Slots, queue: queue, sizes: limit == 0}
 	for i := 0; i+1 < len(steps); i += 2 {
 		what, n := steps[i], int(steps[i+1])
 		switch {

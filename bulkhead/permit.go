@@ -41,7 +41,7 @@ func (b *Bulkhead) Acquire(ctx context.Context) (*Permit, error) {
 //
 // The err is how the work ended. A bulkhead that sizes itself must know: work
 // that went well makes room for more of it, while err != nil counts as 0, or a
-// dependency that hangs would raise its own limit. With a Config.Limit it has no
+// dependency that hangs would raise its own limit. With a Config.Slots it has no
 // effect. As a deferred call evaluates its arguments at once, defer a closure,
 // with an error that is there until the work has gone well:
 //

@@ -40,7 +40,7 @@ func acquiring(t *testing.T, b *bulkhead.Bulkhead) <-chan *bulkhead.Permit {
 
 func TestAPermitHoldsItsSlotUntilItIsReleased(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBulkhead(t, bulkhead.Config{Limit: 1, MaxQueue: -1})
+		b := newBulkhead(t, bulkhead.Config{Slots: 1, MaxQueue: -1})
 		ctx, cancel := context.WithCancel(t.Context())
 		p, err := b.Acquire(ctx)
 		if err != nil {
@@ -48,7 +48,7 @@ func TestAPermitHoldsItsSlotUntilItIsReleased(t *testing.T) {
 		}
 		cancel()
 		time.Sleep(1000 * time.Hour)
-		if s := b.Stats(); s != (bulkhead.Stats{Limit: 1, InFlight: 1}) {
+		if s := b.Stats(); s != (bulkhead.Stats{Slots: 1, InFlight: 1}) {
 			t.Errorf("stats %+v", s)
 		}
 		if err := resilience.Run(t.Context(), b, nothing); !errors.Is(err, bulkhead.ErrFull) {
@@ -62,7 +62,7 @@ func TestAPermitHoldsItsSlotUntilItIsReleased(t *testing.T) {
 }
 
 func TestAPermitNobodyKeepsHoldsItsSlot(t *testing.T) {
-	b := newBulkhead(t, bulkhead.Config{Limit: 1, MaxQueue: -1})
+	b := newBulkhead(t, bulkhead.Config{Slots: 1, MaxQueue: -1})
 	acquire(t, b)
 	runtime.GC()
 	runtime.GC()
@@ -72,7 +72,7 @@ func TestAPermitNobodyKeepsHoldsItsSlot(t *testing.T) {
 }
 
 func TestReleasingTwiceFreesOneSlot(t *testing.T) {
-	b := newBulkhead(t, bulkhead.Config{Limit: 2, MaxQueue: -1})
+	b := newBulkhead(t, bulkhead.Config{Slots: 2, MaxQueue: -1})
 	first, second := acquire(t, b), acquire(t, b)
 	first.Release(nil)
 	first.Release(errors.New("late"))
@@ -89,7 +89,7 @@ func TestReleasingTwiceFreesOneSlot(t *testing.T) {
 }
 
 func TestReleasingFromManyGoroutinesFreesOneSlot(t *testing.T) {
-	b := newBulkhead(t, bulkhead.Config{Limit: 2, MaxQueue: -1})
+	b := newBulkhead(t, bulkhead.Config{Slots: 2, MaxQueue: -1})
 	kept := acquire(t, b)
 	for range 500 {
 		p := acquire(t, b)
@@ -148,7 +148,7 @@ func TestAcquireFailsAsApplyDoes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				b := newBulkhead(t, bulkhead.Config{Limit: 1, MaxQueue: test.queue})
+				b := newBulkhead(t, bulkhead.Config{Slots: 1, MaxQueue: test.queue})
 				held := acquire(t, b)
 				ctx, cancel := test.ctx(t.Context())
 				defer cancel()
@@ -162,7 +162,7 @@ func TestAcquireFailsAsApplyDoes(t *testing.T) {
 						t.Errorf("error %v, want %v", err, want)
 					}
 				}
-				test.count.Limit, test.count.InFlight = 1, 1
+				test.count.Slots, test.count.InFlight = 1, 1
 				if s := b.Stats(); s != test.count {
 					t.Errorf("stats %+v, want %+v", s, test.count)
 				}
@@ -174,7 +174,7 @@ func TestAcquireFailsAsApplyDoes(t *testing.T) {
 
 func TestAPermitIsHandedOverInLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBulkhead(t, bulkhead.Config{Limit: 1, MaxWait: time.Hour})
+		b := newBulkhead(t, bulkhead.Config{Slots: 1, MaxWait: time.Hour})
 		held := acquire(t, b)
 		got := acquiring(t, b)
 		time.Sleep(time.Minute)
@@ -190,7 +190,7 @@ func TestAPermitIsHandedOverInLine(t *testing.T) {
 
 func TestAPermitHandedOverToWhoHasLeftIsPassedOn(t *testing.T) {
 	for range 500 {
-		b := newBulkhead(t, bulkhead.Config{Limit: 1, MaxQueue: 8, MaxWait: time.Minute})
+		b := newBulkhead(t, bulkhead.Config{Slots: 1, MaxQueue: 8, MaxWait: time.Minute})
 		held := acquire(t, b)
 		ctx, cancel := context.WithCancel(t.Context())
 		var all sync.WaitGroup
@@ -203,13 +203,13 @@ func TestAPermitHandedOverToWhoHasLeftIsPassedOn(t *testing.T) {
 				}
 			})
 		}
-		for b.Stats().Waiting < 2 {
+		for b.Stats().Queued < 2 {
 			runtime.Gosched()
 		}
 		all.Go(cancel)
 		held.Release(nil)
 		all.Wait()
-		if s := b.Stats(); s.InFlight != 0 || s.Waiting != 0 {
+		if s := b.Stats(); s.InFlight != 0 || s.Queued != 0 {
 			t.Fatalf("stats %+v", s)
 		}
 		acquire(t, b).Release(nil)
@@ -242,8 +242,8 @@ func TestPermitsSizeTheLimitAsCallsDo(t *testing.T) {
 				}
 			}
 		}
-		if s := permits.Stats(); s.Limit <= 24 {
-			t.Errorf("limit %d: nothing was compared", s.Limit)
+		if s := permits.Stats(); s.Slots <= 24 {
+			t.Errorf("limit %d: nothing was compared", s.Slots)
 		}
 	})
 }
@@ -252,7 +252,7 @@ func TestAPermitIsFreeAfterPanicAndGoexit(t *testing.T) {
 	for name, how := range map[string]func(){"panic": func() { panic("boom") }, "goexit": runtime.Goexit} {
 		for _, limit := range []int{1, 0} {
 			t.Run(fmt.Sprint(name, limit), func(t *testing.T) {
-				b := newBulkhead(t, bulkhead.Config{Limit: limit, MaxQueue: -1})
+				b := newBulkhead(t, bulkhead.Config{Slots: limit, MaxQueue: -1})
 				var all sync.WaitGroup
 				all.Go(func() {
 					defer func() { _ = recover() }()
@@ -289,7 +289,7 @@ func TestAnErrorThatPanicsInReleaseFreesTheSlot(t *testing.T) {
 }
 
 func TestAPermitKeepsAForkFromBeingIdle(t *testing.T) {
-	b := newBulkhead(t, bulkhead.Config{Limit: 1, MaxQueue: -1})
+	b := newBulkhead(t, bulkhead.Config{Slots: 1, MaxQueue: -1})
 	f := b.Fork().(*bulkhead.Bulkhead)
 	p := acquire(t, f)
 	if f.Idle() || !b.Idle() {
@@ -306,7 +306,7 @@ func TestAPermitKeepsAForkFromBeingIdle(t *testing.T) {
 
 func TestAPermitIsOneAllocation(t *testing.T) {
 	for _, limit := range []int{0, 10} {
-		b := newBulkhead(t, bulkhead.Config{Limit: limit})
+		b := newBulkhead(t, bulkhead.Config{Slots: limit})
 		n := testing.AllocsPerRun(100, func() {
 			p, err := b.Acquire(t.Context())
 			if err != nil {

@@ -11,14 +11,14 @@ package bulkhead
 // If Limit stays at 24 while QueueFull grows, look at how the calls end: what fails
 // does not raise it.
 type Stats struct {
-	// InFlight calls hold a slot, Waiting callers are in line for one.
-	InFlight, Waiting int
-	// Limit is how many slots there are at this moment.
-	Limit int
+	// InFlight calls hold a slot, Queued callers are in line for one.
+	InFlight, Queued int
+	// Slots is how many slots there are at this moment.
+	Slots int
 	// Average and High are what Bulkhead describes: of the calls that were admitted
 	// while a call ran, over about 32 calls, and the highest of late with those that
 	// go on, which loses half in about 700 calls. Average may exceed High, which is
-	// never more than were in flight. Both are 0 with a Config.Limit.
+	// never more than were in flight. Both are 0 with a Config.Slots.
 	Average, High float64
 	// Completed calls had a slot and have ended.
 	Completed uint64
@@ -35,8 +35,8 @@ func (b *Bulkhead) Stats() Stats {
 	avg, high := unpack(b.load.Load())
 	s := Stats{
 		InFlight:    int(b.inFlight()),
-		Waiting:     int(b.waiting.Load()),
-		Limit:       int(b.limit.Load()),
+		Queued:     int(b.waiting.Load()),
+		Slots:       int(b.limit.Load()),
 		Average:     float64(avg) / (1 << fraction),
 		High:        float64(high) / (1 << fraction),
 		Completed:   b.root.completed() + b.forks.completed(),
@@ -46,7 +46,7 @@ func (b *Bulkhead) Stats() Stats {
 	}
 	if b == b.root {
 		s.InFlight += int(b.forks.inFlight())
-		s.Waiting += int(b.forks.waiting.Load())
+		s.Queued += int(b.forks.waiting.Load())
 	}
 	return s
 }

@@ -25,7 +25,7 @@ func (w watching) Err() error { w.look(); return w.Context.Err() }
 func TestWhoLeavesTheLineWasNeverInFlight(t *testing.T) {
 	for _, fork := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
-			b := newBulkhead(t, bulkhead.Config{Limit: 1})
+			b := newBulkhead(t, bulkhead.Config{Slots: 1})
 			root := b
 			if fork {
 				b = b.Fork().(*bulkhead.Bulkhead)
@@ -57,7 +57,7 @@ func TestWhoLeavesTheLineWasNeverInFlight(t *testing.T) {
 }
 
 func TestCountersNeverFall(t *testing.T) {
-	root := newBulkhead(t, bulkhead.Config{Limit: 2, MaxQueue: 1, MaxWait: 20 * time.Microsecond})
+	root := newBulkhead(t, bulkhead.Config{Slots: 2, MaxQueue: 1, MaxWait: 20 * time.Microsecond})
 	policies := []resilience.Policy{root, root.Fork()}
 	var all sync.WaitGroup
 	var stop atomic.Bool
@@ -84,14 +84,14 @@ func TestCountersNeverFall(t *testing.T) {
 	all.Wait()
 	stop.Store(true)
 	<-watched
-	if s := root.Stats(); s.Completed+s.QueueFull+s.WaitExpired != 8*3000 || s.InFlight != 0 || s.Waiting != 0 {
+	if s := root.Stats(); s.Completed+s.QueueFull+s.WaitExpired != 8*3000 || s.InFlight != 0 || s.Queued != 0 {
 		t.Errorf("at rest: %+v", s)
 	}
 }
 
 func TestAContextThatPanicsInLineLeavesIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBulkhead(t, bulkhead.Config{Limit: 1})
+		b := newBulkhead(t, bulkhead.Config{Slots: 1})
 		p := acquire(t, b)
 		asked := 0
 		func() {
@@ -107,7 +107,7 @@ func TestAContextThatPanicsInLineLeavesIt(t *testing.T) {
 			}})
 		}()
 		p.Release(nil)
-		if s := b.Stats(); s != (bulkhead.Stats{Limit: 1, Completed: 1, Canceled: 1}) || !b.Idle() {
+		if s := b.Stats(); s != (bulkhead.Stats{Slots: 1, Completed: 1, Canceled: 1}) || !b.Idle() {
 			t.Errorf("stats %+v", s)
 		}
 	})
@@ -126,10 +126,10 @@ func TestAverageAndHighExplainTheLimit(t *testing.T) {
 			}
 		}
 		s := b.Stats()
-		if s.Average <= 8 || s.High < s.Average || s.High > 24 || s.Limit != int(3*s.High) {
+		if s.Average <= 8 || s.High < s.Average || s.High > 24 || s.Slots != int(3*s.High) {
 			t.Errorf("stats %+v", s)
 		}
-		if f := b.Fork().(*bulkhead.Bulkhead).Stats(); f.Average != 0 || f.High != 0 || f.Limit != 24 {
+		if f := b.Fork().(*bulkhead.Bulkhead).Stats(); f.Average != 0 || f.High != 0 || f.Slots != 24 {
 			t.Errorf("a fork says %+v", f)
 		}
 	})
@@ -138,7 +138,7 @@ func TestAverageAndHighExplainTheLimit(t *testing.T) {
 func TestASlotThatCameInTimeLeavesNoTimer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mock := clock.NewMock()
-		b := newBulkhead(t, bulkhead.Config{Limit: 1, Clock: mock})
+		b := newBulkhead(t, bulkhead.Config{Slots: 1, Clock: mock})
 		p := acquire(t, b)
 		got := acquiring(t, b)
 		synctest.Wait()

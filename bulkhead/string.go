@@ -11,18 +11,18 @@ import (
 func (b *Bulkhead) String() string {
 	c := &b.cfg
 	s := describe.Policy(policy, c.Name, b.key)
-	if c.Limit == 0 {
+	if c.Slots == 0 {
 		s += fmt.Sprintf("%d or more in flight as it sizes itself", minLimit)
 	} else {
-		s += fmt.Sprintf("%d in flight", c.Limit)
+		s += fmt.Sprintf("%d in flight", c.Slots)
 	}
 	switch {
 	case c.MaxQueue < 0:
 		return s + ", nobody waits"
-	case c.MaxQueue == 0 && c.Limit == 0:
+	case c.MaxQueue == 0 && c.Slots == 0:
 		s += ", half as many may wait"
 	default:
-		s += fmt.Sprintf(", %d may wait", b.maxQueue(int64(c.Limit)))
+		s += fmt.Sprintf(", %d may wait", b.maxQueue(int64(c.Slots)))
 	}
 	if c.MaxWait < 0 {
 		return s + " until their contexts end"

@@ -195,7 +195,7 @@ func TestCountersOfTheOtherPolicies(t *testing.T) {
 		run(t, tries, fail)
 	}
 	run(t, tries, succeed)
-	places := resilience.Must(bulkhead.New(bulkhead.Config{Name: "places", Limit: 2, MaxQueue: -1}))
+	places := resilience.Must(bulkhead.New(bulkhead.Config{Name: "places", Slots: 2, MaxQueue: -1}))
 	limit := resilience.Must(timeout.New(timeout.Config{Name: "limit", Clock: clock.NewMock()}))
 	run(t, limit, succeed)
 	rates := resilience.Must(fallback.New(fallback.Config{Name: "rates", Handle: func(context.Context, error) error { return nil }}))

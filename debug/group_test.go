@@ -22,7 +22,7 @@ func hosts(t testing.TB, mock clock.Clock, n int) *keyed.Group {
 	g := newGroup(t, resilience.Compose(
 		resilience.Must(retry.New(retry.Config{Name: "hosts", MaxAttempts: -1})),
 		newBreaker(mock, "hosts"),
-		resilience.Must(bulkhead.New(bulkhead.Config{Name: "hosts", Limit: 7})),
+		resilience.Must(bulkhead.New(bulkhead.Config{Name: "hosts", Slots: 7})),
 	), keyed.Config{Name: "hosts", Keys: map[string]resilience.Policy{"batch": newBreaker(mock, "batch")}})
 	for i := range n {
 		key := fmt.Sprintf("host-%03d", i)
@@ -150,7 +150,7 @@ func TestATemplateThatServesCallsItselfIsShownAsItStands(t *testing.T) {
 			template := resilience.Compose(
 				resilience.Must(retry.New(retry.Config{Name: "r"})),
 				newBreaker(clock.NewMock(), "b"),
-				resilience.Must(bulkhead.New(bulkhead.Config{Name: "h", Limit: 7})),
+				resilience.Must(bulkhead.New(bulkhead.Config{Name: "h", Slots: 7})),
 			)
 			c := keyed.Config{Name: "g"}
 			if test == "as an exception" {

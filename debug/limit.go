@@ -42,14 +42,14 @@ func readLimit(l *limit.Limit, of *string) *limitView {
 	s := l.Stats()
 	v := &limitView{
 		common: common{Kind: "limit", Name: clip(l.Name()), Group: of},
-		State:  normal, InFlight: s.InFlight, Limit: s.Limit, Knee: s.Knee, Waiting: s.Waiting,
+		State:  normal, InFlight: s.InFlight, Limit: s.Limit, Knee: s.Knee, Waiting: s.Queued,
 		Calls: &limitCalls{
-			Useful: s.Useful, Gone: s.Gone, Canceled: s.Canceled, Overloads: s.Overloads,
+			Useful: s.Useful, Gone: s.Abandoned, Canceled: s.Canceled, Overloads: s.Overloads,
 			Rejected: reasons{{"shed", "shed", s.Shed}, {"queue_full", "queue full", s.QueueFull}},
 			Tests: reasons{
-				{"raised", "raised", s.Tests.Raised}, {"not_raised", "not raised", s.Tests.NotRaised},
-				{"lowered", "lowered", s.Tests.Lowered}, {"not_lowered", "not lowered", s.Tests.NotLowered},
-				{"abandoned", "abandoned", s.Tests.Abandoned},
+				{"raised", "raised", s.Trials.Raised}, {"not_raised", "not raised", s.Trials.NotRaised},
+				{"lowered", "lowered", s.Trials.Lowered}, {"not_lowered", "not lowered", s.Trials.NotLowered},
+				{"abandoned", "abandoned", s.Trials.Inconclusive},
 			},
 		},
 	}

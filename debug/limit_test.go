@@ -97,16 +97,16 @@ func TestAnOverloadIsSeenAtOnce(t *testing.T) {
 		overload(t, l, l, func() {
 			s, r := l.Stats(), asJSON(t, l, newLimit("reports"))
 			if got := r.Limits[0]; got.State != "OVERLOAD" || got.InFlight != s.InFlight || *got.Limit != s.Limit || *got.Knee != s.Knee ||
-				got.Waiting != s.Waiting || got.Calls.Overloads != s.Overloads || got.Calls.Rejected["shed"] != s.Shed ||
-				got.Calls.Useful != s.Useful || got.Calls.Gone != s.Gone || got.Calls.Canceled != s.Canceled {
+				got.Waiting != s.Queued || got.Calls.Overloads != s.Overloads || got.Calls.Rejected["shed"] != s.Shed ||
+				got.Calls.Useful != s.Useful || got.Calls.Gone != s.Abandoned || got.Calls.Canceled != s.Canceled {
 				t.Errorf("limit %+v %+v, counted %+v", got, got.Calls, s)
 			}
 			tests := r.Limits[0].Calls.Tests
-			if got := (limit.Tests{
+			if got := (limit.Trials{
 				Raised: tests["raised"], NotRaised: tests["not_raised"], Lowered: tests["lowered"],
-				NotLowered: tests["not_lowered"], Abandoned: tests["abandoned"],
-			}); got != s.Tests || got == (limit.Tests{}) {
-				t.Errorf("tests %v, counted %+v", tests, s.Tests)
+				NotLowered: tests["not_lowered"], Inconclusive: tests["abandoned"],
+			}); got != s.Trials || got == (limit.Trials{}) {
+				t.Errorf("tests %v, counted %+v", tests, s.Trials)
 			}
 			if got := r.Limits[1]; got.State != "NORMAL" {
 				t.Errorf("the other one is %+v", got)

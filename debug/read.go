@@ -92,7 +92,7 @@ func readBulkhead(b *bulkhead.Bulkhead, of *string) *bulkheadView {
 	s := b.Stats()
 	v := &bulkheadView{
 		common:   common{Kind: "bulkhead", Name: clip(b.Name()), Group: of},
-		InFlight: s.InFlight, Limit: s.Limit, Waiting: s.Waiting,
+		InFlight: s.InFlight, Limit: s.Slots, Waiting: s.Queued,
 		Calls: &bulkheadCalls{
 			Completed: s.Completed, Canceled: s.Canceled,
 			Rejected: reasons{{"queue_full", "queue full", s.QueueFull}, {"wait_expired", "waited too long", s.WaitExpired}},

@@ -216,7 +216,7 @@ func (l *lasting) Discard() {
 }
 
 func TestWhatLiesInsideIsGivenUpBeforeTheFallbackRuns(t *testing.T) {
-	b := resilience.Must(bulkhead.New(bulkhead.Config{Limit: 1, MaxQueue: -1}))
+	b := resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: -1}))
 	inFlight := map[string]int{}
 	f := must(t, fallback.Config{
 		Handle:   func(context.Context, error) error { inFlight["Handle"] = b.Stats().InFlight; return nil },
@@ -237,7 +237,7 @@ func TestWhatLiesInsideIsGivenUpBeforeTheFallbackRuns(t *testing.T) {
 }
 
 func TestWhatLiesInsideIsGivenUpBeforeDoAnswers(t *testing.T) {
-	b := resilience.Must(bulkhead.New(bulkhead.Config{Limit: 1, MaxQueue: -1}))
+	b := resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: -1}))
 	v, err := fallback.Do(t.Context(), b, func(context.Context) (int, error) { return 1, errBoom },
 		func(context.Context, error) (int, error) { return b.Stats().InFlight, nil })
 	if v != 0 || err != nil {

@@ -209,7 +209,7 @@ func TestAttemptTimeoutReachesTheServer(t *testing.T) {
 			left <- d
 			return &pb.SimpleResponse{}, nil
 		}}
-		limited := resilience.Must(timeout.New(timeout.Config{Limit: 5 * time.Second}))
+		limited := resilience.Must(timeout.New(timeout.Config{Timeout: 5 * time.Second}))
 		c := serve(t, s, nil, unary(grpcmw.Client{Policy: limited}))
 		if _, err := c.UnaryCall(t.Context(), &pb.SimpleRequest{}); err != nil {
 			t.Fatal(err)

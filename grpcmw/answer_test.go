@@ -96,7 +96,7 @@ func TestAUnaryCallWhoseDeadlinePassesHasNobodyToAnswer(t *testing.T) {
 var errGone = errors.New("the client said good bye")
 
 func TestWhatThoseHearWhoWaitForAnAnswer(t *testing.T) {
-	late := resilience.Must(timeout.New(timeout.Config{Limit: time.Millisecond}))
+	late := resilience.Must(timeout.New(timeout.Config{Timeout: time.Millisecond}))
 	limited := &resilience.Rejection{Policy: "limit", Reason: resilience.Limited}
 	done := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 	for name, test := range map[string]struct {

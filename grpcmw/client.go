@@ -34,10 +34,10 @@ type Client struct {
 	// method has a policy of its own.
 	Key func(ctx context.Context, target, method string) string
 
-	// Outcome says what the code of a status tells about the health of the server. gRPC
+	// Classify says what the code of a status tells about the health of the server. gRPC
 	// may ask on a goroutine of its own, where a panic ends the program. nil is
 	// CodeOutcome.
-	Outcome func(method string, code codes.Code) resilience.Outcome
+	Classify func(method string, code codes.Code) resilience.Outcome
 
 	// Retryable says whether a unary call that failed with err, which has a status,
 	// may be made again. It is not asked, and the call is not made again whatever the
@@ -84,7 +84,7 @@ func (c *Client) failed(method string, err error, trailer metadata.MD) *failure 
 		return f // it says nothing about the server and would come back
 	}
 	f.err = said(err)
-	f.outcome = outcome(c.Outcome, method, f.err)
+	f.outcome = outcome(c.Classify, method, f.err)
 	may, after := pushback(trailer, f.err)
 	f.final, f.after = !may, after
 	return f

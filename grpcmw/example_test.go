@@ -144,13 +144,13 @@ func ExampleClient_methods() {
 	defer srv.Stop()
 
 	report := stack.DefaultClient("reports")
-	report.Attempt.Limit = time.Minute            // to make a report takes long,
+	report.Attempt.Timeout = time.Minute            // to make a report takes long,
 	report.Breaker.ProbeTimeout = 2 * time.Minute // for a probe as well,
 	report.Retry = nil                            // and is too dear to do it again
 	report.Keyed = nil                            // it is for one method
 
 	c := stack.DefaultClient("payments") // for all other methods
-	c.Attempt.Limit = 500 * time.Millisecond
+	c.Attempt.Timeout = 500 * time.Millisecond
 	c.Retry.BaseDelay = time.Millisecond
 	c.Keyed.Keys = map[string]resilience.Policy{
 		target + pb.TestService_UnaryCall_FullMethodName: resilience.Must(report.New()),
@@ -219,9 +219,9 @@ func ExampleClient_stream() {
 	defer srv.Stop()
 
 	now := clock.NewMock() // an hour shall pass at once here
-	slots := resilience.Must(bulkhead.New(bulkhead.Config{Name: "payments", Limit: 10}))
+	slots := resilience.Must(bulkhead.New(bulkhead.Config{Name: "payments", Slots: 10}))
 	client := grpcmw.Client{Policy: resilience.Compose(slots,
-		resilience.Must(timeout.New(timeout.Config{Name: "payments", Limit: 5 * time.Second, Until: resilience.Answered, Clock: now})),
+		resilience.Must(timeout.New(timeout.Config{Name: "payments", Timeout: 5 * time.Second, Until: resilience.Answered, Clock: now})),
 	)}
 	conn := resilience.Must(grpc.NewClient(target, creds, network, grpc.WithChainStreamInterceptor(client.Stream)))
 	defer conn.Close()
@@ -325,7 +325,7 @@ func ExampleClient_http() {
 // The only place is taken. The client hears that, and when to come back.
 func ExampleServer() {
 	busy, done := make(chan bool), make(chan bool)
-	policy := resilience.Must(bulkhead.New(bulkhead.Config{Name: "payments", Limit: 1, MaxQueue: -1}))
+	policy := resilience.Must(bulkhead.New(bulkhead.Config{Name: "payments", Slots: 1, MaxQueue: -1}))
 	server := grpcmw.Server{Policy: policy} // stack.Server("payments") finds out how many it has
 	srv := grpc.NewServer(grpc.ChainUnaryInterceptor(server.Unary), grpc.ChainStreamInterceptor(server.Stream))
 	network := inMemory(srv, payments{do: func(context.Context) error {
@@ -363,7 +363,7 @@ func ExampleServer() {
 // Each method has places of its own.
 func ExampleServer_methods() {
 	busy, done := make(chan bool), make(chan bool)
-	places := resilience.Must(bulkhead.New(bulkhead.Config{Name: "payments", Limit: 1, MaxQueue: -1}))
+	places := resilience.Must(bulkhead.New(bulkhead.Config{Name: "payments", Slots: 1, MaxQueue: -1}))
 	server := grpcmw.Server{Policy: resilience.Must(keyed.New(places, keyed.Config{Name: "payments"}))}
 	srv := grpc.NewServer(grpc.ChainUnaryInterceptor(server.Unary), grpc.ChainStreamInterceptor(server.Stream))
 	network := inMemory(srv, payments{do: func(ctx context.Context) error {
@@ -398,7 +398,7 @@ func ExampleServer_methods() {
 
 // The limit is the deadline of the context of the handler, which must heed it.
 func ExampleServer_limit() {
-	limit := resilience.Must(timeout.New(timeout.Config{Name: "payments", Limit: 10 * time.Millisecond}))
+	limit := resilience.Must(timeout.New(timeout.Config{Name: "payments", Timeout: 10 * time.Millisecond}))
 	server := grpcmw.Server{Policy: limit}
 	srv := grpc.NewServer(grpc.ChainUnaryInterceptor(server.Unary), grpc.ChainStreamInterceptor(server.Stream))
 	network := inMemory(srv, payments{do: func(ctx context.Context) error {

@@ -47,9 +47,9 @@ type Server struct {
 	// method, as in "/orders.v1.Orders/Get".
 	Key func(ctx context.Context, method string) string
 
-	// Outcome says what the code of a status tells about the health of the handler.
+	// Classify says what the code of a status tells about the health of the handler.
 	// nil is CodeOutcome.
-	Outcome func(method string, code codes.Code) resilience.Outcome
+	Classify func(method string, code codes.Code) resilience.Outcome
 
 	// Exempt chooses the methods that are not guarded. nil is Infrastructure.
 	Exempt func(method string) bool
@@ -146,7 +146,7 @@ func (h *handling) judge(ctx context.Context, err error) error {
 		return err
 	}
 	err = said(err) // with its code
-	f := &failure{err: err, outcome: outcome(h.s.Outcome, h.method, err)}
+	f := &failure{err: err, outcome: outcome(h.s.Classify, h.method, err)}
 	if errors.Is(err, resilience.ErrRejected) {
 		// It was a call of the handler that was rejected; the handler did run.
 		f.err = status.Convert(err).Err()

@@ -146,7 +146,7 @@ func TestClientObeysAServerThatRefuses(t *testing.T) {
 func TestFullServerIsResourceExhausted(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		began := make(chan struct{}, 1)
-		full := resilience.Must(bulkhead.New(bulkhead.Config{Limit: 1, MaxQueue: -1}))
+		full := resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: -1}))
 		calls := newWitness(resilience.Ended)
 		c := serve(t, hanging(began), unaryServer(grpcmw.Server{Policy: resilience.Compose(calls, full)}))
 		ctx, cancel := context.WithCancel(patience(t))
@@ -174,7 +174,7 @@ func TestFullServerIsResourceExhausted(t *testing.T) {
 func TestTimeoutOfAHandlerIsDeadlineExceeded(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		b := sensitive()
-		p := resilience.Compose(b, resilience.Must(timeout.New(timeout.Config{Name: "handler", Limit: 10 * time.Millisecond})))
+		p := resilience.Compose(b, resilience.Must(timeout.New(timeout.Config{Name: "handler", Timeout: 10 * time.Millisecond})))
 		c := serve(t, hanging(nil), unaryServer(grpcmw.Server{Policy: p}))
 		_, err := c.UnaryCall(patience(t), &pb.SimpleRequest{})
 		wantStatus(t, err, codes.DeadlineExceeded)

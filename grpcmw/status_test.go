@@ -75,7 +75,7 @@ func TestOutcomeReplacesTheTable(t *testing.T) {
 		for code, want := range map[codes.Code]resilience.Outcome{codes.ResourceExhausted: resilience.Failure, codes.NotFound: resilience.Success} {
 			var calls atomic.Int32
 			client, server := newBreaker(), newBreaker()
-			c := serve(t, answers(&calls, status.Error(code, "text")), unaryServer(grpcmw.Server{Policy: server, Outcome: own}), unary(grpcmw.Client{Policy: client, Outcome: own}))
+			c := serve(t, answers(&calls, status.Error(code, "text")), unaryServer(grpcmw.Server{Policy: server, Classify: own}), unary(grpcmw.Client{Policy: client, Classify: own}))
 			_, err := c.UnaryCall(patience(t), &pb.SimpleRequest{})
 			wantStatus(t, err, code)
 			wantCounted(t, "by the client, "+code.String(), client, want)

@@ -68,7 +68,7 @@ func TestAStreamHoldsItsSlotOnTheServerToItsEnd(t *testing.T) {
 	for name, n := range networks {
 		t.Run(name, func(t *testing.T) {
 			ended, judge := newWitness(resilience.Ended), newBreaker()
-			b := resilience.Must(bulkhead.New(bulkhead.Config{Limit: 1, MaxQueue: -1}))
+			b := resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: -1}))
 			r := n.serve(t, &service{duplex: hang(1)}, guardedServer(resilience.Compose(ended, b, judge)))
 			ctx, cancel := context.WithCancel(patience(t))
 			st := r.open(t, ctx)
@@ -93,7 +93,7 @@ func TestTheContextOfAHandlerOfStreamsIsThatOfThePolicies(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				g := newGuards()
-				l := resilience.Must(timeout.New(timeout.Config{Limit: second, Until: at}))
+				l := resilience.Must(timeout.New(timeout.Config{Timeout: second, Until: at}))
 				type key struct{}
 				value := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
 					return next.Run(context.WithValue(ctx, key{}, "of a policy"))

@@ -24,7 +24,7 @@ const second = time.Second
 func limited(t *testing.T, at resilience.Moment, handler func(duplex) error, use func(t *testing.T, g *guards, l *timeout.Timeout, st call)) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGuards()
-		l := resilience.Must(timeout.New(timeout.Config{Limit: second, Until: at}))
+		l := resilience.Must(timeout.New(timeout.Config{Timeout: second, Until: at}))
 		r := memory.serve(t, &service{duplex: handler}, nil, guarded(g.around(l)))
 		use(t, g, l, r.open(t, patience(t)))
 	})
@@ -118,7 +118,7 @@ func TestAStreamThatCannotBeMadeInTimeIsLate(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				g := newGuards()
-				l := resilience.Must(timeout.New(timeout.Config{Limit: second, Until: at}))
+				l := resilience.Must(timeout.New(timeout.Config{Timeout: second, Until: at}))
 				r := memory.serve(t, &service{}, nil, guarded(g.around(l)), grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 					<-ctx.Done()
 					return nil, ctx.Err()
@@ -191,7 +191,7 @@ const slowRetries = `{"methodConfig": [{"name": [{}], "retryPolicy": {"maxAttemp
 func TestASendThatIsCutOffByALimitSaysSo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGuards()
-		l := resilience.Must(timeout.New(timeout.Config{Limit: second, Until: resilience.Answered}))
+		l := resilience.Must(timeout.New(timeout.Config{Timeout: second, Until: resilience.Answered}))
 		r := memory.serve(t, &service{duplex: answer(0, status.Error(codes.Unavailable, "down"))}, nil,
 			guarded(g.around(l)), grpc.WithDefaultServiceConfig(slowRetries))
 		st := r.open(t, patience(t))
@@ -211,7 +211,7 @@ func (s *slowTimer) Deadline() (time.Time, bool) { return s.deadline, true }
 
 // A server has the deadline of a stream too, and can say so first.
 func TestAServerThatIsQuickerThanTheTimerDoesNotHideTheLimit(t *testing.T) {
-	exceeded := &timeout.Error{Limit: second}
+	exceeded := &timeout.Error{After: second}
 	said := status.Error(codes.DeadlineExceeded, "the server says so")
 	for name, c := range map[string]struct {
 		fires time.Duration // after the deadline, 0 for never

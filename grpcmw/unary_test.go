@@ -100,7 +100,7 @@ func TestOpenBreakerIsErrOpen(t *testing.T) {
 func TestFullBulkheadIsErrFull(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		began := make(chan struct{}, 1)
-		full := resilience.Must(bulkhead.New(bulkhead.Config{Limit: 1, MaxQueue: -1}))
+		full := resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: -1}))
 		c := serve(t, hanging(began), nil, unary(grpcmw.Client{Policy: full}))
 		ctx, cancel := context.WithCancel(patience(t))
 		first := make(chan error, 1)
@@ -123,7 +123,7 @@ func TestAttemptTimeoutIsDeadlineExceededAndAFailure(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		for _, inner := range []bool{false, true} {
 			b := sensitive()
-			short := resilience.Must(timeout.New(timeout.Config{Name: "attempt", Limit: 20 * time.Millisecond}))
+			short := resilience.Must(timeout.New(timeout.Config{Name: "attempt", Timeout: 20 * time.Millisecond}))
 			p := resilience.Compose(b, short)
 			if inner {
 				p = resilience.Compose(short, b)

@@ -23,7 +23,7 @@ type guard struct {
 }
 
 func newGuard(t *testing.T) *guard {
-	g := &guard{slots: resilience.Must(bulkhead.New(bulkhead.Config{Limit: 1, MaxQueue: -1})), breaker: newBreaker()}
+	g := &guard{slots: resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: -1})), breaker: newBreaker()}
 	g.policy = resilience.Compose(g.slots, g.breaker, retries(t, retry.Config{}), &keys{})
 	return g
 }
@@ -53,7 +53,7 @@ func TestFunctionsOfAClientThatUnwindLeakNothing(t *testing.T) {
 		}{
 			"Exempt":    {grpcmw.Client{Exempt: func(string) bool { end.Abort(); return false }}, down, false},
 			"Key":       {grpcmw.Client{Key: func(context.Context, string, string) string { end.Abort(); return "" }}, down, true},
-			"Outcome":   {grpcmw.Client{Outcome: func(string, codes.Code) resilience.Outcome { end.Abort(); return 0 }}, down, true},
+			"Outcome":   {grpcmw.Client{Classify: func(string, codes.Code) resilience.Outcome { end.Abort(); return 0 }}, down, true},
 			"Retryable": {grpcmw.Client{Retryable: func(string, error) bool { end.Abort(); return false }}, down, true},
 			"invoker": {grpcmw.Client{}, func(context.Context, string, any, any, *grpc.ClientConn, ...grpc.CallOption) error {
 				end.Abort()
@@ -83,7 +83,7 @@ func TestAHandlerOrAFunctionOfAServerThatUnwindsReleasesAndGoesOn(t *testing.T) 
 		}{
 			"Exempt":  {grpcmw.Server{Exempt: func(string) bool { end.Abort(); return false }}, down, false},
 			"Key":     {grpcmw.Server{Key: func(context.Context, string) string { end.Abort(); return "" }}, down, true},
-			"Outcome": {grpcmw.Server{Outcome: func(string, codes.Code) resilience.Outcome { end.Abort(); return 0 }}, down, true},
+			"Outcome": {grpcmw.Server{Classify: func(string, codes.Code) resilience.Outcome { end.Abort(); return 0 }}, down, true},
 			"handler": {grpcmw.Server{}, func(context.Context, any) (any, error) { end.Abort(); return nil, nil }, true},
 		} {
 			t.Run(name+", "+how, func(t *testing.T) {
@@ -106,7 +106,7 @@ func TestOutcomeOfAStreamThatUnwindsFreesItsSlot(t *testing.T) {
 	for how, end := range testkit.Aborts("boom") {
 		t.Run(how, func(t *testing.T) {
 			g := newGuards()
-			c := grpcmw.Client{Policy: g.around(), Outcome: func(string, codes.Code) resilience.Outcome { end.Abort(); return 0 }}
+			c := grpcmw.Client{Policy: g.around(), Classify: func(string, codes.Code) resilience.Outcome { end.Abort(); return 0 }}
 			r := memory.serve(t, &service{duplex: answer(0, status.Error(codes.Internal, "down"))}, nil, grpc.WithChainStreamInterceptor(c.Stream))
 			st := r.open(t, patience(t))
 			got := testkit.Unwind(func() error {

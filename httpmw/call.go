@@ -154,7 +154,7 @@ func (c *call) answered(resp *http.Response) error {
 	if resp.Body != nil && resp.Body != http.NoBody {
 		c.body = resp.Body
 	}
-	if resp.StatusCode < 400 && c.t.Status == nil && c.t.Retryable == nil {
+	if resp.StatusCode < 400 && c.t.Classify == nil && c.t.Retryable == nil {
 		return nil // as the rest would find
 	}
 	c.final = isFinal(resp)

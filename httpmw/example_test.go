@@ -66,7 +66,7 @@ func ExampleTransport_hosts() {
 	defer reports.Close()
 
 	slow := stack.DefaultClient("reports")
-	slow.Attempt.Limit = time.Minute            // to make a report takes long,
+	slow.Attempt.Timeout = time.Minute            // to make a report takes long,
 	slow.Breaker.ProbeTimeout = 2 * time.Minute // for a probe as well,
 	slow.Retry = nil                            // and is too dear to do it again
 	slow.Keyed = nil                            // it is for one host
@@ -74,7 +74,7 @@ func ExampleTransport_hosts() {
 	host := httpmw.HostKey(request) // such as "https://reports.example.com:443"
 
 	c := stack.DefaultClient("partners") // for all other hosts, each with a state of its own
-	c.Attempt.Limit = 500 * time.Millisecond
+	c.Attempt.Timeout = 500 * time.Millisecond
 	c.Retry.BaseDelay = time.Millisecond
 	c.Keyed.Keys = map[string]resilience.Policy{host: resilience.Must(slow.New())}
 	client := &http.Client{Transport: &httpmw.Transport{Policy: resilience.Must(c.New())}}
@@ -108,7 +108,7 @@ func ExampleTransport_download() {
 
 	now := clock.NewMock() // an hour shall pass at once here
 	c := stack.DefaultClient("files")
-	c.Attempt.Limit = 5 * time.Second
+	c.Attempt.Timeout = 5 * time.Second
 	c.Attempt.Clock = now
 	client := &http.Client{Transport: &httpmw.Transport{Policy: resilience.Must(c.New())}}
 
@@ -322,7 +322,7 @@ func inJSON(w http.ResponseWriter, _ *http.Request, err error) {
 }
 
 func ExampleServer() {
-	policy := resilience.Must(bulkhead.New(bulkhead.Config{Name: "orders", Limit: 1, MaxQueue: -1}))
+	policy := resilience.Must(bulkhead.New(bulkhead.Config{Name: "orders", Slots: 1, MaxQueue: -1}))
 	busy, done := make(chan bool), make(chan bool)
 	orders := httpmw.Server{
 		Policy:       policy,
@@ -361,7 +361,7 @@ func report(ctx context.Context) (string, error) {
 // A handler has the limit as the deadline of its context. One that comes back with
 // nothing written because of it need not answer.
 func ExampleServer_timeout() {
-	limit := resilience.Must(timeout.New(timeout.Config{Name: "reports", Limit: 10 * time.Millisecond}))
+	limit := resilience.Must(timeout.New(timeout.Config{Name: "reports", Timeout: 10 * time.Millisecond}))
 	reports := httpmw.Server{Policy: limit}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		text, err := report(r.Context())
 		switch {
@@ -386,7 +386,7 @@ func ExampleServer_timeout() {
 // Each route has slots of its own: one that is slow does not close off the others.
 func ExampleServer_routes() {
 	busy, done := make(chan bool), make(chan bool)
-	slots := resilience.Must(bulkhead.New(bulkhead.Config{Name: "api", Limit: 1, MaxQueue: -1}))
+	slots := resilience.Must(bulkhead.New(bulkhead.Config{Name: "api", Slots: 1, MaxQueue: -1}))
 	api := httpmw.Server{Policy: resilience.Must(keyed.New(slots, keyed.Config{Name: "api"}))}
 	mux := http.NewServeMux()
 	mux.Handle("GET /reports/{id}", api.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {

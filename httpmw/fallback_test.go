@@ -152,7 +152,7 @@ func TestFallbackThatHasNoAnswerLeavesWhatThereWas(t *testing.T) {
 // The slot is free and the body closed before Fallback runs, so that it may send a
 // request through the same policy.
 func TestWhatLiesInsideIsGivenUpBeforeFallbackRuns(t *testing.T) {
-	slot := resilience.Must(bulkhead.New(bulkhead.Config{Limit: 1, MaxQueue: -1}))
+	slot := resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: -1}))
 	serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/other" {
 			w.WriteHeader(503)

@@ -226,7 +226,7 @@ func TestTheMarkHoldsWhateverAPolicySays(t *testing.T) {
 			outcomes := make(chan resilience.Outcome, 10)
 			tr := &httpmw.Transport{
 				Base: finally(&n, test.code, "0"), Policy: resilience.Compose(test.policy, judged(outcomes)),
-				Retryable: test.retryable, Status: test.status,
+				Retryable: test.retryable, Classify: test.status,
 			}
 			resp, err := tr.RoundTrip(newRequest(t, "GET", "http://example.com", nil))
 			if err != nil {
@@ -326,7 +326,7 @@ func TestARealLimitHearsOfAnswersAndOfClientsThatLeft(t *testing.T) {
 					t.Errorf("%d are in flight", got)
 				}
 			})).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil).WithContext(test.ctx))
-			if s := l.Stats(); s.InFlight != 0 || s.Useful != test.useful || s.Gone != test.left {
+			if s := l.Stats(); s.InFlight != 0 || s.Useful != test.useful || s.Abandoned != test.left {
 				t.Errorf("in the end: %+v", s)
 			}
 		})
@@ -340,7 +340,7 @@ func TestAHandlerThatRunsOutOfTheTimeOfAPolicyHasACallerStill(t *testing.T) {
 	}))
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
-	if s := p.Stats(); w.Code != 503 || s.Gone != 0 || s.Useful != 1 {
+	if s := p.Stats(); w.Code != 503 || s.Abandoned != 0 || s.Useful != 1 {
 		t.Errorf("answered with %d, and counted as %+v", w.Code, s)
 	}
 }

@@ -45,7 +45,7 @@ func TestFunctionsOfAClientThatDoNotReturnLeaveNothingBehind(t *testing.T) {
 		for name, how := range testkit.Aborts("boom") {
 			for hook, set := range map[string]func(*httpmw.Transport){
 				"Status": func(tr *httpmw.Transport) {
-					tr.Status = func(*http.Response) resilience.Outcome { how.Abort(); return 0 }
+					tr.Classify = func(*http.Response) resilience.Outcome { how.Abort(); return 0 }
 				},
 				"Retryable": func(tr *httpmw.Transport) {
 					tr.Retryable = func(*http.Request, *http.Response, error) bool { how.Abort(); return false }
@@ -182,7 +182,7 @@ func TestFunctionsOfAServerThatDoNotReturnLeaveNothingBehind(t *testing.T) {
 	for name, how := range testkit.Aborts("boom") {
 		for hook, set := range map[string]func(*httpmw.Server){
 			"Status": func(s *httpmw.Server) {
-				s.Status = func(*http.Request, int) resilience.Outcome { how.Abort(); return 0 }
+				s.Classify = func(*http.Request, int) resilience.Outcome { how.Abort(); return 0 }
 			},
 			"Key":    func(s *httpmw.Server) { s.Key = func(*http.Request) string { how.Abort(); return "" } },
 			"Exempt": func(s *httpmw.Server) { s.Exempt = func(*http.Request) bool { how.Abort(); return false } },

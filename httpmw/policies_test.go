@@ -34,11 +34,11 @@ func newRetry() *retry.Retry {
 }
 
 func newBulkhead(limit int) *bulkhead.Bulkhead {
-	return resilience.Must(bulkhead.New(bulkhead.Config{Name: "test", Limit: limit, MaxQueue: -1}))
+	return resilience.Must(bulkhead.New(bulkhead.Config{Name: "test", Slots: limit, MaxQueue: -1}))
 }
 
 func newTimeout(d time.Duration, until resilience.Moment) *timeout.Timeout {
-	return resilience.Must(timeout.New(timeout.Config{Name: "test", Limit: d, Until: until}))
+	return resilience.Must(timeout.New(timeout.Config{Name: "test", Timeout: d, Until: until}))
 }
 
 func TestRealPoliciesHandTheLastResponseOver(t *testing.T) {
@@ -175,7 +175,7 @@ func TestLimitUpToTheHeadersLetsALongDownloadFinish(t *testing.T) {
 	}, func(t *testing.T, url string, base *http.Transport) {
 		for _, until := range []resilience.Moment{resilience.Answered, resilience.Ended} {
 			time := clock.NewMock()
-			limit := resilience.Must(timeout.New(timeout.Config{Limit: 1, Until: until, Clock: time}))
+			limit := resilience.Must(timeout.New(timeout.Config{Timeout: 1, Until: until, Clock: time}))
 			resp, err := (&httpmw.Transport{Base: base, Policy: limit}).RoundTrip(newRequest(t, "GET", url, nil))
 			if err != nil {
 				t.Fatal(err)

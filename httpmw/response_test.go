@@ -192,7 +192,7 @@ func TestOutcomeOfAResponse(t *testing.T) {
 		}
 	}
 	for _, want := range []resilience.Outcome{resilience.Success, resilience.Failure, resilience.Ignored} {
-		tr := &httpmw.Transport{Base: answer(404), Status: func(*http.Response) resilience.Outcome { return want }}
+		tr := &httpmw.Transport{Base: answer(404), Classify: func(*http.Response) resilience.Outcome { return want }}
 		if got := judge(t, tr, newRequest(t, "GET", "http://x", nil)); got != want {
 			t.Errorf("Status said %v: %v", want, got)
 		}

@@ -48,9 +48,9 @@ type Server struct {
 	// Pattern of the request, which is set inside of an http.ServeMux.
 	Key func(*http.Request) string
 
-	// Status says what the status code of a response tells about the health of
+	// Classify says what the status code of a response tells about the health of
 	// the handler. nil is StatusOutcome of the code.
-	Status func(r *http.Request, code int) resilience.Outcome
+	Classify func(r *http.Request, code int) resilience.Outcome
 
 	// Exempt chooses the requests that are not guarded, such as health checks.
 	// nil guards all.
@@ -271,8 +271,8 @@ func (e *exchange) verdict(ctx context.Context) error {
 		code = http.StatusOK
 	}
 	outcome := StatusOutcome(code)
-	if e.h.Status != nil {
-		outcome = e.h.Status(e.r, code)
+	if e.h.Classify != nil {
+		outcome = e.h.Classify(e.r, code)
 	}
 	if outcome == resilience.Success {
 		return nil

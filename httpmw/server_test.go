@@ -122,7 +122,7 @@ func TestOutcomeOfAHandler(t *testing.T) {
 			t.Errorf("%d: %v", code, got)
 		}
 	}
-	s.Status = func(r *http.Request, code int) resilience.Outcome {
+	s.Classify = func(r *http.Request, code int) resilience.Outcome {
 		if code == 200 {
 			return resilience.Failure
 		}

@@ -41,11 +41,11 @@ type Transport struct {
 	// WithKey says it for a single request.
 	Key func(*http.Request) string
 
-	// Status says what a response tells about the health of the server. It must
+	// Classify says what a response tells about the health of the server. It must
 	// leave the body alone. nil is StatusOutcome of the status code, but for a 503
 	// with Retry-Attempt: 0, which is a Success: the server works, and refuses what
 	// is more than it is capable of.
-	Status func(*http.Response) resilience.Outcome
+	Classify func(*http.Response) resilience.Outcome
 
 	// Retryable says whether a request may be sent again, because of a response
 	// (then the error is nil) or of an error of Base (then the response is nil).
@@ -101,8 +101,8 @@ func (t *Transport) base() http.RoundTripper {
 
 func (t *Transport) outcome(resp *http.Response) resilience.Outcome {
 	switch {
-	case t.Status != nil:
-		return t.Status(resp)
+	case t.Classify != nil:
+		return t.Classify(resp)
 	case resp.StatusCode == http.StatusServiceUnavailable && isFinal(resp):
 		return resilience.Success
 	default:

@@ -36,7 +36,7 @@ func hammer(t *testing.T, keys int) *hammered {
 	h := &hammered{
 		retry:    resilience.Must(retry.New(retry.Config{MaxAttempts: 1})),
 		breaker:  opensAtOnce(clock.NewMock()),
-		bulkhead: resilience.Must(bulkhead.New(bulkhead.Config{Limit: 1, MaxQueue: -1})),
+		bulkhead: resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: -1})),
 		own:      resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive(1)}, OpenFor: time.Hour})),
 	}
 	h.g = must(t, resilience.Compose(h.retry, h.breaker, h.bulkhead), keyed.Config{
@@ -114,7 +114,7 @@ func (h *hammered) check(t *testing.T, n *tally, most int) {
 	if s := h.breaker.Stats(); s.Successes != succeeded || s.Failures != failed || s.Rejected != open || s.Ignored != full {
 		t.Errorf("breaker counted %+v: want %d successes, %d failures, %d rejected, %d ignored", s, succeeded, failed, open, full)
 	}
-	if s := h.bulkhead.Stats(); s.Completed != succeeded+failed || s.QueueFull+s.WaitExpired != full || s.InFlight != 0 || s.Waiting != 0 {
+	if s := h.bulkhead.Stats(); s.Completed != succeeded+failed || s.QueueFull+s.WaitExpired != full || s.InFlight != 0 || s.Queued != 0 {
 		t.Errorf("bulkhead counted %+v, want %d and %d", s, succeeded+failed, full)
 	}
 	if s := h.own.Stats(); s.Successes != n.special.Load() {

@@ -281,7 +281,7 @@ func TestForIsKeptForEver(t *testing.T) {
 }
 
 func TestForksHaveStatesOfTheirOwn(t *testing.T) {
-	b := resilience.Must(bulkhead.New(bulkhead.Config{Limit: 1, MaxQueue: -1}))
+	b := resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: -1}))
 	g := must(t, b, keyed.Config{})
 	err := run(t, g.For("a"), func(context.Context) error {
 		if err := run(t, g.For("a"), succeed); !errors.Is(err, bulkhead.ErrFull) {

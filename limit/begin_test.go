@@ -49,17 +49,17 @@ func TestAnOverloadOfAMaxIsFoundAndCostsNoThroughput(t *testing.T) {
 				able := float64(most) / work.Seconds()
 				s.steady(5*time.Second, 0.7*able, 5*time.Second, work)
 				s.steady(5*time.Second, 2*able, 5*time.Second, work)
-				sent, ok, tests := s.sent.Load(), s.ok.Load(), l.Stats().Tests
+				sent, ok, tests := s.sent.Load(), s.ok.Load(), l.Stats().Trials
 				s.steady(10*time.Second, 2*able, 5*time.Second, work)
 				got := l.Stats()
 				if !got.Overload {
 					t.Errorf("Max %d: no overload found", most)
 				}
 				if done := 2 * s.success(sent, ok); done < 92 {
-					t.Errorf("Max %d: %.1f %% of what is possible, %d tests in 10 s", most, done, got.Tests.NotLowered-tests.NotLowered)
+					t.Errorf("Max %d: %.1f %% of what is possible, %d tests in 10 s", most, done, got.Trials.NotLowered-tests.NotLowered)
 				}
-				if most < 4 && got.Tests != (limit.Tests{}) {
-					t.Errorf("Max %d: something is tried: %+v", most, got.Tests)
+				if most < 4 && got.Trials != (limit.Trials{}) {
+					t.Errorf("Max %d: something is tried: %+v", most, got.Trials)
 				}
 				s.all.Wait()
 			})

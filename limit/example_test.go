@@ -51,7 +51,7 @@ func ExampleConfig_shadow() {
 	for q := range resilience.All(p) {
 		if l, ok := q.(*limit.Limit); ok {
 			s := l.Stats()
-			fmt.Printf("%d overloads; of %d requests %d would have been refused\n", s.Overloads, s.Useful+s.Gone, s.Shed+s.QueueFull)
+			fmt.Printf("%d overloads; of %d requests %d would have been refused\n", s.Overloads, s.Useful+s.Abandoned, s.Shed+s.QueueFull)
 		}
 	}
 	// Output: 0 overloads; of 1 requests 0 would have been refused

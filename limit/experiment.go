@@ -405,7 +405,7 @@ func (m *machine) took(now int64) int64 {
 
 // abandon ends a test without a result.
 func (m *machine) abandon(now int64) {
-	m.results.Abandoned++
+	m.results.Inconclusive++
 	m.rest = now + m.took(now)
 	m.rested = 0
 	m.watch(now)

@@ -59,7 +59,7 @@ func TestWhoEndsWithoutAnAnswerGivesItsPlaceBackOnce(t *testing.T) {
 				return resilience.RunOperation(t.Context(), l, &early{body: func(func(error)) error { return body() }})
 			})
 			testkit.Unwind(func() error { return resilience.Run(t.Context(), l, func(context.Context) error { return body() }) })
-			if s := l.Stats(); s.Useful != 2 || s.Gone != 0 {
+			if s := l.Stats(); s.Useful != 2 || s.Abandoned != 0 {
 				t.Errorf("%+v", s)
 			}
 			atRest(t, l, 2)
@@ -106,7 +106,7 @@ func TestWhatGoesOnGivesItsPlaceBackWhenItAnswers(t *testing.T) {
 				t.Errorf("%d in flight before", n)
 			}
 			c.end(s)
-			if got := l.Stats(); got.InFlight != 0 || got.Gone != c.gone || got.Useful != 1-c.gone {
+			if got := l.Stats(); got.InFlight != 0 || got.Abandoned != c.gone || got.Useful != 1-c.gone {
 				t.Errorf("after: %+v", got)
 			}
 			s.End(s.run, errDown) // once more
@@ -120,12 +120,12 @@ func TestWhatIsDoneIsOfUseOnlyToACallerWhoIsStillThere(t *testing.T) {
 		l := newLimit(t, limit.Config{})
 		ctx, cancel := context.WithCancel(t.Context())
 		_ = resilience.Run(ctx, l, func(context.Context) error { cancel(); return nil })
-		if s := l.Stats(); s.Gone != 1 || s.Useful != 0 {
+		if s := l.Stats(); s.Abandoned != 1 || s.Useful != 0 {
 			t.Errorf("the caller left: %+v", s)
 		}
 		// The end of a time that somebody further in has set is none of the caller.
 		_ = resilience.Run(t.Context(), l, func(context.Context) error { return context.DeadlineExceeded })
-		if s := l.Stats(); s.Gone != 1 || s.Useful != 1 {
+		if s := l.Stats(); s.Abandoned != 1 || s.Useful != 1 {
 			t.Errorf("a call of the handler timed out: %+v", s)
 		}
 		atRest(t, l, 2)

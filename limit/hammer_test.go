@@ -68,12 +68,12 @@ func watchStats(t *testing.T, l, fork *limit.Limit, stop <-chan struct{}) {
 			return
 		default:
 		}
-		if s := l.Stats(); s.InFlight < 0 || s.Waiting < 0 {
-			t.Errorf("%d in flight, %d waiting", s.InFlight, s.Waiting)
+		if s := l.Stats(); s.InFlight < 0 || s.Queued < 0 {
+			t.Errorf("%d in flight, %d waiting", s.InFlight, s.Queued)
 			return
 		}
-		if s := fork.Stats(); s.InFlight < 0 || s.InFlight > 5 || s.Waiting < 0 || s.Waiting > 5 {
-			t.Errorf("%d in flight, %d waiting of 5 callers", s.InFlight, s.Waiting)
+		if s := fork.Stats(); s.InFlight < 0 || s.InFlight > 5 || s.Queued < 0 || s.Queued > 5 {
+			t.Errorf("%d in flight, %d waiting of 5 callers", s.InFlight, s.Queued)
 			return
 		}
 	}
@@ -126,13 +126,13 @@ func TestNoPlaceIsLostWhateverManyCallersDo(t *testing.T) {
 			if c.Shadow {
 				s.Shed, s.QueueFull = 0, 0
 			}
-			if n := s.Useful + s.Gone; n != uint64(ran.Load()) {
+			if n := s.Useful + s.Abandoned; n != uint64(ran.Load()) {
 				t.Errorf("%d operations are counted as %d: %+v", ran.Load(), n, s)
 			}
-			if n := s.Useful + s.Gone + s.Shed + s.QueueFull + s.Canceled; n != uint64(calls.Load()) {
+			if n := s.Useful + s.Abandoned + s.Shed + s.QueueFull + s.Canceled; n != uint64(calls.Load()) {
 				t.Errorf("%d calls are counted as %d: %+v", calls.Load(), n, s)
 			}
-			if s.InFlight != 0 || s.Waiting != 0 {
+			if s.InFlight != 0 || s.Queued != 0 {
 				t.Errorf("at rest: %+v", s)
 			}
 			if most.Load() > int64(c.Max) {
@@ -178,9 +178,9 @@ func TestAPlaceHandedToACallerWhoLeavesAtThatInstantIsPassedOn(t *testing.T) {
 		<-entered
 		ctx, cancel := context.WithCancel(context.Background())
 		go func() { first <- resilience.Run(ctx, l, succeed) }()
-		until(t, func() bool { return l.Stats().Waiting == 1 })
+		until(t, func() bool { return l.Stats().Queued == 1 })
 		go func() { second <- resilience.Run(context.Background(), l, succeed) }()
-		until(t, func() bool { return l.Stats().Waiting == 2 })
+		until(t, func() bool { return l.Stats().Queued == 2 })
 		testkit.AtOnce(2, func(i int) {
 			if i == 0 {
 				cancel()
@@ -216,9 +216,9 @@ func TestManyWaitersWhoLeaveAtOnceLeaveNothing(t *testing.T) {
 		for range 50 {
 			all.Go(func() { _ = resilience.Run(ctx, l, func(context.Context) error { <-leave; return nil }) })
 		}
-		until(t, func() bool { s := l.Stats(); return s.InFlight+s.Waiting == 50 })
+		until(t, func() bool { s := l.Stats(); return s.InFlight+s.Queued == 50 })
 		cancel()
-		until(t, func() bool { return l.Stats().Waiting == 0 }) // though nothing else happens
+		until(t, func() bool { return l.Stats().Queued == 0 }) // though nothing else happens
 		close(leave)
 		all.Wait()
 		calls += 50

@@ -110,10 +110,10 @@ func (s *service) overwhelm(t *testing.T, l *limit.Limit) {
 func atRest(t *testing.T, l *limit.Limit, calls int) {
 	t.Helper()
 	s := l.Stats()
-	if s.InFlight != 0 || s.Waiting != 0 || !l.Idle() {
-		t.Errorf("%d in flight, %d waiting, idle: %v", s.InFlight, s.Waiting, l.Idle())
+	if s.InFlight != 0 || s.Queued != 0 || !l.Idle() {
+		t.Errorf("%d in flight, %d waiting, idle: %v", s.InFlight, s.Queued, l.Idle())
 	}
-	if n := s.Useful + s.Gone + s.Shed + s.QueueFull + s.Canceled; n != uint64(calls) {
+	if n := s.Useful + s.Abandoned + s.Shed + s.QueueFull + s.Canceled; n != uint64(calls) {
 		t.Errorf("%d calls are counted as %d: %+v", calls, n, s)
 	}
 }

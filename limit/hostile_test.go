@@ -85,7 +85,7 @@ func TestAContextWhoseMethodsDoNotReturnKeepsNoPlace(t *testing.T) {
 				if got := testkit.Unwind(func() error { return resilience.Run(ctx, l, succeed) }); got != end {
 					t.Errorf("ended with %+v", got)
 				}
-				if n := l.Stats().Waiting; n != 0 {
+				if n := l.Stats().Queued; n != 0 {
 					t.Errorf("%d are in line still", n)
 				}
 				close(leave)

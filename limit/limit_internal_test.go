@@ -96,13 +96,13 @@ func TestNobodyIsToldThatTheQueueIsFullWhenATestEndsJustThen(t *testing.T) {
 			go func() { errs <- run() }()
 			synctest.Wait()
 		}
-		if s := l.Stats(); s.InFlight != 1 || s.Waiting != 3 {
+		if s := l.Stats(); s.InFlight != 1 || s.Queued != 3 {
 			t.Fatalf("%+v", s)
 		}
 		time.Sleep(time.Hour)
 		go func() { errs <- run() }()
 		synctest.Wait()
-		if s := l.Stats(); s.InFlight != 5 || s.Waiting != 0 || s.QueueFull != 0 || s.Tests.Abandoned != 1 {
+		if s := l.Stats(); s.InFlight != 5 || s.Queued != 0 || s.QueueFull != 0 || s.Trials.Inconclusive != 1 {
 			t.Errorf("%+v", s)
 		}
 		close(leave)
@@ -129,7 +129,7 @@ func TestTheWordIsWatchedAsLongAsSomebodyWaits(t *testing.T) {
 		}
 		l.leave(at, true, false)
 		synctest.Wait()
-		if s := l.Stats(); s.Waiting != 0 || s.Useful != 2 {
+		if s := l.Stats(); s.Queued != 0 || s.Useful != 2 {
 			t.Errorf("%+v", s)
 		}
 	})
@@ -164,7 +164,7 @@ func TestWhoIsToldAsItsContextEndsIsInOneCounter(t *testing.T) {
 				l.leave(at, true, false)
 			}
 			s := l.Stats()
-			if s.InFlight != 0 || s.Waiting != 0 || s.Shed+s.Canceled != 1 || refuse != (s.Shed == 1) {
+			if s.InFlight != 0 || s.Queued != 0 || s.Shed+s.Canceled != 1 || refuse != (s.Shed == 1) {
 				t.Errorf("round %d: %+v", round, s)
 			}
 		})

@@ -30,7 +30,7 @@ type machine struct {
 	trend   window // of whether the line grows
 	drain   int64  // until when what a pause has left is served
 	experiment
-	results Tests
+	results Trials
 }
 
 func newMachine(lowest, highest int, upOnly bool) machine {

@@ -144,7 +144,7 @@ func (m *model) finish(i, way int) {
 		if m.in[i].leave(way) {
 			m.want.Useful++
 		} else {
-			m.want.Gone++
+			m.want.Abandoned++
 		}
 		m.in = slices.Delete(m.in, i, i+1)
 	})
@@ -241,16 +241,16 @@ func (m *model) compare(s limit.Stats) {
 		}
 	}
 	want := m.want
-	want.InFlight, want.Waiting = len(m.in), len(m.line)
-	want.Limit, want.Knee, want.Overload, want.Tests, want.Overloads = s.Limit, s.Knee, s.Overload, s.Tests, s.Overloads
+	want.InFlight, want.Queued = len(m.in), len(m.line)
+	want.Limit, want.Knee, want.Overload, want.Trials, want.Overloads = s.Limit, s.Knee, s.Overload, s.Trials, s.Overloads
 	if m.shadow {
 		want.Shed, want.QueueFull = s.Shed, s.QueueFull
 	}
 	if s != want {
 		m.t.Fatalf("\n got %+v\nwant %+v", s, want)
 	}
-	if s.InFlight < s.Limit && s.Waiting > 0 || s.Waiting > max(0, m.queue) && m.queue != 0 {
-		m.t.Fatalf("%d of %d in flight, and %d wait", s.InFlight, s.Limit, s.Waiting)
+	if s.InFlight < s.Limit && s.Queued > 0 || s.Queued > max(0, m.queue) && m.queue != 0 {
+		m.t.Fatalf("%d of %d in flight, and %d wait", s.InFlight, s.Limit, s.Queued)
 	}
 }
 
@@ -309,7 +309,7 @@ func TestALimitFollowsTheModel(t *testing.T) {
 			all.Shed += s.Shed
 			all.QueueFull += s.QueueFull
 			all.Overloads += s.Overloads
-			results += int(s.Tests.Raised + s.Tests.NotRaised + s.Tests.Lowered + s.Tests.NotLowered)
+			results += int(s.Trials.Raised + s.Trials.NotRaised + s.Trials.Lowered + s.Trials.NotLowered)
 		})
 	}
 	if all.Shed < 50 || all.QueueFull < 50 || all.Overloads < 2 || results == 0 {

@@ -59,7 +59,7 @@ func TestTheBeginAndTheEndOfEachOverloadAreToldOnceAndInOrder(t *testing.T) {
 						t.Errorf("event %d: %+v", i, e)
 					}
 				}
-				if s := l.Stats(); s.InFlight != 0 || s.Waiting != 0 {
+				if s := l.Stats(); s.InFlight != 0 || s.Queued != 0 {
 					t.Errorf("at rest: %+v", s)
 				}
 			})
@@ -115,7 +115,7 @@ func TestASlowObserverHoldsUpNobodyElse(t *testing.T) {
 		if got, want := heard.Transitions(), []string{"NORMAL->OVERLOAD", "OVERLOAD->NORMAL"}; len(got) < 2 || !slices.Equal(got[:2], want) {
 			t.Errorf("heard %v", got)
 		}
-		if got := l.Stats(); got.InFlight != 0 || got.Waiting != 0 {
+		if got := l.Stats(); got.InFlight != 0 || got.Queued != 0 {
 			t.Errorf("at rest: %+v", got)
 		}
 	})

@@ -35,7 +35,7 @@ func TestNobodyIsRefusedBeforeATestHasShownThatAHigherLimitDoesNotHelp(t *testin
 		s := newService(4, 10*time.Millisecond)
 		s.load(l, time.Millisecond, 10*time.Second, func() bool {
 			got := l.Stats()
-			if r := got.Tests; got.Shed > 0 && (got.Overloads == 0 || r.NotRaised+r.Lowered+r.NotLowered == 0) {
+			if r := got.Trials; got.Shed > 0 && (got.Overloads == 0 || r.NotRaised+r.Lowered+r.NotLowered == 0) {
 				t.Fatalf("refused without a proof: %+v", got)
 			}
 			return got.Shed > 0
@@ -145,7 +145,7 @@ func TestAnOverloadEndsWithTheLoad(t *testing.T) {
 				after(s, l)
 				s.calls.Wait()
 				got := l.Stats()
-				if got.Overload || got.InFlight != 0 || got.Waiting != 0 {
+				if got.Overload || got.InFlight != 0 || got.Queued != 0 {
 					t.Errorf("not over: %+v", got)
 				}
 				s.load(l, 3600*time.Microsecond, 2*time.Second, nil)
@@ -177,7 +177,7 @@ func TestNoMoreThanMaxQueueWait(t *testing.T) {
 					s.call(l, i, time.Hour)
 				}
 				synctest.Wait()
-				if got := l.Stats(); got.InFlight != most || got.Waiting != c.want || got.QueueFull != 3 {
+				if got := l.Stats(); got.InFlight != most || got.Queued != c.want || got.QueueFull != 3 {
 					t.Errorf("%+v, want %d waiting", got, c.want)
 				}
 				s.calls.Wait()
@@ -220,7 +220,7 @@ func TestAWaiterLeavesAtTheInstantAtWhichItsContextEnds(t *testing.T) {
 		for i := range 100 {
 			time.Sleep(time.Until(start.Add(time.Duration(1+i) * time.Millisecond)))
 			synctest.Wait()
-			if got := l.Stats(); got.Waiting != 99-i || got.Canceled != uint64(1+i) {
+			if got := l.Stats(); got.Queued != 99-i || got.Canceled != uint64(1+i) {
 				t.Fatalf("after %d ms: %+v", 1+i, got)
 			}
 		}
@@ -238,7 +238,7 @@ func TestShadowModeRefusesNobodyAndSaysWhomItWouldHave(t *testing.T) {
 		s := newService(4, 10*time.Millisecond)
 		waiting := 0
 		s.load(l, time.Millisecond, 10*time.Second, func() bool {
-			waiting = max(waiting, l.Stats().Waiting)
+			waiting = max(waiting, l.Stats().Queued)
 			return false
 		})
 		got := l.Stats()
@@ -246,7 +246,7 @@ func TestShadowModeRefusesNobodyAndSaysWhomItWouldHave(t *testing.T) {
 		if s.errs[limit.ErrLimited] > 0 || waiting > 0 || got.Canceled > 0 {
 			t.Errorf("%v, %d waited: %+v", s.errs, waiting, got)
 		}
-		if got.Shed == 0 || got.Overloads == 0 || got.Tests.NotRaised == 0 || got.Tests.Lowered+got.Tests.NotLowered > 0 {
+		if got.Shed == 0 || got.Overloads == 0 || got.Trials.NotRaised == 0 || got.Trials.Lowered+got.Trials.NotLowered > 0 {
 			t.Errorf("it says %+v", got)
 		}
 		time.Sleep(3 * time.Second)

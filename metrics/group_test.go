@@ -24,7 +24,7 @@ func newBreaker(name string) *breaker.Breaker {
 }
 
 func newBulkhead(name string, limit int) *bulkhead.Bulkhead {
-	return resilience.Must(bulkhead.New(bulkhead.Config{Name: name, Limit: limit}))
+	return resilience.Must(bulkhead.New(bulkhead.Config{Name: name, Slots: limit}))
 }
 
 func newGroup(t testing.TB, template resilience.Forker, c keyed.Config) *keyed.Group {

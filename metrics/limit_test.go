@@ -123,17 +123,17 @@ func compare(t *testing.T, now scraped, s limit.Stats) {
 	now.check(t, "l", scraped{
 		series("limit_overload", "l"): overload, series("limit_overloads_total", "l"): float64(s.Overloads),
 		series("limit_in_force", "l"): float64(s.Limit), series("limit_knee", "l"): s.Knee,
-		series("limit_in_flight", "l"): float64(s.InFlight), series("limit_waiting", "l"): float64(s.Waiting),
+		series("limit_in_flight", "l"): float64(s.InFlight), series("limit_waiting", "l"): float64(s.Queued),
 		series("limit_calls_total", "l", "outcome", "useful"):     float64(s.Useful),
-		series("limit_calls_total", "l", "outcome", "gone"):       float64(s.Gone),
+		series("limit_calls_total", "l", "outcome", "gone"):       float64(s.Abandoned),
 		series("limit_calls_total", "l", "outcome", "shed"):       float64(s.Shed),
 		series("limit_calls_total", "l", "outcome", "queue_full"): float64(s.QueueFull),
 		series("limit_calls_total", "l", "outcome", "canceled"):   float64(s.Canceled),
-		series("limit_tests_total", "l", "result", "raised"):      float64(s.Tests.Raised),
-		series("limit_tests_total", "l", "result", "not_raised"):  float64(s.Tests.NotRaised),
-		series("limit_tests_total", "l", "result", "lowered"):     float64(s.Tests.Lowered),
-		series("limit_tests_total", "l", "result", "not_lowered"): float64(s.Tests.NotLowered),
-		series("limit_tests_total", "l", "result", "abandoned"):   float64(s.Tests.Abandoned),
+		series("limit_tests_total", "l", "result", "raised"):      float64(s.Trials.Raised),
+		series("limit_tests_total", "l", "result", "not_raised"):  float64(s.Trials.NotRaised),
+		series("limit_tests_total", "l", "result", "lowered"):     float64(s.Trials.Lowered),
+		series("limit_tests_total", "l", "result", "not_lowered"): float64(s.Trials.NotLowered),
+		series("limit_tests_total", "l", "result", "abandoned"):   float64(s.Trials.Inconclusive),
 	})
 }
 
@@ -161,7 +161,7 @@ func TestALimitInAnOverload(t *testing.T) {
 		if sum := now.sum("limit_calls_total", "l"); sum != came {
 			t.Errorf("%v requests by outcome, want %v", sum, came)
 		}
-		if stats.Tests == (limit.Tests{}) || stats.Knee == 0 {
+		if stats.Trials == (limit.Trials{}) || stats.Knee == 0 {
 			t.Errorf("nothing was tested: %+v", stats)
 		}
 	})
@@ -179,7 +179,7 @@ func TestALimitInShadowModeCountsWhatItWouldRefuseTwice(t *testing.T) {
 		if stats.Shed+stats.QueueFull == 0 {
 			t.Errorf("nothing was tested: %+v", stats)
 		}
-		if handled := stats.Useful + stats.Gone; handled != 2000 {
+		if handled := stats.Useful + stats.Abandoned; handled != 2000 {
 			t.Errorf("%d were handled, want all", handled)
 		}
 	})

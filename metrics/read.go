@@ -116,16 +116,16 @@ func (t tally) bulkhead(b *bulkhead.Bulkhead, name string) {
 	t.each(series.BulkheadCalls, name, s.Completed, s.QueueFull+s.WaitExpired, s.Canceled)
 	t.each(series.BulkheadRejected, name, s.QueueFull, s.WaitExpired)
 	t.add(series.BulkheadInFlight, float64(s.InFlight), name)
-	t.add(series.BulkheadWaiting, float64(s.Waiting), name)
+	t.add(series.BulkheadWaiting, float64(s.Queued), name)
 }
 
 func (t tally) limit(l *limit.Limit, name string) {
 	s := l.Stats()
-	t.each(series.LimitCalls, name, s.Useful, s.Gone, s.Shed, s.QueueFull, s.Canceled)
-	t.each(series.LimitTests, name, s.Tests.Raised, s.Tests.NotRaised, s.Tests.Lowered, s.Tests.NotLowered, s.Tests.Abandoned)
+	t.each(series.LimitCalls, name, s.Useful, s.Abandoned, s.Shed, s.QueueFull, s.Canceled)
+	t.each(series.LimitTests, name, s.Trials.Raised, s.Trials.NotRaised, s.Trials.Lowered, s.Trials.NotLowered, s.Trials.Inconclusive)
 	t.add(series.LimitOverloads, float64(s.Overloads), name)
 	t.add(series.LimitInFlight, float64(s.InFlight), name)
-	t.add(series.LimitWaiting, float64(s.Waiting), name)
+	t.add(series.LimitWaiting, float64(s.Queued), name)
 }
 
 // standing is how policies stand that share what they count: those of the keys of a
@@ -154,7 +154,7 @@ func (s *standing) add(p resilience.Policy) {
 		s.level += level
 		s.capacity += capacity
 	case *bulkhead.Bulkhead:
-		s.limit += p.Stats().Limit
+		s.limit += p.Stats().Slots
 	case *limit.Limit:
 		now := p.Stats()
 		s.limit += now.Limit

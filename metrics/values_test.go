@@ -128,7 +128,7 @@ func held(completed, queueFull, waitExpired, canceled, inFlight, waiting float64
 func TestCallsOfABulkhead(t *testing.T) {
 	for _, grouped := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
-			b := resilience.Must(bulkhead.New(bulkhead.Config{Name: "b", Limit: 1, MaxQueue: 1, MaxWait: time.Second}))
+			b := resilience.Must(bulkhead.New(bulkhead.Config{Name: "b", Slots: 1, MaxQueue: 1, MaxWait: time.Second}))
 			var p resilience.Policy = b
 			if grouped {
 				p = newGroup(t, b, keyed.Config{}).For("key")
@@ -166,7 +166,7 @@ func TestCallsOfABulkhead(t *testing.T) {
 
 func TestTimeoutsByResult(t *testing.T) {
 	mock := clock.NewMock()
-	p := resilience.Must(timeout.New(timeout.Config{Name: "t", Limit: time.Second, Clock: mock}))
+	p := resilience.Must(timeout.New(timeout.Config{Name: "t", Timeout: time.Second, Clock: mock}))
 	reg, _ := register(t, p)
 	tooLong := func(err error) {
 		_ = resilience.Run(t.Context(), p, func(ctx context.Context) error {

@@ -66,7 +66,7 @@ func TestARateIsThereThoughAConnectionBroke(t *testing.T) {
 func TestARateIsThereThoughTheServerHungOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := stack.DefaultClient("rates")
-		c.Attempt.Limit = 300 * time.Millisecond
+		c.Attempt.Timeout = 300 * time.Millisecond
 		bank := server{resiliencetest.Script(resiliencetest.ErrHang, nil)}
 		r := rates{&http.Client{Transport: &httpmw.Transport{Policy: resilience.Must(c.New()), Base: bank}}}
 

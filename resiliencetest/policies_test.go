@@ -39,10 +39,10 @@ var makers = []maker{
 var variants = []maker{
 	{"breaker, judging at the end", func() resilience.Policy {
 		return resilience.Must(breaker.New(breaker.Config{
-			Trip: []breaker.Rule{breaker.Consecutive(3)}, CloseAfter: 1, Judge: resilience.Ended,
+			Trip: []breaker.Rule{breaker.Consecutive(3)}, CloseAfter: 1, Until: resilience.Ended,
 		}))
 	}},
-	{"bulkhead of one", func() resilience.Policy { return resilience.Must(bulkhead.New(bulkhead.Config{Limit: 1})) }},
+	{"bulkhead of one", func() resilience.Policy { return resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1})) }},
 	{"limit of one", func() resilience.Policy { return resilience.Must(limit.New(limit.Config{Max: 1})) }},
 	{"limit of one, without a queue", func() resilience.Policy {
 		return resilience.Must(limit.New(limit.Config{Max: 1, MaxQueue: -1}))

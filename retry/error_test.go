@@ -189,7 +189,7 @@ func TestARejectionAskedForWaitsUntilTheBreakerAdmitsOne(t *testing.T) {
 
 func TestRetryOverABulkheadOfOneDoesNotRejectItsOwnSecondAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := resilience.Must(bulkhead.New(bulkhead.Config{Limit: 1, MaxQueue: -1}))
+		b := resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: -1}))
 		inFlight := -1
 		r := must(t, retry.Config{Backoff: fixed(time.Second), Observer: testkit.Observer(func(e resilience.Event) {
 			inFlight = b.Stats().InFlight
@@ -213,7 +213,7 @@ func TestRetryOverABulkheadOfOneDoesNotRejectItsOwnSecondAttempt(t *testing.T) {
 }
 
 func TestTheResultThatIsHandedBackIsNotDiscarded(t *testing.T) {
-	b := resilience.Must(bulkhead.New(bulkhead.Config{Limit: 1, MaxQueue: -1}))
+	b := resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: -1}))
 	fn, runs := script(errBoom)
 	_ = resilience.RunOperation(t.Context(), resilience.Compose(must(t, quick(retry.Config{})), b), &testkit.Lasting{Func: fn})
 	if n := b.Stats().InFlight; runs() != 3 || n != 1 {

@@ -77,7 +77,7 @@ func TestTheDefaultClientTriesThriceAndCutsOffEachAttempt(t *testing.T) {
 func TestTheSlotIsFreeDuringTheBackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := stack.DefaultClient("users")
-		c.Bulkhead.Limit, c.Bulkhead.MaxQueue = 1, -1
+		c.Bulkhead.Slots, c.Bulkhead.MaxQueue = 1, -1
 		c.Retry.Backoff = func(int) time.Duration { return time.Second }
 		p := resilience.Must(c.New())
 		done := make(chan error)
@@ -95,7 +95,7 @@ func TestTheSlotIsFreeDuringTheBackoff(t *testing.T) {
 func TestAFullBulkheadOpensNoBreaker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := stack.DefaultClient("users")
-		c.Bulkhead.Limit, c.Bulkhead.MaxQueue = 1, -1
+		c.Bulkhead.Slots, c.Bulkhead.MaxQueue = 1, -1
 		p := resilience.Must(c.New())
 		err := resilience.Run(t.Context(), p, func(context.Context) error {
 			for range 100 {
@@ -118,7 +118,7 @@ func TestAFullBulkheadOpensNoBreaker(t *testing.T) {
 func TestTheTotalLimitsAttemptsAndWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := stack.DefaultClient("users")
-		c.Total = &timeout.Config{Name: "total", Limit: 12 * time.Second}
+		c.Total = &timeout.Config{Name: "total", Timeout: 12 * time.Second}
 		p := resilience.Must(c.New())
 		start := time.Now()
 		err := resilience.Run(t.Context(), p, func(ctx context.Context) error {
@@ -184,7 +184,7 @@ func TestLayersWithoutANameHaveThatOfTheStack(t *testing.T) {
 
 func TestLayersOfAServerInheritNameAndObserver(t *testing.T) {
 	var all, own resiliencetest.Recorder
-	c := stack.ServerConfig{Name: "orders", Observer: &all, Limit: &limit.Config{}, Bulkhead: &bulkhead.Config{Limit: 1, MaxQueue: -1}}
+	c := stack.ServerConfig{Name: "orders", Observer: &all, Limit: &limit.Config{}, Bulkhead: &bulkhead.Config{Slots: 1, MaxQueue: -1}}
 	refuse := func(c stack.ServerConfig) {
 		t.Helper()
 		p := resilience.Must(c.New())

@@ -69,7 +69,7 @@ func ExampleClient_key() {
 
 func ExampleDefaultClient() {
 	c := stack.DefaultClient("users")
-	c.Attempt.Limit = 500 * time.Millisecond
+	c.Attempt.Timeout = 500 * time.Millisecond
 	c.Keyed = nil // all calls go to one dependency
 	p, err := c.New()
 	if err != nil {
@@ -85,13 +85,13 @@ func ExampleClientConfig() {
 	events := resilience.LogObserver(slog.New(slog.DiscardHandler))
 
 	slow := stack.DefaultClient("reports")
-	slow.Attempt.Limit = time.Minute
+	slow.Attempt.Timeout = time.Minute
 	slow.Breaker.ProbeTimeout = 2 * time.Minute // longer than an attempt
 	slow.Keyed = nil                            // it is for one host
 	slow.Observer = events
 
 	c := stack.DefaultClient("partners")
-	c.Attempt.Limit = 500 * time.Millisecond
+	c.Attempt.Timeout = 500 * time.Millisecond
 	c.Observer = events
 	c.Keyed.Keys = map[string]resilience.Policy{
 		"https://reports.example.com:443": resilience.Must(slow.New()), // as httpmw.HostKey has it
@@ -124,13 +124,13 @@ func ExampleClientConfig_uploads() {
 	defer server.Close()
 	now := clock.NewMock()
 	uploads := stack.DefaultClient("uploads")
-	uploads.Attempt.Limit = 10 * time.Minute        // with the time to send the body
+	uploads.Attempt.Timeout = 10 * time.Minute        // with the time to send the body
 	uploads.Breaker.ProbeTimeout = 15 * time.Minute // longer than an attempt
 	uploads.Keyed = nil                             // it is for one key
 	uploads.Attempt.Clock = now
 
 	c := stack.DefaultClient("files")
-	c.Attempt.Limit = 5 * time.Second
+	c.Attempt.Timeout = 5 * time.Second
 	c.Keyed.Keys = map[string]resilience.Policy{"uploads": resilience.Must(uploads.New())}
 	c.Attempt.Clock = now
 	client := &http.Client{Transport: &httpmw.Transport{Policy: resilience.Must(c.New())}}

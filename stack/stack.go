@@ -23,7 +23,7 @@
 // The one setting that only you know is how long an attempt may take:
 //
 //	c := stack.DefaultClient("payments")
-//	c.Attempt.Limit = 500 * time.Millisecond
+//	c.Attempt.Timeout = 500 * time.Millisecond
 //	p, err := c.New()
 //
 // To see a stack with its numbers, print its configuration, or what Describe returns.
@@ -160,12 +160,12 @@ func inherit(name *string, ofStack string, observer *resilience.Observer, all re
 func (c ClientConfig) validate() error {
 	attempt, total := limitOf(c.Attempt), limitOf(c.Total)
 	if attempt > 0 && total > 0 && attempt > total {
-		return c.bad("Attempt.Limit is %v, longer than Total.Limit, which is %v: an attempt could never use its time; shorten it or lengthen the total", attempt, total)
+		return c.bad("Attempt.Timeout is %v, longer than Total.Timeout, which is %v: an attempt could never use its time; shorten it or lengthen the total", attempt, total)
 	}
 	// A MaxDelay above the total is fine: it bounds waits, and none that would end
 	// after a deadline begins.
 	if r := c.Retry; r != nil && r.Backoff == nil && total > 0 && r.BaseDelay >= total && r.MaxAttempts >= 0 && r.MaxAttempts != 1 {
-		return c.bad("Retry.BaseDelay is %v, but Total.Limit is %v: hardly any retry could begin in time; shorten BaseDelay or lengthen the total", r.BaseDelay, total)
+		return c.bad("Retry.BaseDelay is %v, but Total.Timeout is %v: hardly any retry could begin in time; shorten BaseDelay or lengthen the total", r.BaseDelay, total)
 	}
 	if c.Breaker == nil || c.Breaker.ProbeTimeout < 0 {
 		return nil
@@ -184,21 +184,21 @@ const unbounded = time.Duration(math.MaxInt64)
 // takes longer no success would count, and the breaker never close.
 func (c ClientConfig) validateProbe(attempt, total time.Duration) error {
 	lease := cmp.Or(c.Breaker.ProbeTimeout, defaults.ProbeTimeout)
-	toEnd := c.Breaker.Judge == resilience.Ended // a success counts only then
+	toEnd := c.Breaker.Until == resilience.Ended // a success counts only then
 	waits := c.Bulkhead != nil && c.Bulkhead.MaxQueue >= 0
 	longest, change := unbounded, ""
 	switch {
 	case attempt <= 0: // the total bounds it, or the deadline of the caller
-		change = "set Attempt.Limit"
+		change = "set Attempt.Timeout"
 	case toEnd && c.Attempt.Until == resilience.Answered:
-		change = "change Breaker.Judge to resilience.Answered or Attempt.Until to resilience.Ended"
+		change = "change Breaker.Until to resilience.Answered or Attempt.Until to resilience.Ended"
 	case waits && c.Bulkhead.MaxWait < 0:
 		change = "set Bulkhead.MaxWait"
 	case waits:
 		longest = attempt + min(cmp.Or(c.Bulkhead.MaxWait, defaults.MaxWait), unbounded-attempt)
-		change = "shorten Bulkhead.MaxWait or Attempt.Limit"
+		change = "shorten Bulkhead.MaxWait or Attempt.Timeout"
 	default:
-		longest, change = attempt, "shorten Attempt.Limit"
+		longest, change = attempt, "shorten Attempt.Timeout"
 	}
 	bounded := total > 0 && !(toEnd && c.Total.Until == resilience.Answered)
 	if bounded {
@@ -219,7 +219,7 @@ func limitOf(c *timeout.Config) time.Duration {
 	if c == nil {
 		return 0
 	}
-	return cmp.Or(c.Limit, defaults.Limit)
+	return cmp.Or(c.Timeout, defaults.Limit)
 }
 
 // ServerConfig says what a server stack is made of. Start with DefaultServer. A

@@ -45,7 +45,7 @@ func named(p resilience.Policy) (all []string) {
 
 func TestTheLayersAreThereInOrder(t *testing.T) {
 	whole := stack.DefaultClient("users")
-	whole.Total = &timeout.Config{Name: "total", Limit: time.Minute}
+	whole.Total = &timeout.Config{Name: "total", Timeout: time.Minute}
 	flat := stack.DefaultClient("users")
 	flat.Keyed = nil
 	bare := stack.DefaultClient("users")
@@ -151,27 +151,27 @@ var misfits = map[string]struct {
 }{
 	"attempt longer than the total": {
 		func(c *stack.ClientConfig) {
-			c.Total, c.Attempt.Limit = &timeout.Config{Limit: 2 * time.Second}, 3*time.Second
+			c.Total, c.Attempt.Timeout = &timeout.Config{Timeout: 2 * time.Second}, 3*time.Second
 		},
-		[]string{"Attempt.Limit is 3s", "Total.Limit, which is 2s", "shorten it or lengthen"},
+		[]string{"Attempt.Timeout is 3s", "Total.Timeout, which is 2s", "shorten it or lengthen"},
 	},
 	"default attempt longer than the total": {
-		func(c *stack.ClientConfig) { c.Total = &timeout.Config{Limit: 2 * time.Second} },
-		[]string{"Attempt.Limit is 10s", "Total.Limit, which is 2s"},
+		func(c *stack.ClientConfig) { c.Total = &timeout.Config{Timeout: 2 * time.Second} },
+		[]string{"Attempt.Timeout is 10s", "Total.Timeout, which is 2s"},
 	},
 	"attempt longer than the default total": {
-		func(c *stack.ClientConfig) { c.Total, c.Attempt.Limit = &timeout.Config{}, 11*time.Second },
-		[]string{"Attempt.Limit is 11s", "Total.Limit, which is 10s"},
+		func(c *stack.ClientConfig) { c.Total, c.Attempt.Timeout = &timeout.Config{}, 11*time.Second },
+		[]string{"Attempt.Timeout is 11s", "Total.Timeout, which is 10s"},
 	},
 	"lease not longer than wait and attempt": {
 		func(c *stack.ClientConfig) {
-			c.Breaker.ProbeTimeout, c.Attempt.Limit, c.Bulkhead.MaxWait = 3*time.Second, 2*time.Second, time.Second
+			c.Breaker.ProbeTimeout, c.Attempt.Timeout, c.Bulkhead.MaxWait = 3*time.Second, 2*time.Second, time.Second
 		},
-		[]string{"Breaker.ProbeTimeout is 3s", "may take 3s", "shorten Bulkhead.MaxWait or Attempt.Limit", "lengthen ProbeTimeout"},
+		[]string{"Breaker.ProbeTimeout is 3s", "may take 3s", "shorten Bulkhead.MaxWait or Attempt.Timeout", "lengthen ProbeTimeout"},
 	},
 	"attempt as long as the lease, nobody waits": {
-		func(c *stack.ClientConfig) { c.Attempt.Limit, c.Bulkhead.MaxQueue = 15*time.Second, -1 },
-		[]string{"may take 15s", "shorten Attempt.Limit"},
+		func(c *stack.ClientConfig) { c.Attempt.Timeout, c.Bulkhead.MaxQueue = 15*time.Second, -1 },
+		[]string{"may take 15s", "shorten Attempt.Timeout"},
 	},
 	"a wait without end": {
 		func(c *stack.ClientConfig) { c.Bulkhead.MaxWait = -1 },
@@ -179,48 +179,48 @@ var misfits = map[string]struct {
 	},
 	"a wait without end, a long total": {
 		func(c *stack.ClientConfig) {
-			c.Bulkhead.MaxWait, c.Total = -1, &timeout.Config{Limit: 15 * time.Second}
+			c.Bulkhead.MaxWait, c.Total = -1, &timeout.Config{Timeout: 15 * time.Second}
 		},
 		[]string{"may take 15s", "set Bulkhead.MaxWait", "lengthen ProbeTimeout"},
 	},
 	"judged at the end, limited to the answer": {
-		func(c *stack.ClientConfig) { c.Breaker.Judge = resilience.Ended },
-		[]string{"for ever", "change Breaker.Judge to resilience.Answered or Attempt.Until to resilience.Ended"},
+		func(c *stack.ClientConfig) { c.Breaker.Until = resilience.Ended },
+		[]string{"for ever", "change Breaker.Until to resilience.Answered or Attempt.Until to resilience.Ended"},
 	},
 	"judged at the end, all limits to the answer": {
 		func(c *stack.ClientConfig) {
-			c.Breaker.Judge, c.Total = resilience.Ended, &timeout.Config{Until: resilience.Answered}
+			c.Breaker.Until, c.Total = resilience.Ended, &timeout.Config{Until: resilience.Answered}
 		},
-		[]string{"for ever", "Breaker.Judge"},
+		[]string{"for ever", "Breaker.Until"},
 	},
 	"no limit of an attempt, a long total": {
-		func(c *stack.ClientConfig) { c.Attempt.Limit, c.Total = -1, &timeout.Config{Limit: time.Minute} },
-		[]string{"may take 1m0s", "set Attempt.Limit"},
+		func(c *stack.ClientConfig) { c.Attempt.Timeout, c.Total = -1, &timeout.Config{Timeout: time.Minute} },
+		[]string{"may take 1m0s", "set Attempt.Timeout"},
 	},
 	"no attempt, a long total": {
-		func(c *stack.ClientConfig) { c.Attempt, c.Total = nil, &timeout.Config{Limit: time.Minute} },
-		[]string{"may take 1m0s", "set Attempt.Limit"},
+		func(c *stack.ClientConfig) { c.Attempt, c.Total = nil, &timeout.Config{Timeout: time.Minute} },
+		[]string{"may take 1m0s", "set Attempt.Timeout"},
 	},
 	"waits as long as the total": {
 		func(c *stack.ClientConfig) {
-			c.Total, c.Attempt.Limit, c.Retry.BaseDelay = &timeout.Config{Limit: time.Second}, 100*time.Millisecond, time.Second
+			c.Total, c.Attempt.Timeout, c.Retry.BaseDelay = &timeout.Config{Timeout: time.Second}, 100*time.Millisecond, time.Second
 		},
-		[]string{"Retry.BaseDelay is 1s", "Total.Limit is 1s", "shorten BaseDelay or lengthen the total"},
+		[]string{"Retry.BaseDelay is 1s", "Total.Timeout is 1s", "shorten BaseDelay or lengthen the total"},
 	},
 	"attempt longer than the default lease": {
-		func(c *stack.ClientConfig) { c.Attempt.Limit = time.Minute },
+		func(c *stack.ClientConfig) { c.Attempt.Timeout = time.Minute },
 		[]string{"Breaker.ProbeTimeout is 15s", "may take 1m0.1s"},
 	},
 	"the longest attempt": {
-		func(c *stack.ClientConfig) { c.Attempt.Limit = math.MaxInt64 },
+		func(c *stack.ClientConfig) { c.Attempt.Timeout = math.MaxInt64 },
 		[]string{"Breaker.ProbeTimeout is 15s"},
 	},
 	"several layers at once": {
 		func(c *stack.ClientConfig) {
-			c.Keyed.Max, c.Retry.Budget, c.Breaker.OpenFor, c.Bulkhead.Limit, c.Attempt.Until = -1, 1, -1, -1, 9
+			c.Keyed.Max, c.Retry.Budget, c.Breaker.OpenFor, c.Bulkhead.Slots, c.Attempt.Until = -1, 1, -1, -1, 9
 			c.Total = &timeout.Config{Name: "total", Until: 9}
 		},
-		[]string{"keyed", "Config.Max", "retry", "Config.Budget", "breaker", "Config.OpenFor", "bulkhead", "Config.Limit", `timeout "users"`, `timeout "total"`, "Config.Until"},
+		[]string{"keyed", "Config.Max", "retry", "Config.Budget", "breaker", "Config.OpenFor", "bulkhead", "Config.Slots", `timeout "users"`, `timeout "total"`, "Config.Until"},
 	},
 }
 
@@ -245,26 +245,26 @@ func TestWhatDoesNotFitIsRefusedWithWhatToChange(t *testing.T) {
 func TestWhatFitsIsAccepted(t *testing.T) {
 	for name, change := range map[string]func(*stack.ClientConfig){
 		"attempt as long as the total": func(c *stack.ClientConfig) { c.Total = &timeout.Config{} },
-		"no limit of an attempt":       func(c *stack.ClientConfig) { c.Attempt.Limit = -1 },
-		"no limit at all":              func(c *stack.ClientConfig) { c.Attempt.Limit, c.Total = -1, &timeout.Config{Limit: -1} },
-		"a total that is off":          func(c *stack.ClientConfig) { c.Total = &timeout.Config{Limit: -1} },
-		"a long attempt, no breaker":   func(c *stack.ClientConfig) { c.Attempt.Limit, c.Breaker = time.Hour, nil },
-		"a long attempt, no lease":     func(c *stack.ClientConfig) { c.Attempt.Limit, c.Breaker.ProbeTimeout = time.Hour, -1 },
+		"no limit of an attempt":       func(c *stack.ClientConfig) { c.Attempt.Timeout = -1 },
+		"no limit at all":              func(c *stack.ClientConfig) { c.Attempt.Timeout, c.Total = -1, &timeout.Config{Timeout: -1} },
+		"a total that is off":          func(c *stack.ClientConfig) { c.Total = &timeout.Config{Timeout: -1} },
+		"a long attempt, no breaker":   func(c *stack.ClientConfig) { c.Attempt.Timeout, c.Breaker = time.Hour, nil },
+		"a long attempt, no lease":     func(c *stack.ClientConfig) { c.Attempt.Timeout, c.Breaker.ProbeTimeout = time.Hour, -1 },
 		"a wait without end, a short total": func(c *stack.ClientConfig) {
-			c.Bulkhead.MaxWait, c.Total = -1, &timeout.Config{Limit: 15*time.Second - 1}
+			c.Bulkhead.MaxWait, c.Total = -1, &timeout.Config{Timeout: 15*time.Second - 1}
 		},
-		"a wait without end, no attempt":        func(c *stack.ClientConfig) { c.Bulkhead.MaxWait, c.Attempt.Limit = -1, -1 },
+		"a wait without end, no attempt":        func(c *stack.ClientConfig) { c.Bulkhead.MaxWait, c.Attempt.Timeout = -1, -1 },
 		"a wait without end, nobody waits":      func(c *stack.ClientConfig) { c.Bulkhead.MaxWait, c.Bulkhead.MaxQueue = -1, -1 },
 		"a wait without end, no lease":          func(c *stack.ClientConfig) { c.Bulkhead.MaxWait, c.Breaker.ProbeTimeout = -1, -1 },
-		"judged at the end, limited to the end": func(c *stack.ClientConfig) { c.Breaker.Judge, c.Attempt.Until = resilience.Ended, 0 },
-		"judged at the end, a total to the end": func(c *stack.ClientConfig) { c.Breaker.Judge, c.Total = resilience.Ended, &timeout.Config{} },
-		"judged at the end, no attempt":         func(c *stack.ClientConfig) { c.Breaker.Judge, c.Attempt = resilience.Ended, nil },
+		"judged at the end, limited to the end": func(c *stack.ClientConfig) { c.Breaker.Until, c.Attempt.Until = resilience.Ended, 0 },
+		"judged at the end, a total to the end": func(c *stack.ClientConfig) { c.Breaker.Until, c.Total = resilience.Ended, &timeout.Config{} },
+		"judged at the end, no attempt":         func(c *stack.ClientConfig) { c.Breaker.Until, c.Attempt = resilience.Ended, nil },
 		"no attempt, a long total, no lease": func(c *stack.ClientConfig) {
-			c.Attempt, c.Breaker.ProbeTimeout, c.Total = nil, -1, &timeout.Config{Limit: time.Minute}
+			c.Attempt, c.Breaker.ProbeTimeout, c.Total = nil, -1, &timeout.Config{Timeout: time.Minute}
 		},
-		"a long total": func(c *stack.ClientConfig) { c.Total = &timeout.Config{Limit: time.Hour} },
+		"a long total": func(c *stack.ClientConfig) { c.Total = &timeout.Config{Timeout: time.Hour} },
 		"a long total, no breaker": func(c *stack.ClientConfig) {
-			c.Total, c.Attempt, c.Breaker = &timeout.Config{Limit: time.Hour}, nil, nil
+			c.Total, c.Attempt, c.Breaker = &timeout.Config{Timeout: time.Hour}, nil, nil
 		},
 		"waits bounded above a total": func(c *stack.ClientConfig) { c.Total, c.Retry.MaxDelay = &timeout.Config{}, time.Minute },
 		"long waits of its own": func(c *stack.ClientConfig) {
@@ -280,7 +280,7 @@ func TestWhatFitsIsAccepted(t *testing.T) {
 		"long waits, no total":      func(c *stack.ClientConfig) { c.Retry.BaseDelay = time.Hour },
 		"a long wait, no attempt":   func(c *stack.ClientConfig) { c.Bulkhead.MaxWait, c.Attempt = time.Hour, nil },
 		"a long wait, nobody waits": func(c *stack.ClientConfig) { c.Bulkhead.MaxWait, c.Bulkhead.MaxQueue = time.Hour, -1 },
-		"no bulkhead":               func(c *stack.ClientConfig) { c.Attempt.Limit, c.Bulkhead = 15*time.Second-1, nil },
+		"no bulkhead":               func(c *stack.ClientConfig) { c.Attempt.Timeout, c.Bulkhead = 15*time.Second-1, nil },
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := stack.DefaultClient("users")
@@ -298,9 +298,9 @@ func TestAServerIsRefusedWithWhatToChange(t *testing.T) {
 		says   []string
 	}{
 		"the limit":    {func(c *stack.ServerConfig) { c.Limit.Max = -1 }, []string{`limit "orders"`, "Config.Max is -1"}},
-		"the bulkhead": {func(c *stack.ServerConfig) { c.Bulkhead = &bulkhead.Config{Limit: -1} }, []string{`bulkhead "orders"`, "Config.Limit is -1"}},
-		"both": {func(c *stack.ServerConfig) { c.Limit.Max, c.Bulkhead = -1, &bulkhead.Config{Limit: -2} },
-			[]string{"Config.Max is -1", "Config.Limit is -2"}},
+		"the bulkhead": {func(c *stack.ServerConfig) { c.Bulkhead = &bulkhead.Config{Slots: -1} }, []string{`bulkhead "orders"`, "Config.Slots is -1"}},
+		"both": {func(c *stack.ServerConfig) { c.Limit.Max, c.Bulkhead = -1, &bulkhead.Config{Slots: -2} },
+			[]string{"Config.Max is -1", "Config.Slots is -2"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := stack.DefaultServer("orders")
@@ -342,7 +342,7 @@ func TestTheBulkheadOfAServerIsInsideOfItsLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := stack.DefaultServer("orders")
 		c.Limit.Max = 2
-		c.Bulkhead = &bulkhead.Config{Limit: 1, MaxQueue: -1}
+		c.Bulkhead = &bulkhead.Config{Slots: 1, MaxQueue: -1}
 		p := resilience.Must(c.New())
 		leave := make(chan struct{})
 		var all sync.WaitGroup

@@ -31,7 +31,7 @@ func ExampleClientConfig_String() {
 
 func ExampleServerConfig_String() {
 	c := stack.DefaultServer("orders")
-	c.Bulkhead = &bulkhead.Config{Limit: 5000, MaxQueue: -1} // with streams, to their end
+	c.Bulkhead = &bulkhead.Config{Slots: 5000, MaxQueue: -1} // with streams, to their end
 	fmt.Println(c)
 	// Output:
 	// limit "orders": 64 in flight at first, then as experiments show
@@ -42,7 +42,7 @@ func ExampleServerConfig_String() {
 func ExampleDescribe() {
 	fmt.Println(stack.Describe(resilience.Compose(
 		resilience.Must(retry.New(retry.Config{Name: "users", MaxAttempts: 2})),
-		resilience.Must(timeout.New(timeout.Config{Limit: time.Second})),
+		resilience.Must(timeout.New(timeout.Config{Timeout: time.Second})),
 	)))
 	// Output:
 	// retry "users": 2 attempts, waits of up to 1s, budget of 20 at 5 a retry, 20 after a timeout
@@ -73,7 +73,7 @@ func TestEachPolicyDescribesTheNumbersThatItWorksWith(t *testing.T) {
 		{newBreaker(breaker.Config{Trip: trip, OpenFor: time.Second, MaxOpenFor: 8 * time.Second}), "breaker: " + open + "for 1s doubling up to 8s" + rest},
 		{newBreaker(breaker.Config{
 			Trip: []breaker.Rule{breaker.Consecutive(2), breaker.Silence(3, time.Minute)}, OpenFor: time.Second,
-			CloseAfter: 1, ProbeTimeout: -1, Judge: resilience.Ended,
+			CloseAfter: 1, ProbeTimeout: -1, Until: resilience.Ended,
 		}), "breaker: opens on Consecutive(2) or Silence(3, 1m0s), for 1s, or what a failure asks for up to 1m0s; closes at the first success; a probe may take for ever; a success counts when ended"},
 		{newBreaker(breaker.Config{Trip: trip, OpenFor: time.Second}).(*breaker.Breaker).ForkFor("a.example"), `breaker for "a.example": ` + open + "for 1s" + rest},
 
@@ -83,14 +83,14 @@ func TestEachPolicyDescribesTheNumbersThatItWorksWith(t *testing.T) {
 		{newRetry(retry.Config{Name: "r", MaxAttempts: -1}), `retry "r": 1 attempt`},
 
 		{newBulkhead(bulkhead.Config{MaxQueue: 5, MaxWait: time.Second}), "bulkhead: 24 or more in flight as it sizes itself, 5 may wait for 1s"},
-		{newBulkhead(bulkhead.Config{Limit: 9}), "bulkhead: 9 in flight, 5 may wait for 100ms"},
-		{newBulkhead(bulkhead.Config{Limit: 9, MaxQueue: 1, MaxWait: -1}), "bulkhead: 9 in flight, 1 may wait until their contexts end"},
+		{newBulkhead(bulkhead.Config{Slots: 9}), "bulkhead: 9 in flight, 5 may wait for 100ms"},
+		{newBulkhead(bulkhead.Config{Slots: 9, MaxQueue: 1, MaxWait: -1}), "bulkhead: 9 in flight, 1 may wait until their contexts end"},
 
 		{newLimit(limit.Config{Name: "l"}), `limit "l": 64 in flight at first, then as experiments show`},
 		{newLimit(limit.Config{Max: 20, MaxQueue: -1}), "limit: 20 in flight at first, then as experiments show, 20 at most, nobody waits"},
 		{newLimit(limit.Config{Max: 200, MaxQueue: 9, Shadow: true}).(*limit.Limit).ForkFor("a"), `limit for "a": 64 in flight at first, then as experiments show, 200 at most, 9 may wait, only counts whom it would refuse`},
 
-		{must(timeout.New(timeout.Config{Limit: -1})), "timeout: no limit"},
+		{must(timeout.New(timeout.Config{Timeout: -1})), "timeout: no limit"},
 		{must(keyed.New(resilience.Compose(), keyed.Config{Max: 1})), "keyed: up to 1 key, each with a state of its own"},
 		{must(keyed.New(resilience.Compose(), keyed.Config{Keys: map[string]resilience.Policy{"b": resilience.Compose(), "a": resilience.Compose()}})),
 			`keyed: up to 1000 keys, each with a state of its own; a policy of its own for ["a" "b"]`},
@@ -120,8 +120,8 @@ type entitled struct{ foreign }
 func (entitled) Name() string { return "mine" }
 
 func TestDescribeShowsAllThereIsInside(t *testing.T) {
-	limit := resilience.Must(timeout.New(timeout.Config{Limit: time.Second}))
-	other := resilience.Must(timeout.New(timeout.Config{Name: "slow", Limit: time.Minute}))
+	limit := resilience.Must(timeout.New(timeout.Config{Timeout: time.Second}))
+	other := resilience.Must(timeout.New(timeout.Config{Name: "slow", Timeout: time.Minute}))
 	group := resilience.Must(keyed.New(resilience.Compose(&entitled{}, limit), keyed.Config{
 		Keys: map[string]resilience.Policy{"a": resilience.Compose(other, other), "b": resilience.Compose()},
 	}))
@@ -155,7 +155,7 @@ func TestDescribeShowsAllThereIsInside(t *testing.T) {
 
 func TestTheStringOfAConfigThatIsRefusedSaysWhy(t *testing.T) {
 	client := stack.DefaultClient("users")
-	client.Attempt.Limit = time.Hour
+	client.Attempt.Timeout = time.Hour
 	server := stack.DefaultServer("orders")
 	server.Limit.Max = -1
 	for got, make := range map[string]func() (resilience.Policy, error){client.String(): client.New, server.String(): server.New} {

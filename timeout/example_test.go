@@ -11,7 +11,7 @@ import (
 )
 
 func ExampleNew() {
-	t, err := timeout.New(timeout.Config{Name: "users", Limit: time.Millisecond})
+	t, err := timeout.New(timeout.Config{Name: "users", Timeout: time.Millisecond})
 	if err != nil {
 		panic(err)
 	}
@@ -46,7 +46,7 @@ func (d *download) Discard() { d.End(d.run, context.Canceled) }
 // With Until: resilience.Answered the limit is for the answer, not for all that
 // comes after it.
 func ExampleNew_untilAnswered() {
-	t, err := timeout.New(timeout.Config{Name: "files", Limit: time.Second, Until: resilience.Answered})
+	t, err := timeout.New(timeout.Config{Name: "files", Timeout: time.Second, Until: resilience.Answered})
 	if err != nil {
 		panic(err)
 	}

@@ -26,7 +26,7 @@ func bothClocks(t *testing.T, test func(w *world)) {
 
 func TestAnsweredStopsTheLimitAtTheAnswer(t *testing.T) {
 	bothClocks(t, func(w *world) {
-		p := w.timeout(timeout.Config{Limit: time.Second, Until: resilience.Answered})
+		p := w.timeout(timeout.Config{Timeout: time.Second, Until: resilience.Answered})
 		op := start(w.t, w.t.Context(), p, &testkit.Lasting{})
 		if _, ok := op.Ctx.Deadline(); ok {
 			w.t.Error("the context has a deadline, though none holds")
@@ -45,7 +45,7 @@ func TestAnsweredStopsTheLimitAtTheAnswer(t *testing.T) {
 
 func TestAnsweredCutsOffAnOperationThatReturnsWithoutAnAnswer(t *testing.T) {
 	bothClocks(t, func(w *world) {
-		p := w.timeout(timeout.Config{Limit: time.Second, Until: resilience.Answered})
+		p := w.timeout(timeout.Config{Timeout: time.Second, Until: resilience.Answered})
 		op := start(w.t, w.t.Context(), p, &testkit.Lasting{Mute: true})
 		w.pass(time.Second - 1)
 		if op.Ctx.Err() != nil {
@@ -63,7 +63,7 @@ func TestAnsweredCutsOffAnOperationThatReturnsWithoutAnAnswer(t *testing.T) {
 
 func TestAnsweredInTimeAfterRunStopsTheLimit(t *testing.T) {
 	bothClocks(t, func(w *world) {
-		p := w.timeout(timeout.Config{Limit: time.Second, Until: resilience.Answered})
+		p := w.timeout(timeout.Config{Timeout: time.Second, Until: resilience.Answered})
 		op := start(w.t, w.t.Context(), p, &testkit.Lasting{Mute: true})
 		w.pass(time.Second - 1)
 		op.Reply()
@@ -80,7 +80,7 @@ func TestAnsweredLateIsLateAndNothingElse(t *testing.T) {
 	for name, end := range map[string]error{"ends well": nil, "fails then": errBoom} {
 		t.Run(name, func(t *testing.T) {
 			bothClocks(t, func(w *world) {
-				p := w.timeout(timeout.Config{Limit: time.Second, Until: resilience.Answered})
+				p := w.timeout(timeout.Config{Timeout: time.Second, Until: resilience.Answered})
 				op := start(w.t, w.t.Context(), p, &testkit.Lasting{Mute: true})
 				w.pass(time.Minute)
 				op.Reply()
@@ -93,7 +93,7 @@ func TestAnsweredLateIsLateAndNothingElse(t *testing.T) {
 
 func TestEndedHoldsToTheEnd(t *testing.T) {
 	bothClocks(t, func(w *world) {
-		p := w.timeout(timeout.Config{Limit: time.Second})
+		p := w.timeout(timeout.Config{Timeout: time.Second})
 		op := start(w.t, w.t.Context(), p, &testkit.Lasting{})
 		if _, ok := op.Ctx.Deadline(); ok == w.mode.mock {
 			w.t.Errorf("the context has a deadline: %v", ok)
@@ -112,7 +112,7 @@ func TestEndedHoldsToTheEnd(t *testing.T) {
 
 func TestEndedInTimeReleasesTheContext(t *testing.T) {
 	bothClocks(t, func(w *world) {
-		p := w.timeout(timeout.Config{Limit: time.Second})
+		p := w.timeout(timeout.Config{Timeout: time.Second})
 		op := start(w.t, w.t.Context(), p, &testkit.Lasting{})
 		op.Finish(errBoom)
 		if cause := context.Cause(op.Ctx); cause != context.Canceled {
@@ -126,7 +126,7 @@ func TestEndedInTimeReleasesTheContext(t *testing.T) {
 func TestALateFailureIsCountedAsExceededExactlyOnce(t *testing.T) {
 	bothClocks(t, func(w *world) {
 		rec := &resiliencetest.Recorder{}
-		p := w.timeout(timeout.Config{Limit: time.Second, Observer: rec})
+		p := w.timeout(timeout.Config{Timeout: time.Second, Observer: rec})
 		op := start(w.t, w.t.Context(), p, &testkit.Lasting{})
 		w.pass(time.Second)
 		op.Finish(op.Ctx.Err())
@@ -145,7 +145,7 @@ func TestALateEndIsCountedAsLateExactlyOnce(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			bothClocks(t, func(w *world) {
-				p := w.timeout(timeout.Config{Limit: time.Second})
+				p := w.timeout(timeout.Config{Timeout: time.Second})
 				op := start(w.t, w.t.Context(), p, &testkit.Lasting{Func: func(context.Context) error { w.pass(when.before); return nil }})
 				w.pass(when.after)
 				op.Finish(nil)
@@ -157,7 +157,7 @@ func TestALateEndIsCountedAsLateExactlyOnce(t *testing.T) {
 
 func TestReturnedLateAndFailedAtTheEndIsExceededOnly(t *testing.T) {
 	bothClocks(t, func(w *world) {
-		p := w.timeout(timeout.Config{Limit: time.Second})
+		p := w.timeout(timeout.Config{Timeout: time.Second})
 		op := start(w.t, w.t.Context(), p, &testkit.Lasting{Func: func(context.Context) error { w.pass(time.Minute); return nil }})
 		op.Finish(errBoom)
 		wantStats(w.t, p, timeout.Stats{Calls: 1, Exceeded: 1})
@@ -167,7 +167,7 @@ func TestReturnedLateAndFailedAtTheEndIsExceededOnly(t *testing.T) {
 func TestAFailureInTimeIsNotExceededWhenItsRestEndsLate(t *testing.T) {
 	for _, until := range []resilience.Moment{resilience.Answered, resilience.Ended} {
 		bothClocks(t, func(w *world) {
-			p := w.timeout(timeout.Config{Limit: time.Second, Until: until})
+			p := w.timeout(timeout.Config{Timeout: time.Second, Until: until})
 			op := &testkit.Lasting{Func: func(context.Context) error { return errBoom }}
 			if err := resilience.RunOperation(w.t.Context(), p, op); err != errBoom {
 				w.t.Errorf("error %v", err)
@@ -182,7 +182,7 @@ func TestAFailureInTimeIsNotExceededWhenItsRestEndsLate(t *testing.T) {
 func TestAFailureAfterTheLimitIsCountedOnceThoughItsRestGoesOn(t *testing.T) {
 	for _, until := range []resilience.Moment{resilience.Answered, resilience.Ended} {
 		bothClocks(t, func(w *world) {
-			p := w.timeout(timeout.Config{Limit: time.Second, Until: until})
+			p := w.timeout(timeout.Config{Timeout: time.Second, Until: until})
 			op := &testkit.Lasting{Func: func(context.Context) error { w.pass(time.Second); return errBoom }}
 			err := resilience.RunOperation(w.t.Context(), p, op)
 			if !errors.Is(err, timeout.ErrExceeded) || !errors.Is(err, errBoom) {
@@ -197,7 +197,7 @@ func TestAFailureAfterTheLimitIsCountedOnceThoughItsRestGoesOn(t *testing.T) {
 func TestTheParentEndsWhatGoesOn(t *testing.T) {
 	for _, until := range []resilience.Moment{resilience.Answered, resilience.Ended} {
 		bothClocks(t, func(w *world) {
-			p := w.timeout(timeout.Config{Limit: time.Second, Until: until})
+			p := w.timeout(timeout.Config{Timeout: time.Second, Until: until})
 			ctx, cancel := context.WithCancel(w.t.Context())
 			op := start(w.t, ctx, p, &testkit.Lasting{Mute: true})
 			cancel()
@@ -215,7 +215,7 @@ func TestPanicAndGoexitReleaseTheContext(t *testing.T) {
 	for _, how := range testkit.Aborts(errBoom) {
 		for _, until := range []resilience.Moment{resilience.Answered, resilience.Ended} {
 			everywhere(t, func(w *world) {
-				p := w.timeout(timeout.Config{Limit: time.Second, Until: until})
+				p := w.timeout(timeout.Config{Timeout: time.Second, Until: until})
 				var seen context.Context
 				fn := func(ctx context.Context) error {
 					seen = ctx
@@ -245,7 +245,7 @@ func TestPanicAndGoexitReleaseTheContext(t *testing.T) {
 
 func TestAPanickingObserverIsDropped(t *testing.T) {
 	everywhere(t, func(w *world) {
-		p := w.timeout(timeout.Config{Limit: time.Second, Observer: testkit.Observer(func(resilience.Event) { panic(errBoom) })})
+		p := w.timeout(timeout.Config{Timeout: time.Second, Observer: testkit.Observer(func(resilience.Event) { panic(errBoom) })})
 		w.later(time.Second)
 		if err := w.run(w.t.Context(), p, echo); !errors.Is(err, timeout.ErrExceeded) {
 			w.t.Errorf("error %v", err)
@@ -255,7 +255,7 @@ func TestAPanickingObserverIsDropped(t *testing.T) {
 
 func TestGoexitInTheObserverCountsOnceAndReleasesTheContext(t *testing.T) {
 	everywhere(t, func(w *world) {
-		p := w.timeout(timeout.Config{Limit: time.Second, Observer: testkit.Observer(func(resilience.Event) { runtime.Goexit() })})
+		p := w.timeout(timeout.Config{Timeout: time.Second, Observer: testkit.Observer(func(resilience.Event) { runtime.Goexit() })})
 		w.later(time.Second)
 		e := testkit.Unwind(func() error { return w.run(w.t.Context(), p, echo) })
 		if !e.Goexit {
@@ -268,7 +268,7 @@ func TestGoexitInTheObserverCountsOnceAndReleasesTheContext(t *testing.T) {
 func TestAnAnswerAndTheEndAtTheInstantOfTheLimit(t *testing.T) {
 	for range 100 {
 		synctest.Test(t, func(t *testing.T) {
-			p := must(t, timeout.Config{Limit: time.Second, Until: resilience.Answered})
+			p := must(t, timeout.Config{Timeout: time.Second, Until: resilience.Answered})
 			op := start(t, t.Context(), p, &testkit.Lasting{Mute: true})
 			go func() { time.Sleep(time.Second); op.Reply() }()
 			time.Sleep(time.Second)

@@ -65,7 +65,7 @@ func TestWhatTheLimitIsForAndWhatItCounts(t *testing.T) {
 		for _, until := range []resilience.Moment{resilience.Answered, resilience.Ended} {
 			t.Run(fmt.Sprint(name, "/until ", until), func(t *testing.T) {
 				everywhere(t, func(w *world) {
-					p := w.timeout(timeout.Config{Limit: time.Second, Until: until})
+					p := w.timeout(timeout.Config{Timeout: time.Second, Until: until})
 					ctx, cut := w.follow(p, test.course)
 					want := test.plain
 					if w.mode.lasting {
@@ -92,7 +92,7 @@ func TestAnOperationThatPanicsOrExitsLateIsCountedAsExceeded(t *testing.T) {
 		for _, until := range []resilience.Moment{resilience.Answered, resilience.Ended} {
 			everywhere(t, func(w *world) {
 				rec := &resiliencetest.Recorder{}
-				p := w.timeout(timeout.Config{Limit: time.Second, Until: until, Observer: rec})
+				p := w.timeout(timeout.Config{Timeout: time.Second, Until: until, Observer: rec})
 				if e := testkit.Unwind(func() error {
 					return w.run(w.t.Context(), p, func(context.Context) error {
 						w.pass(time.Second)
@@ -115,7 +115,7 @@ func TestPanicAndGoexitStopTheTimer(t *testing.T) {
 	for _, how := range testkit.Aborts(errBoom) {
 		for _, until := range []resilience.Moment{resilience.Answered, resilience.Ended} {
 			mock := clock.NewMock()
-			p := must(t, timeout.Config{Limit: time.Second, Until: until, Clock: mock})
+			p := must(t, timeout.Config{Timeout: time.Second, Until: until, Clock: mock})
 			testkit.Unwind(func() error {
 				return resilience.Run(t.Context(), p, func(context.Context) error { how.Abort(); return nil })
 			})
@@ -149,7 +149,7 @@ func TestATimerThatFiresAtTheInstantOfTheAnswer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := &late{Mock: clock.NewMock()}
-			p := must(t, timeout.Config{Limit: time.Second, Until: resilience.Answered, Clock: c})
+			p := must(t, timeout.Config{Timeout: time.Second, Until: resilience.Answered, Clock: c})
 			op := start(t, t.Context(), p, &testkit.Lasting{})
 			c.fire()
 			op.Finish(test.end)
@@ -161,7 +161,7 @@ func TestATimerThatFiresAtTheInstantOfTheAnswer(t *testing.T) {
 func TestADeadlineThatIsKeptByItselfIsTheLimitAlsoUntilAnswered(t *testing.T) {
 	for range 100 { // at one instant the context and the operation come in any order
 		synctest.Test(t, func(t *testing.T) {
-			p := must(t, timeout.Config{Limit: time.Second, Until: resilience.Answered})
+			p := must(t, timeout.Config{Timeout: time.Second, Until: resilience.Answered})
 			err := resilience.Run(t.Context(), p, func(ctx context.Context) error {
 				deadline, _ := ctx.Deadline()
 				time.Sleep(time.Until(deadline))
@@ -184,7 +184,7 @@ func (s slow) Deadline() (time.Time, bool) { return s.deadline, true }
 
 func TestTheDeadlineOfTheCallerIsNotTheLimitAfterTheAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := must(t, timeout.Config{Limit: time.Second, Until: resilience.Answered})
+		p := must(t, timeout.Config{Timeout: time.Second, Until: resilience.Answered})
 		op := start(t, slow{t.Context(), time.Now().Add(time.Minute)}, p, &testkit.Lasting{})
 		time.Sleep(time.Minute)
 		op.Finish(errBoom)
@@ -195,7 +195,7 @@ func TestTheDeadlineOfTheCallerIsNotTheLimitAfterTheAnswer(t *testing.T) {
 func TestTheEventCarriesWhatTheOperationSaid(t *testing.T) {
 	everywhere(t, func(w *world) {
 		rec := &resiliencetest.Recorder{}
-		p := w.timeout(timeout.Config{Limit: time.Second, Observer: rec})
+		p := w.timeout(timeout.Config{Timeout: time.Second, Observer: rec})
 		_ = w.run(w.t.Context(), p, func(context.Context) error { w.pass(time.Second); return errBoom })
 		if e := rec.Events(); len(e) != 1 || e[0].Err != errBoom {
 			w.t.Errorf("observed %+v", e)
@@ -205,12 +205,12 @@ func TestTheEventCarriesWhatTheOperationSaid(t *testing.T) {
 
 func TestALimitWithoutAUnitIsNamedWithWhatToChange(t *testing.T) {
 	for _, limit := range []time.Duration{1, 10, 999} {
-		p, err := timeout.New(timeout.Config{Name: "users", Limit: limit})
-		want := fmt.Sprintf("timeout \"users\": Config.Limit is %v: must be at least 1µs; a time.Duration counts nanoseconds, so write a unit, as in %d*time.Millisecond", limit, int(limit))
+		p, err := timeout.New(timeout.Config{Name: "users", Timeout: limit})
+		want := fmt.Sprintf("timeout \"users\": Config.Timeout is %v: must be at least 1µs; a time.Duration counts nanoseconds, so write a unit, as in %d*time.Millisecond", limit, int(limit))
 		if p != nil || err == nil || err.Error() != want {
 			t.Errorf("New returned %v, %v; want %s", p, err, want)
 		}
 	}
-	must(t, timeout.Config{Limit: time.Microsecond})
-	must(t, timeout.Config{Limit: 10, Clock: clock.NewMock()}) // whose time may be counted in any unit
+	must(t, timeout.Config{Timeout: time.Microsecond})
+	must(t, timeout.Config{Timeout: 10, Clock: clock.NewMock()}) // whose time may be counted in any unit
 }

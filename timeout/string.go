@@ -10,8 +10,8 @@ import (
 // text may change.
 func (t *Timeout) String() string {
 	s := describe.Policy(policy, t.cfg.Name, "")
-	if t.cfg.Limit < 0 {
+	if t.cfg.Timeout < 0 {
 		return s + "no limit"
 	}
-	return s + fmt.Sprintf("%v until %v", t.cfg.Limit, t.cfg.Until)
+	return s + fmt.Sprintf("%v until %v", t.cfg.Timeout, t.cfg.Until)
 }

@@ -1,6 +1,6 @@
 // Package timeout bounds how long an operation may take.
 //
-//	t, err := timeout.New(timeout.Config{Name: "users", Limit: time.Second})
+//	t, err := timeout.New(timeout.Config{Name: "users", Timeout: time.Second})
 //	user, err := resilience.Do(ctx, t, func(ctx context.Context) (User, error) {
 //		return db.User(ctx, id)
 //	})
@@ -35,10 +35,10 @@ const policy = "timeout"
 type Config struct {
 	// Name appears in errors and events.
 	Name string
-	// Limit is how long an operation may take, by default 10 s; a negative value
+	// Timeout is how long an operation may take, by default 10 s; a negative value
 	// sets no limit. Less than a microsecond is taken for a unit that is missing,
 	// unless there is a Clock.
-	Limit time.Duration
+	Timeout time.Duration
 	// Until is the moment that the limit is for, by default resilience.Ended.
 	// With resilience.Answered it covers an HTTP response up to its headers, so
 	// that a long download works; the context then lives on until the end, but
@@ -69,10 +69,10 @@ type Timeout struct {
 
 // New returns a Timeout, or an error that says what to change in c.
 func New(c Config) (*Timeout, error) {
-	if err := check.Duration(policy, c.Name, "Config.Limit", c.Limit, c.Clock); err != nil {
+	if err := check.Duration(policy, c.Name, "Config.Timeout", c.Timeout, c.Clock); err != nil {
 		return nil, err
 	}
-	c.Limit = cmp.Or(c.Limit, defaults.Limit)
+	c.Timeout = cmp.Or(c.Timeout, defaults.Limit)
 	switch c.Until {
 	case 0:
 		c.Until = resilience.Ended
@@ -83,7 +83,7 @@ func New(c Config) (*Timeout, error) {
 	return &Timeout{
 		cfg:      c,
 		clock:    vclock.New(c.Clock),
-		exceeded: &Error{Name: c.Name, Limit: c.Limit},
+		exceeded: &Error{Name: c.Name, After: c.Timeout},
 	}, nil
 }
 
@@ -95,7 +95,7 @@ func (t *Timeout) Apply(ctx context.Context, next resilience.Next) error {
 		return resilience.ContextError(ctx)
 	}
 	t.calls.Add(1)
-	if t.cfg.Limit < 0 || t.clock.Real() && t.stricter(ctx) {
+	if t.cfg.Timeout < 0 || t.clock.Real() && t.stricter(ctx) {
 		return next.Run(ctx)
 	}
 	if next.Lasting() || !t.clock.Real() {
@@ -106,7 +106,7 @@ func (t *Timeout) Apply(ctx context.Context, next resilience.Next) error {
 
 // applyPlain is for operations that are over when they return, under real time.
 func (t *Timeout) applyPlain(ctx context.Context, next resilience.Next) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, t.cfg.Limit, t.exceeded)
+	ctx, cancel := context.WithTimeoutCause(ctx, t.cfg.Timeout, t.exceeded)
 	defer cancel()
 	returned := false
 	defer func() {
@@ -130,19 +130,19 @@ func (t *Timeout) applyPlain(ctx context.Context, next resilience.Next) error {
 // the limit could never be what ends the operation.
 func (t *Timeout) stricter(ctx context.Context) bool {
 	deadline, ok := ctx.Deadline()
-	return ok && time.Until(deadline) <= t.cfg.Limit
+	return ok && time.Until(deadline) <= t.cfg.Timeout
 }
 
 // applyLasting is for operations that may go on after Run, and for a Clock.
 func (t *Timeout) applyLasting(ctx context.Context, next resilience.Next) (err error) {
 	l := &limit{t: t, next: next}
 	if t.clock.Real() && t.cfg.Until == resilience.Ended {
-		l.ctx, l.cancel = context.WithTimeoutCause(ctx, t.cfg.Limit, t.exceeded)
+		l.ctx, l.cancel = context.WithTimeoutCause(ctx, t.cfg.Timeout, t.exceeded)
 	} else {
 		// A deadline cannot be taken back, and a Clock has none.
 		limited, cancel := context.WithCancelCause(ctx)
 		l.ctx, l.cancel = limited, func() { cancel(nil) }
-		l.disarm = t.clock.AfterFunc(t.cfg.Limit, func() { cancel(t.exceeded) })
+		l.disarm = t.clock.AfterFunc(t.cfg.Timeout, func() { cancel(t.exceeded) })
 	}
 	err = resilience.ErrAborted
 	defer func() {
@@ -209,7 +209,7 @@ func (t *Timeout) exceed(ctx context.Context, err error) error {
 	if err == ctx.Err() || err == error(t.exceeded) { // an echo is the very value
 		return t.exceeded
 	}
-	return &Error{Name: t.cfg.Name, Limit: t.cfg.Limit, Err: err}
+	return &Error{Name: t.cfg.Name, After: t.cfg.Timeout, Err: err}
 }
 
 // over reports whether the limit is what ended ctx. An operation that reads the
@@ -235,7 +235,7 @@ func (t *Timeout) count(ctx context.Context, next resilience.Next, err error) {
 	t.cutOff.Add(1)
 	if t.cfg.Observer != nil {
 		observe.Call(ctx, t.cfg.Observer, resilience.Event{
-			Kind: resilience.TimedOut, Time: t.clock.Now(), Policy: policy, Name: t.cfg.Name, Key: next.Key(), Delay: t.cfg.Limit, Err: err,
+			Kind: resilience.TimedOut, Time: t.clock.Now(), Policy: policy, Name: t.cfg.Name, Key: next.Key(), Delay: t.cfg.Timeout, Err: err,
 		})
 	}
 }
@@ -271,7 +271,7 @@ var ErrExceeded = errors.New("resilience: timeout exceeded")
 // it.
 type Error struct {
 	Name  string        // name of the Timeout, as configured
-	Limit time.Duration // how long the operation had
+	After time.Duration // how long the operation had
 	// Err is what the operation returned, nil if that only repeated that its
 	// context was done.
 	Err error
@@ -283,7 +283,7 @@ func (e *Error) Error() string {
 	if e.Name != "" {
 		s += fmt.Sprintf(" %q", e.Name)
 	}
-	s += fmt.Sprintf(" of %v exceeded", e.Limit)
+	s += fmt.Sprintf(" of %v exceeded", e.After)
 	if e.Err != nil {
 		s += ": " + e.Err.Error()
 	}

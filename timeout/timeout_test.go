@@ -21,14 +21,14 @@ import (
 func TestAnOperationThatIsCutOffFailsWithExceeded(t *testing.T) {
 	everywhere(t, func(w *world) {
 		rec := &resiliencetest.Recorder{}
-		p := w.timeout(timeout.Config{Name: "users", Limit: time.Second, Observer: rec})
+		p := w.timeout(timeout.Config{Name: "users", Timeout: time.Second, Observer: rec})
 		w.later(time.Second)
 		err := w.run(w.t.Context(), p, echo)
 		if !errors.Is(err, timeout.ErrExceeded) || !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, resilience.ErrRejected) {
 			w.t.Errorf("error %v", err)
 		}
 		var e *timeout.Error
-		if !errors.As(err, &e) || e.Name != "users" || e.Limit != time.Second {
+		if !errors.As(err, &e) || e.Name != "users" || e.After != time.Second {
 			w.t.Errorf("error %#v", err)
 		}
 		wantStats(w.t, p, timeout.Stats{Calls: 1, Exceeded: 1})
@@ -41,7 +41,7 @@ func TestAnOperationThatIsCutOffFailsWithExceeded(t *testing.T) {
 func TestAnOperationInTimeIsLeftAlone(t *testing.T) {
 	for _, want := range []error{nil, errBoom} {
 		everywhere(t, func(w *world) {
-			p := w.timeout(timeout.Config{Limit: time.Second, Observer: &resiliencetest.Recorder{}})
+			p := w.timeout(timeout.Config{Timeout: time.Second, Observer: &resiliencetest.Recorder{}})
 			err := w.run(w.t.Context(), p, func(ctx context.Context) error {
 				w.pass(time.Second - time.Nanosecond)
 				if ctx.Err() != nil {
@@ -86,7 +86,7 @@ func TestTheErrorIsAnEchoOrWrapsWhatTheOperationSaid(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			everywhere(t, func(w *world) {
-				p := w.timeout(timeout.Config{Limit: time.Second})
+				p := w.timeout(timeout.Config{Timeout: time.Second})
 				w.later(time.Second)
 				var said error
 				err := w.run(w.t.Context(), p, func(ctx context.Context) error {
@@ -106,7 +106,7 @@ func TestTheErrorIsAnEchoOrWrapsWhatTheOperationSaid(t *testing.T) {
 }
 
 func TestErrorIsATimeoutForThoseWhoAsk(t *testing.T) {
-	var e error = &timeout.Error{Name: "users", Limit: time.Second, Err: errBoom}
+	var e error = &timeout.Error{Name: "users", After: time.Second, Err: errBoom}
 	var n interface{ Timeout() bool }
 	if !errors.As(e, &n) || !n.Timeout() {
 		t.Error("Timeout() is not true")
@@ -130,8 +130,8 @@ func TestTheSlotIsHeldPastATimeoutUntilTheWorkEnds(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			everywhere(t, func(w *world) {
-				b := resilience.Must(bulkhead.New(bulkhead.Config{Limit: 1, MaxQueue: -1}))
-				p := w.timeout(timeout.Config{Limit: time.Second})
+				b := resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: -1}))
+				p := w.timeout(timeout.Config{Timeout: time.Second})
 				over := make(chan error)
 				leave := make(chan struct{})
 				go func() {
@@ -183,7 +183,7 @@ func TestTheErrorOfAParentThatWasFirstIsReturned(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			everywhere(t, func(w *world) {
 				for _, until := range []resilience.Moment{resilience.Answered, resilience.Ended} {
-					p := w.timeout(timeout.Config{Limit: time.Minute, Until: until})
+					p := w.timeout(timeout.Config{Timeout: time.Minute, Until: until})
 					ctx, cancel := parent(w.t.Context())
 					err := w.run(ctx, p, func(limited context.Context) error {
 						<-limited.Done()
@@ -205,7 +205,7 @@ func TestTheErrorOfAParentThatWasFirstIsReturned(t *testing.T) {
 
 func TestTheContextHasADeadlineAndACauseWhereTheLimitHoldsToTheEnd(t *testing.T) {
 	everywhere(t, func(w *world) {
-		p := w.timeout(timeout.Config{Name: "users", Limit: time.Second})
+		p := w.timeout(timeout.Config{Name: "users", Timeout: time.Second})
 		begun := time.Now()
 		_ = w.run(w.t.Context(), p, func(ctx context.Context) error {
 			deadline, ok := ctx.Deadline()
@@ -223,7 +223,7 @@ func TestTheContextHasADeadlineAndACauseWhereTheLimitHoldsToTheEnd(t *testing.T)
 
 func TestAnOperationThatKeepsTheDeadlineByItselfIsCutOffToo(t *testing.T) {
 	// A net.Conn has the deadline and no context, and may be the quicker one.
-	p := must(t, timeout.Config{Limit: 5 * time.Millisecond})
+	p := must(t, timeout.Config{Timeout: 5 * time.Millisecond})
 	for range 20 {
 		err := resilience.Run(t.Context(), p, func(ctx context.Context) error {
 			client, server := net.Pipe()
@@ -244,7 +244,7 @@ func TestAnOperationThatKeepsTheDeadlineByItselfIsCutOffToo(t *testing.T) {
 func TestManyTimeoutsLeaveNothingBehind(t *testing.T) {
 	// The bubble fails if a goroutine is left when the test returns.
 	everywhere(t, func(w *world) {
-		p := w.timeout(timeout.Config{Limit: time.Second})
+		p := w.timeout(timeout.Config{Timeout: time.Second})
 		var all sync.WaitGroup
 		for i := range 100 {
 			all.Go(func() {
@@ -265,7 +265,7 @@ func TestManyTimeoutsLeaveNothingBehind(t *testing.T) {
 
 func TestAValueThatComesLateIsReturnedAndCounted(t *testing.T) {
 	everywhere(t, func(w *world) {
-		p := w.timeout(timeout.Config{Limit: time.Second, Observer: &resiliencetest.Recorder{}})
+		p := w.timeout(timeout.Config{Timeout: time.Second, Observer: &resiliencetest.Recorder{}})
 		err := w.run(w.t.Context(), p, func(context.Context) error {
 			w.pass(2 * time.Second)
 			return nil
@@ -279,7 +279,7 @@ func TestAValueThatComesLateIsReturnedAndCounted(t *testing.T) {
 
 func TestDoReturnsTheLateValue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := must(t, timeout.Config{Limit: time.Second})
+		p := must(t, timeout.Config{Timeout: time.Second})
 		v, err := resilience.Do(t.Context(), p, func(context.Context) (string, error) {
 			time.Sleep(time.Minute)
 			return "late", nil
@@ -301,8 +301,8 @@ func TestNestedTimeoutsTheStricterOneIsNamed(t *testing.T) {
 		for _, until := range []resilience.Moment{resilience.Answered, resilience.Ended} {
 			t.Run(name+"/"+until.String(), func(t *testing.T) {
 				everywhere(t, func(w *world) {
-					outer := w.timeout(timeout.Config{Name: "outer", Limit: test.outer})
-					inner := w.timeout(timeout.Config{Name: "inner", Limit: test.inner, Until: until})
+					outer := w.timeout(timeout.Config{Name: "outer", Timeout: test.outer})
+					inner := w.timeout(timeout.Config{Name: "inner", Timeout: test.inner, Until: until})
 					w.later(3 * time.Second)
 					err := w.run(w.t.Context(), resilience.Compose(outer, inner), echo)
 					var e *timeout.Error
@@ -321,7 +321,7 @@ func TestNestedTimeoutsTheStricterOneIsNamed(t *testing.T) {
 func TestANegativeLimitIsOff(t *testing.T) {
 	for _, limit := range []time.Duration{-1, math.MinInt64} {
 		everywhere(t, func(w *world) {
-			p := w.timeout(timeout.Config{Limit: limit})
+			p := w.timeout(timeout.Config{Timeout: limit})
 			want := w.t.Context()
 			err := w.run(want, p, func(ctx context.Context) error {
 				if ctx != want {
@@ -340,7 +340,7 @@ func TestANegativeLimitIsOff(t *testing.T) {
 
 func TestTheLongestLimitNeverEnds(t *testing.T) {
 	everywhere(t, func(w *world) {
-		p := w.timeout(timeout.Config{Limit: math.MaxInt64})
+		p := w.timeout(timeout.Config{Timeout: math.MaxInt64})
 		if err := w.run(w.t.Context(), p, func(ctx context.Context) error { w.pass(time.Hour); return ctx.Err() }); err != nil {
 			w.t.Errorf("error %v", err)
 		}

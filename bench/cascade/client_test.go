@@ -27,7 +27,7 @@ type arm struct {
 var (
 	// none is what everybody has: a limit for each attempt.
 	none = arm{"none", func() resilience.Policy {
-		return resilience.Must(timeout.New(timeout.Config{Limit: attempt}))
+		return resilience.Must(timeout.New(timeout.Config{Timeout: attempt}))
 	}}
 	// naive is what many have: three attempts, and nothing that holds them back.
 	naive = arm{"naive", func() resilience.Policy {
@@ -36,7 +36,7 @@ var (
 	// protected is the default client stack.
 	protected = arm{"stack", func() resilience.Policy {
 		c := stack.DefaultClient("dependency")
-		c.Attempt.Limit = attempt
+		c.Attempt.Timeout = attempt
 		return resilience.Must(c.New())
 	}}
 )

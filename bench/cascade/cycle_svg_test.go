@@ -76,7 +76,7 @@ func momentsOf(f film) (all []moment) {
 		all = append(all, moment{at, fmt.Sprintf(format, args...)})
 	}
 	add(0, "twice the load that the service can do begins")
-	if x := f.first(func(x *frame) bool { return x.Waiting > 0 }); x != nil {
+	if x := f.first(func(x *frame) bool { return x.Queued > 0 }); x != nil {
 		add(x.at, "the limit, %d, is reached: who comes now waits", x.Limit)
 	}
 	trials := f.trials()
@@ -239,12 +239,12 @@ func (p *picture) useful() {
 func (p *picture) waiting() {
 	most := 0.
 	for i := range p.film {
-		most = max(most, 1.15*float64(p.film[i].Waiting))
+		most = max(most, 1.15*float64(p.film[i].Queued))
 	}
 	p.panel(lineTop, lineBase, most)
 	var points []string
 	for i := 0; i < len(p.film); i += 2 {
-		points = append(points, fmt.Sprintf("%.1f,%.1f", p.x(p.film[i].at), height(float64(p.film[i].Waiting), most, lineTop, lineBase)))
+		points = append(points, fmt.Sprintf("%.1f,%.1f", p.x(p.film[i].at), height(float64(p.film[i].Queued), most, lineTop, lineBase)))
 	}
 	p.printf(`<polygon points="%d,%d %s %d,%d" fill="%s" fill-opacity="0.55" stroke="%[6]s"/>`+"\n", picLeft, lineBase, strings.Join(points, " "), picRight, lineBase, lineColour)
 	p.onTop(picLeft, lineTop-8, "start", 12, lineColour, "requests that wait in front of the handler")

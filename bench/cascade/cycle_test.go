@@ -28,8 +28,8 @@ type frame struct {
 
 // results is how many tests have had one.
 func (f *frame) results() uint64 {
-	t := f.Tests
-	return t.Raised + t.NotRaised + t.Lowered + t.NotLowered + t.Abandoned
+	t := f.Trials
+	return t.Raised + t.NotRaised + t.Lowered + t.NotLowered + t.Inconclusive
 }
 
 // film is a run, a frame each millisecond.
@@ -68,7 +68,7 @@ type trialOf struct {
 
 // outcome is the name of the counter that has counted it.
 func (t *trialOf) outcome() string {
-	a, b := t.after.Tests, t.before.Tests
+	a, b := t.after.Trials, t.before.Trials
 	switch {
 	case a.Lowered > b.Lowered:
 		return "lowered"

@@ -24,7 +24,7 @@ type front struct {
 var (
 	openFront  = front{"none", func() resilience.Policy { return resilience.Compose() }}
 	fixedFront = front{"bulkhead", func() resilience.Policy {
-		return resilience.Must(bulkhead.New(bulkhead.Config{Limit: 1000, MaxQueue: -1}))
+		return resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1000, MaxQueue: -1}))
 	}}
 	limitFront  = front{"limit", func() resilience.Policy { return resilience.Must(limit.New(limit.Config{})) }}
 	fronts      = []front{openFront, fixedFront, limitFront}
@@ -199,9 +199,9 @@ func (o *overloaded) watch(t *testing.T, seed uint64) (stop func()) {
 			at := time.Since(o.begin)
 			arrived, useful := o.tally.at(at - step)
 			s := l.Stats()
-			fmt.Printf("%7.1f | %5d %6.1f %9v | %9d %7d | %10d %8d | %d %d, %d %d, %d | %d %d %d %d %d\n", at.Seconds(), s.Limit, s.Knee, s.Overload, s.InFlight, s.Waiting,
-				arrived, useful, s.Tests.Raised, s.Tests.NotRaised, s.Tests.Lowered, s.Tests.NotLowered, s.Tests.Abandoned,
-				s.Useful, s.Gone, s.Shed, s.QueueFull, s.Canceled)
+			fmt.Printf("%7.1f | %5d %6.1f %9v | %9d %7d | %10d %8d | %d %d, %d %d, %d | %d %d %d %d %d\n", at.Seconds(), s.Limit, s.Knee, s.Overload, s.InFlight, s.Queued,
+				arrived, useful, s.Trials.Raised, s.Trials.NotRaised, s.Trials.Lowered, s.Trials.NotLowered, s.Trials.Inconclusive,
+				s.Useful, s.Abandoned, s.Shed, s.QueueFull, s.Canceled)
 		}
 	})
 	return func() { close(over); all.Wait() }

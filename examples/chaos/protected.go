@@ -14,7 +14,7 @@ import (
 // nothing, are for the display and for the pages.
 func newProtected(name string, base http.RoundTripper, o resilience.Observer) (*http.Client, resilience.Policy, error) {
 	c := stack.DefaultClient(name)
-	c.Attempt.Limit = attempt
+	c.Attempt.Timeout = attempt
 	c.Breaker.Observer = o
 	p, err := c.New()
 	if err != nil {

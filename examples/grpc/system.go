@@ -61,7 +61,7 @@ func (p *payments) UnaryCall(ctx context.Context, _ *pb.SimpleRequest) (*pb.Simp
 // dial returns a guarded connection. t hears what its policies do.
 func dial(t *table, target string, options ...grpc.DialOption) (*grpc.ClientConn, error) {
 	c := stack.DefaultClient("payments")
-	c.Attempt.Limit = attempt
+	c.Attempt.Timeout = attempt
 	c.Observer = t
 	policy, err := c.New()
 	if err != nil {

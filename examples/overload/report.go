@@ -121,12 +121,12 @@ func limits(r result) *table {
 		if s.Overload {
 			state = "overload"
 		}
-		x := s.Tests
+		x := s.Trials
 		t.add(
 			fmt.Sprintf("%.1fx", p.Load), state,
-			fmt.Sprint(s.Limit), fmt.Sprintf("%.1f", s.Knee), fmt.Sprint(s.InFlight), fmt.Sprint(p.Most), fmt.Sprint(s.Waiting),
+			fmt.Sprint(s.Limit), fmt.Sprintf("%.1f", s.Knee), fmt.Sprint(s.InFlight), fmt.Sprint(p.Most), fmt.Sprint(s.Queued),
 			fmt.Sprint(s.Shed), fmt.Sprint(s.QueueFull), fmt.Sprint(s.Canceled),
-			fmt.Sprint(x.Raised+x.NotRaised+x.Lowered+x.NotLowered+x.Abandoned), fmt.Sprint(s.Overloads),
+			fmt.Sprint(x.Raised+x.NotRaised+x.Lowered+x.NotLowered+x.Inconclusive), fmt.Sprint(s.Overloads),
 		)
 	}
 	return t

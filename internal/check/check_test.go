@@ -29,7 +29,7 @@ func TestADurationWithoutAUnitIsRefusedInEveryConfig(t *testing.T) {
 			_, err := fallback.NewStale[int](fallback.StaleConfig{Name: "users", MaxAge: 60})
 			return err
 		},
-		"Config.Limit":     func() error { _, err := timeout.New(timeout.Config{Name: "users", Limit: 60}); return err },
+		"Config.Limit":     func() error { _, err := timeout.New(timeout.Config{Name: "users", Timeout: 60}); return err },
 		"Config.BaseDelay": func() error { _, err := retry.New(retry.Config{Name: "users", BaseDelay: 60}); return err },
 	} {
 		err := try()

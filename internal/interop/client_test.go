@@ -16,7 +16,7 @@ import (
 
 // patient is a guard whose own limit is out of the way.
 func patient(base http.RoundTripper) guard {
-	return newGuardOf(base, func(c *stack.ClientConfig) { c.Attempt.Limit = 10 * time.Second })
+	return newGuardOf(base, func(c *stack.ClientConfig) { c.Attempt.Timeout = 10 * time.Second })
 }
 
 func TestTheTimeoutOfAClientEndsACallWithoutHeaders(t *testing.T) {
@@ -69,7 +69,7 @@ func TestTheTimeoutOfAClientEndsABody(t *testing.T) {
 
 func TestTheLimitOfAnAttemptIsATimeoutForAClientThatHasOneToo(t *testing.T) {
 	each(t, http.HandlerFunc(hang), func(t *testing.T, url string, base *http.Transport) {
-		g := newGuardOf(base, func(c *stack.ClientConfig) { c.Attempt.Limit = 50 * time.Millisecond })
+		g := newGuardOf(base, func(c *stack.ClientConfig) { c.Attempt.Timeout = 50 * time.Millisecond })
 		client := g.client()
 		client.Timeout = 10 * time.Second
 		resp, err := client.Do(request(t, "GET", url, nil))
@@ -112,7 +112,7 @@ func TestARedirectCarriesTheBodyThroughRetries(t *testing.T) {
 		each(t, mux, func(t *testing.T, url string, base *http.Transport) {
 			sent.Store(0)
 			failed.Store(0)
-			g := newGuardOf(base, func(c *stack.ClientConfig) { c.Bulkhead.Limit, c.Bulkhead.MaxQueue = 1, -1 })
+			g := newGuardOf(base, func(c *stack.ClientConfig) { c.Bulkhead.Slots, c.Bulkhead.MaxQueue = 1, -1 })
 			client := g.client()
 			resp, err := client.Do(request(t, "PUT", url+"/old", strings.NewReader("content")))
 			if err != nil {

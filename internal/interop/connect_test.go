@@ -155,7 +155,7 @@ func TestConnectTellsWhatThePoliciesSaid(t *testing.T) {
 	for name, options := range protocols {
 		t.Run(name, func(t *testing.T) {
 			url, base := serve(t, "HTTP/2", h)
-			out := newGuardOf(base, func(c *stack.ClientConfig) { c.Attempt.Limit = 50 * time.Millisecond })
+			out := newGuardOf(base, func(c *stack.ClientConfig) { c.Attempt.Timeout = 50 * time.Millisecond })
 			c := connect.NewClient[text, text](out.client(), url+method, options...)
 			_, err := c.CallUnary(t.Context(), connect.NewRequest(wrapperspb.String("hello")))
 			if connect.CodeOf(err) != connect.CodeDeadlineExceeded || !errors.Is(err, timeout.ErrExceeded) {

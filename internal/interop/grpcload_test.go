@@ -47,7 +47,7 @@ type talker struct {
 func newTalker(t *testing.T, name string, n *network, options ...grpc.DialOption) *talker {
 	t.Helper()
 	config := stack.DefaultClient(name)
-	config.Attempt.Limit = faultLimit
+	config.Attempt.Timeout = faultLimit
 	k := &talker{name: name, policy: resilience.Must(config.New())}
 	c := grpcmw.Client{Policy: k.policy}
 	conn, err := grpc.NewClient("passthrough:///dependency", append([]grpc.DialOption{
@@ -214,7 +214,7 @@ func (k *talker) account(t *testing.T) {
 	same("attempts in the bulkhead", int64(bu.Completed+bu.QueueFull+bu.WaitExpired+bu.Canceled), ran, canceled)
 	same("attempts in the timeout", int64(ti.Calls), int64(bu.Completed), canceled)
 	same("attempts that were sent", k.sent.Load(), int64(ti.Calls), canceled)
-	if bu.InFlight != 0 || bu.Waiting != 0 || re.Aborted != 0 || br.ProbesLate != 0 {
+	if bu.InFlight != 0 || bu.Queued != 0 || re.Aborted != 0 || br.ProbesLate != 0 {
 		t.Errorf("%s: %+v\n%+v\n%+v", k.name, bu, re, br)
 	}
 	unavailable, late := k.codes[codes.Unavailable].Load(), k.codes[codes.DeadlineExceeded].Load()

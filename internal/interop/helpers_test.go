@@ -51,7 +51,7 @@ func newGuardOf(base http.RoundTripper, change func(*stack.ClientConfig)) guard 
 	c := stack.DefaultClient("test")
 	c.Keyed = nil
 	c.Retry.BaseDelay = time.Millisecond
-	c.Attempt.Limit = attemptLimit
+	c.Attempt.Timeout = attemptLimit
 	change(&c)
 	p := resilience.Must(c.New())
 	return guard{&httpmw.Transport{Base: base, Policy: p}, find[*bulkhead.Bulkhead](p), find[*breaker.Breaker](p)}
@@ -74,7 +74,7 @@ func newDoors() doors {
 // connections until they end.
 func withSlots() resilience.Policy {
 	c := stack.DefaultServer("test")
-	c.Bulkhead = &bulkhead.Config{Name: "test", Limit: 1000, MaxQueue: -1}
+	c.Bulkhead = &bulkhead.Config{Name: "test", Slots: 1000, MaxQueue: -1}
 	return resilience.Must(c.New())
 }
 

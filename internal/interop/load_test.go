@@ -59,7 +59,7 @@ func newFaulty(kind string, n *network) *faulty {
 		base.Protocols.SetUnencryptedHTTP2(true)
 	}
 	config := stack.DefaultClient(kind)
-	config.Attempt.Limit = faultLimit
+	config.Attempt.Timeout = faultLimit
 	c := &faulty{name: kind, policy: resilience.Must(config.New()), audit: &audit{RoundTripper: base, idle: base.CloseIdleConnections}}
 	c.Client = &http.Client{Transport: &httpmw.Transport{Base: c.audit, Policy: c.policy}}
 	return c
@@ -174,7 +174,7 @@ func (c *faulty) account(t *testing.T) {
 	same("attempts in the bulkhead", int64(bu.Completed+bu.QueueFull+bu.WaitExpired+bu.Canceled), ran, canceled)
 	same("attempts in the timeout", int64(ti.Calls), int64(bu.Completed), canceled)
 	same("attempts that were sent", c.audit.trips.Load(), int64(ti.Calls), canceled)
-	if bu.InFlight != 0 || bu.Waiting != 0 || re.Aborted != 0 || br.ProbesLate != 0 {
+	if bu.InFlight != 0 || bu.Queued != 0 || re.Aborted != 0 || br.ProbesLate != 0 {
 		t.Errorf("%s: %+v\n%+v\n%+v", c.name, bu, re, br)
 	}
 	if c.audit.failed.Load() == 0 || c.audit.broken.Load() == 0 || ti.Exceeded == 0 || re.Retries == 0 || answered == 0 {

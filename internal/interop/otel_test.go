@@ -130,7 +130,7 @@ func TestSpansAroundAndInsideOfAServer(t *testing.T) {
 	for _, kind := range []string{"HTTP/1", "HTTP/2"} {
 		t.Run(kind, func(t *testing.T) {
 			outside, inside := newTraces(), newTraces()
-			slots := resilience.Must(bulkhead.New(bulkhead.Config{Name: "test", Limit: 1, MaxQueue: -1}))
+			slots := resilience.Must(bulkhead.New(bulkhead.Config{Name: "test", Slots: 1, MaxQueue: -1}))
 			begun, done := make(chan bool), make(chan bool)
 			var h http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				_, flushes := w.(http.Flusher)

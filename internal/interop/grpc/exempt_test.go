@@ -99,7 +99,7 @@ func TestHealthAndReflectionAreReachedWhenNothingElseIs(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			o := newOut(func(c *stack.ClientConfig) { c.Bulkhead.MaxQueue = -1; c.Bulkhead.Limit = 2; c.Retry = nil })
+			o := newOut(func(c *stack.ClientConfig) { c.Bulkhead.MaxQueue = -1; c.Bulkhead.Slots = 2; c.Retry = nil })
 			i := newIn(2)
 			slots, fuse := i.slots, i.breaker
 			if test.inside {

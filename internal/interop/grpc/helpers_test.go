@@ -90,7 +90,7 @@ type in struct {
 // newIn returns a breaker and a bulkhead of so many slots, without a queue.
 func newIn(limit int) in {
 	b := resilience.Must(breaker.New(breaker.Config{Name: "test"}))
-	s := resilience.Must(bulkhead.New(bulkhead.Config{Name: "test", Limit: limit, MaxQueue: -1}))
+	s := resilience.Must(bulkhead.New(bulkhead.Config{Name: "test", Slots: limit, MaxQueue: -1}))
 	return in{grpcmw.Server{Policy: resilience.Compose(b, s)}, b, s}
 }
 

@@ -145,7 +145,7 @@ func TestAnAttemptThatIsCutOffHasASpanThatSaysSo(t *testing.T) {
 	for kind, want := range map[string]string{"unary": "DEADLINE_EXCEEDED", "stream": "CANCELLED"} {
 		t.Run(kind, func(t *testing.T) {
 			tr, n := newTraces(), inMemory(t)
-			o := newOut(func(c *stack.ClientConfig) { c.Retry = nil; c.Attempt.Limit = 100 * time.Millisecond })
+			o := newOut(func(c *stack.ClientConfig) { c.Retry = nil; c.Attempt.Timeout = 100 * time.Millisecond })
 			n.serve(t, answering(func(ctx context.Context) error {
 				<-ctx.Done()
 				return ctx.Err()

@@ -311,7 +311,7 @@ func TestATransparentRetryIsNoneOfOurs(t *testing.T) {
 
 // A call that waits for a connection is one attempt, with its limit.
 func TestWaitForReadyIsOneAttempt(t *testing.T) {
-	o, n := newOut(func(c *stack.ClientConfig) { c.Retry.MaxAttempts = 1; c.Attempt.Limit = 50 * time.Millisecond }), inMemory(t)
+	o, n := newOut(func(c *stack.ClientConfig) { c.Retry.MaxAttempts = 1; c.Attempt.Timeout = 50 * time.Millisecond }), inMemory(t)
 	n.Close() // nobody accepts
 	conn := n.dial(t, append(o.options(), grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))...)
 	for kind, call := range calls {

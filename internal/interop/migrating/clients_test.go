@@ -41,7 +41,7 @@ func noRetry(c *stack.ClientConfig)     { c.Retry = nil }
 func noAttempt(c *stack.ClientConfig)   { c.Attempt = nil }
 func longerWaits(c *stack.ClientConfig) { c.Retry.MaxDelay = 10 * time.Second }
 
-func oneAtATime(c *stack.ClientConfig) { c.Bulkhead.Limit, c.Bulkhead.MaxQueue = 1, -1 }
+func oneAtATime(c *stack.ClientConfig) { c.Bulkhead.Slots, c.Bulkhead.MaxQueue = 1, -1 }
 
 // find returns the policy of type P of a client.
 func find[P resilience.Policy](rt http.RoundTripper) (found P) {

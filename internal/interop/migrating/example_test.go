@@ -76,7 +76,7 @@ func retryableAfter() *http.Client {
 	c := stack.DefaultClient("payments")
 	c.Retry.MaxAttempts = 3 // RetryMax, and the first
 	c.Retry.BaseDelay, c.Retry.MaxDelay = 50*time.Millisecond, 2*time.Second
-	c.Attempt.Limit = 3 * time.Second // of an attempt until it is answered
+	c.Attempt.Timeout = 3 * time.Second // of an attempt until it is answered
 	c.Observer = resilience.LogObserver(slog.New(slog.DiscardHandler))
 	policy := resilience.Must(c.New())
 	client := &http.Client{Transport: &httpmw.Transport{Policy: policy}}
@@ -90,7 +90,7 @@ func retryableNearest() *http.Client {
 	c.Retry.Budget = -1 // retries while everything fails, too
 	c.Retry.MaxDelay = 2 * time.Second
 	c.Retry.Backoff = retry.Exponential(50*time.Millisecond, 2*time.Second, 0) // no jitter
-	c.Attempt.Limit = 3 * time.Second
+	c.Attempt.Timeout = 3 * time.Second
 	client := &http.Client{Transport: &httpmw.Transport{
 		Policy: resilience.Must(c.New()),
 		Retryable: func(_ *http.Request, resp *http.Response, err error) bool {
@@ -173,7 +173,7 @@ func failsafeBefore() *http.Client {
 
 func failsafeAfter() *http.Client {
 	c := stack.DefaultClient("payments")
-	c.Attempt.Limit = 3 * time.Second // of an attempt until it is answered, as before
+	c.Attempt.Timeout = 3 * time.Second // of an attempt until it is answered, as before
 	policy := resilience.Must(c.New())
 	client := &http.Client{Transport: &httpmw.Transport{Policy: policy}}
 	return client
@@ -187,7 +187,7 @@ func failsafeNearest() *http.Client {
 	c.Breaker.Trip = []breaker.Rule{breaker.Consecutive(7)}
 	c.Breaker.OpenFor = 5 * time.Second
 	c.Breaker.CloseAfter = 1
-	c.Attempt.Limit = 3 * time.Second
+	c.Attempt.Timeout = 3 * time.Second
 	client := &http.Client{Transport: &httpmw.Transport{
 		Policy: resilience.Must(c.New()),
 		Retryable: func(_ *http.Request, resp *http.Response, err error) bool {
@@ -241,7 +241,7 @@ func gobreakerBefore() *http.Client {
 
 func gobreakerAfter() *http.Client {
 	c := stack.DefaultClient("payments")
-	c.Attempt.Limit = 3 * time.Second // there was none, or it was http.Client.Timeout
+	c.Attempt.Timeout = 3 * time.Second // there was none, or it was http.Client.Timeout
 	policy := resilience.Must(c.New())
 	client := &http.Client{Transport: &httpmw.Transport{Policy: policy}}
 	return client

@@ -64,8 +64,8 @@ func client() resilience.Policy {
 func attempt() resilience.Policy {
 	return resilience.Compose(
 		must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive(1<<16 - 1)}})),
-		must(bulkhead.New(bulkhead.Config{Limit: 1000})),
-		must(timeout.New(timeout.Config{Limit: time.Minute, Until: resilience.Answered})),
+		must(bulkhead.New(bulkhead.Config{Slots: 1000})),
+		must(timeout.New(timeout.Config{Timeout: time.Minute, Until: resilience.Answered})),
 	)
 }
 
