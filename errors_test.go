@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 	"unicode/utf8"
 
@@ -183,21 +184,25 @@ type uncomparable []struct{}
 
 func (uncomparable) Error() string { return "uncomparable" }
 
-func TestRejectionError(t *testing.T) {
-	at := time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
-	for want, r := range map[string]*resilience.Rejection{
-		"resilience: rejected by bulkhead: full":                {Policy: "bulkhead", Reason: resilience.Full},
-		`resilience: rejected by limit "a\"b": limited`:         {Policy: "limit", Name: `a"b`, Reason: resilience.Limited},
-		`resilience: rejected by breaker "x": open after: down`: {Policy: "breaker", Name: "x", Reason: resilience.Open, Cause: errDown},
-		`resilience: rejected by breaker "x" for "host:1": open, 7 failures in a row after: down`: {
-			Policy: "breaker", Name: "x", Key: "host:1", Reason: resilience.Open, Detail: "7 failures in a row", Cause: errDown},
-		"resilience: rejected by breaker: open until 2026-01-02T03:04:05.000000006Z": {
-			Policy: "breaker", Reason: resilience.Open, RetryAt: at},
-	} {
-		if got := r.Error(); got != want {
-			t.Errorf("got %q, want %q", got, want)
+// The text of a Rejection says who rejected, why, for how long, and after what.
+func TestRejection_error(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // so that no time passes
+		for want, r := range map[string]*resilience.Rejection{
+			"bulkhead: rejected: full":                      {Policy: "bulkhead", Reason: resilience.Full},
+			`limit "a\"b": rejected: limited`:               {Policy: "limit", Name: `a"b`, Reason: resilience.Limited},
+			`breaker "x": rejected: open: last error: down`: {Policy: "breaker", Name: "x", Reason: resilience.Open, Cause: errDown},
+			`breaker: rejected: open, retry in 46ms`:        {Policy: "breaker", Reason: resilience.Open, RetryAt: time.Now().Add(45_678_901)},
+			`breaker: rejected: open, retry in 1m16s`:       {Policy: "breaker", Reason: resilience.Open, RetryAt: time.Now().Add(75_678 * time.Millisecond)},
+			`breaker: rejected: open, retry now`:            {Policy: "breaker", Reason: resilience.Open, RetryAt: time.Now()},
+			`breaker "x" for "host:1": rejected: open, retry in 4.5s: 7 failures in a row, last error: down`: {
+				Policy: "breaker", Name: "x", Key: "host:1", Reason: resilience.Open, Detail: "7 failures in a row", Cause: errDown,
+				RetryAt: time.Now().Add(4_512_345_678)},
+		} {
+			if got := r.Error(); got != want {
+				t.Errorf("got %q, want %q", got, want)
+			}
 		}
-	}
+	})
 }
 
 func TestRejectionErrorBoundsTheCause(t *testing.T) {

@@ -1,133 +1,103 @@
 package resilience
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"time"
 )
 
-// Observer hears what policies do that is worth telling: that a breaker changed
-// its state, that a limit found its service overloaded, that an operation is tried
-// again, refused, cut off or replaced.
-// Nothing is observed on the success path.
+// Observer is called with the events of policies: a breaker opens, a call is retried,
+// an attempt times out. No event is made on the success path.
 //
-// Observe runs on the goroutine of a call, so it should be quick. It may use the
-// policy that it observes. A panic in it is recovered and dropped: watching a
-// call must not break it. It must be safe for concurrent use; the transitions of
-// one breaker or limit come one at a time, in order, each exactly once.
+// Observe runs on the goroutine of a call, so it should return quickly. It may use the
+// policy that it observes. A panic in it is recovered and dropped, so that an observer
+// cannot break a call. Observe must be safe for concurrent use. The changes of state of
+// one breaker or limit arrive one at a time, in order, each exactly once.
 type Observer interface {
 	Observe(ctx context.Context, e Event)
 }
 
-// Kind is what an Event tells.
-type Kind uint8
+// ObserverFunc is a function that is an Observer.
+type ObserverFunc func(ctx context.Context, e Event)
 
-const (
-	// Transition: a breaker or a limit went From one state To another.
-	Transition Kind = iota + 1
-	// Retried: attempt number Attempt starts after Delay, because the one before
-	// it ended with Err.
-	Retried
-	// Stopped: a retry gave up after Attempt attempts, for Reason.
-	Stopped
-	// Rejected: a bulkhead refused an operation, for Reason.
-	Rejected
-	// TimedOut: an operation was cut off after Delay.
-	TimedOut
-	// FellBack: a fallback answered in place of an operation that ended with
-	// Err.
-	FellBack
-)
+// Observe calls f.
+func (f ObserverFunc) Observe(ctx context.Context, e Event) { f(ctx, e) }
 
-var kinds = [...]string{"unknown", "transition", "retried", "stopped", "rejected", "timed out", "fell back"}
-
-// String returns the kind in lower case, as LogObserver prints it.
-func (k Kind) String() string {
-	if int(k) < len(kinds) {
-		return kinds[k]
-	}
-	return kinds[0]
-}
-
-// Event is something that a policy did. Fields that a Kind does not mention are
-// zero.
+// Event describes one thing that a policy did. Fields that do not apply are zero. An
+// event with From and To is a change of state; no other event has them.
 type Event struct {
-	Kind   Kind
-	Time   time.Time // by the clock of the policy
-	Policy string    // kind of the policy: "breaker", "retry"
-	Name   string    // name of the policy, as configured
-	// Key is what the policy is for in a keyed.Group, such as a host or a method;
-	// of a timeout and a fallback, which have no state, that of the operation.
+	// Kind says what happened, in words that LogObserver uses as the message, such as
+	// "breaker opened" or "retrying". Its values are the constants Event... of the
+	// policy's package.
+	Kind   string
+	Level  slog.Level // how urgent the event is; the zero value is slog.LevelInfo
+	Time   time.Time  // by the clock of the policy
+	Policy string     // kind of the policy: "breaker", "retry"
+	Name   string     // name of the policy, as configured
+	// Key is the key of the policy in a keyed.Group, such as a host or a method. A
+	// timeout and a fallback, which have no state, report the key of the operation.
 	Key string
 
-	// From and To are states, in a Transition: of a breaker "CLOSED", "OPEN" and
-	// "HALF_OPEN", of a limit "NORMAL" and "OVERLOAD".
+	// From and To are states: of a breaker "CLOSED", "OPEN" and "HALF_OPEN", of a
+	// limit "NORMAL" and "OVERLOAD".
 	From, To string
-	Mode     string // of a breaker that is not in Auto: with "MetricsOnly" it rejects nothing
-	// Reason is the rule that caused a Transition, or why a retry Stopped or a
-	// bulkhead Rejected.
+	// Mode is the mode of a breaker, "" for Auto.
+	Mode string
+	// Reason is the cause of a change of state, or why a retry gave up or a bulkhead
+	// rejected.
 	Reason string
-	// Failures and Calls are what the rule of a Transition counted: so many of so
-	// many calls failed, or were slow. Calls is 0 if it counts failures in a row.
+	// Failures and Calls are the counts of the rule that changed the state: Failures of
+	// Calls failed, or were slow. Calls is 0 if the rule counts failures in a row.
 	Failures, Calls int
 
 	Attempt int           // number of an attempt, the first being 1
-	Delay   time.Duration // how long a breaker stays open, a retry waits, a limit lasted
-	Err     error         // the last error that had a part in it, nil if none had
+	Delay   time.Duration // how long a breaker stays open, a retry waits, or an operation had
+	Err     error         // the last error that took part, nil if there is none
 }
 
-// LogObserver returns an Observer that writes events to l, slog.Default if l is
-// nil. A breaker that opens is a warning, unless it only counts, and so is an
-// overload that begins; other transitions, and calls that a bulkhead refused, that
-// were cut off, given up or replaced are information; retries are debug output. What
-// an open breaker or a limit refuses is no event: their Stats count that.
-func LogObserver(l *slog.Logger) Observer { return &logObserver{l} }
+// LogObserver returns an Observer that writes events to l, slog.Default() if l is nil.
+// The message is Event.Kind and the level is Event.Level: a warning for a breaker that
+// opens and an overload that begins, debug for a retry, information for the rest. A call
+// that an open breaker or a limit rejects is not an event; their counters have it.
+func LogObserver(l *slog.Logger) Observer {
+	return ObserverFunc(func(ctx context.Context, e Event) {
+		log := l
+		if log == nil {
+			log = slog.Default()
+		}
+		if log.Enabled(ctx, e.Level) {
+			logEvent(ctx, log, e)
+		}
+	})
+}
 
-type logObserver struct{ l *slog.Logger }
-
-func (o *logObserver) Observe(ctx context.Context, e Event) {
-	l := o.l
-	if l == nil {
-		l = slog.Default()
-	}
-	level := slog.LevelInfo
-	switch {
-	case e.Kind == Transition && (e.To == "OPEN" && e.Mode != "MetricsOnly" || e.To == "OVERLOAD"):
-		level = slog.LevelWarn
-	case e.Kind == Retried:
-		level = slog.LevelDebug
-	}
-	if !l.Enabled(ctx, level) {
-		return
-	}
+func logEvent(ctx context.Context, l *slog.Logger, e Event) {
 	attrs := make([]slog.Attr, 0, 10)
 	attrs = append(attrs, slog.String("name", e.Name))
-	if e.Key != "" {
-		attrs = append(attrs, slog.String("key", e.Key))
+	text := func(key, value string) {
+		if value != "" {
+			attrs = append(attrs, slog.String(key, value))
+		}
 	}
-	if e.From != "" {
-		attrs = append(attrs, slog.String("from", e.From), slog.String("to", e.To))
+	number := func(key string, value int) {
+		if value > 0 {
+			attrs = append(attrs, slog.Int(key, value))
+		}
 	}
-	if e.Mode != "" {
-		attrs = append(attrs, slog.String("mode", e.Mode))
-	}
-	if e.Reason != "" {
-		attrs = append(attrs, slog.String("reason", e.Reason))
-	}
-	if e.Failures > 0 {
-		attrs = append(attrs, slog.Int("failures", e.Failures))
-	}
-	if e.Calls > 0 {
-		attrs = append(attrs, slog.Int("calls", e.Calls))
-	}
-	if e.Attempt > 0 {
-		attrs = append(attrs, slog.Int("attempt", e.Attempt))
-	}
+	text("key", e.Key)
+	text("from", e.From)
+	text("to", e.To)
+	text("mode", e.Mode)
+	text("reason", e.Reason)
+	number("failures", e.Failures)
+	number("calls", e.Calls)
+	number("attempt", e.Attempt)
 	if e.Delay > 0 {
-		attrs = append(attrs, slog.Duration("delay", e.Delay))
+		attrs = append(attrs, slog.Duration("delay", round(e.Delay)))
 	}
 	if e.Err != nil {
 		attrs = append(attrs, slog.Any("error", e.Err))
 	}
-	l.LogAttrs(ctx, level, e.Policy+" "+e.Kind.String(), attrs...)
+	l.LogAttrs(ctx, e.Level, cmp.Or(e.Kind, e.Policy), attrs...)
 }

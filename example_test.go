@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/breaker"
 )
 
 // named is a policy that says when it is passed.
@@ -87,22 +88,10 @@ func ExampleLogObserver() {
 
 	// What a breaker tells when it opens:
 	o.Observe(context.Background(), resilience.Event{
-		Kind: resilience.Transition, Policy: "breaker", Name: "users",
+		Kind: breaker.EventOpened, Level: slog.LevelWarn, Policy: "breaker", Name: "users",
 		From: "CLOSED", To: "OPEN", Reason: "Silence(7, 1s)", Failures: 7,
 	})
-	// Output: level=WARN msg="breaker transition" name=users from=CLOSED to=OPEN reason="Silence(7, 1s)" failures=7
-}
-
-func ExampleAll() {
-	p := resilience.Compose(named("retry"), resilience.Compose(named("breaker")))
-	for q := range resilience.All(p) {
-		if n, ok := q.(named); ok {
-			fmt.Println(n)
-		}
-	}
-	// Output:
-	// retry
-	// breaker
+	// Output: level=WARN msg="breaker opened" name=users from=CLOSED to=OPEN reason="Silence(7, 1s)" failures=7
 }
 
 func ExampleAttempt() {
@@ -154,5 +143,5 @@ func ExampleNext_Settle() {
 	})
 	fmt.Println(err)
 	// Output:
-	// resilience: rejected by once: full
+	// once: rejected: full
 }

@@ -2,29 +2,34 @@ package resilience
 
 import "context"
 
-// Policy guards operations: it decides whether, when, how often and for how
-// long what lies inside it runs.
+// Policy guards operations. It decides whether, when, how often and for how long the
+// operation inside it runs.
 //
 // The contract, which resiliencetest.TestPolicy checks:
 //
 //   - Apply is safe for concurrent use.
-//   - It runs next zero or more times, one after another, and never returns
-//     while a next.Run that it started is still running.
-//   - The context it hands to next derives from ctx.
-//   - The error of next stays reachable by errors.Is and errors.As.
-//   - A returned error that matches ErrRejected means that next did not run.
-//   - Of a ctx that is already done it counts nothing; to return ContextError(ctx)
-//     at once is the way.
-//   - If next panics or calls runtime.Goexit, the policy releases what it
-//     holds, counts the outcome and lets it unwind; it does not recover.
-//   - It holds no lock while next, or any other code of the user, runs.
-//   - It starts no goroutine on the success path.
-//   - What it holds until the operation is over it settles through
-//     next.Settle; before it runs next again, waits, or answers in place of
-//     next, it calls next.Discard.
+//   - Apply calls next.Run zero or more times, one call after another, and does not
+//     return while a call of next.Run is running.
+//   - The context that Apply passes to next derives from ctx.
+//   - errors.Is and errors.As find the error of next in the error that Apply returns.
+//   - If Apply returns an error that matches ErrRejected, next did not run.
+//   - If ctx is already done, Apply counts nothing and returns ContextError(ctx).
+//   - If next panics or calls runtime.Goexit, Apply releases what it holds, counts the
+//     outcome, and does not recover.
+//   - Apply holds no lock while next, or other user code, runs.
+//   - Apply starts no goroutine on the success path.
+//   - What Apply holds until the operation has ended, it settles through next.Settle.
+//     Before Apply runs next again, waits, or returns a result of its own instead of
+//     next's, it calls next.Discard.
 type Policy interface {
 	Apply(ctx context.Context, next Next) error
 }
+
+// PolicyFunc is a function that is a Policy. It has no state, so every key shares it.
+type PolicyFunc func(ctx context.Context, next Next) error
+
+// Apply calls f.
+func (f PolicyFunc) Apply(ctx context.Context, next Next) error { return f(ctx, next) }
 
 // Operation is the work that policies guard. An adapter implements it on its
 // per-call struct, which costs one allocation for a call instead of one for
@@ -91,29 +96,20 @@ type Answering interface {
 	Await(s Settler, token uint64) bool
 }
 
-// Keyer is an Operation that has a key, such as its host or its method, by
-// which keyed.Group picks a policy.
-type Keyer interface {
-	Key() string
-}
-
 // Settler hears how an operation ended. The token is what the policy gave to
 // Next.Settle: a generation, a slot, nothing.
 type Settler interface {
 	Settle(token uint64, err error)
 }
 
-// Forker is a Policy that can serve many keys. A fork has state of its own and
-// shares configuration and counters with the policy it came from.
+// Forker is a Policy that can serve many keys.
 type Forker interface {
 	Policy
-	// Fork returns a policy in its initial state. A Forker whose errors and events
-	// are to say which key they are about has ForkFor(key string) Policy as well,
-	// which is then called in its place.
-	Fork() Policy
-	// Idle reports whether dropping this policy loses nothing but history:
-	// nothing is in flight and nothing is being kept away.
-	Idle() bool
+	// Fork returns a policy in its initial state, for key, which errors and events
+	// report; "" is no key. The fork has state of its own and shares configuration and
+	// counters with the policy that it was made from. A policy without state may return
+	// itself.
+	Fork(key string) Policy
 }
 
 // Next is what lies inside a policy: the policies further in and the operation.
@@ -199,7 +195,7 @@ func (n Next) Discard() {
 
 // Key returns the key of the operation, "" if it has none.
 func (n Next) Key() string {
-	if k, ok := n.op.(Keyer); ok {
+	if k, ok := n.op.(interface{ Key() string }); ok {
 		return k.Key()
 	}
 	return ""

@@ -21,10 +21,7 @@ func RunOperation(ctx context.Context, p Policy, op Operation) error {
 	switch p := p.(type) {
 	case nil:
 		return op.Run(ctx)
-	case *Pipeline:
-		if p == nil {
-			return op.Run(ctx)
-		}
+	case *pipeline:
 		return Next{p.policies, op}.Run(ctx)
 	default:
 		return p.Apply(ctx, Next{nil, op})

@@ -245,12 +245,12 @@ type keyOperation string
 func (k *keyOperation) Run(context.Context) error { return nil }
 func (k *keyOperation) Key() string               { return string(*k) }
 
-func newGroup(template resilience.Forker, max int) *keyed.Group {
+func newGroup(template resilience.Policy, max int) *keyed.Group {
 	return resilience.Must(keyed.New(template, keyed.Config{Max: max}))
 }
 
 // hundredKeys is a group that has seen other keys before.
-func hundredKeys(template resilience.Forker) *keyed.Group {
+func hundredKeys(template resilience.Policy) *keyed.Group {
 	g := newGroup(template, 0)
 	for i := range 99 {
 		key := keyOperation(fmt.Sprintf("https://host-%d.example.com:443", i))

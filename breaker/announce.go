@@ -2,6 +2,7 @@ package breaker
 
 import (
 	"context"
+	"log/slog"
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/internal/observe"
@@ -39,10 +40,19 @@ func (b *Breaker) install(ctx context.Context, e, next *episode, why match) bool
 	return true
 }
 
+// The kinds of events.
+const (
+	EventOpened     = "breaker opened"
+	EventHalfOpened = "breaker half-open"
+	EventClosed     = "breaker closed"
+)
+
+var events = [...]string{Closed: EventClosed, Open: EventOpened, HalfOpen: EventHalfOpened}
+
 // newNote returns what to announce of a transition.
 func (b *Breaker) newNote(ctx context.Context, t Transition, err error) *note {
 	n := &note{ctx, resilience.Event{
-		Kind:     resilience.Transition,
+		Kind:     events[t.To],
 		Time:     t.Time,
 		Policy:   policy,
 		Name:     b.cfg.Name,
@@ -55,6 +65,9 @@ func (b *Breaker) newNote(ctx context.Context, t Transition, err error) *note {
 		Delay:    t.OpenFor,
 		Err:      err,
 	}}
+	if t.To == Open && t.Mode != MetricsOnly {
+		n.event.Level = slog.LevelWarn
+	}
 	if t.Mode != Auto {
 		n.event.Mode = t.Mode.String()
 	}

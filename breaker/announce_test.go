@@ -3,6 +3,7 @@ package breaker_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"runtime"
 	"strings"
 	"sync"
@@ -116,7 +117,7 @@ func TestEventsCarryTheRuleTheCountAndTheError(t *testing.T) {
 	r.want(breaker.Open)
 	e := r.seen[0]
 	want := resilience.Event{
-		Kind: resilience.Transition, Time: r.clock.Now(), Policy: "breaker", Name: "users", From: "CLOSED", To: "OPEN",
+		Kind: breaker.EventOpened, Level: slog.LevelWarn, Time: r.clock.Now(), Policy: "breaker", Name: "users", From: "CLOSED", To: "OPEN",
 		Reason: "Silence(3, 20ms)", Failures: 3, Delay: time.Second, Err: errDown,
 	}
 	if e != want {

@@ -260,10 +260,7 @@ func (b *Breaker) Name() string { return b.cfg.Name }
 
 // Fork implements resilience.Forker: the fork is closed, has a state of its own,
 // begins in the mode that b is in, and shares the configuration and the counters.
-func (b *Breaker) Fork() resilience.Policy { return b.ForkFor("") }
-
-// ForkFor is Fork for a key that errors and events are to say.
-func (b *Breaker) ForkFor(key string) resilience.Policy {
+func (b *Breaker) Fork(key string) resilience.Policy {
 	return fork(b.shared, key, b.Mode())
 }
 

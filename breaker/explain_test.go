@@ -112,7 +112,7 @@ func TestExplainSaysWhyAndWhatIsNextInEachStateAndMode(t *testing.T) {
 func TestAKeyThatBeganInForcedOpenSaysSo(t *testing.T) {
 	r := newRig(t, quick)
 	r.SetMode(breaker.ForcedOpen)
-	x := r.ForkFor("a.example").(*breaker.Breaker).Explain()
+	x := r.Fork("a.example").(*breaker.Breaker).Explain()
 	want := `breaker "q" for "a.example": OPEN since 2001-09-09 01:46:40.000 UTC, in ForcedOpen
 why:  SetMode(ForcedOpen)
 next: rejects every call until SetMode says otherwise; underneath it is CLOSED`

@@ -46,13 +46,11 @@ type rig struct {
 	forked bool // seen has events of forks too
 }
 
-// ForkFor is that of the breaker, whose observer its forks have too.
-func (r *rig) ForkFor(key string) resilience.Policy {
+// Fork is that of the breaker, whose observer its forks have too.
+func (r *rig) Fork(key string) resilience.Policy {
 	r.forked = true
-	return r.Breaker.ForkFor(key)
+	return r.Breaker.Fork(key)
 }
-
-func (r *rig) Fork() resilience.Policy { return r.ForkFor("") }
 
 func (r *rig) Observe(_ context.Context, e resilience.Event) {
 	r.mu.Lock()

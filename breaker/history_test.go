@@ -69,7 +69,7 @@ func TestATransitionIsRememberedAtTheTimeAtWhichTheStateBegan(t *testing.T) {
 
 func TestAForkRemembersItsOwnTransitions(t *testing.T) {
 	r := newRig(t, quick)
-	f := r.ForkFor("a").(*breaker.Breaker)
+	f := r.Fork("a").(*breaker.Breaker)
 	r.trip()
 	if h := f.Explain().History; len(h) != 0 {
 		t.Errorf("a fork remembers %v", h)

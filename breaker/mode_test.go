@@ -204,7 +204,7 @@ func TestAModeThatThereIsNotIsAuto(t *testing.T) {
 func TestForksBeginInTheModeAndOneOfAnotherIsNotIdle(t *testing.T) {
 	r := newRig(t, quick)
 	r.SetMode(breaker.ForcedOpen)
-	f := r.Fork().(*breaker.Breaker)
+	f := r.Fork("").(*breaker.Breaker)
 	if f.Mode() != breaker.ForcedOpen || !f.Idle() {
 		t.Errorf("mode %v, idle %v", f.Mode(), f.Idle())
 	}

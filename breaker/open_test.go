@@ -264,7 +264,7 @@ func TestIdle(t *testing.T) {
 
 func TestForksHaveTheirOwnStateAndCountTogether(t *testing.T) {
 	r := newRig(t, quick)
-	a, b := r.Fork().(*breaker.Breaker), r.Fork().(*breaker.Breaker)
+	a, b := r.Fork("").(*breaker.Breaker), r.Fork("").(*breaker.Breaker)
 	down := func(context.Context) error { return errDown }
 	for range 3 {
 		_ = resilience.Run(context.Background(), a, down)

@@ -201,7 +201,7 @@ func TestForksThatOpenFirstAtOnceAreAllCounted(t *testing.T) {
 		r := newRig(t, quick)
 		var forks [4]*breaker.Breaker
 		for i := range forks {
-			forks[i] = r.Fork().(*breaker.Breaker)
+			forks[i] = r.Fork("").(*breaker.Breaker)
 		}
 		testkit.AtOnce(len(forks), func(i int) { forks[i].SetMode(breaker.ForcedOpen) })
 		if s := r.Stats(); s.Opened != uint64(len(forks)) {
@@ -217,7 +217,7 @@ func TestNoTimeInOpenIsCountedTwiceWhileItMoves(t *testing.T) {
 	r := newRig(t, quick)
 	forks := []*breaker.Breaker{r.Breaker}
 	for range 3 {
-		forks = append(forks, r.Fork().(*breaker.Breaker))
+		forks = append(forks, r.Fork("").(*breaker.Breaker))
 	}
 	fail := func(b *breaker.Breaker) {
 		_ = resilience.Run(t.Context(), b, func(context.Context) error { return errDown })

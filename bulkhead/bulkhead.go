@@ -226,13 +226,17 @@ func (b *Bulkhead) wait(ctx context.Context) bool {
 func (b *Bulkhead) refuse(ctx context.Context, made *atomic.Pointer[resilience.Rejection], reason string) error {
 	if b.cfg.Observer != nil {
 		observe.Call(ctx, b.cfg.Observer, resilience.Event{
-			Kind: resilience.Rejected, Time: b.clock.Now(), Policy: policy, Name: b.cfg.Name, Key: b.key, Reason: reason,
+			Kind: EventRejected, Time: b.clock.Now(), Policy: policy, Name: b.cfg.Name, Key: b.key, Reason: reason,
 		})
 	}
 	return refusal.Same(made, resilience.Rejection{
 		Policy: policy, Name: b.cfg.Name, Key: b.key, Reason: resilience.Full, Detail: reason,
 	})
 }
+
+// EventRejected is the kind of an event: the bulkhead rejected a call, for
+// Event.Reason.
+const EventRejected = "bulkhead rejected a call"
 
 // maxQueue is how many may wait while there are limit slots.
 func (b *Bulkhead) maxQueue(limit int64) int64 {
@@ -261,10 +265,7 @@ func (b *Bulkhead) Name() string { return b.cfg.Name }
 
 // Fork implements resilience.Forker: the fork has slots and a limit of its own,
 // and shares the configuration and the counters of b.
-func (b *Bulkhead) Fork() resilience.Policy { return b.ForkFor("") }
-
-// ForkFor is Fork for a key that errors and events are to say.
-func (b *Bulkhead) ForkFor(key string) resilience.Policy { return fork(b.shared, key) }
+func (b *Bulkhead) Fork(key string) resilience.Policy { return fork(b.shared, key) }
 
 // Idle implements resilience.Forker: no call is in flight or waits.
 func (b *Bulkhead) Idle() bool {

@@ -370,7 +370,7 @@ func (f observerFunc) Observe(ctx context.Context, e resilience.Event) { f(ctx, 
 func TestForksHaveTheirOwnSlotsAndCountTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBulkhead(t, bulkhead.Config{Slots: 2, MaxQueue: 1, MaxWait: time.Hour})
-		f1, f2 := b.Fork().(*bulkhead.Bulkhead), b.Fork().(*bulkhead.Bulkhead)
+		f1, f2 := b.Fork("").(*bulkhead.Bulkhead), b.Fork("").(*bulkhead.Bulkhead)
 		free1, free2, free := occupy(f1, 3), occupy(f2, 1), occupy(b, 1)
 		_ = resilience.Run(context.Background(), f1, nothing)
 		if s := b.Stats(); s != (bulkhead.Stats{InFlight: 4, Queued: 1, Slots: 2, QueueFull: 1}) {

@@ -290,7 +290,7 @@ func TestAnErrorThatPanicsInReleaseFreesTheSlot(t *testing.T) {
 
 func TestAPermitKeepsAForkFromBeingIdle(t *testing.T) {
 	b := newBulkhead(t, bulkhead.Config{Slots: 1, MaxQueue: -1})
-	f := b.Fork().(*bulkhead.Bulkhead)
+	f := b.Fork("").(*bulkhead.Bulkhead)
 	p := acquire(t, f)
 	if f.Idle() || !b.Idle() {
 		t.Error("the permit is not held by the fork it came from")

@@ -35,7 +35,7 @@ func (b *Bulkhead) Stats() Stats {
 	avg, high := unpack(b.load.Load())
 	s := Stats{
 		InFlight:    int(b.inFlight()),
-		Queued:     int(b.waiting.Load()),
+		Queued:      int(b.waiting.Load()),
 		Slots:       int(b.limit.Load()),
 		Average:     float64(avg) / (1 << fraction),
 		High:        float64(high) / (1 << fraction),

@@ -28,7 +28,7 @@ func TestWhoLeavesTheLineWasNeverInFlight(t *testing.T) {
 			b := newBulkhead(t, bulkhead.Config{Slots: 1})
 			root := b
 			if fork {
-				b = b.Fork().(*bulkhead.Bulkhead)
+				b = b.Fork("").(*bulkhead.Bulkhead)
 			}
 			p := acquire(t, b)
 			looks := 0
@@ -58,7 +58,7 @@ func TestWhoLeavesTheLineWasNeverInFlight(t *testing.T) {
 
 func TestCountersNeverFall(t *testing.T) {
 	root := newBulkhead(t, bulkhead.Config{Slots: 2, MaxQueue: 1, MaxWait: 20 * time.Microsecond})
-	policies := []resilience.Policy{root, root.Fork()}
+	policies := []resilience.Policy{root, root.Fork("")}
 	var all sync.WaitGroup
 	var stop atomic.Bool
 	for i := range 8 {
@@ -129,7 +129,7 @@ func TestAverageAndHighExplainTheLimit(t *testing.T) {
 		if s.Average <= 8 || s.High < s.Average || s.High > 24 || s.Slots != int(3*s.High) {
 			t.Errorf("stats %+v", s)
 		}
-		if f := b.Fork().(*bulkhead.Bulkhead).Stats(); f.Average != 0 || f.High != 0 || f.Slots != 24 {
+		if f := b.Fork("").(*bulkhead.Bulkhead).Stats(); f.Average != 0 || f.High != 0 || f.Slots != 24 {
 			t.Errorf("a fork says %+v", f)
 		}
 	})

@@ -89,7 +89,7 @@ func (g *gatherer) fault(p resilience.Policy, what string) {
 // each calls do with the policies inside p that have not been seen.
 func (g *gatherer) each(p resilience.Policy, do func(resilience.Policy)) {
 	n := 0
-	for q := range resilience.All(p) {
+	for q := range all(p) {
 		if n++; n > maxPolicies {
 			g.fault(p, fmt.Sprintf("has more than %d policies inside it: the rest is not shown", maxPolicies))
 			return
@@ -114,7 +114,7 @@ func (g *gatherer) find(p resilience.Policy) {
 // resilience.All has right after the group.
 func (g *gatherer) findAlone(p resilience.Policy) {
 	n, inTemplate := 0, 0
-	for q := range resilience.All(p) {
+	for q := range all(p) {
 		if n++; n > maxPolicies {
 			return // which each has said
 		}
@@ -123,7 +123,7 @@ func (g *gatherer) findAlone(p resilience.Policy) {
 			continue
 		}
 		if k, ok := q.(*keyed.Group); ok {
-			for range resilience.All(k.Unwrap()[0]) {
+			for range all(k.Unwrap()[0]) {
 				if inTemplate++; inTemplate > maxPolicies {
 					return
 				}
@@ -139,7 +139,7 @@ func (g *gatherer) add(p resilience.Policy) {
 	if k, ok := p.(*keyed.Group); ok {
 		name := clip(k.Name())
 		n := 0
-		for q := range resilience.All(k.Unwrap()[0]) {
+		for q := range all(k.Unwrap()[0]) {
 			if n++; n > maxPolicies {
 				break
 			}
@@ -161,7 +161,7 @@ func (g *gatherer) read(p resilience.Policy) {
 	}
 	page := &g.page
 	switch p := p.(type) {
-	case *resilience.Pipeline: // what is inside it says all
+	case interface{ Unwrap() []resilience.Policy }: // what is inside it says all
 	case *keyed.Group:
 		page.Groups = append(page.Groups, g.group(p))
 	case *breaker.Breaker:

@@ -37,7 +37,7 @@ func newBreaker(mock clock.Clock, name string) *breaker.Breaker {
 	}))
 }
 
-func newGroup(t testing.TB, template resilience.Forker, c keyed.Config) *keyed.Group {
+func newGroup(t testing.TB, template resilience.Policy, c keyed.Config) *keyed.Group {
 	t.Helper()
 	g, err := keyed.New(template, c)
 	if err != nil {

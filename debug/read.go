@@ -78,7 +78,7 @@ func readRetry(r *retry.Retry, of *string) *retryView {
 	s := r.Stats()
 	c := &retryCalls{FirstTry: s.FirstTry, Recovered: s.Recovered, Aborted: s.Aborted, Retries: s.Retries}
 	for _, why := range retry.Reasons() {
-		c.Suppressed = append(c.Suppressed, reason{why.Label(), why.String(), s.Stopped[why]})
+		c.Suppressed = append(c.Suppressed, reason{strings.ReplaceAll(why, " ", "_"), why, s.Stopped[why]})
 	}
 	c.Attempts = s.Calls() + s.Retries
 	v := &retryView{common: common{Kind: "retry", Name: clip(r.Name()), Group: of}, Calls: c}

@@ -97,7 +97,7 @@ func (f *Fallback) handle(ctx context.Context, next resilience.Next, err error) 
 	next.Discard()
 	if f.cfg.Observer != nil {
 		observe.Call(ctx, f.cfg.Observer, resilience.Event{
-			Kind: resilience.FellBack, Time: f.clock.Now(), Policy: policy, Name: f.cfg.Name, Key: next.Key(), Err: err,
+			Kind: EventUsed, Time: f.clock.Now(), Policy: policy, Name: f.cfg.Name, Key: next.Key(), Err: err,
 		})
 	}
 	if own := f.cfg.Handle(ctx, err); own != nil {
@@ -119,11 +119,15 @@ func wanted(ctx context.Context, err error, choose func(error) bool) bool {
 	return resilience.OutcomeOf(ctx, err, nil) == resilience.Failure
 }
 
+// EventUsed is the kind of an event: the fallback answered instead of an operation that
+// ended with Event.Err.
+const EventUsed = "used fallback"
+
 // Name returns the name from the Config.
 func (f *Fallback) Name() string { return f.cfg.Name }
 
 // Fork implements resilience.Forker. A Fallback has no state, so the fork is f.
-func (f *Fallback) Fork() resilience.Policy { return f }
+func (f *Fallback) Fork(string) resilience.Policy { return f }
 
 // Idle implements resilience.Forker; it is always true.
 func (f *Fallback) Idle() bool { return true }

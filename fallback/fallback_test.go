@@ -263,7 +263,7 @@ func TestTheObserverHearsOfAnswersOnly(t *testing.T) {
 	for _, err := range []error{nil, opinion{resilience.Success}, errBoom} {
 		_ = resilience.Run(t.Context(), f, fail(err))
 	}
-	if len(got) != 1 || got[0].Kind != resilience.FellBack || got[0].Name != "rates" || got[0].Policy != "fallback" || got[0].Err != errBoom {
+	if len(got) != 1 || got[0].Kind != fallback.EventUsed || got[0].Name != "rates" || got[0].Policy != "fallback" || got[0].Err != errBoom {
 		t.Errorf("observed %+v", got)
 	}
 	wantStats(t, f, fallback.Stats{Unused: 1, Passed: 1, Used: 1})
@@ -345,7 +345,7 @@ func TestAMissingHandleIsNamedWithWhatToChange(t *testing.T) {
 
 func TestForksCountTogether(t *testing.T) {
 	f := must(t, fallback.Config{Name: "rates", Handle: answer})
-	fork := f.Fork().(resilience.Forker)
+	fork := f.Fork("").(*fallback.Fallback)
 	_ = resilience.Run(t.Context(), fork, fail(errBoom))
 	wantStats(t, f, fallback.Stats{Used: 1})
 	if !fork.Idle() || f.Name() != "rates" {

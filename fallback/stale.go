@@ -157,7 +157,7 @@ func (s *Stale[T]) Do(ctx context.Context, p resilience.Policy, key string, fetc
 	outcome = &s.stale
 	if s.cfg.Observer != nil {
 		observe.Call(ctx, s.cfg.Observer, resilience.Event{
-			Kind: resilience.FellBack, Time: s.clock.Now(), Policy: policy, Name: s.cfg.Name, Key: key, Err: l.err,
+			Kind: EventUsed, Time: s.clock.Now(), Policy: policy, Name: s.cfg.Name, Key: key, Err: l.err,
 		})
 	}
 	return v, age, nil

@@ -228,7 +228,7 @@ func TestTheObserverHearsOfCallsThatARememberedValueAnswered(t *testing.T) {
 	learn(t, s, "eur", 1)
 	knows(t, s, "eur")
 	_, _, _ = s.Do(t.Context(), nil, "eur", failed(opinion{resilience.Success}))
-	if len(got) != 1 || got[0].Kind != resilience.FellBack || got[0].Policy != "fallback" || got[0].Name != "rates" ||
+	if len(got) != 1 || got[0].Kind != fallback.EventUsed || got[0].Policy != "fallback" || got[0].Name != "rates" ||
 		got[0].Key != "eur" || got[0].Err != errBoom || got[0].Time.IsZero() {
 		t.Errorf("observed %+v", got)
 	}

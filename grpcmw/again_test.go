@@ -94,7 +94,7 @@ func TestPushbackIsObeyed(t *testing.T) {
 		var says reply
 		var waits []time.Duration
 		p := retries(t, retry.Config{MaxAttempts: 2, Observer: testkit.Observer(func(e resilience.Event) {
-			if e.Kind == resilience.Retried {
+			if e.Kind == retry.EventRetrying {
 				waits = append(waits, e.Delay)
 			}
 		})})

@@ -144,7 +144,7 @@ func ExampleClient_methods() {
 	defer srv.Stop()
 
 	report := stack.DefaultClient("reports")
-	report.Attempt.Timeout = time.Minute            // to make a report takes long,
+	report.Attempt.Timeout = time.Minute          // to make a report takes long,
 	report.Breaker.ProbeTimeout = 2 * time.Minute // for a probe as well,
 	report.Retry = nil                            // and is too dear to do it again
 	report.Keyed = nil                            // it is for one method

@@ -233,7 +233,7 @@ func patience(t testing.TB) context.Context {
 }
 
 // refuse is a policy that rejects.
-func refuse(reason resilience.Reason, at time.Time) testkit.Policy {
+func refuse(reason string, at time.Time) testkit.Policy {
 	return func(context.Context, resilience.Next) error {
 		return &resilience.Rejection{Policy: "test", Name: "test", Reason: reason, RetryAt: at}
 	}

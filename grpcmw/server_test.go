@@ -41,7 +41,7 @@ func TestServerRefusesWithPushbackAndRetryInfo(t *testing.T) {
 	in := func(d time.Duration) time.Time { return time.Now().Add(d) }
 	everywhere(t, func(t *testing.T, serve serving) {
 		for name, test := range map[string]struct {
-			reason   resilience.Reason
+			reason   string
 			at       time.Time
 			code     codes.Code
 			min, max time.Duration

@@ -76,7 +76,7 @@ func TestAStreamThatGRPCCannotMakeIsCountedOnce(t *testing.T) {
 }
 
 func TestAStreamThatARefusalPreventsIsNotMade(t *testing.T) {
-	for reason, code := range map[resilience.Reason]codes.Code{resilience.Open: codes.Unavailable, resilience.Full: codes.ResourceExhausted} {
+	for reason, code := range map[string]codes.Code{resilience.Open: codes.Unavailable, resilience.Full: codes.ResourceExhausted} {
 		_, err := openFake(refuse(reason, time.Time{}), func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, ...grpc.CallOption) (grpc.ClientStream, error) {
 			t.Error("made")
 			return nil, nil

@@ -24,7 +24,7 @@ import (
 
 func TestAServerRefusesAStreamWithAPushback(t *testing.T) {
 	for name, c := range map[string]struct {
-		reason   resilience.Reason
+		reason   string
 		in       time.Duration // when to come back, 0 for nobody knows
 		code     codes.Code
 		pushback string

@@ -62,7 +62,7 @@ func TestClientRefusesAsUnavailableOrExhausted(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		var calls atomic.Int32
 		for name, test := range map[string]struct {
-			reason resilience.Reason
+			reason string
 			code   codes.Code
 			is     error
 		}{

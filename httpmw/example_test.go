@@ -66,7 +66,7 @@ func ExampleTransport_hosts() {
 	defer reports.Close()
 
 	slow := stack.DefaultClient("reports")
-	slow.Attempt.Timeout = time.Minute            // to make a report takes long,
+	slow.Attempt.Timeout = time.Minute          // to make a report takes long,
 	slow.Breaker.ProbeTimeout = 2 * time.Minute // for a probe as well,
 	slow.Retry = nil                            // and is too dear to do it again
 	slow.Keyed = nil                            // it is for one host

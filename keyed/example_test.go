@@ -52,21 +52,14 @@ func ExampleGroup_For() {
 // setMode sets the mode of all breakers in p: of templates and of exceptions, then of
 // the keys that are there. A key that comes meanwhile takes the mode of its template.
 func setMode(p resilience.Policy, m breaker.Mode) {
-	for q := range resilience.All(p) {
-		if b, ok := q.(*breaker.Breaker); ok {
+	for n := range resilience.Walk(p) {
+		if b, ok := n.Policy.(*breaker.Breaker); ok {
 			b.SetMode(m)
-		}
-	}
-	for q := range resilience.All(p) {
-		if g, ok := q.(*keyed.Group); ok {
-			for _, fork := range g.All() {
-				setMode(fork, m)
-			}
 		}
 	}
 }
 
-// All has the forks only, and resilience.All the template and the exceptions. A
+// All has the forks only, and resilience.Walk the template and the exceptions. A
 // maintenance window is for all of them.
 func ExampleGroup_All() {
 	newBreaker := func(name string) *breaker.Breaker {

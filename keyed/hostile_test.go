@@ -25,7 +25,7 @@ type forker struct {
 
 func (f *forker) Apply(ctx context.Context, next resilience.Next) error { return next.Run(ctx) }
 
-func (f *forker) Fork() resilience.Policy {
+func (f *forker) Fork(string) resilience.Policy {
 	if f.fork != nil {
 		f.fork()
 	}

@@ -23,7 +23,7 @@ const defaultMax = 1000
 
 // Config says how a Group works. The zero value is a good default.
 type Config struct {
-	// Name tells groups apart for who looks at them through resilience.All.
+	// Name tells groups apart for who looks at them through resilience.Walk.
 	Name string
 	// Max is how many keys the group remembers, by default 1000. It may hold more
 	// while more are in use: a key with a call in flight, or whose policy is not
@@ -45,7 +45,7 @@ type Config struct {
 // A Group is safe for concurrent use.
 type Group struct {
 	cfg      Config
-	template resilience.Forker
+	template resilience.Policy
 	entries  sync.Map // string to *entry
 	len      atomic.Int64
 	sweepAt  atomic.Int64 // a longer len makes sweep run
@@ -65,7 +65,7 @@ type entry struct {
 const dead = -1 << 40
 
 // New returns a Group of forks of template, or an error that says what to change.
-func New(template resilience.Forker, c Config) (*Group, error) {
+func New(template resilience.Policy, c Config) (*Group, error) {
 	if absent(template) {
 		return nil, fmt.Errorf("keyed %q: the template is nil: give it a policy, or a pipeline of them", c.Name)
 	}
@@ -88,7 +88,7 @@ func New(template resilience.Forker, c Config) (*Group, error) {
 
 // absent reports whether p is nil, or a pointer that is.
 func absent(p resilience.Policy) bool {
-	for range resilience.All(p) {
+	for range resilience.Walk(p) {
 		return false
 	}
 	return true
@@ -145,13 +145,13 @@ func (g *Group) pin(key string) *entry {
 	}
 }
 
+// fork returns the policy of a new key. A template that is not a Forker has no state, so
+// all keys share it.
 func (g *Group) fork(key string) resilience.Policy {
-	if f, ok := g.template.(interface {
-		ForkFor(key string) resilience.Policy
-	}); ok {
-		return f.ForkFor(key)
+	if f, ok := g.template.(resilience.Forker); ok {
+		return f.Fork(key)
 	}
-	return g.template.Fork()
+	return g.template
 }
 
 // sweepFor makes room for e, which is pinned. If the policy of another key panics
@@ -229,8 +229,8 @@ func (g *Group) evict(key any, e *entry) (drop bool) {
 }
 
 func idle(p resilience.Policy) bool {
-	f, ok := p.(resilience.Forker)
-	return !ok || f.Idle()
+	i, ok := p.(interface{ Idle() bool })
+	return !ok || i.Idle()
 }
 
 // For returns a policy that applies that of key, whatever the key of the
@@ -246,11 +246,10 @@ func (m *member) Apply(ctx context.Context, next resilience.Next) error {
 	return m.g.apply(ctx, m.key, next)
 }
 
-// Unwrap returns the group, so that resilience.All finds what counts for the key.
+// Unwrap returns the group, so that resilience.Walk finds what counts for the key.
 func (m *member) Unwrap() []resilience.Policy { return []resilience.Policy{m.g} }
 
-// Unwrap returns the template, which counts for all its forks, and then the
-// policies of Config.Keys in the order of the keys.
+// Unwrap is used by metrics and debug until they use resilience.Walk.
 func (g *Group) Unwrap() []resilience.Policy {
 	all := []resilience.Policy{g.template}
 	for _, k := range slices.Sorted(maps.Keys(g.cfg.Keys)) {
@@ -259,8 +258,28 @@ func (g *Group) Unwrap() []resilience.Policy {
 	return all
 }
 
+// Nodes returns the template, the policies of Config.Keys in the order of their keys, and
+// the policies of the keys that the group holds, in no order. resilience.Walk calls it.
+func (g *Group) Nodes() iter.Seq[resilience.Node] {
+	return func(yield func(resilience.Node) bool) {
+		if !yield(resilience.Node{Policy: g.template, Template: true}) {
+			return
+		}
+		for _, k := range slices.Sorted(maps.Keys(g.cfg.Keys)) {
+			if !yield(resilience.Node{Policy: g.cfg.Keys[k], Key: k}) {
+				return
+			}
+		}
+		for k, p := range g.All() {
+			if !yield(resilience.Node{Policy: p, Key: k}) {
+				return
+			}
+		}
+	}
+}
+
 // All returns the keys that the group remembers, with their policies, in no order.
-// These are forks only: resilience.All finds the template and the policies of
+// These are forks only: resilience.Walk finds the template and the policies of
 // Config.Keys.
 func (g *Group) All() iter.Seq2[string, resilience.Policy] {
 	return func(yield func(string, resilience.Policy) bool) {

@@ -38,7 +38,7 @@ func TestErrorsAndEventsSayTheKey(t *testing.T) {
 	if !errors.As(stopped.Rejection, &rejection) || rejection.Key != key {
 		t.Errorf("the breaker rejects with %v", stopped.Rejection)
 	}
-	if len(heard.Events(resilience.Retried, resilience.Stopped, resilience.Transition, resilience.Rejected)) < 4 {
+	if len(heard.Events(retry.EventRetrying, retry.EventGaveUp, breaker.EventOpened, bulkhead.EventRejected)) < 4 {
 		t.Errorf("heard only %v", heard.Events())
 	}
 	for _, e := range heard.Events() {

@@ -26,7 +26,7 @@ func TestAllocsBelowTheLimit(t *testing.T) {
 		_ = allocs(nil) // the first run of what goes on is another one
 		bare := allocs(nil)
 		for kind, p := range map[string]resilience.Policy{
-			"a limit": newLimit(t, limit.Config{}), "a fork": newLimit(t, limit.Config{}).Fork(),
+			"a limit": newLimit(t, limit.Config{}), "a fork": newLimit(t, limit.Config{}).Fork(""),
 			"shadow": newLimit(t, limit.Config{Shadow: true}),
 		} {
 			if n := allocs(p); n > bare {

@@ -48,7 +48,8 @@ func ExampleConfig_shadow() {
 	p := resilience.Must(c.New())
 
 	_ = resilience.Run(context.Background(), p, func(context.Context) error { return nil })
-	for q := range resilience.All(p) {
+	for n := range resilience.Walk(p) {
+		q := n.Policy
 		if l, ok := q.(*limit.Limit); ok {
 			s := l.Stats()
 			fmt.Printf("%d overloads; of %d requests %d would have been refused\n", s.Overloads, s.Useful+s.Abandoned, s.Shed+s.QueueFull)

@@ -91,7 +91,7 @@ func TestNoPlaceIsLostWhateverManyCallersDo(t *testing.T) {
 			before := runtime.NumGoroutine()
 			c.Observer = testkit.Observer(unruly)
 			l := newLimit(t, c)
-			forks := []resilience.Policy{l, l.Fork(), l.ForkFor("a")}
+			forks := []resilience.Policy{l, l.Fork(""), l.Fork("a")}
 			var calls, ran, in, most atomic.Int64
 			stop := make(chan struct{})
 			var reader sync.WaitGroup
@@ -139,7 +139,7 @@ func TestNoPlaceIsLostWhateverManyCallersDo(t *testing.T) {
 				t.Errorf("%d of at most %d in flight", most.Load(), c.Max)
 			}
 			for _, p := range forks {
-				if !p.(resilience.Forker).Idle() {
+				if !p.(interface{ Idle() bool }).Idle() {
 					t.Error("at rest and not idle")
 				}
 			}

@@ -29,7 +29,7 @@ func TestEachForkRefusesWithItsOwnKey(t *testing.T) {
 		l := newLimit(t, limit.Config{Name: "orders", Max: 1, MaxQueue: -1})
 		leave := make(chan struct{})
 		for _, key := range []string{"a", "b"} {
-			fork := l.ForkFor(key)
+			fork := l.Fork(key)
 			fill(t, fork, 1, leave)
 			err := resilience.Run(t.Context(), fork, succeed)
 			var r *resilience.Rejection

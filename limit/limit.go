@@ -345,10 +345,7 @@ func (l *Limit) Name() string { return l.cfg.Name }
 
 // Fork implements resilience.Forker: the fork has a limit of its own, and shares the
 // configuration and the counters of l.
-func (l *Limit) Fork() resilience.Policy { return l.ForkFor("") }
-
-// ForkFor is Fork for a key that errors and events are to say.
-func (l *Limit) ForkFor(key string) resilience.Policy { return fork(l.shared, key) }
+func (l *Limit) Fork(key string) resilience.Policy { return fork(l.shared, key) }
 
 // Idle implements resilience.Forker: no request is in the handler or waits for it.
 func (l *Limit) Idle() bool {

@@ -55,7 +55,7 @@ func TestALimitSaysWhatItIs(t *testing.T) {
 			t.Errorf("named %q, want %q", l.Name(), c.Name)
 		}
 	}
-	if s := fmt.Sprint(newLimit(t, limit.Config{Name: "orders"}).ForkFor("a")); !strings.Contains(s, `"a"`) {
+	if s := fmt.Sprint(newLimit(t, limit.Config{Name: "orders"}).Fork("a")); !strings.Contains(s, `"a"`) {
 		t.Errorf("a fork is %q", s)
 	}
 }

@@ -71,7 +71,7 @@ func TestAForkTellsOfItselfByItsKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var heard resiliencetest.Recorder
 		l := newLimit(t, limit.Config{Observer: &heard})
-		fork := l.ForkFor("a").(*limit.Limit)
+		fork := l.Fork("a").(*limit.Limit)
 		cycles(t, fork, 1)
 		if l.Stats().Overloads == 0 || l.Stats().Limit != 64 || l.Stats().Knee != 0 {
 			t.Errorf("the limit that it is a fork of: %+v", l.Stats())

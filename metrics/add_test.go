@@ -33,7 +33,7 @@ func TestANameThatIsTakenIsAnErrorForEveryKind(t *testing.T) {
 			"alone": other, "in a pipeline": resilience.Compose(newBulkhead("x", 1), other),
 			"in a group":      newGroup(t, other, keyed.Config{Name: "x"}),
 			"as an exception": newGroup(t, resilience.Compose(), keyed.Config{Name: "x", Keys: map[string]resilience.Policy{"k": other}}),
-			"a fork":          resilience.Compose(p).Fork(), // of a policy without a state it is the same
+			"a fork":          resilience.Compose(p).(resilience.Forker).Fork(""), // of a policy without a state it is the same
 		} {
 			t.Run(words[prefix]+"/"+name, func(t *testing.T) {
 				reg, c := register(t, p)

@@ -77,7 +77,7 @@ func addable(added []resilience.Policy, p resilience.Policy) error {
 
 // present reports whether p is not nil, nor a pointer that is.
 func present(p resilience.Policy) bool {
-	for range resilience.All(p) {
+	for range all(p) {
 		return true
 	}
 	return false

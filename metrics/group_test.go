@@ -27,7 +27,7 @@ func newBulkhead(name string, limit int) *bulkhead.Bulkhead {
 	return resilience.Must(bulkhead.New(bulkhead.Config{Name: name, Slots: limit}))
 }
 
-func newGroup(t testing.TB, template resilience.Forker, c keyed.Config) *keyed.Group {
+func newGroup(t testing.TB, template resilience.Policy, c keyed.Config) *keyed.Group {
 	t.Helper()
 	g, err := keyed.New(template, c)
 	if err != nil {
@@ -69,9 +69,8 @@ type maker struct {
 	fork func(key string) resilience.Policy
 }
 
-func (m *maker) Fork() resilience.Policy              { return m.fork("") }
-func (m *maker) ForkFor(key string) resilience.Policy { return m.fork(key) }
-func (m *maker) Idle() bool                           { return true }
+func (m *maker) Fork(key string) resilience.Policy { return m.fork(key) }
+func (m *maker) Idle() bool                        { return true }
 
 func TestAGroupInATemplateIsCountedOnce(t *testing.T) {
 	exception := newBreaker("inner")
@@ -193,7 +192,7 @@ func TestNamesMadeOfKeysAreNotShown(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			template := newBreaker("hosts")
 			g := newGroup(t, &maker{custom{[]resilience.Policy{template}}, func(key string) resilience.Policy {
-				return resilience.Compose(template.Fork(), newBreaker(key))
+				return resilience.Compose(template.Fork(""), newBreaker(key))
 			}}, keyed.Config{Name: "hosts"})
 			reg, _ := register(t, g)
 			_ = run(g.For(key), nil)

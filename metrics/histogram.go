@@ -149,7 +149,7 @@ func (h *Histogram) since(start int64) float64 {
 func (h *Histogram) Name() string { return h.cfg.Name }
 
 // Fork implements resilience.Forker. A Histogram has no state, so the fork is h.
-func (h *Histogram) Fork() resilience.Policy { return h }
+func (h *Histogram) Fork(string) resilience.Policy { return h }
 
 // Idle implements resilience.Forker; it is always true.
 func (h *Histogram) Idle() bool { return true }

@@ -105,7 +105,7 @@ func stateLabel(s breaker.State) string { return series.BreakerState.Labels[0].V
 func (t tally) retry(r *retry.Retry, name string) {
 	s := r.Stats()
 	for _, reason := range retry.Reasons() {
-		t.add(series.RetrySuppressed, float64(s.Stopped[reason]), name, reason.Label())
+		t.add(series.RetrySuppressed, float64(s.Stopped[reason]), name, strings.ReplaceAll(reason, " ", "_"))
 	}
 	t.each(series.RetryCalls, name, s.FirstTry, s.Recovered, s.GaveUp(), s.Aborted)
 	t.each(series.RetryAttempts, name, s.Calls(), s.Retries)

@@ -19,8 +19,8 @@ import (
 )
 
 // kinds are policies of each kind, by the prefix of the metrics that they have.
-func kinds(name string) map[string]resilience.Forker {
-	return map[string]resilience.Forker{
+func kinds(name string) map[string]resilience.Policy {
+	return map[string]resilience.Policy{
 		"breaker_":  resilience.Must(breaker.New(breaker.Config{Name: name})),
 		"retry_":    resilience.Must(retry.New(retry.Config{Name: name})),
 		"bulkhead_": newBulkhead(name, 0),

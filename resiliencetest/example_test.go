@@ -15,6 +15,7 @@ import (
 	"github.com/resilience-go/resilience/breaker"
 	"github.com/resilience-go/resilience/httpmw"
 	"github.com/resilience-go/resilience/resiliencetest"
+	"github.com/resilience-go/resilience/retry"
 	"github.com/resilience-go/resilience/stack"
 )
 
@@ -57,7 +58,7 @@ func TestARateIsThereThoughAConnectionBroke(t *testing.T) {
 		if rate != "1.25" || err != nil {
 			t.Errorf("%q, %v", rate, err)
 		}
-		if n := len(events.Events(resilience.Retried)); n != 1 || bank.script.Runs() != 2 {
+		if n := len(events.Events(retry.EventRetrying)); n != 1 || bank.script.Runs() != 2 {
 			t.Errorf("%d retries, %d requests", n, bank.script.Runs())
 		}
 	})
@@ -80,7 +81,8 @@ func TestARateIsThereThoughTheServerHungOnce(t *testing.T) {
 
 func TestThereIsNoRateWhileTheBreakerIsOpen(t *testing.T) {
 	policy := stack.Client("rates")
-	for p := range resilience.All(policy) {
+	for n := range resilience.Walk(policy) {
+		p := n.Policy
 		if b, ok := p.(*breaker.Breaker); ok {
 			b.SetMode(breaker.ForcedOpen) // before the first call
 		}
@@ -110,10 +112,10 @@ func ExampleScript() {
 func ExampleRecorder() {
 	var rec resiliencetest.Recorder
 	// A policy is given &rec as the Observer of its Config, and tells:
-	rec.Observe(context.Background(), resilience.Event{Kind: resilience.Transition, From: "CLOSED", To: "OPEN"})
-	rec.Observe(context.Background(), resilience.Event{Kind: resilience.Retried, Attempt: 2})
+	rec.Observe(context.Background(), resilience.Event{From: "CLOSED", To: "OPEN"})
+	rec.Observe(context.Background(), resilience.Event{Kind: retry.EventRetrying, Attempt: 2})
 	fmt.Println(rec.Transitions())
-	fmt.Println(len(rec.Events()), len(rec.Events(resilience.Retried)))
+	fmt.Println(len(rec.Events()), len(rec.Events(retry.EventRetrying)))
 	// Output:
 	// [CLOSED->OPEN]
 	// 2 1

@@ -69,7 +69,7 @@ func (r *Recorder) Observe(_ context.Context, e resilience.Event) {
 
 // Events returns the events of the given kinds so far, of all kinds if none are
 // given, in the order in which they were observed.
-func (r *Recorder) Events(kinds ...resilience.Kind) []resilience.Event {
+func (r *Recorder) Events(kinds ...string) []resilience.Event {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var events []resilience.Event
@@ -84,8 +84,10 @@ func (r *Recorder) Events(kinds ...resilience.Kind) []resilience.Event {
 // Transitions returns the changes of state so far, such as "CLOSED->OPEN".
 func (r *Recorder) Transitions() []string {
 	var names []string
-	for _, e := range r.Events(resilience.Transition) {
-		names = append(names, e.From+"->"+e.To)
+	for _, e := range r.Events() {
+		if e.To != "" {
+			names = append(names, e.From+"->"+e.To)
+		}
 	}
 	return names
 }

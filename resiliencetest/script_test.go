@@ -10,6 +10,7 @@ import (
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/resiliencetest"
+	"github.com/resilience-go/resilience/retry"
 )
 
 var errDown = errors.New("down")
@@ -76,9 +77,9 @@ func TestScriptCountsConcurrentRuns(t *testing.T) {
 
 func TestRecorderEventsAreTheCallers(t *testing.T) {
 	var rec resiliencetest.Recorder
-	rec.Observe(t.Context(), resilience.Event{Kind: resilience.Retried})
-	rec.Events()[0].Kind = resilience.Stopped
-	if got := rec.Events(); len(got) != 1 || got[0].Kind != resilience.Retried {
+	rec.Observe(t.Context(), resilience.Event{Kind: retry.EventRetrying})
+	rec.Events()[0].Kind = retry.EventGaveUp
+	if got := rec.Events(); len(got) != 1 || got[0].Kind != retry.EventRetrying {
 		t.Errorf("got %v", got)
 	}
 }
@@ -88,7 +89,7 @@ func TestRecorderConcurrentObservers(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 50 {
 		wg.Go(func() {
-			rec.Observe(t.Context(), resilience.Event{Kind: resilience.Transition, From: "A", To: "B"})
+			rec.Observe(t.Context(), resilience.Event{From: "A", To: "B"})
 			rec.Transitions()
 		})
 	}

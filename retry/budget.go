@@ -75,20 +75,20 @@ func price(err error) int64 {
 }
 
 // pay takes price out of the bucket, or says why there is no retry.
-func (r *Retry) pay(price int64) Reason {
+func (r *Retry) pay(price int64) reason {
 	if r.cfg.Budget < 0 {
 		return 0
 	}
 	b, now := &r.bucket, r.clock.Nanos() // a Clock is code of the user
 	b.askedAt.Store(now)
 	if r.streak.Load() >= int64(max(3, r.cfg.MaxAttempts)) {
-		return AllFailing
+		return allFailing
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.fill(r.cfg.Budget, r.successes(), now)
 	if b.level < price {
-		return OutOfBudget
+		return outOfBudget
 	}
 	was := b.level
 	b.level -= price
@@ -141,7 +141,7 @@ type Stats struct {
 	// runtime.Goexit, or given up, by the reason. Those that the budget refused a
 	// retry are Stopped[OutOfBudget] and Stopped[AllFailing].
 	FirstTry, Recovered, Aborted uint64
-	Stopped                      map[Reason]uint64
+	Stopped                      map[string]uint64
 	// Retries are the attempts after the first ones.
 	Retries uint64
 	// Units of the budget: Earned by successes, one each, also those that a full
@@ -170,13 +170,13 @@ func (r *Retry) Stats() Stats {
 		FirstTry:  r.count.Sum(rootFirstTry) + r.count.Sum(forkFirstTry),
 		Recovered: r.count.Sum(recovered),
 		Aborted:   r.stopped[aborted].Load(),
-		Stopped:   make(map[Reason]uint64, reasons-1),
+		Stopped:   make(map[string]uint64, len(reasons)-1),
 		Retries:   r.count.Sum(retries),
 		Spent:     r.spent.Load(),
 		Refunded:  r.refunded.Load(),
 	}
-	for _, reason := range Reasons() {
-		s.Stopped[reason] = r.stopped[reason].Load()
+	for why := outOfAttempts; int(why) < len(reasons); why++ {
+		s.Stopped[reasons[why]] = r.stopped[why].Load()
 	}
 	if r.cfg.Budget < 0 {
 		return s

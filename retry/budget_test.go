@@ -96,7 +96,7 @@ func TestWithoutTheBudgetEveryCallIsTriedToTheEnd(t *testing.T) {
 
 func TestEachForkHasABucketOfItsOwn(t *testing.T) {
 	root := must(t, quick(retry.Config{MaxAttempts: 6, Budget: 20}))
-	one, other := root.Fork(), root.Fork()
+	one, other := root.Fork(""), root.Fork("")
 	op, _ := script(errBoom)
 	for _, p := range []resilience.Policy{one, other, root} {
 		wantReason(t, run(p, op), retry.OutOfBudget)
@@ -117,7 +117,7 @@ func TestEachForkHasABucketOfItsOwn(t *testing.T) {
 
 func TestTheSuccessesOfForksAreNotThoseOfTheRoot(t *testing.T) {
 	root := must(t, quick(retry.Config{}))
-	fork := root.Fork().(*retry.Retry)
+	fork := root.Fork("").(*retry.Retry)
 	succeed, _ := script(nil)
 	failing, _ := script(errBoom)
 	_ = run(root, failing)
@@ -139,7 +139,7 @@ func TestAForkMadeLateHoldsOneSecondOfItsOwnSuccesses(t *testing.T) {
 	c := newHandClock()
 	root := must(t, quick(retry.Config{Clock: c}))
 	c.move(time.Hour)
-	fork := root.Fork().(*retry.Retry)
+	fork := root.Fork("").(*retry.Retry)
 	succeed, _ := script(nil)
 	for range 10_000 {
 		c.move(time.Millisecond)

@@ -3,76 +3,68 @@ package retry
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/resilience-go/resilience"
 )
 
-// Reason is why a call was not tried again.
-type Reason uint8
-
+// The kinds of events.
 const (
-	// OutOfAttempts: Config.MaxAttempts were made.
-	OutOfAttempts Reason = iota + 1
-	// OutOfBudget: there were too few successes to pay for a retry.
-	OutOfBudget
-	// AllFailing: the last attempts of all calls failed, so a retry would too.
-	AllFailing
-	// PastDeadline: the wait would not have been over before the deadline.
-	PastDeadline
-	// WaitTooLong: the error asked for a longer wait than Config.MaxDelay.
-	WaitTooLong
-	// Rejected: a policy further in refused the attempt.
-	Rejected
-	// NotRetryable: the error was not one to retry.
-	NotRetryable
-	// Inherited: the call is a retry of somebody upstream.
-	Inherited
-	// ContextDone: the context of the caller ended.
-	ContextDone
-
-	reasons = iota + 1
+	// EventRetrying: attempt Event.Attempt starts after Event.Delay, because the attempt
+	// before it ended with Event.Err.
+	EventRetrying = "retrying"
+	// EventGaveUp: the call ended after Event.Attempt attempts, for Event.Reason.
+	EventGaveUp = "gave up retrying"
 )
 
-// aborted is what calls that panicked are counted under, which need no reason.
-const aborted Reason = 0
+// The reasons why a Retry does not try a call again.
+const (
+	// OutOfAttempts: Config.MaxAttempts attempts were made.
+	OutOfAttempts = "out of attempts"
+	// OutOfBudget: too few calls have succeeded to pay for a retry.
+	OutOfBudget = "out of budget"
+	// AllFailing: the last attempts of all calls failed, so a retry would fail too.
+	AllFailing = "all failing"
+	// PastDeadline: the wait would end after the deadline.
+	PastDeadline = "past deadline"
+	// WaitTooLong: the error asks for a longer wait than Config.MaxDelay.
+	WaitTooLong = "wait too long"
+	// Rejected: an inner policy rejected the attempt.
+	Rejected = "rejected"
+	// NotRetryable: Config.Retryable excludes the error.
+	NotRetryable = "not retryable"
+	// Inherited: the call is itself a retry of an upstream caller.
+	Inherited = "inherited"
+	// ContextDone: the caller's context ended.
+	ContextDone = "context done"
+)
 
-var reasonNames = [reasons]string{
-	"unknown", "out of attempts", "out of budget", "all attempts are failing", "past the deadline",
-	"asked to wait too long", "rejected", "not retryable", "a retry already", "context done",
+// reason is the index of a reason in reasons. The zero reason counts the calls that
+// ended in a panic or runtime.Goexit.
+type reason uint8
+
+const (
+	aborted reason = iota
+	outOfAttempts
+	outOfBudget
+	allFailing
+	pastDeadline
+	waitTooLong
+	rejected
+	notRetryable
+	inherited
+	contextDone
+)
+
+var reasons = [...]string{
+	outOfAttempts: OutOfAttempts, outOfBudget: OutOfBudget, allFailing: AllFailing,
+	pastDeadline: PastDeadline, waitTooLong: WaitTooLong, rejected: Rejected,
+	notRetryable: NotRetryable, inherited: Inherited, contextDone: ContextDone,
 }
 
-// reasonLabels are the names of the constants as labels have them.
-var reasonLabels = [reasons]string{
-	"unknown", "out_of_attempts", "out_of_budget", "all_failing", "past_deadline",
-	"wait_too_long", "rejected", "not_retryable", "inherited", "context_done",
-}
-
-// Reasons returns all reasons that there are, in the order of the constants.
-func Reasons() []Reason {
-	all := make([]Reason, 0, reasons-1)
-	for r := OutOfAttempts; r < reasons; r++ {
-		all = append(all, r)
-	}
-	return all
-}
-
-// Label returns the reason as metrics and JSON have it, such as "out_of_budget". It
-// stays the same.
-func (r Reason) Label() string {
-	if int(r) < len(reasonLabels) {
-		return reasonLabels[r]
-	}
-	return reasonLabels[0]
-}
-
-// String returns the reason in words.
-func (r Reason) String() string {
-	if int(r) < len(reasonNames) {
-		return reasonNames[r]
-	}
-	return reasonNames[0]
-}
+// Reasons returns all reasons, in the order of the constants.
+func Reasons() []string { return slices.Clone(reasons[outOfAttempts:]) }
 
 // Error is the error of a call that a Retry gave up. errors.Is and errors.As see
 // the error of the last attempt that ran and, if the context of the caller ended
@@ -80,7 +72,7 @@ func (r Reason) String() string {
 type Error struct {
 	Name     string // of the Retry, as configured
 	Attempts int    // that were made, those that were rejected included
-	Reason   Reason // why there was no further one
+	Reason   string // why there was no further one
 	Err      error  // of the last attempt that ran
 	// Rejection is the refusal that the last attempt met, nil if it ran. It is not
 	// what errors.Is sees, because the operation did run before.
@@ -112,7 +104,7 @@ func (e *Error) Error() string {
 	if e.Name != "" {
 		name = fmt.Sprintf(" %q", e.Name)
 	}
-	s := fmt.Sprintf("resilience: retry%s gave up after %d %s (%v): %v", name, e.Attempts, attempts, e.Reason, e.Err)
+	s := fmt.Sprintf("resilience: retry%s gave up after %d %s (%s): %v", name, e.Attempts, attempts, e.Reason, e.Err)
 	if e.Rejection != nil {
 		s += "; then " + e.Rejection.Error()
 	}

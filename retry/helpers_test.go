@@ -62,7 +62,7 @@ func asError(t testing.TB, err error) *retry.Error {
 	return e
 }
 
-func wantReason(t testing.TB, err error, want retry.Reason) *retry.Error {
+func wantReason(t testing.TB, err error, want string) *retry.Error {
 	t.Helper()
 	e := asError(t, err)
 	if e.Reason != want {

@@ -15,7 +15,7 @@ import (
 // short returns a fork that a call which failed has left short of ten units.
 func short(t *testing.T, c *handClock) *retry.Retry {
 	t.Helper()
-	fork := must(t, quick(retry.Config{Clock: c})).Fork().(*retry.Retry)
+	fork := must(t, quick(retry.Config{Clock: c})).Fork("").(*retry.Retry)
 	op, _ := script(errBoom)
 	wantReason(t, run(fork, op), retry.OutOfAttempts)
 	return fork
@@ -23,7 +23,7 @@ func short(t *testing.T, c *handClock) *retry.Retry {
 
 func TestABusyForkThatHoldsMoreThanANewOneIsIdle(t *testing.T) {
 	c := newHandClock()
-	fork := must(t, quick(retry.Config{Clock: c})).Fork().(*retry.Retry)
+	fork := must(t, quick(retry.Config{Clock: c})).Fork("").(*retry.Retry)
 	succeed, _ := script(nil)
 	for range 1000 {
 		c.move(time.Millisecond)
@@ -42,7 +42,7 @@ func TestAForkIsIdleWhileItsBucketIsFull(t *testing.T) {
 		"refused by a policy further in": {errBoom, refusal()}, "not to retry": {retry.Permanent(errBoom)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			fork := must(t, quick(retry.Config{})).Fork().(*retry.Retry)
+			fork := must(t, quick(retry.Config{})).Fork("").(*retry.Retry)
 			if errs != nil {
 				op, _ := script(errs...)
 				_ = run(fork, op)
@@ -90,7 +90,7 @@ func TestAForkIsIdleOnce3000OthersHaveBecomeShortAfterIt(t *testing.T) {
 	root := must(t, quick(retry.Config{Clock: newHandClock()}))
 	failing, _ := script(errBoom)
 	fork := func() *retry.Retry {
-		f := root.Fork().(*retry.Retry)
+		f := root.Fork("").(*retry.Retry)
 		_ = run(f, failing)
 		_ = run(f, failing)
 		return f
@@ -112,7 +112,7 @@ func TestAForkIsIdleIfTheClockWasSetBack(t *testing.T) {
 	c := newHandClock()
 	root := must(t, quick(retry.Config{Clock: c}))
 	c.move(time.Hour)
-	fork := root.Fork().(*retry.Retry)
+	fork := root.Fork("").(*retry.Retry)
 	op, _ := script(errBoom)
 	_ = run(fork, op)
 	c.move(-time.Minute)
@@ -122,7 +122,7 @@ func TestAForkIsIdleIfTheClockWasSetBack(t *testing.T) {
 }
 
 func TestWithoutABudgetAForkIsAlwaysIdle(t *testing.T) {
-	fork := must(t, quick(retry.Config{Budget: -1})).Fork().(*retry.Retry)
+	fork := must(t, quick(retry.Config{Budget: -1})).Fork("").(*retry.Retry)
 	op, _ := script(errBoom)
 	_ = run(fork, op)
 	if !fork.Idle() {

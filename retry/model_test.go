@@ -76,7 +76,7 @@ func (m *model) allFailing() bool {
 
 // call is one call whose attempts end with errs. It returns how many are made and
 // why there is no further one, 0 if the last one succeeded.
-func (m *model) call(errs []error) (made int, why retry.Reason) {
+func (m *model) call(errs []error) (made int, why string) {
 	price := 0
 	for {
 		err := errs[made]
@@ -88,7 +88,7 @@ func (m *model) call(errs []error) (made int, why retry.Reason) {
 				m.successes = append(m.successes, m.now)
 			}
 			m.giveBack(price)
-			return made, 0
+			return made, ""
 		case err == errRefused:
 			m.giveBack(price)
 			return made, retry.Rejected
@@ -137,7 +137,7 @@ func (w twin) call(t *testing.T, errs []error) {
 	made, why := w.m.call(errs)
 	op, runs := script(errs...)
 	err := run(w.r, op)
-	var got retry.Reason
+	var got string
 	if err == errRefused {
 		got = retry.Rejected
 	} else if err != nil {
@@ -154,10 +154,10 @@ func play(t *testing.T, attempts, budget int, steps []byte) {
 	clock := newHandClock()
 	root := must(t, quick(retry.Config{MaxAttempts: attempts, Budget: budget, Clock: clock}))
 	w := &world{attempts: attempts, least: budget}
-	twins := []twin{{root, w.newModel()}, {root.Fork().(*retry.Retry), w.newModel()}}
+	twins := []twin{{root, w.newModel()}, {root.Fork("").(*retry.Retry), w.newModel()}}
 	for i := 0; i+1 < len(steps); i += 2 {
 		if i >= len(steps)/3 && len(twins) == 2 { // one that is made late
-			twins = append(twins, twin{root.Fork().(*retry.Retry), w.newModel()})
+			twins = append(twins, twin{root.Fork("").(*retry.Retry), w.newModel()})
 		}
 		who, many, kind := twins[int(steps[i])%len(twins)], int(steps[i+1]>>3)+1, steps[i+1]&7
 		switch kind {

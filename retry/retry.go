@@ -12,6 +12,7 @@ package retry
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -64,7 +65,7 @@ type shared struct {
 	cfg   Config
 	clock vclock.Clock
 
-	stopped [reasons]atomic.Uint64 // calls that failed, by the reason
+	stopped [len(reasons)]atomic.Uint64 // calls that failed, by the reason
 
 	spent, refunded atomic.Int64 // units
 	turns           atomic.Int64 // how often a bucket became short
@@ -137,7 +138,7 @@ func (r *Retry) again(ctx context.Context, next resilience.Next, err error, runn
 			return r.stop(ctx, end, reason)
 		}
 		if !r.pause(ctx, next, end.Attempts+1, delay, err, cost) {
-			return r.stop(ctx, end, ContextDone)
+			return r.stop(ctx, end, contextDone)
 		}
 		r.count.Add(retries)
 		end.Attempts++
@@ -168,7 +169,7 @@ func (r *Retry) pause(ctx context.Context, next resilience.Next, n int, delay ti
 	next.Discard()
 	if r.cfg.Observer != nil {
 		observe.Call(ctx, r.cfg.Observer, resilience.Event{
-			Kind: resilience.Retried, Time: r.clock.Now(), Policy: policy, Name: r.cfg.Name, Key: r.key,
+			Kind: EventRetrying, Level: slog.LevelDebug, Time: r.clock.Now(), Policy: policy, Name: r.cfg.Name, Key: r.key,
 			Attempt: n, Delay: delay, Err: err,
 		})
 	}
@@ -200,45 +201,45 @@ func (r *Retry) endStreak() {
 
 // decide returns how long to wait after attempt number n, which ended with err, or
 // why there is no further attempt.
-func (r *Retry) decide(ctx context.Context, n int, err error) (time.Duration, Reason) {
-	rejected := errors.Is(err, resilience.ErrRejected)
+func (r *Retry) decide(ctx context.Context, n int, err error) (time.Duration, reason) {
+	refused := errors.Is(err, resilience.ErrRejected)
 	switch {
 	case ctx.Err() != nil:
-		return 0, ContextDone
-	case !r.retryable(err, rejected):
-		if rejected {
-			return 0, Rejected
+		return 0, contextDone
+	case !r.retryable(err, refused):
+		if refused {
+			return 0, rejected
 		}
-		return 0, NotRetryable
+		return 0, notRetryable
 	case n >= r.cfg.MaxAttempts:
-		return 0, OutOfAttempts
+		return 0, outOfAttempts
 	case resilience.Attempt(ctx) >= 2:
-		return 0, Inherited
+		return 0, inherited
 	}
 	delay := min(max(0, r.cfg.Backoff(n)), r.cfg.MaxDelay)
 	if after := r.retryAfter(err); after > 0 {
 		if after > r.cfg.MaxDelay {
-			return 0, WaitTooLong
+			return 0, waitTooLong
 		}
 		// What the error asks for is the least; the rest keeps callers apart.
 		delay = after + min(delay, r.cfg.MaxDelay-after)
 	}
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= delay {
-		return 0, PastDeadline
+		return 0, pastDeadline
 	}
 	return delay, 0
 }
 
 // retryable reports whether an attempt that ended with err is one to follow by
 // another.
-func (r *Retry) retryable(err error, rejected bool) bool {
+func (r *Retry) retryable(err error, refused bool) bool {
 	if _, ok := errors.AsType[*permanent](err); ok {
 		return false
 	}
 	if r.cfg.Retryable != nil {
 		return r.cfg.Retryable(err)
 	}
-	if rejected {
+	if refused {
 		return false
 	}
 	if e, ok := errors.AsType[interface {
@@ -273,28 +274,28 @@ func (r *Retry) retryAfter(err error) time.Duration {
 
 // stop ends a call that did not succeed. It counts it last: if code of the user
 // panics, the call is counted as aborted instead.
-func (r *Retry) stop(ctx context.Context, end Error, why Reason) error {
+func (r *Retry) stop(ctx context.Context, end Error, why reason) error {
 	err := r.finish(ctx, end, why)
 	r.stopped[why].Add(1)
 	return err
 }
 
 // finish returns the error of a call that is given up.
-func (r *Retry) finish(ctx context.Context, end Error, why Reason) error {
-	if end.Attempts == 1 && (why == NotRetryable || why == Rejected) {
+func (r *Retry) finish(ctx context.Context, end Error, why reason) error {
+	if end.Attempts == 1 && (why == notRetryable || why == rejected) {
 		return end.Err
 	}
-	if why == ContextDone {
+	if why == contextDone {
 		if end.Attempts == 1 && end.Err != nil && errors.Is(end.Err, context.Cause(ctx)) {
 			return end.Err
 		}
 		end.done = resilience.ContextError(ctx)
 	}
-	end.Reason = why
+	end.Reason = reasons[why]
 	if r.cfg.Observer != nil {
 		observe.Call(ctx, r.cfg.Observer, resilience.Event{
-			Kind: resilience.Stopped, Time: r.clock.Now(), Policy: policy, Name: r.cfg.Name, Key: r.key,
-			Attempt: end.Attempts, Reason: why.String(), Err: end.Err,
+			Kind: EventGaveUp, Time: r.clock.Now(), Policy: policy, Name: r.cfg.Name, Key: r.key,
+			Attempt: end.Attempts, Reason: reasons[why], Err: end.Err,
 		})
 	}
 	return &end
@@ -305,9 +306,6 @@ func (r *Retry) Name() string { return r.cfg.Name }
 
 // Fork implements resilience.Forker: the fork has a budget of its own and shares
 // the configuration and the counters of r.
-func (r *Retry) Fork() resilience.Policy { return r.ForkFor("") }
-
-// ForkFor is Fork for a key that events are to say.
-func (r *Retry) ForkFor(key string) resilience.Policy {
+func (r *Retry) Fork(key string) resilience.Policy {
 	return &Retry{shared: r.shared, bucket: newBucket(r.cfg.Budget, r.clock.Nanos()), fork: true, key: key}
 }

@@ -267,7 +267,7 @@ func TestNothingIsObservedOnSuccess(t *testing.T) {
 
 func TestTheFirstTryAllocatesNothing(t *testing.T) {
 	r := must(t, retry.Config{})
-	fork := r.Fork()
+	fork := r.Fork("")
 	ctx, op := context.Background(), resilience.Func(func(context.Context) error { return nil })
 	for name, p := range map[string]resilience.Policy{"root": r, "fork": fork} {
 		if n := testing.AllocsPerRun(1000, func() { _ = resilience.RunOperation(ctx, p, op) }); n != 0 {
@@ -278,32 +278,29 @@ func TestTheFirstTryAllocatesNothing(t *testing.T) {
 
 func TestStatsHaveAllReasonsFromTheStart(t *testing.T) {
 	s := must(t, retry.Config{}).Stats()
-	for reason := retry.OutOfAttempts; reason <= retry.ContextDone; reason++ {
+	for _, reason := range retry.Reasons() {
 		if n, ok := s.Stopped[reason]; !ok || n != 0 {
 			t.Errorf("%v: %d, %v", reason, n, ok)
 		}
-		if reason.String() == retry.Reason(0).String() {
-			t.Errorf("reason %d has no name", reason)
-		}
 	}
-	if len(s.Stopped) != int(retry.ContextDone) || len(retry.Reasons()) != len(s.Stopped) {
+	if len(retry.Reasons()) != len(s.Stopped) {
 		t.Errorf("%d and %d reasons", len(s.Stopped), len(retry.Reasons()))
 	}
 }
 
-func TestTheLabelsOfReasonsAreFitForMetrics(t *testing.T) {
-	seen := map[string]bool{retry.Reason(200).Label(): true}
+// A reason with "_" for " " is a metric label.
+func TestReasons_areFitForLabels(t *testing.T) {
+	seen := map[string]bool{}
 	for _, reason := range retry.Reasons() {
-		label := reason.Label()
-		if seen[label] || strings.Trim(label, "abcdefghijklmnopqrstuvwxyz_") != "" {
-			t.Errorf("%v has the label %q", reason, label)
+		if seen[reason] || reason == "" || strings.Trim(reason, "abcdefghijklmnopqrstuvwxyz ") != "" {
+			t.Errorf("reason %q", reason)
 		}
-		seen[label] = true
+		seen[reason] = true
 	}
 }
 
 func TestTheCallsAreThoseThatHaveEnded(t *testing.T) {
-	s := retry.Stats{FirstTry: 1, Recovered: 2, Aborted: 4, Stopped: map[retry.Reason]uint64{retry.Rejected: 8, retry.OutOfBudget: 16}}
+	s := retry.Stats{FirstTry: 1, Recovered: 2, Aborted: 4, Stopped: map[string]uint64{retry.Rejected: 8, retry.OutOfBudget: 16}}
 	if s.GaveUp() != 24 || s.Calls() != 31 {
 		t.Errorf("%d of %d calls gave up", s.GaveUp(), s.Calls())
 	}

@@ -113,8 +113,8 @@ func TestAPanickingObserverIsDropped(t *testing.T) {
 }
 
 func TestGoexitInTheObserverCountsTheCallOnce(t *testing.T) {
-	for _, kind := range []resilience.Kind{resilience.Retried, resilience.Stopped} {
-		t.Run(kind.String(), func(t *testing.T) {
+	for _, kind := range []string{retry.EventRetrying, retry.EventGaveUp} {
+		t.Run(kind, func(t *testing.T) {
 			r := must(t, quick(retry.Config{Observer: testkit.Observer(func(e resilience.Event) {
 				if e.Kind == kind {
 					runtime.Goexit()

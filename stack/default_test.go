@@ -156,7 +156,7 @@ func TestTheObserverOfTheStackIsThatOfLayersWithoutTheirOwn(t *testing.T) {
 			_ = resilience.Run(t.Context(), p, fail)
 			time.Sleep(time.Second)
 		}
-		if len(all.Events(resilience.Stopped)) == 0 || len(all.Events(resilience.Transition)) != 0 {
+		if len(all.Events(retry.EventGaveUp)) == 0 || len(all.Transitions()) != 0 {
 			t.Errorf("the observer of the stack heard %v", all.Events())
 		}
 		if len(own.Transitions()) == 0 {
@@ -197,7 +197,7 @@ func TestLayersOfAServerInheritNameAndObserver(t *testing.T) {
 	if got := named(resilience.Must(c.New())); !slices.Equal(got, want) {
 		t.Errorf("layers %q, want %q", got, want)
 	}
-	if n := len(all.Events(resilience.Rejected)); n != 1 {
+	if n := len(all.Events(bulkhead.EventRejected)); n != 1 {
 		t.Errorf("the observer of the stack heard %v", all.Events())
 	}
 	c.Limit.Name, c.Bulkhead.Name, c.Bulkhead.Observer = "own", "own", &own
@@ -206,7 +206,7 @@ func TestLayersOfAServerInheritNameAndObserver(t *testing.T) {
 	if got := named(resilience.Must(c.New())); !slices.Equal(got, want) {
 		t.Errorf("layers %q, want %q", got, want)
 	}
-	if len(all.Events()) != 1 || len(own.Events(resilience.Rejected)) != 1 {
+	if len(all.Events()) != 1 || len(own.Events(bulkhead.EventRejected)) != 1 {
 		t.Errorf("the observers heard %v and %v", all.Events(), own.Events())
 	}
 	if c.Limit.Observer != nil {

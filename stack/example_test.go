@@ -56,7 +56,8 @@ func ExampleClient_key() {
 	p := stack.Client("accounts")
 	fmt.Println(balanceOf(context.Background(), p, "eu-1", "Ada"))
 	fmt.Println(balanceOf(context.Background(), p, "us-2", "Grace"))
-	for q := range resilience.All(p) {
+	for n := range resilience.Walk(p) {
+		q := n.Policy
 		if g, ok := q.(*keyed.Group); ok {
 			fmt.Println(g.Stats().Keys, "keys")
 		}
@@ -98,7 +99,8 @@ func ExampleClientConfig() {
 	}
 	client := &http.Client{Transport: &httpmw.Transport{Policy: resilience.Must(c.New())}}
 
-	for p := range resilience.All(client.Transport.(*httpmw.Transport).Policy) {
+	for n := range resilience.Walk(client.Transport.(*httpmw.Transport).Policy) {
+		p := n.Policy
 		if p, ok := p.(*breaker.Breaker); ok {
 			fmt.Println(p.Name(), p.Stats().Opened)
 		}
@@ -124,7 +126,7 @@ func ExampleClientConfig_uploads() {
 	defer server.Close()
 	now := clock.NewMock()
 	uploads := stack.DefaultClient("uploads")
-	uploads.Attempt.Timeout = 10 * time.Minute        // with the time to send the body
+	uploads.Attempt.Timeout = 10 * time.Minute      // with the time to send the body
 	uploads.Breaker.ProbeTimeout = 15 * time.Minute // longer than an attempt
 	uploads.Keyed = nil                             // it is for one key
 	uploads.Attempt.Clock = now

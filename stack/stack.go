@@ -276,7 +276,7 @@ func layer[C any, P resilience.Policy](c *C, build func(C) (P, error)) func() (r
 }
 
 // layers composes what builders make, or returns all that is wrong with it.
-func layers(builders ...func() (resilience.Policy, error)) (*resilience.Pipeline, error) {
+func layers(builders ...func() (resilience.Policy, error)) (resilience.Policy, error) {
 	var policies []resilience.Policy
 	var errs []error
 	for _, build := range builders {

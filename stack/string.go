@@ -36,7 +36,7 @@ func Describe(p resilience.Policy) string {
 
 // describe writes the policies, the first being the outermost, and the operation.
 func describe(b *strings.Builder, indent string, policies []resilience.Policy) {
-	policies = resilience.Compose(policies...).Unwrap()
+	policies = resilience.Compose(policies...).(interface{ Unwrap() []resilience.Policy }).Unwrap()
 	if len(policies) == 0 {
 		b.WriteString(indent + "operation\n")
 		return

@@ -75,7 +75,7 @@ func TestEachPolicyDescribesTheNumbersThatItWorksWith(t *testing.T) {
 			Trip: []breaker.Rule{breaker.Consecutive(2), breaker.Silence(3, time.Minute)}, OpenFor: time.Second,
 			CloseAfter: 1, ProbeTimeout: -1, Until: resilience.Ended,
 		}), "breaker: opens on Consecutive(2) or Silence(3, 1m0s), for 1s, or what a failure asks for up to 1m0s; closes at the first success; a probe may take for ever; a success counts when ended"},
-		{newBreaker(breaker.Config{Trip: trip, OpenFor: time.Second}).(*breaker.Breaker).ForkFor("a.example"), `breaker for "a.example": ` + open + "for 1s" + rest},
+		{newBreaker(breaker.Config{Trip: trip, OpenFor: time.Second}).(*breaker.Breaker).Fork("a.example"), `breaker for "a.example": ` + open + "for 1s" + rest},
 
 		{newRetry(retry.Config{MaxAttempts: 20, MaxDelay: time.Minute}), "retry: 20 attempts, waits of up to 1m0s, budget of 95 at 5 a retry, 20 after a timeout"},
 		{newRetry(retry.Config{BaseDelay: 2 * time.Second, Budget: -1}), "retry: 3 attempts, waits of up to 2s, no budget"},
@@ -88,7 +88,7 @@ func TestEachPolicyDescribesTheNumbersThatItWorksWith(t *testing.T) {
 
 		{newLimit(limit.Config{Name: "l"}), `limit "l": 64 in flight at first, then as experiments show`},
 		{newLimit(limit.Config{Max: 20, MaxQueue: -1}), "limit: 20 in flight at first, then as experiments show, 20 at most, nobody waits"},
-		{newLimit(limit.Config{Max: 200, MaxQueue: 9, Shadow: true}).(*limit.Limit).ForkFor("a"), `limit for "a": 64 in flight at first, then as experiments show, 200 at most, 9 may wait, only counts whom it would refuse`},
+		{newLimit(limit.Config{Max: 200, MaxQueue: 9, Shadow: true}).(*limit.Limit).Fork("a"), `limit for "a": 64 in flight at first, then as experiments show, 200 at most, 9 may wait, only counts whom it would refuse`},
 
 		{must(timeout.New(timeout.Config{Timeout: -1})), "timeout: no limit"},
 		{must(keyed.New(resilience.Compose(), keyed.Config{Max: 1})), "keyed: up to 1 key, each with a state of its own"},
@@ -130,7 +130,7 @@ func TestDescribeShowsAllThereIsInside(t *testing.T) {
 		want   []string
 	}{
 		"nil":               {nil, []string{"operation"}},
-		"a nil pointer":     {(*resilience.Pipeline)(nil), []string{"operation"}},
+		"a nil pointer":     {(*breaker.Breaker)(nil), []string{"operation"}},
 		"an empty pipeline": {resilience.Compose(), []string{"operation"}},
 		"one of a user": {resilience.Compose(&foreign{limit}, other), []string{
 			"*stack_test.foreign", "  timeout: 1s until ended", `    timeout "slow": 1m0s until ended`, "      operation",

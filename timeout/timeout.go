@@ -235,16 +235,20 @@ func (t *Timeout) count(ctx context.Context, next resilience.Next, err error) {
 	t.cutOff.Add(1)
 	if t.cfg.Observer != nil {
 		observe.Call(ctx, t.cfg.Observer, resilience.Event{
-			Kind: resilience.TimedOut, Time: t.clock.Now(), Policy: policy, Name: t.cfg.Name, Key: next.Key(), Delay: t.cfg.Timeout, Err: err,
+			Kind: EventTimedOut, Time: t.clock.Now(), Policy: policy, Name: t.cfg.Name, Key: next.Key(), Delay: t.cfg.Timeout, Err: err,
 		})
 	}
 }
+
+// EventTimedOut is the kind of an event: an operation failed after Event.Delay, its
+// timeout.
+const EventTimedOut = "timed out"
 
 // Name returns the name from the Config.
 func (t *Timeout) Name() string { return t.cfg.Name }
 
 // Fork implements resilience.Forker. A Timeout has no state, so the fork is t.
-func (t *Timeout) Fork() resilience.Policy { return t }
+func (t *Timeout) Fork(string) resilience.Policy { return t }
 
 // Idle implements resilience.Forker; it is always true.
 func (t *Timeout) Idle() bool { return true }

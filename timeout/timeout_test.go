@@ -32,7 +32,7 @@ func TestAnOperationThatIsCutOffFailsWithExceeded(t *testing.T) {
 			w.t.Errorf("error %#v", err)
 		}
 		wantStats(w.t, p, timeout.Stats{Calls: 1, Exceeded: 1})
-		if e := rec.Events(); len(e) != 1 || e[0].Kind != resilience.TimedOut || e[0].Delay != time.Second || e[0].Name != "users" {
+		if e := rec.Events(); len(e) != 1 || e[0].Kind != timeout.EventTimedOut || e[0].Delay != time.Second || e[0].Name != "users" {
 			w.t.Errorf("observed %+v", e)
 		}
 	})
@@ -371,7 +371,7 @@ func TestADoneContextRunsAndCountsNothing(t *testing.T) {
 
 func TestForksCountTogether(t *testing.T) {
 	p := must(t, timeout.Config{Name: "users"})
-	fork := p.Fork().(resilience.Forker)
+	fork := p.Fork("").(*timeout.Timeout)
 	_ = resilience.Run(t.Context(), fork, func(context.Context) error { return nil })
 	wantStats(t, p, timeout.Stats{Calls: 1})
 	if !fork.Idle() || p.Name() != "users" {

@@ -89,8 +89,8 @@ func (f fleet) policies(a arm) []resilience.Policy {
 // opened returns how often the breakers among policies have opened.
 func opened(policies []resilience.Policy) (n uint64) {
 	for _, p := range policies {
-		for q := range resilience.All(p) {
-			if b, ok := q.(*breaker.Breaker); ok {
+		for node := range resilience.Walk(p) {
+			if b, ok := node.Policy.(*breaker.Breaker); ok {
 				n += b.Stats().Opened
 			}
 		}

@@ -102,7 +102,7 @@ func newLamp(state string) *lamp {
 
 // Observe implements resilience.Observer.
 func (l *lamp) Observe(_ context.Context, e resilience.Event) {
-	if e.Kind == resilience.Transition {
+	if e.To != "" {
 		l.state.Store(&e.To)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/timeout"
 )
 
 // ask sends n requests to h at once and returns how many got each status, 0
@@ -225,8 +226,8 @@ func TestAttemptsAreCountedAtTheTransport(t *testing.T) {
 
 func TestLampShowsTheLastTransition(t *testing.T) {
 	l := newLamp("CLOSED")
-	l.Observe(t.Context(), resilience.Event{Kind: resilience.Transition, From: "CLOSED", To: "OPEN"})
-	l.Observe(t.Context(), resilience.Event{Kind: resilience.TimedOut})
+	l.Observe(t.Context(), resilience.Event{From: "CLOSED", To: "OPEN"})
+	l.Observe(t.Context(), resilience.Event{Kind: timeout.EventTimedOut})
 	if got := *l.state.Load(); got != "OPEN" {
 		t.Error(got)
 	}

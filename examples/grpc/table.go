@@ -97,7 +97,7 @@ func (t *table) print(format string, args ...any) {
 // Observe implements resilience.Observer. Each probe that fails opens the breaker
 // again: only the first time is news.
 func (t *table) Observe(_ context.Context, e resilience.Event) {
-	if e.Kind != resilience.Transition {
+	if e.To == "" {
 		return
 	}
 	t.mu.Lock()

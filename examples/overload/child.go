@@ -153,7 +153,8 @@ func guard(a arm, h http.Handler) (http.Handler, func() *limit.Stats, error) {
 
 // limitOf returns what the limit in p has counted, nil if there is none.
 func limitOf(p resilience.Policy) *limit.Stats {
-	for p := range resilience.All(p) {
+	for n := range resilience.Walk(p) {
+		p := n.Policy
 		if l, ok := p.(*limit.Limit); ok {
 			s := l.Stats()
 			return &s

@@ -13,7 +13,7 @@ type observer func(resilience.Event)
 func (o observer) Observe(_ context.Context, e resilience.Event) { o(e) }
 
 func TestAnEventArrivesAsItIs(t *testing.T) {
-	want := resilience.Event{Kind: resilience.Retried, Name: "users", Attempt: 2}
+	want := resilience.Event{Kind: "retrying", Name: "users", Attempt: 2}
 	var got resilience.Event
 	observe.Call(t.Context(), observer(func(e resilience.Event) { got = e }), want)
 	if got != want {

@@ -100,7 +100,8 @@ func (i in) options() []grpc.ServerOption {
 
 // find returns the policy of type P in p.
 func find[P resilience.Policy](p resilience.Policy) (found P) {
-	for inner := range resilience.All(p) {
+	for n := range resilience.Walk(p) {
+		inner := n.Policy
 		if f, ok := inner.(P); ok {
 			found = f
 		}

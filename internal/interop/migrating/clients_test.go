@@ -45,7 +45,8 @@ func oneAtATime(c *stack.ClientConfig) { c.Bulkhead.Slots, c.Bulkhead.MaxQueue =
 
 // find returns the policy of type P of a client.
 func find[P resilience.Policy](rt http.RoundTripper) (found P) {
-	for p := range resilience.All(rt.(*httpmw.Transport).Policy) {
+	for n := range resilience.Walk(rt.(*httpmw.Transport).Policy) {
+		p := n.Policy
 		if p, ok := p.(P); ok {
 			found = p
 		}

@@ -260,7 +260,8 @@ func gobreakerNearest() *http.Client {
 // A trial: the breakers decide and count, and refuse nobody.
 func Example_trial() {
 	policy := stack.Client("payments")
-	for p := range resilience.All(policy) {
+	for n := range resilience.Walk(policy) {
+		p := n.Policy
 		if b, ok := p.(*breaker.Breaker); ok {
 			b.SetMode(breaker.MetricsOnly) // it decides and counts, and refuses nobody
 		}
