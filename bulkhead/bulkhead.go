@@ -66,10 +66,10 @@ type Bulkhead struct {
 
 // shared is what a bulkhead and its forks have in common.
 type shared struct {
-	cfg   Config
-	clock vclock.Clock
-	root  *Bulkhead
-	forks counts // all of them together
+	cfg            Config
+	clock          vclock.Clock
+	root           *Bulkhead
+	forksCompleted atomic.Uint64 // calls of all forks that had a slot and have ended
 
 	queueFull, waitExpired, canceled atomic.Uint64
 }

@@ -82,7 +82,7 @@ func TestFourWorkersAndOneSlotRejectNobodyAndLoseNoWakeUp(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if s := b.Stats(); s != (bulkhead.Stats{Slots: 1, Completed: 12000}) {
+		if s := b.Stats(); s != (bulkhead.Stats{Counters: bulkhead.Counters{Completed: 12000}, Gauges: bulkhead.Gauges{Slots: 1}}) {
 			t.Errorf("at rest: %+v", s)
 		}
 	}
@@ -232,7 +232,7 @@ func TestTheWaitLimitLimitsWaitingNotRunning(t *testing.T) {
 				if err != nil {
 					t.Error(err)
 				}
-				if s := b.Stats(); s != (bulkhead.Stats{Slots: 1, Completed: 2, WaitExpired: 1}) {
+				if s := b.Stats(); s != (bulkhead.Stats{Counters: bulkhead.Counters{Completed: 2, WaitExpired: 1}, Gauges: bulkhead.Gauges{Slots: 1}}) {
 					t.Errorf("stats %+v", s)
 				}
 			})
@@ -373,7 +373,7 @@ func TestForksHaveTheirOwnSlotsAndCountTogether(t *testing.T) {
 		f1, f2 := b.Fork("").(*bulkhead.Bulkhead), b.Fork("").(*bulkhead.Bulkhead)
 		free1, free2, free := occupy(f1, 3), occupy(f2, 1), occupy(b, 1)
 		_ = resilience.Run(context.Background(), f1, nothing)
-		if s := b.Stats(); s != (bulkhead.Stats{InFlight: 4, Queued: 1, Slots: 2, QueueFull: 1}) {
+		if s := b.Stats(); s != (bulkhead.Stats{Counters: bulkhead.Counters{QueueFull: 1}, Gauges: bulkhead.Gauges{InFlight: 4, Queued: 1, Slots: 2}}) {
 			t.Errorf("root %+v", s)
 		}
 		if s := f1.Stats(); s.InFlight != 2 || s.Queued != 1 || f1.Idle() {
@@ -384,7 +384,7 @@ func TestForksHaveTheirOwnSlotsAndCountTogether(t *testing.T) {
 		free1()
 		free2()
 		free()
-		if s := b.Stats(); s != (bulkhead.Stats{Slots: 2, Completed: 5, QueueFull: 1}) || !f1.Idle() || !b.Idle() {
+		if s := b.Stats(); s != (bulkhead.Stats{Counters: bulkhead.Counters{Completed: 5, QueueFull: 1}, Gauges: bulkhead.Gauges{Slots: 2}}) || !f1.Idle() || !b.Idle() {
 			t.Errorf("at rest %+v", s)
 		}
 	})

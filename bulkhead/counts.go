@@ -2,7 +2,7 @@ package bulkhead
 
 import "sync/atomic"
 
-// counts are the calls of a bulkhead, or of all its forks together. No count of
+// counts are the calls of one bulkhead. No count of
 // those who hold a slot is kept beside them, so that a call costs one addition
 // when it comes and one when it ends.
 type counts struct {
@@ -37,25 +37,15 @@ func (c *counts) inFlight() int64 {
 }
 
 // come adds n to those who came, and returns them.
-func (b *Bulkhead) come(n int64) int64 {
-	if b != b.root {
-		b.forks.came.Add(n)
-	}
-	return b.came.Add(n)
-}
+func (b *Bulkhead) come(n int64) int64 { return b.came.Add(n) }
 
-// line adds n to those who wait.
-func (b *Bulkhead) line(n int64) {
-	if b != b.root {
-		b.forks.waiting.Add(n)
-	}
-	b.waiting.Add(n)
-}
+// line adds n to the callers that are queued.
+func (b *Bulkhead) line(n int64) { b.waiting.Add(n) }
 
 // depart counts one who had a slot.
 func (b *Bulkhead) depart(add uint64) {
 	if b != b.root {
-		b.forks.departed.Add(1)
+		b.forksCompleted.Add(1)
 	}
 	b.departed.Add(add)
 }

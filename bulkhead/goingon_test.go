@@ -136,7 +136,7 @@ func TestAHerdFillsTheLineAndNoMore(t *testing.T) {
 		}
 		held.Release(nil)
 		all.Wait()
-		if s := b.Stats(); s != (bulkhead.Stats{Slots: 1, Completed: queue + 1, QueueFull: herd - queue}) {
+		if s := b.Stats(); s != (bulkhead.Stats{Counters: bulkhead.Counters{Completed: queue + 1, QueueFull: herd - queue}, Gauges: bulkhead.Gauges{Slots: 1}}) {
 			t.Fatalf("stats %+v", s)
 		}
 	}

@@ -48,7 +48,7 @@ func TestAPermitHoldsItsSlotUntilItIsReleased(t *testing.T) {
 		}
 		cancel()
 		time.Sleep(1000 * time.Hour)
-		if s := b.Stats(); s != (bulkhead.Stats{Slots: 1, InFlight: 1}) {
+		if s := b.Stats(); s != (bulkhead.Stats{Gauges: bulkhead.Gauges{Slots: 1, InFlight: 1}}) {
 			t.Errorf("stats %+v", s)
 		}
 		if err := resilience.Run(t.Context(), b, nothing); !errors.Is(err, bulkhead.ErrFull) {
@@ -121,22 +121,22 @@ func TestAcquireFailsAsApplyDoes(t *testing.T) {
 		count bulkhead.Stats
 	}{
 		"a full queue": {
-			-1, context.WithCancel, 0, []error{bulkhead.ErrFull, resilience.ErrRejected}, bulkhead.Stats{QueueFull: 1},
+			-1, context.WithCancel, 0, []error{bulkhead.ErrFull, resilience.ErrRejected}, bulkhead.Stats{Counters: bulkhead.Counters{QueueFull: 1}},
 		},
 		"waited too long": {
-			1, context.WithCancel, 100 * time.Millisecond, []error{bulkhead.ErrFull, resilience.ErrRejected}, bulkhead.Stats{WaitExpired: 1},
+			1, context.WithCancel, 100 * time.Millisecond, []error{bulkhead.ErrFull, resilience.ErrRejected}, bulkhead.Stats{Counters: bulkhead.Counters{WaitExpired: 1}},
 		},
 		"canceled": {
 			1, func(ctx context.Context) (context.Context, context.CancelFunc) {
 				ctx, cancel := context.WithCancelCause(ctx)
 				time.AfterFunc(time.Millisecond, func() { cancel(gone) })
 				return ctx, func() {}
-			}, time.Millisecond, []error{context.Canceled, gone}, bulkhead.Stats{Canceled: 1},
+			}, time.Millisecond, []error{context.Canceled, gone}, bulkhead.Stats{Counters: bulkhead.Counters{Canceled: 1}},
 		},
 		"deadline": {
 			1, func(ctx context.Context) (context.Context, context.CancelFunc) {
 				return context.WithTimeout(ctx, time.Millisecond)
-			}, time.Millisecond, []error{context.DeadlineExceeded}, bulkhead.Stats{Canceled: 1},
+			}, time.Millisecond, []error{context.DeadlineExceeded}, bulkhead.Stats{Counters: bulkhead.Counters{Canceled: 1}},
 		},
 		"done before": {
 			1, func(ctx context.Context) (context.Context, context.CancelFunc) {

@@ -107,7 +107,7 @@ func TestAContextThatPanicsInLineLeavesIt(t *testing.T) {
 			}})
 		}()
 		p.Release(nil)
-		if s := b.Stats(); s != (bulkhead.Stats{Slots: 1, Completed: 1, Canceled: 1}) || !b.Idle() {
+		if s := b.Stats(); s != (bulkhead.Stats{Counters: bulkhead.Counters{Completed: 1, Canceled: 1}, Gauges: bulkhead.Gauges{Slots: 1}}) || !b.Idle() {
 			t.Errorf("stats %+v", s)
 		}
 	})

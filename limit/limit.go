@@ -100,7 +100,6 @@ type shared struct {
 	cfg       Config
 	clock     vclock.Clock
 	root      *Limit
-	waiting   atomic.Int64 // at the forks
 	tests     [5]atomic.Uint64
 	overloads atomic.Uint64
 }
@@ -112,8 +111,6 @@ const (
 	shed
 	queueFull
 	canceled
-	forksCame // of what is in the handlers of forks
-	forksWent
 )
 
 // New returns a Limit, or an error that says what to change in c.
@@ -200,25 +197,14 @@ func (l *Limit) enter(ctx context.Context) (entered int64, err error) {
 	now := l.clock.Nanos()
 	for w := l.word.Load(); room(w); w = l.word.Load() {
 		if l.word.CompareAndSwap(w, w+1) {
-			l.came()
 			return now &^ stood, nil
 		}
 	}
 	return l.arrive(ctx, now)
 }
 
-// came counts a request as being in the handler of a fork; of the root its word does.
-func (l *Limit) came() {
-	if l != l.root {
-		l.count.Add(forksCame)
-	}
-}
-
 // leave gives a place back. Of requests that find room one of some is looked at.
 func (l *Limit) leave(entered int64, ok, refused bool) {
-	if l != l.root {
-		l.count.Add(forksWent)
-	}
 	if refused {
 		l.count.Add(useful)
 		l.lock(0)

@@ -62,7 +62,7 @@ func TestALimitSaysWhatItIs(t *testing.T) {
 
 func TestALimitStartsWith64OrItsMax(t *testing.T) {
 	for most, want := range map[int]int{0: 64, 1: 1, 3: 3, 64: 64, 65: 64, 1000: 64} {
-		if s := newLimit(t, limit.Config{Max: most}).Stats(); s != (limit.Stats{Limit: want}) {
+		if s := newLimit(t, limit.Config{Max: most}).Stats(); s != (limit.Stats{Gauges: limit.Gauges{Limit: want}}) {
 			t.Errorf("Max %d: %+v", most, s)
 		}
 	}

@@ -92,7 +92,6 @@ func (l *Limit) arrive(ctx context.Context, now int64) (entered int64, err error
 		fallthrough
 	case l.line.n == 0 && l.flight < l.machine.level:
 		l.flight++
-		l.came()
 		l.release()
 		return now &^ stood, nil
 	case full:
@@ -118,10 +117,6 @@ func (l *Limit) maxQueue() int {
 // wait waits for what becomes of w. A place that comes when the caller has left is
 // passed on.
 func (l *Limit) wait(ctx context.Context, w *waiter) (entered int64, err error) {
-	if l != l.root {
-		l.waiting.Add(1)
-		defer l.waiting.Add(-1)
-	}
 	left := true // should ctx panic
 	defer func() {
 		if left {
@@ -153,9 +148,6 @@ func (l *Limit) quit(ctx context.Context, w *waiter) {
 		l.line.remove(w)
 	case admitted:
 		l.flight--
-		if l != l.root {
-			l.count.Add(forksWent)
-		}
 	}
 	if w.state != refused { // who was has been counted
 		l.count.Add(canceled)
@@ -181,6 +173,5 @@ func (l *Limit) serve() {
 		}
 		l.line.take(w, admitted, entered)
 		l.flight++
-		l.came()
 	}
 }

@@ -144,7 +144,7 @@ func TestALimitInAnOverload(t *testing.T) {
 		s := serve(l, 500*time.Millisecond)
 		defer s.wg.Wait()
 		s.load(200, 2*time.Second) // half of what it can do
-		compare(t, scrape(t, reg), limit.Stats{Limit: 64, InFlight: l.Stats().InFlight, Useful: l.Stats().Useful})
+		compare(t, scrape(t, reg), limit.Stats{Counters: limit.Counters{Useful: l.Stats().Useful}, Gauges: limit.Gauges{Limit: 64, InFlight: l.Stats().InFlight}})
 
 		came := 400.0
 		for tries := 0; !l.Stats().Overload || l.Stats().Shed == 0; tries++ {

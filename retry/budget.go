@@ -134,26 +134,37 @@ func (r *Retry) Idle() bool {
 	return b.level >= int64(r.cfg.Budget)
 }
 
-// Stats is what a Retry has counted since it was made. The counters are those of a
-// retry and all its forks; Level and Capacity are its own.
+// Stats is what a Retry has counted since it was made, and its present state.
 type Stats struct {
+	Counters
+	Gauges
+}
+
+// Counters are the counters of a retry and all its forks. They never fall.
+type Counters struct {
 	// Calls by how they ended: at the first attempt, after a retry, in a panic or
-	// runtime.Goexit, or given up, by the reason. Those that the budget refused a
-	// retry are Stopped[OutOfBudget] and Stopped[AllFailing].
+	// runtime.Goexit, or given up, by the reason. The budget has stopped the calls in
+	// Stopped[OutOfBudget] and Stopped[AllFailing].
 	FirstTry, Recovered, Aborted uint64
 	Stopped                      map[string]uint64
 	// Retries are the attempts after the first ones.
 	Retries uint64
-	// Units of the budget: Earned by successes, one each, also those that a full
-	// bucket has no room for; Spent on retries; and Refunded, as far as the bucket
-	// has room. All are 0 without a budget.
+	// Units of the budget. Earned counts one for each success, including successes that
+	// a full bucket has no room for. Spent counts the prices of retries, Refunded the
+	// prices that came back, as far as the bucket had room. All are 0 without a budget.
 	Earned, Spent, Refunded int64
-	// Level is what is in the bucket, Capacity what it holds at present.
+}
+
+// Gauges are the present state of one retry without its forks. Both are 0 without a
+// budget.
+type Gauges struct {
+	// Level is how many units are in the bucket, Capacity how many it can hold at
+	// present.
 	Level, Capacity int64
 }
 
 // GaveUp returns how many calls were given up, for whatever reason.
-func (s Stats) GaveUp() (n uint64) {
+func (s Counters) GaveUp() (n uint64) {
 	for _, calls := range s.Stopped {
 		n += calls
 	}
@@ -161,12 +172,13 @@ func (s Stats) GaveUp() (n uint64) {
 }
 
 // Calls returns how many calls have ended.
-func (s Stats) Calls() uint64 { return s.FirstTry + s.Recovered + s.Aborted + s.GaveUp() }
+func (s Counters) Calls() uint64 { return s.FirstTry + s.Recovered + s.Aborted + s.GaveUp() }
 
 // Stats returns the counters. They are read one after another while calls go on,
 // so they agree with each other once the retry is at rest.
 func (r *Retry) Stats() Stats {
-	s := Stats{
+	var s Stats
+	s.Counters = Counters{
 		FirstTry:  r.count.Sum(rootFirstTry) + r.count.Sum(forkFirstTry),
 		Recovered: r.count.Sum(recovered),
 		Aborted:   r.stopped[aborted].Load(),

@@ -300,7 +300,7 @@ func TestReasons_areFitForLabels(t *testing.T) {
 }
 
 func TestTheCallsAreThoseThatHaveEnded(t *testing.T) {
-	s := retry.Stats{FirstTry: 1, Recovered: 2, Aborted: 4, Stopped: map[string]uint64{retry.Rejected: 8, retry.OutOfBudget: 16}}
+	s := retry.Stats{Counters: retry.Counters{FirstTry: 1, Recovered: 2, Aborted: 4, Stopped: map[string]uint64{retry.Rejected: 8, retry.OutOfBudget: 16}}}
 	if s.GaveUp() != 24 || s.Calls() != 31 {
 		t.Errorf("%d of %d calls gave up", s.GaveUp(), s.Calls())
 	}

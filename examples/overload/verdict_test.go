@@ -25,11 +25,11 @@ func ideal() result {
 			phase{Arm: bare, Load: load, Offered: 1000 * load, Left: 1000 * load, Worked: 950, Core: 1},
 			phase{
 				Arm: limited, Load: load, Offered: 1000 * load, Goodput: 950, Worked: 950, Refused: 1000*load - 950, Core: 1,
-				P50: 8 * ms, P99: 20 * ms, Most: 6, Limit: &limit.Stats{Limit: 6, Knee: 1.5, Overload: true, Shed: 4321},
+				P50: 8 * ms, P99: 20 * ms, Most: 6, Limit: &limit.Stats{Counters: limit.Counters{Shed: 4321}, Gauges: limit.Gauges{Limit: 6, Knee: 1.5, Overload: true}},
 			})
 	}
 	r.Phases[0] = phase{Arm: bare, Load: 0.7, Offered: 700, Goodput: 700, Worked: 700, Core: 0.7, P50: 2 * ms, P99: 6 * ms}
-	r.Phases[1] = phase{Arm: limited, Load: 0.7, Offered: 700, Goodput: 700, Worked: 700, Core: 0.7, P50: 2 * ms, P99: 6 * ms, Limit: &limit.Stats{Limit: 64}}
+	r.Phases[1] = phase{Arm: limited, Load: 0.7, Offered: 700, Goodput: 700, Worked: 700, Core: 0.7, P50: 2 * ms, P99: 6 * ms, Limit: &limit.Stats{Gauges: limit.Gauges{Limit: 64}}}
 	r.conclude()
 	return r
 }
