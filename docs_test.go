@@ -199,7 +199,7 @@ func TestTheSettingsOfAConfigAreAllOnItsPage(t *testing.T) {
 	text := pages(t)
 	for typ, path := range map[string]string{
 		"breaker.Config": "docs/breaker.md", "retry.Config": "docs/retry.md", "bulkhead.Config": "docs/bulkhead.md",
-		"limit.Config": "docs/limit.md", "timeout.Config": "docs/timeout.md", "fallback.Config": "docs/fallback.md", "fallback.StaleConfig": "docs/fallback.md",
+		"limit.Config": "docs/limit.md", "timeout.Config": "docs/timeout.md", "fallback.Config": "docs/fallback.md", "stale.Config": "docs/fallback.md",
 		"keyed.Config": "docs/keyed.md", "stack.ClientConfig": "docs/stack.md", "stack.ServerConfig": "docs/stack.md",
 		"httpmw.Transport": "docs/http.md", "httpmw.Server": "docs/http.md",
 		"grpcmw.Client": "docs/grpc.md", "grpcmw.Server": "docs/grpc.md",

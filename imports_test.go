@@ -23,7 +23,7 @@ const (
 	protobuf   = "google.golang.org/protobuf/..."
 )
 
-var policies = []string{"breaker", "retry", "bulkhead", "timeout", "fallback", "limit"}
+var policies = []string{"breaker", "retry", "bulkhead", "timeout", "fallback", "limit", "stale"}
 
 // imports maps a package to what it imports. The standard library is left out.
 type imports map[string][]string

@@ -1,6 +1,7 @@
 package bulkhead
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -10,37 +11,49 @@ import (
 	"github.com/resilience-go/resilience/internal/defaults"
 )
 
-// Config says how a Bulkhead works. The zero value is a good default.
+// Special values of a Config. No other negative number is valid.
+const (
+	// NoQueue, as Config.MaxQueue, rejects a call that finds no free slot.
+	NoQueue = -1
+	// Unbounded, as Config.MaxWait, lets a queued caller wait until its context ends.
+	Unbounded time.Duration = -1
+)
+
+// Config configures a Bulkhead. The zero value is a good default.
 type Config struct {
-	// Name appears in errors and events.
+	// Name appears in errors, events and reports.
 	Name string
-	// Slots is how many calls may be in flight. With 0, the default, the bulkhead
-	// sizes itself, as its type describes.
+	// Slots is how many calls may be in flight. With 0, the default, the bulkhead sizes
+	// itself; see Bulkhead.
 	Slots int
-	// MaxQueue is how many callers may wait for a slot. The default is half of the
-	// limit, rounded up; a negative value lets nobody wait.
+	// MaxQueue is how many callers may wait for a slot, by default half of the slots,
+	// rounded up. NoQueue rejects instead.
 	MaxQueue int
-	// MaxWait is how long a caller may wait for a slot, by default 100 ms; a
-	// negative value lets it wait until its context ends.
+	// MaxWait is how long a caller may wait for a slot, by default 100 ms. With Unbounded
+	// it waits until its context ends.
 	MaxWait time.Duration
-	// Observer hears of each rejection. nil: none.
+	// Observer is called with each rejection. nil: none.
 	Observer resilience.Observer
 	// Clock is the time to use, nil for real time.
 	Clock clock.Clock
 }
 
-// maxLimit leaves room for what the limit is compared with.
-const maxLimit = 1 << 30
+// maxSlots bounds Slots and MaxQueue, so that sums of both do not overflow.
+const maxSlots = 1 << 30
 
 // withDefaults returns c with its defaults filled in, or what is wrong with it.
 func (c Config) withDefaults() (Config, error) {
-	if c.Slots < 0 || c.Slots > maxLimit {
-		return c, fmt.Errorf("bulkhead %q: Config.Slots is %d: must be 1 to %d, or 0 to size itself; leave the bulkhead out to have no limit", c.Name, c.Slots, maxLimit)
+	if c.Slots < 0 || c.Slots > maxSlots {
+		return c, fmt.Errorf("bulkhead %q: Config.Slots is %d: must be 1 to %d, or 0 to size itself; leave the bulkhead out to bound nothing", c.Name, c.Slots, maxSlots)
 	}
-	if c.MaxQueue > maxLimit {
-		return c, fmt.Errorf("bulkhead %q: Config.MaxQueue is %d: must be at most %d, 0 for half of the limit, or negative for no queue", c.Name, c.MaxQueue, maxLimit)
+	if c.MaxQueue > maxSlots {
+		return c, fmt.Errorf("bulkhead %q: Config.MaxQueue is %d: must be at most %d, 0 for half of the slots, or bulkhead.NoQueue", c.Name, c.MaxQueue, maxSlots)
 	}
-	if err := check.Duration(policy, c.Name, "Config.MaxWait", c.MaxWait, c.Clock); err != nil {
+	if err := cmp.Or(
+		check.Negative(policy, c.Name, "Config.MaxQueue", c.MaxQueue, "bulkhead.NoQueue"),
+		check.Negative(policy, c.Name, "Config.MaxWait", c.MaxWait, "bulkhead.Unbounded"),
+		check.Duration(policy, c.Name, "Config.MaxWait", c.MaxWait, c.Clock),
+	); err != nil {
 		return c, err
 	}
 	if c.MaxWait == 0 {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/fallback"
@@ -38,26 +37,4 @@ func ExampleDo() {
 	rate, err := fallback.Do(context.Background(), p, fetch, cached)
 	fmt.Println(rate, err)
 	// Output: 1.25 <nil>
-}
-
-func ExampleNewStale() {
-	rates, err := fallback.NewStale[float64](fallback.StaleConfig{Name: "rates", MaxAge: time.Hour})
-	if err != nil {
-		panic(err)
-	}
-	fetch := func(currency string, rate float64, err error) {
-		var p resilience.Policy // a stack, or nil for none
-		rate, age, err := rates.Do(context.Background(), p, currency, func(context.Context) (float64, error) {
-			return rate, err
-		})
-		fmt.Println(currency, rate, "stale:", age > 0, err)
-	}
-	down := errors.New("connection refused")
-	fetch("EUR", 1.25, nil)
-	fetch("EUR", 0, down) // 1.25 is remembered
-	fetch("JPY", 0, down) // another key, of which nothing is
-	// Output:
-	// EUR 1.25 stale: false <nil>
-	// EUR 1.25 stale: true <nil>
-	// JPY 0 stale: false connection refused
 }

@@ -6,7 +6,7 @@
 // A fallback belongs outside of all other policies, so that it also answers for
 // what they refuse.
 //
-// A [Stale] answers with the value that was fetched last.
+// Package stale answers with the value that was fetched last.
 package fallback
 
 import (
@@ -20,6 +20,7 @@ import (
 	"github.com/benbjohnson/clock"
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/internal/observe"
+	"github.com/resilience-go/resilience/internal/policykit"
 	"github.com/resilience-go/resilience/internal/stripe"
 	"github.com/resilience-go/resilience/internal/vclock"
 )
@@ -90,7 +91,7 @@ func (f *Fallback) Apply(ctx context.Context, next resilience.Next) error {
 func (f *Fallback) handle(ctx context.Context, next resilience.Next, err error) error {
 	outcome := &f.failed // also if code of the user panics
 	defer func() { outcome.Add(1) }()
-	if !wanted(ctx, err, f.cfg.If) {
+	if !policykit.Replaces(ctx, err, f.cfg.If) {
 		outcome = &f.passed
 		return err
 	}
@@ -105,18 +106,6 @@ func (f *Fallback) handle(ctx context.Context, next resilience.Next, err error) 
 	}
 	outcome = &f.used
 	return nil
-}
-
-// wanted reports whether an operation that ended with err under ctx is answered
-// for.
-func wanted(ctx context.Context, err error, choose func(error) bool) bool {
-	if choose != nil {
-		return choose(err)
-	}
-	if ctx.Err() == nil && errors.Is(err, resilience.ErrRejected) {
-		return true
-	}
-	return resilience.OutcomeOf(ctx, err, nil) == resilience.Failure
 }
 
 // EventUsed is the kind of an event: the fallback answered instead of an operation that
@@ -154,7 +143,7 @@ func Do[T any](ctx context.Context, p resilience.Policy, fn func(context.Context
 		return zero, resilience.ContextError(ctx) // as a Fallback does
 	}
 	v, err := resilience.Do(ctx, p, fn)
-	if err == nil || !wanted(ctx, err, nil) {
+	if err == nil || !policykit.Replaces(ctx, err, nil) {
 		return v, err
 	}
 	v, own := handle(ctx, err)

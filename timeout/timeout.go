@@ -31,6 +31,9 @@ import (
 
 const policy = "timeout"
 
+// Unbounded, as Config.Timeout, sets no timeout. No other negative number is valid.
+const Unbounded time.Duration = -1
+
 // Config says how a Timeout works. The zero value is a good default.
 type Config struct {
 	// Name appears in errors and events.
@@ -69,7 +72,10 @@ type Timeout struct {
 
 // New returns a Timeout, or an error that says what to change in c.
 func New(c Config) (*Timeout, error) {
-	if err := check.Duration(policy, c.Name, "Config.Timeout", c.Timeout, c.Clock); err != nil {
+	if err := cmp.Or(
+		check.Negative(policy, c.Name, "Config.Timeout", c.Timeout, "timeout.Unbounded"),
+		check.Duration(policy, c.Name, "Config.Timeout", c.Timeout, c.Clock),
+	); err != nil {
 		return nil, err
 	}
 	c.Timeout = cmp.Or(c.Timeout, defaults.Limit)

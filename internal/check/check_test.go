@@ -8,9 +8,9 @@ import (
 	"github.com/benbjohnson/clock"
 	"github.com/resilience-go/resilience/breaker"
 	"github.com/resilience-go/resilience/bulkhead"
-	"github.com/resilience-go/resilience/fallback"
 	"github.com/resilience-go/resilience/internal/check"
 	"github.com/resilience-go/resilience/retry"
+	"github.com/resilience-go/resilience/stale"
 	"github.com/resilience-go/resilience/timeout"
 )
 
@@ -25,11 +25,11 @@ func TestADurationWithoutAUnitIsRefusedInEveryConfig(t *testing.T) {
 			return err
 		},
 		"Config.MaxWait": func() error { _, err := bulkhead.New(bulkhead.Config{Name: "users", MaxWait: 60}); return err },
-		"StaleConfig.MaxAge": func() error {
-			_, err := fallback.NewStale[int](fallback.StaleConfig{Name: "users", MaxAge: 60})
+		"Config.MaxAge": func() error {
+			_, err := stale.New[int](stale.Config{Name: "users", MaxAge: 60})
 			return err
 		},
-		"Config.Limit":     func() error { _, err := timeout.New(timeout.Config{Name: "users", Timeout: 60}); return err },
+		"Config.Timeout":   func() error { _, err := timeout.New(timeout.Config{Name: "users", Timeout: 60}); return err },
 		"Config.BaseDelay": func() error { _, err := retry.New(retry.Config{Name: "users", BaseDelay: 60}); return err },
 	} {
 		err := try()

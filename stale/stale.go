@@ -1,6 +1,11 @@
-package fallback
+// Package stale answers for a fetch that failed with the value that it fetched last.
+//
+//	rates, err := stale.New[Rates](stale.Config{Name: "rates", MaxAge: time.Hour})
+//	value, age, err := rates.Do(ctx, p, "EUR", fetch)
+package stale
 
 import (
+	"cmp"
 	"container/list"
 	"context"
 	"fmt"
@@ -13,17 +18,28 @@ import (
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/internal/check"
 	"github.com/resilience-go/resilience/internal/observe"
+	"github.com/resilience-go/resilience/internal/policykit"
 	"github.com/resilience-go/resilience/internal/vclock"
 	"golang.org/x/sync/singleflight"
 )
+
+const policy = "stale"
+
+// EventUsed is the kind of an event: a remembered value answered instead of a fetch that
+// ended with Event.Err.
+const EventUsed = "used stale value"
+
+// Unbounded, as Config.MaxAge, lets a value answer whatever its age. No other negative
+// number is valid.
+const Unbounded time.Duration = -1
 
 const (
 	defaultMaxAge = time.Hour
 	defaultMax    = 1000
 )
 
-// StaleConfig says how a Stale works. The zero value is a good default.
-type StaleConfig struct {
+// Config says how a Stale works. The zero value is a good default.
+type Config struct {
 	// Name appears in events.
 	Name string
 	// MaxAge is how old a remembered value may be to answer, by default 1 h; a
@@ -33,7 +49,7 @@ type StaleConfig struct {
 	// for a new one.
 	Max int
 	// If chooses the errors that a remembered value answers for. The default is that
-	// of Config.If.
+	// of fallback.Config.If.
 	If func(err error) bool
 	// Observer hears of each call that a remembered value has answered. nil: none.
 	Observer resilience.Observer
@@ -61,9 +77,9 @@ type StaleConfig struct {
 //
 // A fetch must not ask for its own key: it would wait for itself.
 //
-// A Stale is safe for concurrent use if the functions in its StaleConfig are.
+// A Stale is safe for concurrent use if the functions in its Config are.
 type Stale[T any] struct {
-	cfg    StaleConfig
+	cfg    Config
 	clock  vclock.Clock
 	shared singleflight.Group
 
@@ -101,10 +117,13 @@ type landing[T any] struct {
 	exited   bool // by runtime.Goexit
 }
 
-// NewStale returns a Stale that remembers nothing yet, or an error that says what to
+// New returns a Stale that remembers nothing yet, or an error that says what to
 // change in c.
-func NewStale[T any](c StaleConfig) (*Stale[T], error) {
-	if err := check.Duration(policy, c.Name, "StaleConfig.MaxAge", c.MaxAge, c.Clock); err != nil {
+func New[T any](c Config) (*Stale[T], error) {
+	if err := cmp.Or(
+		check.Negative(policy, c.Name, "Config.MaxAge", c.MaxAge, "stale.Unbounded"),
+		check.Duration(policy, c.Name, "Config.MaxAge", c.MaxAge, c.Clock),
+	); err != nil {
 		return nil, err
 	}
 	if c.MaxAge == 0 {
@@ -114,7 +133,7 @@ func NewStale[T any](c StaleConfig) (*Stale[T], error) {
 		c.Max = defaultMax
 	}
 	if c.Max < 0 {
-		return nil, fmt.Errorf("fallback %q: StaleConfig.Max is %d: must be at least 1, or 0 for the default of %d", c.Name, c.Max, defaultMax)
+		return nil, fmt.Errorf("stale %q: Config.Max is %d: must be at least 1, or 0 for the default of %d", c.Name, c.Max, defaultMax)
 	}
 	return &Stale[T]{
 		cfg: c, clock: vclock.New(c.Clock),
@@ -148,7 +167,7 @@ func (s *Stale[T]) Do(ctx context.Context, p resilience.Policy, key string, fetc
 		outcome = &s.fresh
 		return l.value, 0, nil
 	}
-	if !wanted(ctx, l.err, s.cfg.If) {
+	if !policykit.Replaces(ctx, l.err, s.cfg.If) {
 		return l.value, 0, l.err
 	}
 	if v, age, ok = s.remembered(key); !ok {
@@ -328,22 +347,22 @@ func (s *Stale[T]) Forget(key string) {
 	}
 }
 
-// Name returns the name from the StaleConfig.
+// Name returns the name from the Config.
 func (s *Stale[T]) Name() string { return s.cfg.Name }
 
-// StaleStats is what a Stale has counted since it was made.
-type StaleStats struct {
+// Stats is what a Stale has counted since it was made.
+type Stats struct {
 	Fresh     uint64 // calls that got a fresh value
-	Stale     uint64 // calls that got a remembered one
+	Stale     uint64 // calls that got a remembered value
 	Failed    uint64 // calls that got an error, or a panic
-	Refreshes uint64 // runs of a fetch for all of them; what the policy repeats is one
-	Keys      int    // values that are remembered
+	Refreshes uint64 // fetches, which calls share; what the policy retries counts as one
+	Keys      int    // values that are remembered now
 }
 
 // Stats returns the counters.
-func (s *Stale[T]) Stats() StaleStats {
+func (s *Stale[T]) Stats() Stats {
 	s.mu.Lock()
 	keys := len(s.entries)
 	s.mu.Unlock()
-	return StaleStats{Fresh: s.fresh.Load(), Stale: s.stale.Load(), Failed: s.failed.Load(), Refreshes: s.refreshes.Load(), Keys: keys}
+	return Stats{Fresh: s.fresh.Load(), Stale: s.stale.Load(), Failed: s.failed.Load(), Refreshes: s.refreshes.Load(), Keys: keys}
 }
