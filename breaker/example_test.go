@@ -207,7 +207,7 @@ func ExampleBreaker_SetMode() {
 	b.SetMode(breaker.Auto)
 	fmt.Println(call())
 	// Output:
-	// resilience: rejected by breaker "users": open, forced open
+	// breaker "users": rejected: open: forced open
 	// <nil>
 }
 

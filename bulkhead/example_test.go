@@ -48,7 +48,7 @@ func ExampleBulkhead_Acquire() {
 	<-ended
 	fmt.Println(b.Stats().InFlight, "in flight")
 	// Output:
-	// resilience: rejected by bulkhead "exports": full, queue is full
+	// bulkhead "exports": rejected: full: queue is full
 	// 0 in flight
 }
 

@@ -295,11 +295,11 @@ func TestAPermitKeepsAForkFromBeingIdle(t *testing.T) {
 	if f.Idle() || !b.Idle() {
 		t.Error("the permit is not held by the fork it came from")
 	}
-	if s := b.Stats(); s.InFlight != 1 || s.Completed != 0 {
+	if s := f.Stats(); s.InFlight != 1 || s.Completed != 0 {
 		t.Errorf("stats %+v", s)
 	}
 	p.Release(nil)
-	if s := b.Stats(); !f.Idle() || s.InFlight != 0 || s.Completed != 1 {
+	if s := f.Stats(); !f.Idle() || s.InFlight != 0 || b.Stats().Completed != 1 {
 		t.Errorf("stats %+v", s)
 	}
 }

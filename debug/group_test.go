@@ -20,7 +20,7 @@ import (
 // hosts is a group of n keys, of which each third is OPEN.
 func hosts(t testing.TB, mock clock.Clock, n int) *keyed.Group {
 	g := newGroup(t, resilience.Compose(
-		resilience.Must(retry.New(retry.Config{Name: "hosts", MaxAttempts: -1})),
+		resilience.Must(retry.New(retry.Config{Name: "hosts", MaxAttempts: 1})),
 		newBreaker(mock, "hosts"),
 		resilience.Must(bulkhead.New(bulkhead.Config{Name: "hosts", Slots: 7})),
 	), keyed.Config{Name: "hosts", Keys: map[string]resilience.Policy{"batch": newBreaker(mock, "batch")}})

@@ -14,6 +14,7 @@ import (
 	"github.com/resilience-go/resilience/breaker"
 	"github.com/resilience-go/resilience/bulkhead"
 	"github.com/resilience-go/resilience/fallback"
+	"github.com/resilience-go/resilience/internal/testkit"
 	"github.com/resilience-go/resilience/timeout"
 )
 
@@ -220,7 +221,7 @@ func TestWhatLiesInsideIsGivenUpBeforeTheFallbackRuns(t *testing.T) {
 	inFlight := map[string]int{}
 	f := must(t, fallback.Config{
 		Handle:   func(context.Context, error) error { inFlight["Handle"] = b.Stats().InFlight; return nil },
-		Observer: observer(func(resilience.Event) { inFlight["Observer"] = b.Stats().InFlight }),
+		Observer: testkit.Observer(func(resilience.Event) { inFlight["Observer"] = b.Stats().InFlight }),
 	})
 	op := &lasting{}
 	if err := resilience.RunOperation(t.Context(), resilience.Compose(f, b), op); err != nil || op.ends != 1 {
@@ -253,13 +254,9 @@ func TestAnOperationThatIsNotAnsweredForIsNotDiscarded(t *testing.T) {
 	}
 }
 
-type observer func(resilience.Event)
-
-func (o observer) Observe(_ context.Context, e resilience.Event) { o(e) }
-
 func TestTheObserverHearsOfAnswersOnly(t *testing.T) {
 	var got []resilience.Event
-	f := must(t, fallback.Config{Name: "rates", Handle: answer, Observer: observer(func(e resilience.Event) { got = append(got, e) })})
+	f := must(t, fallback.Config{Name: "rates", Handle: answer, Observer: testkit.Observer(func(e resilience.Event) { got = append(got, e) })})
 	for _, err := range []error{nil, opinion{resilience.Success}, errBoom} {
 		_ = resilience.Run(t.Context(), f, fail(err))
 	}
@@ -324,7 +321,7 @@ func TestPanicAndGoexitGoOnUnchangedAndAreCountedOnce(t *testing.T) {
 }
 
 func TestAPanickingObserverIsDropped(t *testing.T) {
-	f := must(t, fallback.Config{Handle: answer, Observer: observer(func(resilience.Event) { panic(errBoom) })})
+	f := must(t, fallback.Config{Handle: answer, Observer: testkit.Observer(func(resilience.Event) { panic(errBoom) })})
 	if err := resilience.Run(t.Context(), f, fail(errBoom)); err != nil {
 		t.Error(err)
 	}

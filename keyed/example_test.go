@@ -81,8 +81,8 @@ func ExampleGroup_All() {
 	call("eu")
 	// Output:
 	// eu <nil>
-	// eu resilience: rejected by breaker "hosts" for "eu": open, forced open
-	// us resilience: rejected by breaker "hosts" for "us": open, forced open
-	// batch resilience: rejected by breaker "batch": open, forced open
+	// eu breaker "hosts" for "eu": rejected: open: forced open
+	// us breaker "hosts" for "us": rejected: open: forced open
+	// batch breaker "batch": rejected: open: forced open
 	// eu <nil>
 }

@@ -32,7 +32,7 @@ func TestAConfigThatMakesNoSenseIsNamedWithWhatToChange(t *testing.T) {
 			}
 		})
 	}
-	for _, c := range []limit.Config{{}, {Max: 1}, {Max: 1 << 20}, {MaxQueue: 1 << 30}, {MaxQueue: -7}, {Shadow: true}} {
+	for _, c := range []limit.Config{{}, {Max: 1}, {Max: 1 << 20}, {MaxQueue: 1 << 30}, {MaxQueue: limit.NoQueue}, {Shadow: true}} {
 		if _, err := limit.New(c); err != nil {
 			t.Errorf("%+v: %v", c, err)
 		}
@@ -77,7 +77,7 @@ func TestARefusalSaysByWhomAndWhy(t *testing.T) {
 		if !errors.Is(err, limit.ErrLimited) || !errors.Is(err, resilience.ErrRejected) {
 			t.Errorf("%v is no refusal of a limit", err)
 		}
-		want := `resilience: rejected by limit "orders": limited, queue is full`
+		want := `limit "orders": rejected: limited: queue is full`
 		if err == nil || err.Error() != want {
 			t.Errorf("%v, want %s", err, want)
 		}

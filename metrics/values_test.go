@@ -66,7 +66,7 @@ func TestRetriesSuppressedByReason(t *testing.T) {
 		want   float64
 		other  string // the reason of one more
 	}{
-		"out_of_attempts": {config: retry.Config{MaxAttempts: -1}, script: []error{errDown}, want: 1},
+		"out_of_attempts": {config: retry.Config{MaxAttempts: 1}, script: []error{errDown}, want: 1},
 		"out_of_budget":   {config: retry.Config{MaxAttempts: 2, Budget: 5}, script: []error{errDown, nil, errDown, errDown}, want: 2, other: "out_of_attempts"},
 		"all_failing":     {config: retry.Config{MaxAttempts: 5}, script: []error{errDown, errDown, errDown}, want: 2, other: "out_of_attempts"},
 		"past_deadline":   {config: retry.Config{MaxDelay: 2 * time.Hour}, ctx: soon, script: []error{slow}, want: 1},

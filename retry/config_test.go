@@ -17,7 +17,7 @@ func TestAnInvalidFieldIsNamedWithWhatToChange(t *testing.T) {
 		config retry.Config
 		says   []string
 	}{
-		"MaxAttempts too large": {retry.Config{Name: "users", MaxAttempts: 1001}, []string{`"users"`, "Config.MaxAttempts", "1001", "at most 1000"}},
+		"MaxAttempts too large": {retry.Config{Name: "users", MaxAttempts: 1001}, []string{`"users"`, "Config.MaxAttempts", "1001", "must be 1 to 1000"}},
 		"MaxDelay below BaseDelay": {
 			retry.Config{BaseDelay: 2 * time.Second, MaxDelay: time.Second},
 			[]string{"Config.MaxDelay", "1s", "at least BaseDelay", "2s"},
@@ -45,7 +45,7 @@ func TestAnInvalidFieldIsNamedWithWhatToChange(t *testing.T) {
 
 func TestNonsenseIsRefusedOrHarmless(t *testing.T) {
 	durations := []time.Duration{math.MinInt64, -1, 0, time.Microsecond, time.Second, math.MaxInt64}
-	ints := []int{math.MinInt, -1, 0, 5, 1000, math.MaxInt}
+	ints := []int{math.MinInt, -1, 0, 1, 5, 7, 1000, math.MaxInt}
 	synctest.Test(t, func(t *testing.T) {
 		tried := 0
 		for _, base := range durations {
@@ -98,9 +98,10 @@ func TestTheTimeOfAClockMayBeCountedInAnyUnit(t *testing.T) {
 	must(t, retry.Config{BaseDelay: 1, MaxDelay: 2, Clock: newHandClock()})
 }
 
-func TestANegativeMaxAttemptsTriesOnce(t *testing.T) {
+// MaxAttempts 1 never retries.
+func TestConfig_maxAttemptsOne(t *testing.T) {
 	op, runs := script(errBoom)
-	wantReason(t, run(must(t, quick(retry.Config{MaxAttempts: -1})), op), retry.OutOfAttempts)
+	wantReason(t, run(must(t, quick(retry.Config{MaxAttempts: 1})), op), retry.OutOfAttempts)
 	if runs() != 1 {
 		t.Fatalf("%d runs", runs())
 	}

@@ -41,7 +41,7 @@ func ExampleError() {
 	// Output:
 	// 3 attempts: out of attempts
 	// true
-	// resilience: retry "users" gave up after 1 attempt (all attempts are failing): connection refused
+	// resilience: retry "users" gave up after 1 attempt (all failing): connection refused
 }
 
 // A retry within the attempts of another tries once from the second of them on: five
@@ -91,7 +91,7 @@ func ExampleAfter() {
 		return retry.After(errors.New("come back in an hour"), time.Hour)
 	})
 	fmt.Println(err)
-	// Output: resilience: retry "users" gave up after 1 attempt (asked to wait too long): come back in an hour
+	// Output: resilience: retry "users" gave up after 1 attempt (wait too long): come back in an hour
 }
 
 func ExampleExponential() {

@@ -252,7 +252,7 @@ func TestObserverHearsOfEachRetryAndTheEnd(t *testing.T) {
 	})}))
 	op, _ := script(errBoom)
 	_ = run(r, op)
-	want := "[retry users retried 2  boom retry users retried 3  boom retry users stopped 3 out of attempts boom]"
+	want := "[retry users retrying 2  boom retry users retrying 3  boom retry users gave up retrying 3 out of attempts boom]"
 	if strings.ReplaceAll(fmt.Sprint(got), "\n", "") != want {
 		t.Fatalf("observed %v, want %v", got, want)
 	}

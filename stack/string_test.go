@@ -80,7 +80,7 @@ func TestEachPolicyDescribesTheNumbersThatItWorksWith(t *testing.T) {
 		{newRetry(retry.Config{MaxAttempts: 20, MaxDelay: time.Minute}), "retry: 20 attempts, waits of up to 1m0s, budget of 95 at 5 a retry, 20 after a timeout"},
 		{newRetry(retry.Config{BaseDelay: 2 * time.Second, Budget: -1}), "retry: 3 attempts, waits of up to 2s, no budget"},
 		{newRetry(retry.Config{MaxDelay: -1, Budget: 7}), "retry: 3 attempts, waits without a bound, budget of 7 at 5 a retry, 20 after a timeout"},
-		{newRetry(retry.Config{Name: "r", MaxAttempts: -1}), `retry "r": 1 attempt`},
+		{newRetry(retry.Config{Name: "r", MaxAttempts: 1}), `retry "r": 1 attempt`},
 
 		{newBulkhead(bulkhead.Config{MaxQueue: 5, MaxWait: time.Second}), "bulkhead: 24 or more in flight as it sizes itself, 5 may wait for 1s"},
 		{newBulkhead(bulkhead.Config{Slots: 9}), "bulkhead: 9 in flight, 5 may wait for 100ms"},

@@ -52,7 +52,7 @@ func never(t *testing.T) fetch {
 
 func TestSixtyFourCallersShareOneRefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := mustStale(t, stale.Config{})
+		s := must(t, stale.Config{})
 		for _, want := range []error{nil, errBoom} {
 			var runs atomic.Int32
 			var all []<-chan result
@@ -72,13 +72,13 @@ func TestSixtyFourCallersShareOneRefresh(t *testing.T) {
 				t.Errorf("%d runs", n)
 			}
 		}
-		wantStaleStats(t, s, stale.Stats{Fresh: 64, Stale: 64, Refreshes: 2, Keys: 1})
+		wantStats(t, s, stale.Stats{Fresh: 64, Stale: 64, Refreshes: 2, Keys: 1})
 	})
 }
 
 func TestKeysDoNotShare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := mustStale(t, stale.Config{})
+		s := must(t, stale.Config{})
 		first := start(t.Context(), s, nil, until(time.Hour, 1))
 		if v, _, err := s.Do(t.Context(), nil, "other", value(2)); v != 2 || err != nil {
 			t.Errorf("%d, %v", v, err)
@@ -89,7 +89,7 @@ func TestKeysDoNotShare(t *testing.T) {
 
 func TestALeaderThatCancelsLeavesAtOnceAndTheOthersGetTheirValue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := mustStale(t, stale.Config{})
+		s := must(t, stale.Config{})
 		learn(t, s, "k", 1)
 		ctx, cancel := context.WithCancelCause(t.Context())
 		leader := start(ctx, s, nil, until(time.Minute, 2))
@@ -107,7 +107,7 @@ func TestALeaderThatCancelsLeavesAtOnceAndTheOthersGetTheirValue(t *testing.T) {
 
 func TestACallerWhoseDeadlinePassesGetsTheRememberedValueAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := mustStale(t, stale.Config{})
+		s := must(t, stale.Config{})
 		learn(t, s, "k", 1)
 		leader := start(t.Context(), s, nil, until(time.Minute, 2))
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -131,7 +131,7 @@ func TestACallerWhoseDeadlinePassesGetsTheRememberedValueAtOnce(t *testing.T) {
 
 func TestTheLastCallerToLeaveCancelsTheFetchAndWaitsForIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := mustStale(t, stale.Config{})
+		s := must(t, stale.Config{})
 		ended := false
 		slow := func(ctx context.Context) (int, error) {
 			<-ctx.Done()
@@ -162,7 +162,7 @@ func TestTheLastCallerToLeaveCancelsTheFetchAndWaitsForIt(t *testing.T) {
 
 func TestAValueThatComesAfterTheLastCallerHasGivenUpIsReturnedAndRemembered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := mustStale(t, stale.Config{})
+		s := must(t, stale.Config{})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		r := <-start(ctx, s, nil, func(context.Context) (int, error) { time.Sleep(time.Minute); return 5, nil })
@@ -197,7 +197,7 @@ func TestPoliciesSeeADeadlineAndTellItFromACancellation(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := mustStale(t, stale.Config{})
+				s := must(t, stale.Config{})
 				b := resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive(1)}}))
 				ctx, cancel := test.context(t.Context())
 				defer cancel()
@@ -221,7 +221,7 @@ func TestPoliciesSeeADeadlineAndTellItFromACancellation(t *testing.T) {
 
 func TestTheFetchHasTheValuesOfTheFirstCaller(t *testing.T) {
 	type key struct{}
-	s := mustStale(t, stale.Config{})
+	s := must(t, stale.Config{})
 	_, _, err := s.Do(context.WithValue(t.Context(), key{}, "first"), nil, "k", func(ctx context.Context) (int, error) {
 		if v := ctx.Value(key{}); v != "first" {
 			t.Errorf("value %v", v)
@@ -238,7 +238,7 @@ func TestTheFetchHasTheValuesOfTheFirstCaller(t *testing.T) {
 // as long as callers come.
 func TestTheDeadlineOfTheFirstCallerEndsARoundAndNotTheOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := mustStale(t, stale.Config{})
+		s := must(t, stale.Config{})
 		rounds := 0
 		fn := func(ctx context.Context) (int, error) {
 			rounds++
@@ -290,7 +290,7 @@ func (h *hooked) Now() time.Time {
 func TestWhoComesAsTheDeadlineOfAnotherHasEndedTheFetchStartsAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &hooked{Clock: clock.NewMock()}
-		s := mustStale(t, stale.Config{Clock: c})
+		s := must(t, stale.Config{Clock: c})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		var late <-chan result
@@ -310,7 +310,7 @@ func TestWhoComesAsTheDeadlineOfAnotherHasEndedTheFetchStartsAnew(t *testing.T) 
 
 func TestNothingIsFetchedForCallersThatHaveLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := mustStale(t, stale.Config{})
+		s := must(t, stale.Config{})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		first := start(ctx, s, nil, func(context.Context) (int, error) { time.Sleep(time.Minute); return -1, errBoom })
@@ -323,13 +323,13 @@ func TestNothingIsFetchedForCallersThatHaveLeft(t *testing.T) {
 		if r := <-last; r.err != errBoom {
 			t.Errorf("the last got %+v", r)
 		}
-		wantStaleStats(t, s, stale.Stats{Failed: 2, Refreshes: 1})
+		wantStats(t, s, stale.Stats{Failed: 2, Refreshes: 1})
 	})
 }
 
 func TestAFailureBeforeTheDeadlineIsNotTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := mustStale(t, stale.Config{})
+		s := must(t, stale.Config{})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		runs := 0
@@ -343,7 +343,7 @@ func TestAFailureBeforeTheDeadlineIsNotTriedAgain(t *testing.T) {
 
 func TestACallerWithoutADeadlineGetsARoundWithoutOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := mustStale(t, stale.Config{})
+		s := must(t, stale.Config{})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		leader := start(ctx, s, nil, until(time.Minute, 1))
@@ -354,6 +354,6 @@ func TestACallerWithoutADeadlineGetsARoundWithoutOne(t *testing.T) {
 		if r := <-other; r.v != 1 || r.err != nil || r.took != time.Second+time.Minute {
 			t.Errorf("the other got %+v", r)
 		}
-		wantStaleStats(t, s, stale.Stats{Fresh: 1, Failed: 1, Refreshes: 2, Keys: 1})
+		wantStats(t, s, stale.Stats{Fresh: 1, Failed: 1, Refreshes: 2, Keys: 1})
 	})
 }

@@ -15,7 +15,17 @@ import (
 	"github.com/resilience-go/resilience/stale"
 )
 
-func mustStale(t testing.TB, c stale.Config) *stale.Stale[int] {
+var (
+	errBoom = errors.New("boom")
+	errOwn  = errors.New("own")
+)
+
+type opinion struct{ outcome resilience.Outcome }
+
+func (o opinion) Error() string               { return "outcome " + o.outcome.String() }
+func (o opinion) Outcome() resilience.Outcome { return o.outcome }
+
+func must(t testing.TB, c stale.Config) *stale.Stale[int] {
 	t.Helper()
 	s, err := stale.New[int](c)
 	if err != nil {
@@ -46,7 +56,7 @@ func knows(t testing.TB, s *stale.Stale[int], key string) (v int, ok bool) {
 	return v, err == nil
 }
 
-func wantStaleStats(t testing.TB, s *stale.Stale[int], want stale.Stats) {
+func wantStats(t testing.TB, s *stale.Stale[int], want stale.Stats) {
 	t.Helper()
 	if got := s.Stats(); got != want {
 		t.Errorf("counted %+v, want %+v", got, want)
@@ -55,7 +65,7 @@ func wantStaleStats(t testing.TB, s *stale.Stale[int], want stale.Stats) {
 
 func TestTheLastGoodValueAnswersForAFailureAndSaysHowOldItIs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := mustStale(t, stale.Config{Name: "rates"})
+		s := must(t, stale.Config{Name: "rates"})
 		learn(t, s, "eur", 1)
 		learn(t, s, "eur", 2)
 		learn(t, s, "usd", 3)
@@ -63,7 +73,7 @@ func TestTheLastGoodValueAnswersForAFailureAndSaysHowOldItIs(t *testing.T) {
 		if v, age, err := s.Do(t.Context(), nil, "eur", failed(errBoom)); v != 2 || age != time.Minute || err != nil {
 			t.Errorf("%d of age %v, %v", v, age, err)
 		}
-		wantStaleStats(t, s, stale.Stats{Fresh: 3, Stale: 1, Refreshes: 4, Keys: 2})
+		wantStats(t, s, stale.Stats{Fresh: 3, Stale: 1, Refreshes: 4, Keys: 2})
 		if s.Name() != "rates" {
 			t.Errorf("name %q", s.Name())
 		}
@@ -71,14 +81,14 @@ func TestTheLastGoodValueAnswersForAFailureAndSaysHowOldItIs(t *testing.T) {
 }
 
 func TestWithNothingRememberedTheErrorOfTheCallComesBack(t *testing.T) {
-	s := mustStale(t, stale.Config{})
+	s := must(t, stale.Config{})
 	learn(t, s, "usd", 1)
 	for range 2 {
 		if v, age, err := s.Do(t.Context(), nil, "eur", failed(errBoom)); v != -1 || age != 0 || err != errBoom {
 			t.Errorf("%d of age %v, %v", v, age, err)
 		}
 	}
-	wantStaleStats(t, s, stale.Stats{Fresh: 1, Failed: 2, Refreshes: 3, Keys: 1})
+	wantStats(t, s, stale.Stats{Fresh: 1, Failed: 2, Refreshes: 3, Keys: 1})
 }
 
 func TestWhatARememberedValueAnswersFor(t *testing.T) {
@@ -88,14 +98,14 @@ func TestWhatARememberedValueAnswersFor(t *testing.T) {
 		answered bool
 	}{
 		"a failure":            {errBoom, nil, true},
-		"a rejection":          {refusal(), nil, true},
+		"a rejection":          {&resilience.Rejection{Policy: "test", Name: "inner", Reason: resilience.Full}, nil, true},
 		"says it is a success": {opinion{resilience.Success}, nil, false},
 		"another call's end":   {context.Canceled, nil, true},
 		"If says no":           {errBoom, func(error) bool { return false }, false},
 		"If says yes":          {opinion{resilience.Success}, func(err error) bool { return err == opinion{} }, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := mustStale(t, stale.Config{If: test.choose})
+			s := must(t, stale.Config{If: test.choose})
 			learn(t, s, "k", 1)
 			v, age, err := s.Do(t.Context(), nil, "k", failed(test.err))
 			if test.answered && (v != 1 || age <= 0 || err != nil) || !test.answered && (v != -1 || age != 0 || err != test.err) {
@@ -113,7 +123,7 @@ func TestAValueAsOldAsMaxAgeAnswersAndAnOlderOneIsDropped(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			mock := clock.NewMock()
-			s := mustStale(t, stale.Config{MaxAge: test.maxAge, Clock: mock})
+			s := must(t, stale.Config{MaxAge: test.maxAge, Clock: mock})
 			learn(t, s, "k", 1)
 			mock.Set(mock.Now().Add(test.age))
 			if _, age, err := s.Do(t.Context(), nil, "k", failed(errBoom)); err != nil || age != test.age {
@@ -132,7 +142,7 @@ func TestAValueAsOldAsMaxAgeAnswersAndAnOlderOneIsDropped(t *testing.T) {
 
 func TestAValueHasItsAgeFromWhenItWasFetched(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := mustStale(t, stale.Config{})
+		s := must(t, stale.Config{})
 		_, _, err := s.Do(t.Context(), nil, "k", func(context.Context) (int, error) { time.Sleep(time.Minute); return 1, nil })
 		if err != nil {
 			t.Fatal(err)
@@ -145,7 +155,7 @@ func TestAValueHasItsAgeFromWhenItWasFetched(t *testing.T) {
 }
 
 func TestAValueThatWasRememberedIsNeverOfAge0(t *testing.T) {
-	s := mustStale(t, stale.Config{Clock: clock.NewMock()}) // which stands still
+	s := must(t, stale.Config{Clock: clock.NewMock()}) // which stands still
 	learn(t, s, "k", 1)
 	if _, age, err := s.Do(t.Context(), nil, "k", failed(errBoom)); age <= 0 || err != nil {
 		t.Errorf("age %v, %v", age, err)
@@ -155,7 +165,7 @@ func TestAValueThatWasRememberedIsNeverOfAge0(t *testing.T) {
 func TestTheOldestValueMakesRoom(t *testing.T) {
 	for name, test := range map[string]struct{ max, fits int }{"given": {3, 3}, "default": {0, 1000}} {
 		t.Run(name, func(t *testing.T) {
-			s := mustStale(t, stale.Config{Max: test.max})
+			s := must(t, stale.Config{Max: test.max})
 			for i := range test.fits {
 				learn(t, s, fmt.Sprint(i), i)
 			}
@@ -175,7 +185,7 @@ func TestTheOldestValueMakesRoom(t *testing.T) {
 
 func TestANewValueDropsThoseThatAreTooOld(t *testing.T) {
 	mock := clock.NewMock()
-	s := mustStale(t, stale.Config{Clock: mock})
+	s := must(t, stale.Config{Clock: mock})
 	learn(t, s, "a", 1)
 	learn(t, s, "b", 1)
 	mock.Set(mock.Now().Add(time.Hour + 1))
@@ -188,7 +198,7 @@ func TestANewValueDropsThoseThatAreTooOld(t *testing.T) {
 func TestAClockSetBackMakesNoValueImmortal(t *testing.T) {
 	mock := clock.NewMock()
 	mock.Add(1000 * time.Hour)
-	s := mustStale(t, stale.Config{MaxAge: time.Minute, Clock: mock})
+	s := must(t, stale.Config{MaxAge: time.Minute, Clock: mock})
 	learn(t, s, "k", 1)
 	mock.Set(mock.Now().Add(-500 * time.Hour))
 	if _, ok := knows(t, s, "k"); !ok {
@@ -205,7 +215,7 @@ func TestAClockSetBackMakesNoValueImmortal(t *testing.T) {
 }
 
 func TestForgetDropsTheValueOfItsKeyOnly(t *testing.T) {
-	s := mustStale(t, stale.Config{})
+	s := must(t, stale.Config{})
 	learn(t, s, "a", 1)
 	learn(t, s, "b", 2)
 	s.Forget("a")
@@ -220,7 +230,7 @@ func TestForgetDropsTheValueOfItsKeyOnly(t *testing.T) {
 
 func TestTheObserverHearsOfCallsThatARememberedValueAnswered(t *testing.T) {
 	var got []resilience.Event
-	s := mustStale(t, stale.Config{Name: "rates", Observer: observer(func(e resilience.Event) {
+	s := must(t, stale.Config{Name: "rates", Observer: resilience.ObserverFunc(func(_ context.Context, e resilience.Event) {
 		got = append(got, e)
 		panic("is dropped")
 	})})
@@ -228,16 +238,16 @@ func TestTheObserverHearsOfCallsThatARememberedValueAnswered(t *testing.T) {
 	learn(t, s, "eur", 1)
 	knows(t, s, "eur")
 	_, _, _ = s.Do(t.Context(), nil, "eur", failed(opinion{resilience.Success}))
-	if len(got) != 1 || got[0].Kind != stale.EventUsed || got[0].Policy != "fallback" || got[0].Name != "rates" ||
+	if len(got) != 1 || got[0].Kind != stale.EventUsed || got[0].Policy != "stale" || got[0].Name != "rates" ||
 		got[0].Key != "eur" || got[0].Err != errBoom || got[0].Time.IsZero() {
 		t.Errorf("observed %+v", got)
 	}
 }
 
 func TestThePolicyGuardsTheFetch(t *testing.T) {
-	s := mustStale(t, stale.Config{})
+	s := must(t, stale.Config{})
 	learn(t, s, "k", 1)
-	p := testkit.Policy(func(context.Context, resilience.Next) error { return refusal() })
+	p := testkit.Policy(func(context.Context, resilience.Next) error { return &resilience.Rejection{Policy: "test", Name: "inner", Reason: resilience.Full} })
 	v, age, err := s.Do(t.Context(), p, "k", func(context.Context) (int, error) { t.Error("ran"); return 2, nil })
 	if v != 1 || age <= 0 || err != nil {
 		t.Errorf("%d of age %v, %v", v, age, err)
@@ -245,7 +255,7 @@ func TestThePolicyGuardsTheFetch(t *testing.T) {
 }
 
 func TestOfAContextThatIsDoneAStaleRunsAndCountsNothing(t *testing.T) {
-	s := mustStale(t, stale.Config{})
+	s := must(t, stale.Config{})
 	learn(t, s, "k", 1)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errOwn)
@@ -253,7 +263,7 @@ func TestOfAContextThatIsDoneAStaleRunsAndCountsNothing(t *testing.T) {
 	if v != 0 || age != 0 || !errors.Is(err, context.Canceled) || !errors.Is(err, errOwn) {
 		t.Errorf("%d of age %v, %v", v, age, err)
 	}
-	wantStaleStats(t, s, stale.Stats{Fresh: 1, Refreshes: 1, Keys: 1})
+	wantStats(t, s, stale.Stats{Fresh: 1, Refreshes: 1, Keys: 1})
 }
 
 func TestAWrongStaleConfigIsRefusedWithWhatToChange(t *testing.T) {
@@ -261,7 +271,7 @@ func TestAWrongStaleConfigIsRefusedWithWhatToChange(t *testing.T) {
 	if s != nil || err == nil {
 		t.Fatalf("NewStale returned %v, %v", s, err)
 	}
-	for _, want := range []string{`"rates"`, "StaleConfig.Max is -1", "at least 1"} {
+	for _, want := range []string{`"rates"`, "Config.Max is -1", "at least 1"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q does not say %q", err, want)
 		}

@@ -1,4 +1,4 @@
-package fallback_test
+package stale_test
 
 import (
 	"context"
@@ -11,7 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/resilience-go/resilience/fallback"
+	"github.com/resilience-go/resilience/stale"
 )
 
 func TestAPanicOrAGoexitOfTheFetchIsThatOfEveryCaller(t *testing.T) {
@@ -25,7 +25,7 @@ func TestAPanicOrAGoexitOfTheFetchIsThatOfEveryCaller(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := mustStale(t, fallback.StaleConfig{})
+				s := must(t, stale.Config{})
 				learn(t, s, "k", 1)
 				var all sync.WaitGroup
 				var ended, wrong atomic.Int32
@@ -57,7 +57,7 @@ func TestAPanicOrAGoexitOfTheFetchIsThatOfEveryCaller(t *testing.T) {
 					t.Errorf("afterwards: %d, %v, of fetches %v", v, err, ran)
 				}
 				learn(t, s, "k", 2)
-				wantStaleStats(t, s, fallback.StaleStats{Fresh: 2, Stale: 1, Failed: 8, Refreshes: 4, Keys: 1})
+				wantStats(t, s, stale.Stats{Fresh: 2, Stale: 1, Failed: 8, Refreshes: 4, Keys: 1})
 			})
 		})
 	}
@@ -65,7 +65,7 @@ func TestAPanicOrAGoexitOfTheFetchIsThatOfEveryCaller(t *testing.T) {
 
 func TestAPanicAfterAllHaveGivenUpReachesTheLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := mustStale(t, fallback.StaleConfig{})
+		s := must(t, stale.Config{})
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(time.Second, cancel)
 		defer func() {
@@ -79,7 +79,7 @@ func TestAPanicAfterAllHaveGivenUpReachesTheLast(t *testing.T) {
 }
 
 func TestIfMayPanicAndIsCountedAsAFailure(t *testing.T) {
-	s := mustStale(t, fallback.StaleConfig{If: func(error) bool { panic(errOwn) }})
+	s := must(t, stale.Config{If: func(error) bool { panic(errOwn) }})
 	learn(t, s, "k", 1)
 	func() {
 		defer func() {
@@ -90,14 +90,14 @@ func TestIfMayPanicAndIsCountedAsAFailure(t *testing.T) {
 		_, _, _ = s.Do(t.Context(), nil, "k", failed(errBoom))
 	}()
 	learn(t, s, "k", 2) // nothing is locked
-	wantStaleStats(t, s, fallback.StaleStats{Fresh: 2, Failed: 1, Refreshes: 3, Keys: 1})
+	wantStats(t, s, stale.Stats{Fresh: 2, Failed: 1, Refreshes: 3, Keys: 1})
 }
 
 // Callers come, cancel and time out, many of them at one instant. Each is answered
 // by its own key and never by the end of another's context; nothing is left behind.
 func TestAHammeredStaleMixesNothingUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := mustStale(t, fallback.StaleConfig{Max: 2})
+		s := must(t, stale.Config{Max: 2})
 		few := func() time.Duration { return time.Duration(rand.IntN(5)) * time.Millisecond }
 		var running atomic.Int32
 		var all sync.WaitGroup
