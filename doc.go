@@ -1,10 +1,9 @@
-// Package resilience keeps one slow or broken dependency from taking down the
-// services that call it.
+// Package resilience keeps one slow or broken dependency from taking down the services
+// that call it.
 //
-// A [Policy] guards operations. The packages below this one hold one policy
-// each: breaker, retry, bulkhead, limit, timeout and fallback. [Compose] puts them one
-// inside the other, the first being the outermost, and [Run] or [Do] runs a function
-// under them:
+// A [Policy] guards operations. Each package below this one holds one policy: breaker,
+// retry, bulkhead, limit, timeout, fallback and stale. [Compose] puts policies one inside
+// the other, the outermost first, and [Run] or [Do] runs a function under them:
 //
 //	p := resilience.Compose(
 //		resilience.Must(retry.New(retry.Config{Name: "users"})),
@@ -15,30 +14,51 @@
 //		return db.User(ctx, id)
 //	})
 //
-// Policies know nothing of what they guard, so one breaker guards a dependency
-// whatever its calls return, over HTTP and gRPC alike. Package httpmw puts
-// them around net/http, package grpcmw around gRPC, package stack has the stacks
-// that are right for most services, and package keyed gives each host, or whatever
-// else a key stands for, a policy of its own.
+// A policy does not depend on what it guards, so one breaker guards a dependency
+// whatever its calls return, over HTTP and gRPC alike. Package httpmw puts policies
+// around net/http and package grpcmw around gRPC. Package stack has the stacks that fit
+// most services. Package keyed gives each key, such as a host, a policy of its own.
+// Packages metrics and debug show what policies do.
 //
 // # Order
 //
-// A call goes from the outermost policy to the operation and its result goes
-// back the same way. The order that package stack uses is
+// A call goes from the outermost policy to the operation, and its result goes back the
+// same way. Package stack uses this order:
 //
-//	fallback(              an answer when all else failed
+//	fallback(              answers if all else failed
 //	  total timeout(       the time that the caller has
-//	    keyed(             what follows, for each host
+//	    keyed(             the policies below, for each host
 //	      retry(           tries again, within a budget
-//	        breaker(       sees each attempt, rejects them while the host is silent
-//	          bulkhead(    bounds what is in flight; free during the backoff
+//	        breaker(       judges each attempt; rejects attempts while the host is silent
+//	          bulkhead(    bounds the calls in flight; its slot is free during the backoff
 //	            timeout(   bounds one attempt
 //	              operation
 //
 // # Writing a policy
 //
-// Implement [Policy] and check it with resiliencetest.TestPolicy. A policy that
-// holds something until the operation is over says so through [Next.Settle]:
-// operations such as an HTTP response, whose body is read after the call has
-// returned, are [Lasting].
+// Implement [Policy] and check it with resiliencetest.TestPolicy. A policy that holds
+// something until the operation has ended settles it through [Next.Settle], because a
+// [Lasting] operation, such as an HTTP response, goes on after Run has returned.
+//
+// # Optional methods
+//
+// The module looks for these methods on policies, operations and errors:
+//
+//	on a Policy
+//	Report(details bool) Report     Reporter; its metrics and its card on the debug page
+//	Fork(key string) Policy         Forker; a policy of its own for each key
+//	Idle() bool                     keyed.Group may drop the fork: that loses nothing but history
+//	Unwrap() []Policy               Walk; the policies inside this one
+//	Nodes() iter.Seq[Node]          Walk; the policies inside this one, by key
+//	String() string, Name() string  text for people
+//
+//	on an Operation
+//	Lasting                         the operation goes on after Run has returned
+//	Key() string                    the key by which keyed.Group picks a policy
+//
+//	on an error
+//	Outcome() Outcome               what the error means for the dependency
+//	Retryable() bool                whether a retry may help
+//	RetryAfter() time.Duration      the least wait before a retry
+//	Timeout() bool                  whether the operation timed out
 package resilience
