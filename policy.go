@@ -72,32 +72,33 @@ func (m Moment) String() string {
 }
 
 // Lasting is an Operation that can go on after Run has returned, as an HTTP
-// response does while its body is read. Embed a Tail to get Hold.
+// response does while its body is read. An adapter embeds a Tail, which has Hold,
+// and writes Discard. Next.Discard returns only when the run is settled if the Tail
+// is embedded.
 type Lasting interface {
 	Operation
-	// Hold reports whether the operation has yet to come to the moment. If so
-	// it takes s over and settles it exactly once, with the error that the
-	// operation came to at that moment. Of a run that ended meanwhile on another
-	// goroutine it settles s at once and returns true.
+	// Hold returns false if the operation has come to the moment already, or does
+	// not go on. Otherwise it takes s over and settles it exactly once, at the
+	// moment, with the operation's error at that moment. If another goroutine has
+	// ended the run before the moment, Hold settles s at once and returns true.
 	Hold(at Moment, s Settler, token uint64) bool
-	// Discard ends, before it returns, what the last Run left going on: nobody
-	// will see its result.
+	// Discard ends what the last Run left going on, before it returns. The caller
+	// will never see its result.
 	Discard()
 }
 
-// Answering is an Operation that may answer while it still runs, as the handler of
-// a stream does that goes on to write to it.
-type Answering interface {
-	Operation
-	// Await, which is called before Run, takes s over and settles it exactly once:
-	// with nil when the operation answers, or with what it ended with if it ends
-	// before that, or is never run. It returns false, and leaves s alone, if the
-	// operation has answered or ended already, as one that is run twice has.
+// awaiter is an Operation that can answer while Run is running. Early has Await.
+type awaiter interface {
+	// Await is called before Run. It takes s over and settles it exactly once: with
+	// nil when the operation answers, or with its error if it ends before that or is
+	// never run. Otherwise, as after a first run, it returns false and leaves s alone.
 	Await(s Settler, token uint64) bool
 }
 
-// Settler hears how an operation ended. The token is what the policy gave to
-// Next.Settle: a generation, a slot, nothing.
+// Settler is called once, when an operation comes to the moment given to
+// Next.Settle, or when it answers after Next.Await. The token is the one given
+// there, such as a generation or a slot; err is the operation's error. Settle may be
+// called on any goroutine.
 type Settler interface {
 	Settle(token uint64, err error)
 }
@@ -127,10 +128,9 @@ func (n Next) Run(ctx context.Context) error {
 	return n.inner[0].Apply(ctx, Next{n.inner[1:], n.op})
 }
 
-// Settle has s settled exactly once: now, or at the moment given if the
-// operation has not come to it yet. s hears err if that is not nil, and
-// otherwise the error that the operation came to at that moment. A zero Moment
-// is Ended.
+// Settle settles s exactly once: now, or at the moment if the operation has not
+// come to it. The error is err if that is not nil, and otherwise the operation's
+// error at that moment. A zero Moment is Ended.
 //
 // Call it deferred, with err preset to ErrAborted, so that a panic and
 // runtime.Goexit settle too:
@@ -141,7 +141,7 @@ func (n Next) Run(ctx context.Context) error {
 //	return err
 func (n Next) Settle(at Moment, err error, s Settler, token uint64) {
 	switch op := n.op.(type) {
-	case Func: // is never Lasting, and quicker to tell
+	case Func: // never Lasting, and the faster check
 	case Lasting:
 		if at != Answered {
 			at = Ended
@@ -156,8 +156,8 @@ func (n Next) Settle(at Moment, err error, s Settler, token uint64) {
 	s.Settle(token, err)
 }
 
-// verdict keeps the error that a policy has already decided on, for an
-// operation that is still going on.
+// verdict settles s with the error that the policy has decided on, whatever the
+// operation ends with.
 type verdict struct {
 	s   Settler
 	err error
@@ -165,9 +165,10 @@ type verdict struct {
 
 func (v *verdict) Settle(token uint64, _ error) { v.s.Settle(token, v.err) }
 
-// Await has s settled as soon as the operation answers, be it while it still runs, if
-// it is Answering and has not answered before; else it does nothing. It reports which.
-// A policy calls it before Run, and Settle if it has to:
+// Await settles s exactly once, when the operation answers, also while it is still
+// running. It returns false and leaves s alone if the operation cannot answer before
+// Run returns, or has answered already. A policy calls Await before Run, and Settle if
+// Await returns false:
 //
 //	if next.Await(s, token) {
 //		return next.Run(ctx)
@@ -177,19 +178,27 @@ func (v *verdict) Settle(token uint64, _ error) { v.s.Settle(token, v.err) }
 //	err = next.Run(ctx)
 //	return err
 func (n Next) Await(s Settler, token uint64) bool {
-	if _, ok := n.op.(Func); ok { // is quicker to tell
+	if _, ok := n.op.(Func); ok { // the faster check
 		return false
 	}
-	a, ok := n.op.(Answering)
+	a, ok := n.op.(awaiter)
 	return ok && a.Await(s, token)
 }
 
-// Discard gives up the result of the last Run, so that what lies inside is
-// settled and free. A policy calls it before it runs next again or answers in
-// its place, and there before any wait and before code of the user.
+// Discard gives up the result of the last Run. When it returns, every Settler of that
+// run has returned, also one that another goroutine has called, so that what lies
+// inside is free. A policy calls Discard before it runs next again, waits, calls user
+// code, or answers instead of next.
+//
+// Discard does not wait if a Settler calls it.
 func (n Next) Discard() {
-	if l, ok := n.op.(Lasting); ok {
-		l.Discard()
+	l, ok := n.op.(Lasting)
+	if !ok {
+		return
+	}
+	l.Discard()
+	if t, ok := l.(interface{ wait() }); ok { // embeds a Tail
+		t.wait()
 	}
 }
 
@@ -203,7 +212,7 @@ func (n Next) Key() string {
 
 // Lasting reports whether the operation can go on after Run has returned.
 func (n Next) Lasting() bool {
-	if _, ok := n.op.(Func); ok { // is quicker to tell
+	if _, ok := n.op.(Func); ok { // the faster check
 		return false
 	}
 	_, ok := n.op.(Lasting)

@@ -14,7 +14,7 @@ import (
 // The sizes of the per-call structs of httpmw. Like these they are full of
 // pointers, which the garbage collector has to look at. TestCallSize holds them.
 type (
-	clientCall [352 / 8]*byte
+	clientCall [320 / 8]*byte
 	serverCall [96 / 8]*byte
 )
 

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/resilience-go/resilience"
-	"github.com/resilience-go/resilience/internal/answer"
 	"github.com/resilience-go/resilience/internal/marker"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -116,7 +115,7 @@ type handling struct {
 
 	ran     bool
 	awaited bool // somebody waits for the answer, and else nobody looks for it
-	early   answer.Early
+	early   resilience.Early
 }
 
 // Key implements resilience.Keyer.
@@ -155,8 +154,8 @@ func (h *handling) judge(ctx context.Context, err error) error {
 	return f
 }
 
-// Await implements resilience.Answering. There is nothing to wait for once the handler
-// has run.
+// Await is called by resilience.Next.Await. After the handler has run, there is no
+// answer to wait for.
 func (h *handling) Await(s resilience.Settler, token uint64) bool {
 	h.awaited = h.awaited || !h.ran
 	return h.awaited && h.early.Await(s, token)

@@ -154,8 +154,8 @@ func (e *exchange) guarded(ctx context.Context) (err error) {
 	return err
 }
 
-// Await implements resilience.Answering. A handler answers while it runs if its
-// response is a stream, which it shows by a flush, or an upgrade.
+// Await is called by resilience.Next.Await. A handler answers while it runs if its
+// response is a stream, which begins with a flush, or an upgrade.
 func (e *exchange) Await(s resilience.Settler, token uint64) bool { return e.early.Await(s, token) }
 
 var (

@@ -7,7 +7,6 @@ import (
 	"net/http"
 
 	"github.com/resilience-go/resilience"
-	"github.com/resilience-go/resilience/internal/answer"
 )
 
 // recorder is the http.ResponseWriter of a handler. It passes everything on,
@@ -16,7 +15,7 @@ import (
 type recorder struct {
 	inner    http.ResponseWriter
 	r        *http.Request // as the server has it
-	early    answer.Early
+	early    resilience.Early
 	status   int16 // 0 while no final status was sent
 	hijacked bool
 	// Of the exchange. Here they fit in beside the status:

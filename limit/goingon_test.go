@@ -6,14 +6,13 @@ import (
 	"testing/synctest"
 
 	"github.com/resilience-go/resilience"
-	"github.com/resilience-go/resilience/internal/answer"
 	"github.com/resilience-go/resilience/internal/testkit"
 	"github.com/resilience-go/resilience/limit"
 )
 
 // early is an operation that answers while it runs.
 type early struct {
-	answer.Early
+	resilience.Early
 	body func(answer func(error)) error
 }
 
