@@ -190,15 +190,17 @@ func (n Next) Await(s Settler, token uint64) bool {
 // inside is free. A policy calls Discard before it runs next again, waits, calls user
 // code, or answers instead of next.
 //
-// Discard does not wait if a Settler calls it.
+// If a Settler calls Discard, Discard does not wait.
 func (n Next) Discard() {
-	l, ok := n.op.(Lasting)
-	if !ok {
-		return
-	}
-	l.Discard()
-	if t, ok := l.(interface{ wait() }); ok { // embeds a Tail
-		t.wait()
+	switch op := n.op.(type) {
+	case Func: // has no result, and is the faster check
+	case Lasting:
+		op.Discard()
+		if t, ok := op.(interface{ wait() }); ok { // embeds a Tail
+			t.wait()
+		}
+	case interface{ discard() }: // of Do
+		op.discard()
 	}
 }
 

@@ -2,18 +2,17 @@ package resilience
 
 import "context"
 
-// Run runs fn under p; nil, or a *Pipeline that is nil, guards nothing. A ctx
-// that is already done runs nothing and is counted nowhere; the error is then
-// that of ContextError.
+// Run runs fn under p. A nil p, or a nil *Pipeline, guards nothing. If ctx is already
+// done, Run returns ContextError(ctx): fn does not run, and no policy counts it.
 //
-// A closure that captures variables costs the allocations that Go charges for
-// it, because a Policy may keep what it is given. Hot callers implement
-// Operation on a struct of their own and use RunOperation.
+// Go allocates a closure and the variables that it captures, because a Policy may
+// keep what it is given. Callers on a hot path implement Operation on a struct of
+// their own and use RunOperation.
 func Run(ctx context.Context, p Policy, fn Func) error {
 	return RunOperation(ctx, p, fn)
 }
 
-// RunOperation is Run for an Operation. It allocates nothing itself.
+// RunOperation is Run for an Operation. It does not allocate.
 func RunOperation(ctx context.Context, p Policy, op Operation) error {
 	if ctx.Err() != nil {
 		return ContextError(ctx)
@@ -28,26 +27,42 @@ func RunOperation(ctx context.Context, p Policy, op Operation) error {
 	}
 }
 
-// Do runs fn under p and returns its value. Whatever the error, the value is the
-// one that fn returned when it last ran, the zero value if it did not run.
+// Do runs fn under p and returns its value.
+//
+// With an error, the value is the one that fn returned when it last ran, or the zero
+// value if fn did not run. With a nil error, the value is that of a run that succeeded,
+// or the zero value if p answered instead: a policy that returns nil after a failure,
+// such as a fallback, has no value. fallback.Do answers with one.
 func Do[T any](ctx context.Context, p Policy, fn func(context.Context) (T, error)) (T, error) {
 	c := &call[T]{fn: fn}
 	err := RunOperation(ctx, p, c)
+	if err == nil && !c.succeeded {
+		var zero T
+		return zero, nil
+	}
 	return c.value, err
 }
 
+// call is the operation of Do.
 type call[T any] struct {
-	fn    func(context.Context) (T, error)
-	value T
+	fn        func(context.Context) (T, error)
+	value     T
+	succeeded bool // the last run returned nil, and no policy has discarded it
 }
 
 func (c *call[T]) Run(ctx context.Context) (err error) {
+	c.succeeded = false // also if fn panics and a policy recovers it
 	c.value, err = c.fn(ctx)
+	c.succeeded = err == nil
 	return err
 }
 
-// Must returns v and panics if err is not nil. It is meant for configuration
-// that is fixed in the program:
+// discard is called by Next.Discard: a call is over when Run returns, so it is not
+// Lasting.
+func (c *call[T]) discard() { c.succeeded = false }
+
+// Must returns v, and panics if err is not nil. It is for configuration that is fixed
+// in the program:
 //
 //	var users = resilience.Must(breaker.New(breaker.Config{Name: "users"}))
 func Must[T any](v T, err error) T {
@@ -59,16 +74,14 @@ func Must[T any](v T, err error) T {
 
 type attemptKey struct{}
 
-// WithAttempt returns a context that says that the operation is attempt n of a
-// call; the first attempt is 1. A retry sets it from the second attempt on, and
-// httpmw and grpcmw carry it to the next service, so that a retry there does not
-// multiply the one here.
+// WithAttempt returns a context for attempt n of a call. The first attempt is 1. A
+// retry calls WithAttempt from the second attempt on. httpmw and grpcmw send the number
+// to the next service, so that a retry there does not multiply this one.
 func WithAttempt(ctx context.Context, n int) context.Context {
 	return context.WithValue(ctx, attemptKey{}, n)
 }
 
-// Attempt returns the number of the attempt that ctx belongs to, 1 if nobody has
-// set it.
+// Attempt returns the number of the attempt that ctx belongs to, 1 if it has none.
 func Attempt(ctx context.Context) int {
 	if n, ok := ctx.Value(attemptKey{}).(int); ok {
 		return n

@@ -42,33 +42,56 @@ func TestRunDoneContextRunsNothing(t *testing.T) {
 	}
 }
 
-func TestDoReturnsTheLastValue(t *testing.T) {
-	twice := apply(func(ctx context.Context, next resilience.Next) error {
-		_ = next.Run(ctx)
+// Do returns the value of the last run, except that a nil error needs a run that
+// succeeded: a policy that answers nil instead of the operation has no value.
+func TestDo_value(t *testing.T) {
+	runs := func(answer bool, err error, discard ...bool) resilience.Policy {
+		return apply(func(ctx context.Context, next resilience.Next) error {
+			own := err
+			for _, d := range discard {
+				own = next.Run(ctx)
+				if d {
+					next.Discard()
+				}
+			}
+			if answer {
+				return err
+			}
+			return own
+		})
+	}
+	recovers := apply(func(ctx context.Context, next resilience.Next) (err error) {
+		defer func() { _ = recover() }()
 		return next.Run(ctx)
-	})
-	refuse := apply(func(context.Context, resilience.Next) error { return resilience.ErrRejected })
-	answer := apply(func(ctx context.Context, next resilience.Next) error {
-		_ = next.Run(ctx)
-		return nil
 	})
 	for name, tt := range map[string]struct {
 		policy resilience.Policy
-		err    error // of the operation
+		errs   []error // of the operation's runs
 		value  int
 		want   error
 	}{
-		"no policy":       {nil, nil, 1, nil},
-		"with an error":   {nil, errDown, 1, errDown},
-		"run twice":       {twice, nil, 2, nil},
-		"not run":         {refuse, nil, 0, resilience.ErrRejected},
-		"answered for it": {answer, errDown, 1, nil},
+		"no policy":                         {nil, []error{nil}, 1, nil},
+		"with an error":                     {nil, []error{errDown}, 1, errDown},
+		"run twice":                         {runs(false, nil, true, false), []error{errDown, nil}, 2, nil},
+		"run twice, and failed":             {runs(false, nil, true, false), []error{errDown, errDown}, 2, errDown},
+		"run twice, and failed last":        {runs(true, nil, false, false), []error{nil, errDown}, 0, nil},
+		"not run, with an error":            {runs(true, resilience.ErrRejected), nil, 0, resilience.ErrRejected},
+		"not run, without an error":         {runs(true, nil), nil, 0, nil},
+		"answered after a failure":          {runs(true, nil, false), []error{errDown}, 0, nil},
+		"answered after a discard":          {runs(true, nil, true), []error{nil}, 0, nil},
+		"failed after a success":            {runs(true, errLater, false), []error{nil}, 1, errLater},
+		"failed after a discard":            {runs(true, errLater, true), []error{errDown}, 1, errLater},
+		"answered after a panic":            {recovers, []error{errPanic}, 0, nil},
+		"answered after a success, a panic": {resilience.Compose(recovers, runs(false, nil, false, false)), []error{nil, errPanic}, 0, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			runs := 0
+			n := 0
 			v, err := resilience.Do(t.Context(), tt.policy, func(context.Context) (int, error) {
-				runs++
-				return runs, tt.err
+				err := tt.errs[n]
+				if n++; err == errPanic {
+					panic(err)
+				}
+				return n, err
 			})
 			if v != tt.value || err != tt.want {
 				t.Errorf("got %d, %v, want %d, %v", v, err, tt.value, tt.want)
@@ -76,6 +99,8 @@ func TestDoReturnsTheLastValue(t *testing.T) {
 		})
 	}
 }
+
+var errPanic = errors.New("panic")
 
 func TestMust(t *testing.T) {
 	if got := resilience.Must(7, nil); got != 7 {

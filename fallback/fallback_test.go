@@ -387,3 +387,17 @@ func TestAFallbackWhoseErrorIsOnlyLikeTheFirstDoesNotHideIt(t *testing.T) {
 		})
 	}
 }
+
+// Under a Fallback that answers nil, Do has no value: neither the operation's nor the
+// alternative's.
+func TestDo_policyAnswersNil(t *testing.T) {
+	f := must(t, fallback.Config{Handle: answer})
+	failing := func(context.Context) (int, error) { return 5, errBoom }
+	if v, err := resilience.Do(t.Context(), f, failing); v != 0 || err != nil {
+		t.Errorf("resilience.Do returned %d, %v, want the zero value", v, err)
+	}
+	v, err := fallback.Do(t.Context(), f, failing, func(context.Context, error) (int, error) { return 6, nil })
+	if v != 0 || err != nil {
+		t.Errorf("fallback.Do returned %d, %v, want the zero value", v, err)
+	}
+}

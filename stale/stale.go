@@ -110,11 +110,18 @@ type flight struct {
 
 // landing is how a flight ended.
 type landing[T any] struct {
-	value    T
+	result[T]
 	at       time.Time
 	err      error
 	panicked any
 	exited   bool // by runtime.Goexit
+}
+
+// result is the value of a fetch. fetched is false if a policy answered nil instead:
+// resilience.Do then returns the zero result.
+type result[T any] struct {
+	value   T
+	fetched bool
 }
 
 // New returns a Stale that remembers nothing yet, or an error that says what to
@@ -239,7 +246,7 @@ func (s *Stale[T]) close(key string, f *flight) {
 	}
 }
 
-// fly runs fetch and remembers its value. The fetch has a goroutine of its own,
+// fly runs fetch and remembers its value, if it has one. The fetch has a goroutine of its own,
 // because one that panics in DoChan ends the program, and one that exits there leaves
 // all who wait.
 func (s *Stale[T]) fly(f *flight, p resilience.Policy, key string, fetch func(context.Context) (T, error)) landing[T] {
@@ -253,7 +260,7 @@ func (s *Stale[T]) fly(f *flight, p resilience.Policy, key string, fetch func(co
 			landed <- l
 		}()
 		for again := true; again; {
-			l.value, l.err, again = s.round(f, p, key, fetch)
+			l.result, l.err, again = s.round(f, p, key, fetch)
 		}
 		l.at = s.clock.Now()
 		l.exited = false
@@ -262,7 +269,7 @@ func (s *Stale[T]) fly(f *flight, p resilience.Policy, key string, fetch func(co
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f.cancel(nil)
-	if !l.exited && l.err == nil {
+	if !l.exited && l.err == nil && l.fetched {
 		s.remember(key, l.value, l.at)
 	}
 	s.close(key, f)
@@ -272,7 +279,7 @@ func (s *Stale[T]) fly(f *flight, p resilience.Policy, key string, fetch func(co
 // round runs fetch, until the latest deadline of all who have joined so far. It asks
 // for another round if that is over and some who came later have more time. If not,
 // it closes f at that very moment: nobody joins just to hear of another's deadline.
-func (s *Stale[T]) round(f *flight, p resilience.Policy, key string, fetch func(context.Context) (T, error)) (v T, err error, again bool) {
+func (s *Stale[T]) round(f *flight, p resilience.Policy, key string, fetch func(context.Context) (T, error)) (r result[T], err error, again bool) {
 	s.refreshes.Add(1)
 	s.mu.Lock()
 	until, forever := f.until, f.forever
@@ -282,7 +289,10 @@ func (s *Stale[T]) round(f *flight, p resilience.Policy, key string, fetch func(
 		ctx, cancel = context.WithDeadline(ctx, until)
 	}
 	defer cancel()
-	v, err = resilience.Do(ctx, p, fetch)
+	r, err = resilience.Do(ctx, p, func(ctx context.Context) (result[T], error) {
+		v, err := fetch(ctx)
+		return result[T]{v, true}, err
+	})
 	cut := err != nil && !forever && time.Until(until) <= 0
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -290,7 +300,7 @@ func (s *Stale[T]) round(f *flight, p resilience.Policy, key string, fetch func(
 	if !again {
 		s.close(key, f)
 	}
-	return v, err, again
+	return r, err, again
 }
 
 // remember keeps value, in place of the one there was, and makes room. The caller

@@ -162,6 +162,23 @@ func TestAValueThatWasRememberedIsNeverOfAge0(t *testing.T) {
 	}
 }
 
+// A policy that answers nil instead of the fetch has no value, so Do keeps the one it
+// has.
+func TestStaleDo_policyAnswersNil(t *testing.T) {
+	s := mustStale(t, stale.Config{Name: "rates"})
+	learn(t, s, "eur", 7)
+	answers := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		_ = next.Run(ctx)
+		return nil
+	})
+	if v, age, err := s.Do(t.Context(), answers, "eur", failed(errBoom)); v != 0 || age != 0 || err != nil {
+		t.Errorf("got %d of age %v, %v, want the zero value", v, age, err)
+	}
+	if v, ok := knows(t, s, "eur"); v != 7 || !ok {
+		t.Errorf("remembered %d, %v, want 7", v, ok)
+	}
+}
+
 func TestTheOldestValueMakesRoom(t *testing.T) {
 	for name, test := range map[string]struct{ max, fits int }{"given": {3, 3}, "default": {0, 1000}} {
 		t.Run(name, func(t *testing.T) {
