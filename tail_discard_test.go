@@ -1,0 +1,329 @@
+package resilience_test
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/internal/testkit"
+)
+
+// blocking is a Settler that does not return before it is released.
+type blocking struct {
+	began, release chan struct{}
+	returned       atomic.Bool
+	then           func()
+}
+
+func newBlocking() *blocking {
+	return &blocking{began: make(chan struct{}), release: make(chan struct{})}
+}
+
+func (b *blocking) Settle(uint64, error) {
+	defer b.returned.Store(true)
+	close(b.began)
+	<-b.release
+	if b.then != nil {
+		b.then()
+	}
+}
+
+// settling calls f on another goroutine, and returns when f is inside b.
+func (b *blocking) settling(f func()) {
+	go func() {
+		defer func() { _ = recover() }()
+		f()
+	}()
+	<-b.began
+}
+
+// waits checks that f does not return before b has returned.
+func (b *blocking) waits(t *testing.T, f func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+		if !b.returned.Load() {
+			t.Error("returned before the settler")
+		}
+	}()
+	synctest.Wait()
+	close(b.release)
+	<-done
+}
+
+// moments are the ways in which another goroutine can be settling a run.
+var moments = map[string]func(l *lasting){
+	"Answer":       func(l *lasting) { l.Answer(l.run) },
+	"End":          func(l *lasting) { l.End(l.run, nil) },
+	"End, failing": func(l *lasting) { l.End(l.run, errDown) },
+}
+
+// successors are the calls that return only when the last run is settled.
+var successors = map[string]func(next resilience.Next, l *lasting){
+	"Discard": func(next resilience.Next, _ *lasting) { next.Discard() },
+	"Begin":   func(_ resilience.Next, l *lasting) { l.Begin() },
+}
+
+// While another goroutine settles the last run, Discard and Begin wait for it, so that
+// the policies inside are free.
+func TestNextDiscard_waitsForSettlers(t *testing.T) {
+	unwinds := map[string]func(){"returns": nil, "panics": func() { panic("settler") }, "Goexit": runtime.Goexit}
+	for moment, come := range moments {
+		for successor, f := range successors {
+			for how, then := range unwinds {
+				for _, others := range []int{0, 1, 7} {
+					synctest.Test(t, func(t *testing.T) {
+						t.Logf("%s during %s, settler %s, %d others", successor, moment, how, others)
+						l, b := &lasting{}, newBlocking()
+						b.then = then
+						_ = inside(t.Context(), l, func(next resilience.Next) error {
+							err := next.Run(t.Context())
+							for range others {
+								next.Settle(resilience.Ended, nil, new(heard), 0)
+							}
+							next.Settle(resilience.Answered, nil, b, 0)
+							b.settling(func() { come(l) })
+							b.waits(t, func() { f(next, l) })
+							return err
+						})
+					})
+				}
+			}
+		}
+	}
+}
+
+// If one goroutine settles the answer and another one the end, Discard waits for both.
+func TestNextDiscard_waitsForAnswerAndEnd(t *testing.T) {
+	for name, first := range map[string]int{"answer returns first": 0, "end returns first": 1} {
+		synctest.Test(t, func(t *testing.T) {
+			t.Log(name)
+			l, both := &lasting{}, []*blocking{newBlocking(), newBlocking()}
+			_ = inside(t.Context(), l, func(next resilience.Next) error {
+				err := next.Run(t.Context())
+				next.Settle(resilience.Answered, nil, both[0], 0)
+				next.Settle(resilience.Ended, nil, both[1], 0)
+				both[0].settling(func() { l.Answer(l.run) })
+				both[1].settling(func() { l.End(l.run, errDown) })
+				over := make(chan struct{})
+				go func() {
+					defer close(over)
+					next.Discard()
+				}()
+				for _, i := range []int{first, 1 - first} {
+					synctest.Wait()
+					select {
+					case <-over:
+						t.Error("Discard returned before both settlers")
+					default:
+					}
+					close(both[i].release)
+				}
+				<-over
+				return err
+			})
+		})
+	}
+}
+
+// A policy that retries at once finds the slot inside free, whoever ends the run.
+func TestNextDiscard_slotIsFree(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, b := &lasting{err: errDown}, newBlocking()
+		var taken atomic.Int32
+		b.then = func() { taken.Add(-1) }
+		slot := apply(func(ctx context.Context, next resilience.Next) error {
+			if taken.Load() != 0 {
+				return resilience.ErrRejected
+			}
+			taken.Add(1)
+			err := next.Run(ctx)
+			if !b.returned.Load() {
+				next.Settle(resilience.Ended, err, b, 0)
+			}
+			return err
+		})
+		retry := apply(func(ctx context.Context, next resilience.Next) error {
+			_ = next.Run(ctx)
+			b.settling(func() { l.End(l.run, errLater) })
+			go close(b.release)
+			next.Discard()
+			return next.Run(ctx)
+		})
+		if err := resilience.RunOperation(t.Context(), resilience.Compose(retry, slot), l); err != errDown {
+			t.Errorf("the second run: %v, want %v", err, errDown)
+		}
+	})
+}
+
+// kept is an operation whose Discard leaves the run going on.
+type kept struct{ lasting }
+
+func (*kept) Discard() {}
+
+// Discard does not wait for the answer of a run that goes on, and does not wait
+// without a Tail.
+func TestNextDiscard_runGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, b := &kept{}, newBlocking()
+		_ = inside(t.Context(), l, func(next resilience.Next) error {
+			next.Discard() // before the first run
+			err := next.Run(t.Context())
+			next.Settle(resilience.Answered, nil, b, 0)
+			b.settling(func() { l.Answer(l.run) })
+			next.Discard()
+			if b.returned.Load() {
+				t.Error("Discard waited for the answer")
+			}
+			close(b.release)
+			return err
+		})
+	})
+}
+
+// A Settler may end, discard or begin the run that it is settled for, and does not
+// wait for itself.
+func TestNextDiscard_insideSettler(t *testing.T) {
+	causes := map[string]func(next resilience.Next, l *lasting){}
+	for name, come := range moments {
+		causes[name] = func(_ resilience.Next, l *lasting) { come(l) }
+	}
+	for name, f := range successors {
+		causes[name] = f
+	}
+	causes["Hold"] = func(next resilience.Next, l *lasting) {
+		l.End(l.run, errDown)
+		next.Settle(resilience.Ended, nil, new(heard), 0)
+	}
+	for cause, come := range causes {
+		for _, holdings := range []int{1, 2, 9} {
+			for name, again := range causes {
+				synctest.Test(t, func(t *testing.T) {
+					t.Logf("%s inside the settlers of %s, %d of them", name, cause, holdings)
+					l := &lasting{}
+					settled := 0
+					_ = inside(t.Context(), l, func(next resilience.Next) error {
+						err := next.Run(t.Context())
+						for range holdings {
+							next.Settle(resilience.Answered, nil, settler(func(uint64, error) {
+								settled++
+								deep(100, func() { again(next, l) })
+							}), 0)
+						}
+						come(next, l)
+						return err
+					})
+					if settled != holdings {
+						t.Errorf("%d settled, want %d", settled, holdings)
+					}
+				})
+			}
+		}
+	}
+}
+
+// deep calls f below n frames.
+func deep(n int, f func()) {
+	if n > 0 {
+		deep(n-1, f)
+		return
+	}
+	f()
+}
+
+// Two settlers of different runs that each discard the other's operation do not
+// wait for each other.
+func TestNextDiscard_twoSettlersCross(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ops [2]lasting
+		var nexts [2]resilience.Next
+		var both sync.WaitGroup
+		both.Add(2)
+		for i := range ops {
+			_ = inside(t.Context(), &ops[i], func(next resilience.Next) error {
+				nexts[i] = next
+				err := next.Run(t.Context())
+				next.Settle(resilience.Ended, nil, settler(func(uint64, error) {
+					both.Done()
+					both.Wait()
+					nexts[1-i].Discard()
+				}), 0)
+				return err
+			})
+		}
+		testkit.AtOnce(2, func(i int) { ops[i].End(ops[i].run, nil) })
+	})
+}
+
+// A Hold that finds the run ended has the error of the end, though End is only just
+// setting it. Run with -race.
+func TestTailHold_duringEnd(t *testing.T) {
+	for range 5000 {
+		var tail resilience.Tail
+		var h heard
+		run := tail.Begin()
+		testkit.AtOnce(3, func(i int) {
+			if i == 0 {
+				tail.Hold(resilience.Ended, &h, 0)
+				return
+			}
+			tail.End(run, errDown)
+		})
+		if got := h.all(); len(got) != 1 || got[0] != errDown {
+			t.Fatalf("settled with %v, want %v once", got, errDown)
+		}
+	}
+}
+
+// However many goroutines answer and end a run, no Settler of it runs when Begin has
+// returned. Run with -race.
+func TestTailBegin_lastRunIsSettled(t *testing.T) {
+	const runs, goroutines = 3000, 4
+	var tail resilience.Tail
+	var run atomic.Uint32
+	var entered, left atomic.Int32
+	count := settler(func(uint64, error) {
+		entered.Add(1)
+		runtime.Gosched()
+		left.Add(1)
+	})
+	run.Store(tail.Begin())
+	var over atomic.Bool
+	var wg sync.WaitGroup
+	for g := range goroutines {
+		wg.Go(func() {
+			for i := 0; !over.Load(); i++ {
+				switch (g + i) % 3 {
+				case 0:
+					tail.Answer(run.Load())
+				case 1:
+					tail.End(run.Load(), errDown)
+				case 2:
+					tail.End(run.Load(), nil)
+				}
+				runtime.Gosched()
+			}
+		})
+	}
+	held := int32(0)
+	for i := range runs {
+		for j := range i % 9 {
+			if tail.Hold(resilience.Moment(1+(i+j)%2), count, 0) {
+				held++
+			}
+		}
+		next := tail.Begin()
+		if e, l := entered.Load(), left.Load(); e != held || l != held {
+			t.Fatalf("after run %d: %d settlers held, %d called, %d returned", i, held, e, l)
+		}
+		run.Store(next)
+	}
+	over.Store(true)
+	wg.Wait()
+}
