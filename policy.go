@@ -73,8 +73,8 @@ func (m Moment) String() string {
 
 // Lasting is an Operation that can go on after Run has returned, as an HTTP
 // response does while its body is read. An adapter embeds a Tail, which has Hold,
-// and writes Discard. Next.Discard returns only when the run is settled if the Tail
-// is embedded.
+// and writes Discard. Only if the Tail is embedded does Next.Discard wait until the
+// run is settled.
 type Lasting interface {
 	Operation
 	// Hold returns false if the operation has come to the moment already, or does
@@ -113,14 +113,15 @@ type Forker interface {
 	Fork(key string) Policy
 }
 
-// Next is what lies inside a policy: the policies further in and the operation.
-// It is an opaque value of five words, passed in registers.
+// Next is what a policy guards: the policies inside it and the operation. It is an
+// opaque value of five words, passed in registers.
 type Next struct {
 	inner []Policy
 	op    Operation
 }
 
-// Run runs what lies inside. A policy may call it again after it has returned.
+// Run runs the policies inside and the operation. A policy may call Run again after it
+// has returned.
 func (n Next) Run(ctx context.Context) error {
 	if len(n.inner) == 0 {
 		return n.op.Run(ctx)
@@ -186,8 +187,8 @@ func (n Next) Await(s Settler, token uint64) bool {
 }
 
 // Discard gives up the result of the last Run. When it returns, every Settler of that
-// run has returned, also one that another goroutine has called, so that what lies
-// inside is free. A policy calls Discard before it runs next again, waits, calls user
+// run has returned, also one that another goroutine has called, so that the policies
+// inside are free. A policy calls Discard before it runs next again, waits, calls user
 // code, or answers instead of next.
 //
 // If a Settler calls Discard, Discard does not wait.
