@@ -9,11 +9,13 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/resilience-go/resilience/examples/internal/demo"
 )
 
 // TestMain lets the test binary be the children of the smoke tests.
 func TestMain(m *testing.M) {
-	if role := os.Getenv(roleVariable); role != "" {
+	if role := program.Role(); role != "" {
 		os.Exit(child(role))
 	}
 	os.Exit(m.Run())
@@ -55,7 +57,9 @@ func TestWholeRunComesToItsEnd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wellFormed(t, picture)
+	if err := demo.WellFormed(picture); err != nil {
+		t.Error(err)
+	}
 	for _, want := range []string{"128 slots", "refusing", "attempts per request", "load generator"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the output lacks %q:\n%s", want, &out)
@@ -90,8 +94,8 @@ func TestAnInterruptedRunLeavesNoProcess(t *testing.T) {
 	cancel()
 	c.stop()
 	for _, p := range c.all {
-		if p.cmd.ProcessState == nil || !p.cmd.ProcessState.Exited() || p.cmd.ProcessState.ExitCode() != 0 {
-			t.Errorf("%s: %v", p.name, p.cmd.ProcessState)
+		if state := p.State(); state == nil || !state.Exited() || state.ExitCode() != 0 {
+			t.Errorf("%s: %v", p.Name, state)
 		}
 	}
 	var errs bytes.Buffer

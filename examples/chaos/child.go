@@ -3,18 +3,13 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
-	"os/signal"
 	"sync"
 	"time"
-)
 
-// roleVariable tells a process of this program that it is a child, and which.
-const roleVariable = "RESILIENCE_CHAOS_ROLE"
+	"github.com/resilience-go/resilience/examples/internal/demo"
+)
 
 const (
 	systemRole = "system"
@@ -65,39 +60,25 @@ func (l *link) fail(err error) {
 	os.Exit(1)
 }
 
-// watch passes the start on and then waits for the end of the input. The other
-// end of that pipe is closed when the coordinator ends, however it ends, so that
-// no child outlives it.
-func (l *link) watch(in *json.Decoder) {
-	for {
-		var at int64
-		if err := in.Decode(&at); err != nil {
-			os.Exit(0)
-		}
-		// Carries a monotonic reading, unlike what time.Unix returns.
-		l.starts <- time.Now().Add(time.Until(time.Unix(0, at)))
-	}
+// begin passes the start on.
+func (l *link) begin(at int64) {
+	// Carries a monotonic reading, unlike the result of time.Unix.
+	l.starts <- time.Now().Add(time.Until(time.Unix(0, at)))
 }
 
 // child is the main function of every process but the first. It ends with the
 // process.
 func child(role string) int {
-	// Ctrl-C reaches every process of the terminal's group; the coordinator is
-	// the one that acts on it.
-	signal.Ignore(os.Interrupt)
-	in := json.NewDecoder(os.Stdin)
 	var c config
-	if err := in.Decode(&c); err != nil {
-		if !errors.Is(err, io.EOF) {
-			fmt.Fprintf(os.Stderr, "chaos: %s is set, but there is no configuration: %v\n", roleVariable, err)
-		}
+	in, ok := program.Configure(&c)
+	if !ok {
 		return 1
 	}
 	if !c.Stay {
 		time.AfterFunc(c.Script.length()+time.Minute, func() { os.Exit(1) })
 	}
 	l := &link{starts: make(chan time.Time, 1), out: json.NewEncoder(os.Stdout)}
-	go l.watch(in)
+	go demo.ExitAtEnd(in, l.begin)
 
 	var err error
 	switch role {
@@ -111,25 +92,18 @@ func child(role string) int {
 	if err != nil {
 		l.fail(err)
 	}
-	select {} // until watch sees the end of the input
+	select {} // until ExitAtEnd sees the end of the input
 }
 
 // crew is the coordinator's view of its children.
 type crew struct {
 	messages chan message
 	stopped  chan struct{} // closed when children are meant to end
-	ended    sync.WaitGroup
-	all      []*process
-}
-
-type process struct {
-	name string
-	cmd  *exec.Cmd
-	in   io.WriteCloser
+	all      []*demo.Process
 }
 
 type message struct {
-	from *process
+	from *demo.Process
 	report
 	err error // the process has ended, which it should not
 }
@@ -138,60 +112,28 @@ func newCrew() *crew {
 	return &crew{messages: make(chan message, 64), stopped: make(chan struct{})}
 }
 
-// start runs this program once more, in another role.
-func (c *crew) start(name, role string, cfg config) (*process, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
+// start runs this program again, in another role.
+func (c *crew) start(name, role string, cfg config) (*demo.Process, error) {
+	p, err := demo.Start(program, demo.Spawn[report]{
+		Name: name, Role: role, Config: cfg,
+		Report: func(p *demo.Process, r report) {
+			if r.Error != "" {
+				c.hand(message{from: p, err: fmt.Errorf("%s: %s", p.Name, r.Error)})
+				return
+			}
+			c.hand(message{from: p, report: r})
+		},
+		Ended: func(p *demo.Process, err error) {
+			c.hand(message{from: p, err: fmt.Errorf("%s ended too early (%v)", p.Name, err)})
+		},
+	})
+	if err == nil {
+		c.all = append(c.all, p)
 	}
-	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), roleVariable+"="+role)
-	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("starting %s: %w", name, err)
-	}
-	p := &process{name, cmd, in}
-	c.all = append(c.all, p)
-	c.ended.Go(func() { c.listen(p, out) })
-	if err := p.tell(cfg); err != nil {
-		return nil, err
-	}
-	return p, nil
+	return p, err
 }
 
-func (p *process) tell(what any) error {
-	if err := json.NewEncoder(p.in).Encode(what); err != nil {
-		return fmt.Errorf("%s is gone: %w", p.name, err)
-	}
-	return nil
-}
-
-// listen hands on what p writes until p has ended.
-func (c *crew) listen(p *process, out io.Reader) {
-	in := json.NewDecoder(out)
-	for {
-		var r report
-		if err := in.Decode(&r); err != nil {
-			break
-		}
-		if r.Error != "" {
-			c.hand(message{from: p, err: fmt.Errorf("%s: %s", p.name, r.Error)})
-			continue
-		}
-		c.hand(message{from: p, report: r})
-	}
-	err := p.cmd.Wait()
-	c.hand(message{from: p, err: fmt.Errorf("%s ended too early (%v)", p.name, err)})
-}
-
+// hand passes a message to the coordinator, unless that has stopped.
 func (c *crew) hand(m message) {
 	select {
 	case c.messages <- m:
@@ -213,17 +155,8 @@ func (c *crew) wait(ctx context.Context) error {
 	}
 }
 
-// stop ends all children and returns when none is left.
+// stop ends all children and returns when all have ended.
 func (c *crew) stop() {
 	close(c.stopped)
-	for _, p := range c.all {
-		p.in.Close()
-	}
-	kill := time.AfterFunc(2*time.Second, func() {
-		for _, p := range c.all {
-			_ = p.cmd.Process.Kill()
-		}
-	})
-	c.ended.Wait()
-	kill.Stop()
+	demo.Stop(2*time.Second, c.all...)
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/resilience-go/resilience/examples/internal/demo"
 )
 
 // measured is what an experiment leaves behind.
@@ -17,10 +19,10 @@ type measured struct {
 const reportEvery = 100 * time.Millisecond
 
 // experiment lets the script run and shows it on out.
-func experiment(ctx context.Context, c *crew, systems [2]*process, s script, out *screen) (measured, error) {
+func experiment(ctx context.Context, c *crew, systems [2]*demo.Process, s script, out *screen) (measured, error) {
 	start := time.Now().Add(200 * time.Millisecond)
 	for _, p := range c.all {
-		if err := p.tell(start.UnixNano()); err != nil {
+		if err := p.Tell(start.UnixNano()); err != nil {
 			return measured{}, err
 		}
 	}
@@ -50,7 +52,7 @@ func experiment(ctx context.Context, c *crew, systems [2]*process, s script, out
 
 // assemble starts all processes and returns those of the two systems, and where
 // the pages of the protected one are.
-func assemble(ctx context.Context, c *crew, s script, o options) (systems [2]*process, pages string, err error) {
+func assemble(ctx context.Context, c *crew, s script, o options) (systems [2]*demo.Process, pages string, err error) {
 	var addrs [2]string
 	for i, name := range systemNames {
 		cfg := config{Script: s, System: i, Stay: o.wait}
@@ -76,18 +78,18 @@ func assemble(ctx context.Context, c *crew, s script, o options) (systems [2]*pr
 
 // ready waits for the first report of p. Nobody has anything else to report
 // before the start.
-func (c *crew) ready(ctx context.Context, p *process) (report, error) {
+func (c *crew) ready(ctx context.Context, p *demo.Process) (report, error) {
 	select {
 	case <-ctx.Done():
 		return report{}, ctx.Err()
 	case <-time.After(20 * time.Second):
-		return report{}, fmt.Errorf("%s did not start within 20 s", p.name)
+		return report{}, fmt.Errorf("%s did not start within 20 s", p.Name)
 	case m := <-c.messages:
 		switch {
 		case m.err != nil:
 			return report{}, m.err
 		case m.from != p || m.Addr == "":
-			return report{}, fmt.Errorf("%s spoke out of turn", m.from.name)
+			return report{}, fmt.Errorf("%s spoke out of turn", m.from.Name)
 		}
 		return m.report, nil
 	}
@@ -97,7 +99,7 @@ func (c *crew) ready(ctx context.Context, p *process) (report, error) {
 type monitor struct {
 	measured
 	script  script
-	systems [2]*process
+	systems [2]*demo.Process
 	last    [2]frontReport
 	done    bool
 	after   [2]bool // the system has reported since all requests have ended

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/resilience-go/resilience/examples/internal/demo"
 )
 
 // record is one request as the load generator saw it.
@@ -48,7 +50,6 @@ type generator struct {
 	fronts  [2]string
 	clients [2]*http.Client
 	start   time.Time
-	ended   sync.WaitGroup
 	mu      sync.Mutex
 	records []record // guarded by mu; ended and not reported yet
 }
@@ -63,18 +64,16 @@ func newGenerator(fronts [2]string, start time.Time) *generator {
 	return g
 }
 
-// drive sends each request of a route to both systems.
+// drive sends each request of a route to both systems, and returns when all have
+// ended.
 func (g *generator) drive(route int, at []time.Duration) {
-	for _, d := range at {
-		time.Sleep(time.Until(g.start.Add(d)))
-		for system := range g.clients {
-			g.ended.Go(func() { g.send(system, route, d) })
-		}
+	to := func(system int) func(int, time.Time) {
+		return func(i int, intended time.Time) { g.send(system, route, at[i], intended) }
 	}
+	_ = demo.OpenLoop(context.Background(), g.start, at, to(unprotected), to(protected)) // nothing ends it early
 }
 
-func (g *generator) send(system, route int, at time.Duration) {
-	intended := g.start.Add(at)
+func (g *generator) send(system, route int, at time.Duration, intended time.Time) {
 	r := record{System: system, Route: route, At: at, Late: time.Since(intended)}
 	r.Status = g.get(system, route, intended.Add(giveUp))
 	r.Took = time.Since(intended)
@@ -121,7 +120,6 @@ func runLoad(c config, l *link) error {
 	done := make(chan struct{})
 	go func() {
 		drivers.Wait()
-		g.ended.Wait()
 		close(done)
 	}()
 	for {

@@ -42,27 +42,20 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/signal"
-	"path/filepath"
-	"syscall"
 	"time"
+
+	"github.com/resilience-go/resilience/examples/internal/demo"
 )
 
+const program demo.Program = "chaos"
+
 func main() {
-	if role := os.Getenv(roleVariable); role != "" {
+	if role := program.Role(); role != "" {
 		os.Exit(child(role))
 	}
-	o, err := parse(os.Args[1:], os.Stderr)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		os.Exit(0)
-	case err != nil:
-		os.Exit(2)
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, o, theScript(time.Second), newScreen(os.Stdout), os.Stderr)
-	stop()
-	os.Exit(code)
+	demo.Main(parse, func(ctx context.Context, o options) int {
+		return run(ctx, o, theScript(time.Second), newScreen(os.Stdout), os.Stderr)
+	})
 }
 
 type options struct {
@@ -72,36 +65,20 @@ type options struct {
 	wait      bool   // leave the systems running at the end
 }
 
-// parse has told the user what is wrong when it returns an error.
-func parse(args []string, stderr io.Writer) (options, error) {
-	var o options
+// parse has printed the mistake to stderr when it returns an error.
+func parse(args []string, stderr io.Writer) (o options, err error) {
 	fs := flag.NewFlagSet("chaos", flag.ContinueOnError)
-	fs.SetOutput(stderr)
 	fs.BoolVar(&o.check, "check", false, "exit with 1 unless the protected system stood and the unprotected one fell")
 	fs.StringVar(&o.json, "json", "", "write the figures to `FILE`")
 	fs.StringVar(&o.svg, "svg", "", "write a chart of both systems over time to `FILE`")
 	fs.StringVar(&o.listen, "listen", "", "serve /metrics and /debug/resilience of the protected system at `ADDR`, such as :6060")
 	fs.BoolVar(&o.wait, "wait", false, "keep the systems running at the end, until Ctrl-C, to look at what -listen serves")
-	fs.Usage = func() {
-		fmt.Fprintln(stderr, "usage: chaos [-check] [-json FILE] [-svg FILE] [-listen ADDR [-wait]]")
-		fs.PrintDefaults()
-	}
-	if err := fs.Parse(args); err != nil {
-		return o, err
-	}
-	err := o.validate(fs.Args())
-	if err != nil {
-		fmt.Fprintln(stderr, "chaos:", err)
-		fs.Usage()
-	}
+	err = demo.Parse(fs, "[-check] [-json FILE] [-svg FILE] [-listen ADDR [-wait]]", args, stderr, func() error { return o.validate() })
 	return o, err
 }
 
-// validate finds out before the run what would spoil its end.
-func (o options) validate(rest []string) error {
-	if len(rest) > 0 {
-		return fmt.Errorf("unexpected argument %q", rest[0])
-	}
+// validate finds mistakes that would spoil the end of a run.
+func (o options) validate() error {
 	if o.wait && o.listen == "" {
 		return errors.New("-wait is for a look at the pages that -listen serves: add -listen :6060")
 	}
@@ -110,18 +87,7 @@ func (o options) validate(rest []string) error {
 			return fmt.Errorf("-listen %s: write it as HOST:PORT, or as :PORT for all interfaces", o.listen)
 		}
 	}
-	for _, file := range []string{o.json, o.svg} {
-		if file == "" {
-			continue
-		}
-		if info, err := os.Stat(filepath.Dir(file)); err != nil || !info.IsDir() {
-			return fmt.Errorf("%s: there is no such directory", filepath.Dir(file))
-		}
-		if info, err := os.Stat(file); err == nil && info.IsDir() {
-			return fmt.Errorf("%s is a directory", file)
-		}
-	}
-	return nil
+	return demo.CheckFiles(o.json, o.svg)
 }
 
 // tries is how many runs -check makes at most to have a valid one.

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/debug"
+	"github.com/resilience-go/resilience/examples/internal/demo"
 	"github.com/resilience-go/resilience/metrics"
 )
 
@@ -47,11 +48,11 @@ func openPages(addr string, policies []resilience.Policy, l *link) (string, erro
 	if err != nil {
 		return "", err
 	}
-	s, err := open(addr, h, l)
+	s, err := demo.Serve(addr, h, l.fail)
 	if err != nil {
 		return "", fmt.Errorf("no pages for -listen: %w: choose another address", err)
 	}
-	return s.addr.String(), nil
+	return s.Addr.String(), nil
 }
 
 // browse returns what a browser on this machine is to open to see what is served at

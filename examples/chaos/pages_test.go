@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/resilience-go/resilience/examples/internal/demo"
 )
 
 func get(t *testing.T, url string) (status int, body string) {
@@ -99,7 +100,7 @@ func TestATakenPortEndsTheProgramBeforeTheRun(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts processes")
 	}
-	taken, err := net.Listen("tcp", somePort)
+	taken, err := net.Listen("tcp", demo.Loopback)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,17 +116,17 @@ func TestATakenPortEndsTheProgramBeforeTheRun(t *testing.T) {
 	}
 }
 
-// program is run in the background.
-type program struct {
+// background is a run of the program in the background.
+type background struct {
 	out, errs *lines
 	interrupt context.CancelFunc
 	code      chan int
 }
 
-func begin(t *testing.T, o options, s script) *program {
+func begin(t *testing.T, o options, s script) *background {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	p := &program{out: newLines(), errs: newLines(), interrupt: cancel, code: make(chan int, 1)}
+	p := &background{out: newLines(), errs: newLines(), interrupt: cancel, code: make(chan int, 1)}
 	go func() {
 		p.code <- run(ctx, o, s, &screen{Writer: p.out}, p.errs)
 		p.out.end()
@@ -135,13 +136,13 @@ func begin(t *testing.T, o options, s script) *program {
 }
 
 // pages waits for the header and returns the address of the pages in it.
-func (p *program) pages(t *testing.T) string {
+func (p *background) pages(t *testing.T) string {
 	t.Helper()
 	return strings.TrimSuffix(strings.TrimSpace(p.await(t, "/metrics")), "metrics")
 }
 
 // await returns the next line with text in it.
-func (p *program) await(t *testing.T, text string) string {
+func (p *background) await(t *testing.T, text string) string {
 	t.Helper()
 	line, ok := p.out.find(text, time.Minute)
 	if !ok {
@@ -211,7 +212,7 @@ func TestWaitKeepsThePagesUntilItIsInterrupted(t *testing.T) {
 		want  int
 	}{{"without a check", false, 0}, {"with a check that fails", true, 1}} {
 		t.Run(tt.name, func(t *testing.T) {
-			p := begin(t, options{listen: somePort, wait: true, check: tt.check}, theScript(30*time.Millisecond))
+			p := begin(t, options{listen: demo.Loopback, wait: true, check: tt.check}, theScript(30*time.Millisecond))
 			url := p.pages(t)
 			if status, _ := get(t, url); status != http.StatusOK {
 				t.Errorf("the index: %d", status)

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/resilience-go/resilience/examples/internal/demo"
 	"github.com/resilience-go/resilience/internal/dashboard"
 )
 
@@ -48,7 +49,7 @@ func TestPrometheusScrapesTheRunAndAnswersTheDashboard(t *testing.T) {
 	target := freeAddr(t)
 	_, port, _ := net.SplitHostPort(target)
 	number, _ := strconv.Atoi(port)
-	release := reserve(number)
+	release := demo.Reserve(number)
 	classic := startPrometheus(t, target)
 	native := startPrometheus(t, target, "--enable-feature=native-histograms")
 	for _, s := range []*promServer{classic, native} {
@@ -255,7 +256,7 @@ func startPrometheus(t *testing.T, target string, flags ...string) *promServer {
 
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", somePort)
+	l, err := net.Listen("tcp", demo.Loopback)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,8 @@ import (
 	"io"
 	"strings"
 	"time"
+
+	"github.com/resilience-go/resilience/examples/internal/demo"
 )
 
 const header = `Two copies of one system on 127.0.0.1, each a process with three HTTP servers.
@@ -66,11 +68,7 @@ func printVerdict(w io.Writer, r result) {
 	}
 	fmt.Fprint(w, "\n\n")
 	for _, c := range r.Checks {
-		mark := "ok  "
-		if !c.OK {
-			mark = "FAIL"
-		}
-		fmt.Fprintf(w, "%s %-31s %-22s %s\n", mark, c.What, c.Want, c.Got)
+		fmt.Fprintf(w, "%-4s %-31s %-22s %s\n", c.Mark(), c.What, c.Want, c.Got)
 	}
 	fmt.Fprintln(w, "\n"+conclusion(r))
 }
@@ -99,13 +97,7 @@ func conclusion(r result) string {
 	if r.passed() {
 		return "The unprotected system fell, the protected one stood."
 	}
-	var failed []string
-	for _, c := range r.Checks {
-		if !c.OK {
-			failed = append(failed, c.What)
-		}
-	}
-	text := "Not shown: " + strings.Join(failed, "; ") + "."
+	text := demo.NotShown(r.Checks)
 	if !r.valid() {
 		text += "\nThe load generator fell behind its schedule: this machine was too busy with something else, so the run is not valid."
 	}

@@ -95,35 +95,6 @@ func TestHangingServiceNeverAnswers(t *testing.T) {
 	})
 }
 
-// TestRefusedAndBack goes through the sockets.
-func TestRefusedAndBack(t *testing.T) {
-	s, err := open(somePort, newService(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	get := func() error {
-		resp, err := http.Get("http://" + s.addr.String())
-		if err == nil {
-			resp.Body.Close()
-		}
-		return err
-	}
-	if err := get(); err != nil {
-		t.Fatal(err)
-	}
-	reopen := s.close()
-	if err := get(); err == nil {
-		t.Error("answers although closed")
-	}
-	if err := reopen(); err != nil {
-		t.Fatal(err)
-	}
-	defer s.http.Close()
-	if err := get(); err != nil {
-		t.Error(err)
-	}
-}
-
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }

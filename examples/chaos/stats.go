@@ -4,6 +4,8 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"github.com/resilience-go/resilience/examples/internal/demo"
 )
 
 // tally counts requests by how they ended.
@@ -50,14 +52,6 @@ type routeResult struct {
 	Units  []tally  `json:"per_second"`
 }
 
-// percentile returns the smallest of the values that p percent of them do not
-// exceed. It sorts them, and there must be one.
-func percentile(values []time.Duration, p float64) time.Duration {
-	slices.Sort(values)
-	rank := int(math.Ceil(p / 100 * float64(len(values))))
-	return values[max(rank, 1)-1]
-}
-
 // p99 is over those requests that were answered with success.
 func p99(records []record) *float64 {
 	var took []time.Duration
@@ -69,7 +63,7 @@ func p99(records []record) *float64 {
 	if len(took) == 0 {
 		return nil
 	}
-	ms := milliseconds(percentile(took, 99))
+	ms := milliseconds(demo.Percentile(took, 99))
 	return &ms
 }
 
@@ -162,7 +156,7 @@ func lateOf(s script, records []record) lateness {
 	}
 	for _, late := range phases {
 		if len(late) > 0 {
-			out.P99 = max(out.P99, milliseconds(percentile(late, 99)))
+			out.P99 = max(out.P99, milliseconds(demo.Percentile(late, 99)))
 			out.Max = max(out.Max, milliseconds(slices.Max(late)))
 		}
 	}

@@ -70,30 +70,6 @@ func TestSchedule(t *testing.T) {
 	}
 }
 
-func TestPercentile(t *testing.T) {
-	hundred := make([]time.Duration, 100)
-	for i := range hundred {
-		hundred[99-i] = time.Duration(i + 1) // 100 ... 1: it has to sort
-	}
-	tests := []struct {
-		name   string
-		values []time.Duration
-		p      float64
-		want   time.Duration
-	}{
-		{"one", []time.Duration{7}, 99, 7},
-		{"two", []time.Duration{9, 7}, 50, 7},
-		{"p99 of a hundred", hundred, 99, 99},
-		{"p100", hundred, 100, 100},
-		{"p0", hundred, 0, 1},
-	}
-	for _, tt := range tests {
-		if got := percentile(tt.values, tt.p); got != tt.want {
-			t.Errorf("%s: %d, want %d", tt.name, got, tt.want)
-		}
-	}
-}
-
 func TestGoodput(t *testing.T) {
 	tests := []struct {
 		name string

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
+
+	"github.com/resilience-go/resilience/examples/internal/demo"
 )
 
 // The bounds of the verdict.
@@ -45,31 +47,16 @@ type systemResult struct {
 	Attempts []int    `json:"attempts_per_second"`
 }
 
-// check is one condition of the verdict.
-type check struct {
-	What string `json:"what"`
-	Want string `json:"want"`
-	Got  string `json:"got"`
-	OK   bool   `json:"ok"`
-}
-
 // result is all that a run says.
 type result struct {
 	Setup     setup           `json:"setup"`
 	Script    script          `json:"script"`
 	Generator lateness        `json:"load_generator"`
 	Systems   [2]systemResult `json:"systems"`
-	Checks    []check         `json:"checks"`
+	Checks    []demo.Check    `json:"checks"`
 }
 
-func (r result) passed() bool {
-	for _, c := range r.Checks {
-		if !c.OK {
-			return false
-		}
-	}
-	return len(r.Checks) > 0
-}
+func (r result) passed() bool { return demo.Passed(r.Checks) }
 
 // valid reports whether the load was what it was meant to be.
 func (r result) valid() bool { return judgeGenerator(r.Generator).OK }
@@ -104,8 +91,8 @@ func theSetup() setup {
 }
 
 // judge returns the conditions of the verdict, met or not.
-func judge(r result) []check {
-	return []check{
+func judge(r result) []demo.Check {
+	return []demo.Check{
 		judgeGoodput(r.Systems[protected].Routes[healthy].Phases),
 		judgeP99(r.Systems[protected].Routes[healthy].Phases),
 		judgeAmplification(r.Script, r.Systems[protected]),
@@ -115,8 +102,8 @@ func judge(r result) []check {
 	}
 }
 
-func judgeGoodput(phases []figure) check {
-	c := check{What: "protected: healthy goodput", Want: fmt.Sprintf("every phase >= %d %%", minGoodput), OK: true}
+func judgeGoodput(phases []figure) demo.Check {
+	c := demo.Check{What: "protected: healthy goodput", Want: fmt.Sprintf("every phase >= %d %%", minGoodput), OK: true}
 	worst := worstPhase(phases)
 	for _, f := range phases {
 		c.OK = c.OK && f.atLeast(minGoodput)
@@ -135,8 +122,8 @@ func worstPhase(phases []figure) figure {
 	return worst
 }
 
-func judgeP99(phases []figure) check {
-	c := check{What: "protected: healthy p99", Got: "no answer"}
+func judgeP99(phases []figure) demo.Check {
+	c := demo.Check{What: "protected: healthy p99", Got: "no answer"}
 	base := phases[0].P99
 	if base == nil {
 		c.Want = "some answer in the healthy phase"
@@ -159,14 +146,14 @@ func judgeP99(phases []figure) check {
 	return c
 }
 
-func judgeAmplification(s script, sys systemResult) check {
+func judgeAmplification(s script, sys systemResult) demo.Check {
 	requests := 0
 	for unit, t := range sys.Routes[broken].Units {
 		if s.Phases[s.phaseOf(unit)].Fault.down() {
 			requests += t.Requests
 		}
 	}
-	return check{
+	return demo.Check{
 		What: "protected: attempts per request",
 		Want: fmt.Sprintf("<= %.1f", maxAmplified),
 		Got:  fmt.Sprintf("%.3f", sys.Amplification),
@@ -174,8 +161,8 @@ func judgeAmplification(s script, sys systemResult) check {
 	}
 }
 
-func judgeRecovery(sys systemResult) check {
-	c := check{What: "protected: recovery", Want: fmt.Sprintf("<= %.0f s", maxRecovery.Seconds()), Got: recoveryText(sys)}
+func judgeRecovery(sys systemResult) demo.Check {
+	c := demo.Check{What: "protected: recovery", Want: fmt.Sprintf("<= %.0f s", maxRecovery.Seconds()), Got: recoveryText(sys)}
 	c.OK = sys.Recovery != nil && *sys.Recovery <= maxRecovery.Seconds()
 	return c
 }
@@ -188,16 +175,16 @@ func recoveryText(sys systemResult) string {
 }
 
 // judgeFall fails if the unprotected system stood: then nothing was shown.
-func judgeFall(phases []figure) check {
-	c := check{What: "unprotected: healthy goodput", Want: fmt.Sprintf("some phase < %d %%", fallenBelow)}
+func judgeFall(phases []figure) demo.Check {
+	c := demo.Check{What: "unprotected: healthy goodput", Want: fmt.Sprintf("some phase < %d %%", fallenBelow)}
 	worst := worstPhase(phases)
 	c.Got = fmt.Sprintf("%.2f %% (%s)", worst.percent(), worst.Phase)
 	c.OK = worst.Requests > 0 && !worst.atLeast(fallenBelow)
 	return c
 }
 
-func judgeGenerator(l lateness) check {
-	return check{
+func judgeGenerator(l lateness) demo.Check {
+	return demo.Check{
 		What: "load generator: late, p99",
 		Want: fmt.Sprintf("every phase <= %.0f ms", maxLate),
 		Got:  fmt.Sprintf("%.1f ms", l.P99),

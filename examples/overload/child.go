@@ -3,24 +3,18 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"os"
-	"os/signal"
 	"runtime"
 	"time"
 
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/examples/internal/demo"
 	"github.com/resilience-go/resilience/httpmw"
 	"github.com/resilience-go/resilience/limit"
 	"github.com/resilience-go/resilience/stack"
 )
-
-// roleVariable tells a process of this program that it is the service.
-const roleVariable = "RESILIENCE_OVERLOAD_ROLE"
 
 // arm is what stands in front of the handler.
 type arm int
@@ -69,25 +63,15 @@ const (
 
 // child is the main function of the service. It ends with the process.
 func child() int {
-	// Ctrl-C reaches every process of the terminal's group; the first one is the one
-	// that acts on it.
-	signal.Ignore(os.Interrupt)
 	runtime.GOMAXPROCS(1)
-	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(directOut{})
+	out := json.NewEncoder(directOut{})
 	var c config
-	if err := in.Decode(&c); err != nil {
-		if !errors.Is(err, io.EOF) {
-			fmt.Fprintf(os.Stderr, "overload: %s is set, but there is no configuration: %v\n", roleVariable, err)
-		}
+	in, ok := program.Configure(&c)
+	if !ok {
 		return 1
 	}
 	time.AfterFunc(c.Life, func() { os.Exit(1) })
-	go func() {
-		// The other end is closed when the first process ends, however it ends, so
-		// that the service does not outlive it.
-		_, _ = io.Copy(io.Discard, os.Stdin)
-		os.Exit(0)
-	}()
+	go demo.ExitAtEnd(in, func(json.RawMessage) {}) // nothing follows the configuration
 	if err := serve(c, out); err != nil {
 		_ = out.Encode(report{Error: err.Error()})
 	}
@@ -107,12 +91,11 @@ func serve(c config, out *json.Encoder) error {
 	ready := report{Rounds: c.Rounds}
 	failed := make(chan error, ports)
 	for range ports {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		s, err := demo.Serve(demo.Loopback, handler, func(err error) { failed <- err })
 		if err != nil {
 			return err
 		}
-		ready.Addrs = append(ready.Addrs, listener.Addr().String())
-		go func() { failed <- http.Serve(listener, handler) }()
+		ready.Addrs = append(ready.Addrs, s.Addr.String())
 	}
 	if err := out.Encode(ready); err != nil {
 		return err

@@ -6,6 +6,8 @@ import (
 	"io"
 	"sync/atomic"
 	"time"
+
+	"github.com/resilience-go/resilience/examples/internal/demo"
 )
 
 // plan is what a run consists of.
@@ -149,7 +151,7 @@ func capacity(ctx context.Context, p plan, rounds *int) (speed, error) {
 	if err := g.closed(ctx, p.Callers, end, &answers); err != nil {
 		return speed{}, err
 	}
-	out := speed{Rate: median(<-counted), Held: s.held}
+	out := speed{Rate: demo.Median(<-counted), Held: s.held}
 	if first, last, ok := ends(within(s.history(), begin, end)); ok && last.Done > first.Done {
 		out.CPU = (last.CPU - first.CPU) / time.Duration(last.Done-first.Done)
 		out.Core = (last.CPU - first.CPU).Seconds() / last.At.Sub(first.At).Seconds()

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/resilience-go/resilience/examples/internal/demo"
 )
 
 // ending is how a request ended for its caller.
@@ -62,21 +64,15 @@ func (g *generator) close() {
 	}
 }
 
-// open sends on schedule, whether or not earlier requests were answered: that is
-// what users do who do not know of each other. It returns when all have ended.
+// open sends on schedule, whether or not earlier requests were answered: independent
+// users send like that. It returns when all requests have ended.
 func (g *generator) open(ctx context.Context, start time.Time, at []time.Duration) ([]record, error) {
 	records := make([]record, len(at))
-	var all sync.WaitGroup
-	defer all.Wait()
-	for i, d := range at {
-		time.Sleep(time.Until(start.Add(d)))
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		all.Go(func() { records[i] = g.send(i, start.Add(d), d) })
+	err := demo.OpenLoop(ctx, start, at, func(i int, intended time.Time) { records[i] = g.send(i, intended, at[i]) })
+	if err != nil {
+		return nil, err
 	}
-	all.Wait()
-	return records, ctx.Err()
+	return records, nil
 }
 
 // closed has so many callers who each send again when they are answered, until they

@@ -19,31 +19,23 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"path/filepath"
-	"syscall"
+
+	"github.com/resilience-go/resilience/examples/internal/demo"
 )
 
+const program demo.Program = "overload"
+
 func main() {
-	if os.Getenv(roleVariable) != "" {
+	if program.Role() != "" {
 		os.Exit(child())
 	}
-	o, err := parse(os.Args[1:], os.Stderr)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		os.Exit(0)
-	case err != nil:
-		os.Exit(2)
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, o, thePlan(), os.Stdout, os.Stderr)
-	stop()
-	os.Exit(code)
+	demo.Main(parse, func(ctx context.Context, o options) int {
+		return run(ctx, o, thePlan(), os.Stdout, os.Stderr)
+	})
 }
 
 type options struct {
@@ -52,44 +44,14 @@ type options struct {
 	svg      string // file to write, "" for none
 }
 
-// parse has told the user what is wrong when it returns an error.
-func parse(args []string, stderr io.Writer) (options, error) {
-	var o options
+// parse has printed the mistake to stderr when it returns an error.
+func parse(args []string, stderr io.Writer) (o options, err error) {
 	fs := flag.NewFlagSet("overload", flag.ContinueOnError)
-	fs.SetOutput(stderr)
 	fs.BoolVar(&o.check, "check", false, "exit with 1 unless the service with the stack stood and the bare one fell")
 	fs.BoolVar(&o.markdown, "markdown", false, "print the tables in Markdown")
 	fs.StringVar(&o.svg, "svg", "", "write a chart of goodput against load to `FILE`")
-	fs.Usage = func() {
-		fmt.Fprintln(stderr, "usage: overload [-check] [-markdown] [-svg FILE]")
-		fs.PrintDefaults()
-	}
-	if err := fs.Parse(args); err != nil {
-		return o, err
-	}
-	err := o.validate(fs.Args())
-	if err != nil {
-		fmt.Fprintln(stderr, "overload:", err)
-		fs.Usage()
-	}
+	err = demo.Parse(fs, "[-check] [-markdown] [-svg FILE]", args, stderr, func() error { return demo.CheckFiles(o.svg) })
 	return o, err
-}
-
-// validate finds out before the run what would spoil its end.
-func (o options) validate(rest []string) error {
-	if len(rest) > 0 {
-		return fmt.Errorf("unexpected argument %q", rest[0])
-	}
-	if o.svg == "" {
-		return nil
-	}
-	if info, err := os.Stat(filepath.Dir(o.svg)); err != nil || !info.IsDir() {
-		return fmt.Errorf("%s: there is no such directory", filepath.Dir(o.svg))
-	}
-	if info, err := os.Stat(o.svg); err == nil && info.IsDir() {
-		return fmt.Errorf("%s is a directory", o.svg)
-	}
-	return nil
 }
 
 // run is the whole program but for the command line; tests give it a shorter plan.

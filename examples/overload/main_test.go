@@ -13,12 +13,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/resilience-go/resilience/examples/internal/demo"
 	"go.uber.org/goleak"
 )
 
 // TestMain lets the test binary be the service of the tests.
 func TestMain(m *testing.M) {
-	if os.Getenv(roleVariable) != "" {
+	if program.Role() != "" {
 		os.Exit(child())
 	}
 	goleak.VerifyTestMain(m)
@@ -47,7 +48,9 @@ func TestAWholeRunComesToItsEnd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wellFormed(t, picture)
+	if err := demo.WellFormed(picture); err != nil {
+		t.Error(err)
+	}
 	for _, want := range []string{"rounds of SHA-256", "| 0.1x | bare |", "| 2.0x | with limit |", "CPU of the service", "bare: goodput at 2x"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the output lacks %q:\n%s", want, &out)
@@ -69,7 +72,7 @@ func TestAnInterruptedRunSaysSoAndLeavesNoProcess(t *testing.T) {
 	}
 	cancel()
 	s.stop()
-	if s.cmd.ProcessState == nil {
+	if s.State() == nil {
 		t.Error("the service is still there")
 	}
 	if s.failure() == nil {

@@ -2,58 +2,45 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
-	"os/exec"
 	"sync"
 	"time"
+
+	"github.com/resilience-go/resilience/examples/internal/demo"
 )
 
-// process is the service as the load generator sees it.
+// process is the service, as the load generator sees it.
 type process struct {
+	*demo.Process
 	addrs  []string
 	rounds int
-	held   bool // to one core
-	cmd    *exec.Cmd
-	in     io.WriteCloser
-	ended  sync.WaitGroup
+	held   bool        // to one core
+	ready  chan report // gets the report with the addresses; is closed when the service has ended
 	mu     sync.Mutex
 	past   []moment // guarded by mu
-	err    error    // guarded by mu; why it ended although nobody wanted it to
+	fault  error    // guarded by mu; the error that the service has reported
+	err    error    // guarded by mu; the reason for which the service has ended
 }
 
-// start runs this program once more, as the service, and returns when that listens.
+// start runs this program again, as the service, and returns when that listens.
 func start(ctx context.Context, c config) (*process, error) {
-	self, err := os.Executable()
+	p := &process{ready: make(chan report, 1)}
+	var err error
+	p.Process, err = demo.Start(program, demo.Spawn[report]{
+		Name: "the service", Role: "service", Config: c, Env: []string{"GOMAXPROCS=1"},
+		Start: func(run func() error) (err error) {
+			p.held, err = onOneCore(run)
+			return err
+		},
+		Report: p.report,
+		Ended:  p.end,
+	})
 	if err != nil {
 		return nil, err
-	}
-	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), roleVariable+"=service", "GOMAXPROCS=1")
-	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	p := &process{cmd: cmd, in: in}
-	if p.held, err = onOneCore(cmd.Start); err != nil {
-		return nil, fmt.Errorf("starting the service: %w", err)
-	}
-	ready := make(chan report, 1)
-	p.ended.Go(func() { p.listen(json.NewDecoder(out), ready) })
-	if err := json.NewEncoder(in).Encode(c); err != nil {
-		p.stop()
-		return nil, fmt.Errorf("the service is gone: %w", err)
 	}
 	select {
-	case r, ok := <-ready:
+	case r, ok := <-p.ready:
 		if !ok {
 			p.stop()
 			return nil, p.failure()
@@ -69,35 +56,28 @@ func start(ctx context.Context, c config) (*process, error) {
 	return nil, err
 }
 
-// listen keeps what the service writes until it has ended. It closes ready at the
-// latest then.
-func (p *process) listen(in *json.Decoder, ready chan<- report) {
-	err := errors.New("the service ended too early")
-	for {
-		var r report
-		if in.Decode(&r) != nil {
-			break
-		}
-		switch {
-		case r.Error != "":
-			err = errors.New("the service: " + r.Error)
-		case r.Now != nil:
-			p.mu.Lock()
-			p.past = append(p.past, *r.Now)
-			p.mu.Unlock()
-		case len(r.Addrs) > 0 && ready != nil:
-			ready <- r
-			close(ready)
-			ready = nil
-		}
-	}
+// report keeps a report of the service.
+func (p *process) report(_ *demo.Process, r report) {
 	p.mu.Lock()
-	p.err = err
-	p.mu.Unlock()
-	if ready != nil {
-		close(ready)
+	defer p.mu.Unlock()
+	switch {
+	case r.Error != "":
+		p.fault = fmt.Errorf("the service: %s", r.Error)
+	case r.Now != nil:
+		p.past = append(p.past, *r.Now)
+	case len(r.Addrs) > 0:
+		p.ready <- r
 	}
-	_ = p.cmd.Wait() // killed, or it has said why
+}
+
+// end is called when the service has ended.
+func (p *process) end(*demo.Process, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err = p.fault; p.err == nil {
+		p.err = errors.New("the service ended too early")
+	}
+	close(p.ready)
 }
 
 // failure is nil while the service runs.
@@ -107,17 +87,13 @@ func (p *process) failure() error {
 	return p.err
 }
 
-// history is what the service has told so far.
+// history returns the moments that the service has reported so far.
 func (p *process) history() []moment {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return append([]moment(nil), p.past...)
 }
 
-// stop ends the service, which may be far too busy to do that by itself, and
-// returns when it is gone.
-func (p *process) stop() {
-	_ = p.cmd.Process.Kill()
-	p.ended.Wait()
-	p.in.Close()
-}
+// stop kills the service, which may be too busy to end by itself, and returns when it
+// has ended.
+func (p *process) stop() { demo.Stop(0, p.Process) }

@@ -136,11 +136,7 @@ func verdict(r result) *table {
 	t := &table{words: 4}
 	t.add("", "check", "wanted", "got")
 	for _, c := range r.Checks {
-		mark := "ok"
-		if !c.OK {
-			mark = "FAIL"
-		}
-		t.add(mark, c.What, c.Want, c.Got)
+		t.add(c.Mark(), c.What, c.Want, c.Got)
 	}
 	return t
 }

@@ -2,10 +2,9 @@ package main
 
 import (
 	"fmt"
-	"math"
-	"slices"
 	"time"
 
+	"github.com/resilience-go/resilience/examples/internal/demo"
 	"github.com/resilience-go/resilience/limit"
 )
 
@@ -49,7 +48,7 @@ func summarize(a arm, load float64, records []record, p plan) phase {
 	ph.Offered = perSecond(len(late))
 	ph.Goodput, ph.Refused = perSecond(n[answered]), perSecond(n[refused])
 	ph.Left, ph.Failed = perSecond(n[left]), perSecond(n[failed])
-	ph.P50, ph.P99, ph.Late = percentile(took, 50), percentile(took, 99), percentile(late, 99)
+	ph.P50, ph.P99, ph.Late = demo.Percentile(took, 50), demo.Percentile(took, 99), demo.Percentile(late, 99)
 	return ph
 }
 
@@ -87,27 +86,6 @@ func ends(past []moment) (first, last moment, ok bool) {
 	}
 	first, last = past[0], past[len(past)-1]
 	return first, last, last.At.After(first.At)
-}
-
-// percentile returns the smallest of the values that p percent of them do not
-// exceed, 0 if there are none. It sorts them.
-func percentile(values []time.Duration, p float64) time.Duration {
-	if len(values) == 0 {
-		return 0
-	}
-	slices.Sort(values)
-	rank := int(math.Ceil(p / 100 * float64(len(values))))
-	return values[max(rank, 1)-1]
-}
-
-// median is 0 of no values. It sorts them.
-func median(values []float64) float64 {
-	n := len(values)
-	if n == 0 {
-		return 0
-	}
-	slices.Sort(values)
-	return (values[(n-1)/2] + values[n/2]) / 2
 }
 
 // The bounds of what is a disturbance.

@@ -35,39 +35,6 @@ func TestArrivalsComeAtRandomAndAtTheRate(t *testing.T) {
 	}
 }
 
-func TestPercentileAndMedian(t *testing.T) {
-	hundred := make([]time.Duration, 100)
-	for i := range hundred {
-		hundred[99-i] = time.Duration(i + 1) // 100 ... 1: it has to sort
-	}
-	for _, tt := range []struct {
-		name   string
-		values []time.Duration
-		p      float64
-		want   time.Duration
-	}{
-		{"none", nil, 99, 0},
-		{"one", []time.Duration{7}, 99, 7},
-		{"two", []time.Duration{9, 7}, 50, 7},
-		{"three", []time.Duration{1, 3, 2}, 50, 2},
-		{"p99 of a hundred", hundred, 99, 99},
-		{"p100", hundred, 100, 100},
-		{"p0", hundred, 0, 1},
-	} {
-		if got := percentile(tt.values, tt.p); got != tt.want {
-			t.Errorf("%s: %d, want %d", tt.name, got, tt.want)
-		}
-	}
-	for _, tt := range []struct {
-		values []float64
-		want   float64
-	}{{nil, 0}, {[]float64{3}, 3}, {[]float64{9, 1}, 5}, {[]float64{9, 1, 2}, 2}} {
-		if got := median(tt.values); got != tt.want {
-			t.Errorf("median of %v: %v", tt.values, got)
-		}
-	}
-}
-
 func TestOnlyWhatWasToBeSentAfterTheWarmUpIsCounted(t *testing.T) {
 	p := plan{Warm: time.Second, Measure: 2 * time.Second}
 	got := summarize(limited, 2, []record{

@@ -5,6 +5,8 @@ import (
 	"math"
 	"strings"
 	"time"
+
+	"github.com/resilience-go/resilience/examples/internal/demo"
 )
 
 // The bounds of the verdict.
@@ -22,14 +24,8 @@ type result struct {
 	Before, After speed
 	Phases        []phase
 	Closed        phase // everybody was refused
-	Checks        []check
+	Checks        []demo.Check
 	Void          []string // what makes the run say nothing, be it good or bad
-}
-
-// check is one condition of the verdict.
-type check struct {
-	What, Want, Got string
-	OK              bool
 }
 
 // capacity is the mean of what was measured before and after everything else, so
@@ -39,13 +35,7 @@ func (r result) capacity() float64 { return (r.Before.Rate + r.After.Rate) / 2 }
 // valid reports whether the load was what it was meant to be.
 func (r result) valid() bool { return len(r.Void) == 0 }
 
-func (r result) passed() bool {
-	ok := r.valid() && len(r.Checks) > 0
-	for _, c := range r.Checks {
-		ok = ok && c.OK
-	}
-	return ok
-}
+func (r result) passed() bool { return r.valid() && demo.Passed(r.Checks) }
 
 // find returns the zero phase, in which nothing was answered, if there is none.
 func (r result) find(a arm, load float64) phase {
@@ -96,7 +86,7 @@ func (r *result) conclude() {
 	}
 	calm, over, fallen := r.find(bare, r.Plan.Loads[0]), r.find(limited, checked), r.find(bare, checked)
 	bound := p99Factor * calm.P99
-	r.Checks = []check{
+	r.Checks = []demo.Check{
 		{
 			What: "with limit: goodput at 2x",
 			Want: fmt.Sprintf(">= %.0f %% of capacity", 100*minGoodput),
@@ -120,17 +110,11 @@ func (r *result) conclude() {
 
 // conclusion puts the checks in a sentence.
 func conclusion(r result) string {
-	var missed []string
-	for _, c := range r.Checks {
-		if !c.OK {
-			missed = append(missed, c.What)
-		}
-	}
 	switch {
 	case !r.valid():
 		return "This run is void: the machine was too busy with something else, or too slow for the load.\n  " + strings.Join(r.Void, "\n  ")
-	case len(missed) > 0:
-		return "Not shown: " + strings.Join(missed, "; ") + "."
+	case !r.passed():
+		return demo.NotShown(r.Checks)
 	}
 	return "The bare service fell, the one with limit stood."
 }

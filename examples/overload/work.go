@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	"github.com/resilience-go/resilience/examples/internal/demo"
 )
 
 // workload is a handler that does real work: it hashes, and knows neither when it
@@ -50,7 +52,7 @@ func calibrate(d time.Duration) int {
 		time.Sleep(10 * time.Millisecond)
 		took[i] = timed(rounds)
 	}
-	return max(1, int(float64(rounds)*d.Seconds()/percentile(took, 50).Seconds()))
+	return max(1, int(float64(rounds)*d.Seconds()/demo.Percentile(took, 50).Seconds()))
 }
 
 // timed is never 0, whatever the clock's resolution.
