@@ -1,20 +1,11 @@
-// Command grpc breaks a gRPC service and shows what that does to its client.
+// Command grpc calls a gRPC service that fails and breaks, through the default client
+// stack. The server has the default server stack in front of its handlers.
 //
 //	go run ./examples/grpc
 //
-// It starts a server on 127.0.0.1, and a client that makes a hundred calls a second.
-// The server goes through healthy, flaky, hanging, unavailable and healthy. Both use
-// the default stacks of package stack; the client is told how long an attempt may
-// take, and nothing else is set.
-//
-// It prints a row for each half of a second. While the server is flaky, retries hide
-// it: there are more attempts than calls, and no call fails. While it hangs, calls
-// take as long as an attempt may, see the column "median", until the breaker opens.
-// From then on they are refused at once, and the few attempts that reach the server
-// are the probes that find out when it is back.
-//
-// The exit code is 0 if all went well, 1 if the run did not come to its end, and 2
-// for a mistake on the command line.
+// Its output shows that an attempt that ends with UNAVAILABLE is retried, that a hanging
+// server costs each caller the timeout until the breaker opens, and how soon the
+// client finds out that the server is back.
 package main
 
 import (
@@ -24,81 +15,106 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/signal"
+	"sync/atomic"
 	"time"
 
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/grpcmw"
+	"github.com/resilience-go/resilience/stack"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	pb "google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/status"
 )
-
-const (
-	callEvery  = 10 * time.Millisecond
-	rowEvery   = 500 * time.Millisecond
-	takes      = 5 * time.Millisecond   // what the server needs for a call
-	attempt    = 100 * time.Millisecond // what an attempt may take
-	callersOwn = time.Second            // the deadline of a call
-)
-
-// phase is a time in which the server does one thing.
-type phase struct {
-	fault  fault
-	length time.Duration
-}
-
-var story = []phase{
-	{healthy, time.Second},
-	{flaky, time.Second},
-	{hanging, 2500 * time.Millisecond},
-	{unavailable, time.Second},
-	{healthy, 2 * time.Second},
-}
 
 func main() {
-	if len(os.Args) > 1 {
-		fmt.Fprintln(os.Stderr, "usage: go run ./examples/grpc")
-		os.Exit(2)
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := loopback(ctx, os.Stdout, story)
-	stop()
-	if err != nil {
+	if err := run(context.Background(), os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "grpc:", err)
 		os.Exit(1)
 	}
 }
 
-// loopback runs the story over a socket of this machine.
-func loopback(ctx context.Context, w io.Writer, phases []phase) error {
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
+func run(ctx context.Context, w io.Writer) error {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
-	_, err = run(ctx, w, phases, lis, lis.Addr().String())
-	return err
-}
+	service := &payments{}
+	server := newServer(service)
+	go func() { _ = server.Serve(listener) }() // until Stop
+	defer server.Stop()
 
-// run serves on lis, calls the target, which leads there, and prints what becomes of
-// the calls. All that it has started has ended when it returns.
-func run(ctx context.Context, w io.Writer, phases []phase, lis net.Listener, target string, options ...grpc.DialOption) (rows []row, err error) {
-	server := &payments{}
-	srv := server.start()
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(lis) }()
-	defer func() {
-		srv.Stop()
-		err = errors.Join(err, <-served)
-	}()
-
-	t := &table{w: w}
-	conn, err := dial(t, target, append(options, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
+	conn, err := dial(listener.Addr().String())
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer conn.Close()
+	client := pb.NewTestServiceClient(conn)
+	var took time.Duration
+	call := func() error {
+		start := time.Now()
+		_, err := client.UnaryCall(ctx, &pb.SimpleRequest{})
+		took = time.Since(start)
+		return err
+	}
 
-	fmt.Fprintf(w, "A client makes a call each %v. An attempt may take %v, a call %v.\n\n", callEvery, attempt, callersOwn)
-	t.begin()
-	err = play(ctx, t, server, conn, phases)
-	t.summary(server.attempts.Load())
-	return t.rows, err
+	service.unavailable.Store(1)
+	err = call()
+	fmt.Fprintf(w, "one attempt fails:   %v after %d attempts\n", status.Code(err), service.attempts.Load())
+
+	service.hanging.Store(true)
+	err = call()
+	fmt.Fprintf(w, "the server hangs:    %v after %v\n", status.Code(err), took.Round(10*time.Millisecond))
+	calls := 1
+	for ; !errors.Is(err, resilience.ErrRejected); calls++ {
+		err = call()
+	}
+	fmt.Fprintf(w, "the breaker opens:   %v at once, after %d failed calls\n", status.Code(err), calls-1)
+
+	service.hanging.Store(false)
+	start := time.Now()
+	for err != nil {
+		time.Sleep(10 * time.Millisecond)
+		err = call()
+	}
+	fmt.Fprintf(w, "the server is back:  %v after %v\n", status.Code(err), time.Since(start).Round(10*time.Millisecond))
+	return nil
+}
+
+// dial returns a connection that has a breaker, a bulkhead and a retry budget for
+// each method. The timeout is for one attempt.
+func dial(target string) (*grpc.ClientConn, error) {
+	c := stack.DefaultClient("payments")
+	c.Attempt.Timeout = 100 * time.Millisecond
+	client := grpcmw.Client{Policy: resilience.Must(c.New())}
+	return grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithChainUnaryInterceptor(client.Unary), grpc.WithChainStreamInterceptor(client.Stream))
+}
+
+// newServer returns a server with a limit in front of its handlers.
+func newServer(service *payments) *grpc.Server {
+	server := grpcmw.Server{Policy: stack.Server("payments")}
+	s := grpc.NewServer(grpc.ChainUnaryInterceptor(server.Unary), grpc.ChainStreamInterceptor(server.Stream))
+	pb.RegisterTestServiceServer(s, service)
+	return s
+}
+
+// payments is a service that can break.
+type payments struct {
+	pb.UnimplementedTestServiceServer
+	attempts, unavailable atomic.Int64 // calls so far; how many of the next calls fail
+	hanging               atomic.Bool
+}
+
+// UnaryCall implements pb.TestServiceServer.
+func (p *payments) UnaryCall(ctx context.Context, _ *pb.SimpleRequest) (*pb.SimpleResponse, error) {
+	p.attempts.Add(1)
+	if p.hanging.Load() {
+		<-ctx.Done() // the deadline of the attempt comes with the call
+	}
+	if p.unavailable.Add(-1) >= 0 {
+		return nil, status.Error(codes.Unavailable, "restarting")
+	}
+	return &pb.SimpleResponse{}, ctx.Err()
 }
