@@ -21,8 +21,10 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestWholeRunComesToItsEnd asserts nothing about speed: the machine may be busy.
-func TestWholeRunComesToItsEnd(t *testing.T) {
+// A whole run ends, accounts for every request, and writes its files.
+//
+// It asserts nothing about speed: the machine may be busy.
+func TestRun_whole(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts processes")
 	}
@@ -67,9 +69,11 @@ func TestWholeRunComesToItsEnd(t *testing.T) {
 	}
 }
 
-// TestCheckFailsWhenNothingWasShown uses a run so short that the breaker, which
-// opens after a second of silence, cannot have opened.
-func TestCheckFailsWhenNothingWasShown(t *testing.T) {
+// With -check the program exits with 1 if a check fails.
+//
+// The run is so short that the breaker, which opens after a second of silence, cannot
+// have opened.
+func TestRun_checkFails(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts processes")
 	}
@@ -82,7 +86,8 @@ func TestCheckFailsWhenNothingWasShown(t *testing.T) {
 	}
 }
 
-func TestAnInterruptedRunLeavesNoProcess(t *testing.T) {
+// An interrupted run exits with 1 and leaves no process.
+func TestRun_interrupted(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts processes")
 	}
@@ -104,7 +109,8 @@ func TestAnInterruptedRunLeavesNoProcess(t *testing.T) {
 	}
 }
 
-func TestCommandLine(t *testing.T) {
+// Mistakes on the command line are printed with the usage before a run.
+func TestParse_mistakes(t *testing.T) {
 	dir := t.TempDir()
 	tests := []struct {
 		name string
@@ -127,7 +133,7 @@ func TestCommandLine(t *testing.T) {
 			var errs strings.Builder
 			_, err := parse(tt.args, &errs)
 			if (err != nil) != (tt.want != "") || !strings.Contains(errs.String(), tt.want) {
-				t.Errorf("parse(%q): %v, told %q; want %q", tt.args, err, errs.String(), tt.want)
+				t.Errorf("parse(%q): %v, printed %q; want %q", tt.args, err, errs.String(), tt.want)
 			}
 			if err != nil && !strings.Contains(errs.String(), "usage: chaos") {
 				t.Errorf("no usage in %q", errs.String())

@@ -25,11 +25,11 @@ type config struct {
 	Fronts [2]string `json:"fronts"`
 	// Listen is where a system serves its pages, "" for nowhere.
 	Listen string `json:"listen,omitempty"`
-	// Stay has the child stay until it is told to end, however long that is.
+	// Stay keeps the child running until its input ends, however long that is.
 	Stay bool `json:"stay,omitempty"`
 }
 
-// report is what a child writes, one a line: first where it listens.
+// report is a line that a child writes. The first one has the address at which it listens.
 type report struct {
 	Addr    string       `json:"addr,omitempty"`
 	Pages   string       `json:"pages,omitempty"` // where its pages are, with the first report
@@ -50,11 +50,11 @@ func (l *link) send(r report) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.out.Encode(r) != nil {
-		os.Exit(1) // nobody reads any more
+		os.Exit(1) // the coordinator has ended
 	}
 }
 
-// fail ends the child and says why.
+// fail reports an error and ends the child.
 func (l *link) fail(err error) {
 	l.send(report{Error: err.Error()})
 	os.Exit(1)

@@ -9,20 +9,20 @@ import (
 	"github.com/resilience-go/resilience/examples/internal/demo"
 )
 
-// measured is what an experiment leaves behind.
+// measured has the data of an experiment.
 type measured struct {
 	records  []record
 	attempts [2][]int // started by each front towards the broken service, by unit
 }
 
-// reportEvery is how often a child tells how things stand.
+// reportEvery is the time between two reports of a child.
 const reportEvery = 100 * time.Millisecond
 
-// experiment lets the script run and shows it on out.
+// experiment runs the script and shows it on out.
 func experiment(ctx context.Context, c *crew, systems [2]*demo.Process, s script, out *screen) (measured, error) {
 	start := time.Now().Add(200 * time.Millisecond)
 	for _, p := range c.all {
-		if err := p.Tell(start.UnixNano()); err != nil {
+		if err := p.Send(start.UnixNano()); err != nil {
 			return measured{}, err
 		}
 	}
@@ -76,8 +76,8 @@ func assemble(ctx context.Context, c *crew, s script, o options) (systems [2]*de
 	return systems, pages, err
 }
 
-// ready waits for the first report of p. Nobody has anything else to report
-// before the start.
+// ready waits for the first report of p. Before the start a child reports nothing
+// else.
 func (c *crew) ready(ctx context.Context, p *demo.Process) (report, error) {
 	select {
 	case <-ctx.Done():
@@ -89,13 +89,13 @@ func (c *crew) ready(ctx context.Context, p *demo.Process) (report, error) {
 		case m.err != nil:
 			return report{}, m.err
 		case m.from != p || m.Addr == "":
-			return report{}, fmt.Errorf("%s spoke out of turn", m.from.Name)
+			return report{}, fmt.Errorf("%s reported out of turn", m.from.Name)
 		}
 		return m.report, nil
 	}
 }
 
-// monitor gathers what the children report.
+// monitor collects the reports of the children.
 type monitor struct {
 	measured
 	script  script

@@ -64,8 +64,8 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.Copy(w, resp.Body)
 }
 
-// counter counts the attempts at the transport, below everything that could
-// repeat or refuse one.
+// counter counts the attempts at the transport, below everything that could repeat
+// or reject one.
 type counter struct {
 	base   http.RoundTripper
 	script script

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// screen is where the program prints. On a terminal it redraws the live view in
-// place, elsewhere it prints a line for each unit.
+// screen is where the program prints. On a terminal it redraws the live view,
+// elsewhere it prints a line for each unit.
 type screen struct {
 	io.Writer
 	live   bool
@@ -45,7 +45,7 @@ type routeView struct {
 	p99         *float64
 }
 
-// view sums up what is known at an instant after the start.
+// view summarizes the run at an instant after the start.
 func (m *monitor) view(now time.Duration) view {
 	v := view{script: m.script, now: now}
 	whole := int(now / m.script.Unit)
@@ -88,8 +88,8 @@ func recent(records []record, from, to time.Duration) routeView {
 	return out
 }
 
-// show draws what was so at an instant, or prints the lines that are due. It
-// looks back a little, at what has been reported in full.
+// show draws the view of an instant, or prints the lines that are due. The view is of
+// a little earlier, for which all reports have come.
 func (s *screen) show(m *monitor, now time.Duration) {
 	at := min(now-2*reportEvery, m.script.length())
 	switch {
@@ -107,7 +107,7 @@ func (s *screen) show(m *monitor, now time.Duration) {
 	}
 }
 
-// settle leaves the terminal as it was, with the last view standing.
+// settle restores the terminal below the last view.
 func (s *screen) settle() {
 	if s.drawn > 0 {
 		fmt.Fprint(s, "\x1b[?7h\x1b[?25h")
@@ -121,7 +121,7 @@ func (s *screen) settle() {
 func (s *screen) draw(v view) {
 	var b strings.Builder
 	if s.drawn == 0 {
-		// No cursor, and no wrapping, which would move what is redrawn.
+		// No cursor, and no wrapping, which would move the lines.
 		b.WriteString("\x1b[?25l\x1b[?7l")
 	} else {
 		fmt.Fprintf(&b, "\x1b[%dA", s.drawn)
@@ -216,7 +216,7 @@ func (s *screen) paint(code, text string) string {
 	return "\x1b[" + code + "m" + text + "\x1b[0m"
 }
 
-// pad fills up to a width that counts what can be seen.
+// pad fills up to a width. Escape sequences have no width.
 func pad(text string, width int) string {
 	seen, escape := 0, false
 	for _, r := range text {

@@ -20,7 +20,8 @@ func idealMonitor() *monitor {
 
 var escapes = regexp.MustCompile("\x1b\\[[0-9;?]*[a-zA-Z]|\r")
 
-func TestLiveViewShowsBothSystemsIn80Columns(t *testing.T) {
+// The live view shows both systems in 80 columns.
+func TestScreen_live80Columns(t *testing.T) {
 	var out bytes.Buffer
 	s := &screen{Writer: &out, live: true, colour: true}
 	s.show(idealMonitor(), 25*time.Second)
@@ -37,7 +38,8 @@ func TestLiveViewShowsBothSystemsIn80Columns(t *testing.T) {
 	}
 }
 
-func TestLiveViewIsRedrawnInPlaceAndTheTerminalRestored(t *testing.T) {
+// The live view is redrawn over the one before, and the terminal is restored.
+func TestScreen_liveRedrawn(t *testing.T) {
 	var out bytes.Buffer
 	s := &screen{Writer: &out, live: true}
 	m := idealMonitor()
@@ -55,7 +57,8 @@ func TestLiveViewIsRedrawnInPlaceAndTheTerminalRestored(t *testing.T) {
 	}
 }
 
-func TestPlainLines(t *testing.T) {
+// Without a terminal the screen prints a line for each unit and no escape sequences.
+func TestScreen_plainLines(t *testing.T) {
 	var out bytes.Buffer
 	s := &screen{Writer: &out}
 	m := idealMonitor()
@@ -64,7 +67,7 @@ func TestPlainLines(t *testing.T) {
 	}
 	text := out.String()
 	if strings.Contains(text, "\x1b") {
-		t.Errorf("escape sequences where nobody reads them: %q", text)
+		t.Errorf("escape sequences without a terminal: %q", text)
 	}
 	lines := strings.Split(strings.TrimSpace(text), "\n")
 	if want := 3 + 25; len(lines) != want {
@@ -80,7 +83,8 @@ func TestPlainLines(t *testing.T) {
 	}
 }
 
-func TestSparkline(t *testing.T) {
+// A sparkline has a bar of eight heights for each percentage.
+func TestScreen_sparkline(t *testing.T) {
 	if got := (&screen{}).sparkline([]int{0, 12, 13, 50, 99, 100}); got != "▁▁▂▅██" {
 		t.Errorf("%s", got)
 	}

@@ -44,8 +44,7 @@ func schedule(route int, length time.Duration) []time.Duration {
 	return at[:n]
 }
 
-// generator sends requests on schedule, whether or not earlier ones were
-// answered: that is what users do who do not know of each other.
+// generator sends requests on schedule, whether or not earlier ones were answered.
 type generator struct {
 	fronts  [2]string
 	clients [2]*http.Client

@@ -1,5 +1,5 @@
-// Command chaos breaks a service and shows what that does to the system around
-// it: once without protection, once with the default client stack.
+// Command chaos breaks a service and shows what that does to the system around it,
+// without protection and with the default client stack.
 //
 //	go run ./examples/chaos                        watch it
 //	go run ./examples/chaos -check                 exit with 1 unless protection held
@@ -16,18 +16,17 @@
 //
 // For 25 seconds the broken service goes through healthy, slow, hanging,
 // refusing and recovered. One copy's front calls the services with plain
-// http.Clients and a naive retry, the other's with stack.DefaultClient. Both are
-// told the one thing that only an operator can know, how long an attempt may
-// take; nothing else is set.
+// http.Clients and a naive retry, the other's with stack.DefaultClient. Both
+// have the same timeout for an attempt, the one setting that only an operator can
+// know; nothing else is set.
 //
 // On a terminal the program draws both copies side by side while they run, and
 // otherwise it prints a line a second. Look at the route to the healthy service:
-// it breaks in the unprotected copy, although nothing is wrong with what it
-// calls, because requests that wait for the broken service take all the slots of
-// the front. The verdict at the end has a row for each route and phase.
+// it breaks in the unprotected copy, although the healthy service works, because
+// requests that wait for the broken service take all the slots of the front. The verdict at the end has a row for each route and phase.
 //
 // With -listen the process of the protected copy serves /metrics, for a Prometheus
-// to scrape, and /debug/resilience, a page that says why a breaker is open. With
+// to scrape, and /debug/resilience, a page that shows why a breaker is open. With
 // -wait all processes stay after the verdict, without load, until Ctrl-C.
 //
 // The exit code is 0 if all went well, 1 if a check failed or the run did not
@@ -93,8 +92,8 @@ func (o options) validate() error {
 // tries is how many runs -check makes at most to have a valid one.
 const tries = 3
 
-// run is the whole program but for the command line; tests give it a script
-// with a shorter unit.
+// run is the whole program except for the command line. Tests call it with a script
+// that has a shorter unit.
 func run(ctx context.Context, o options, s script, out *screen, stderr io.Writer) int {
 	passed, err := runs(ctx, o, s, out)
 	switch {
@@ -110,7 +109,7 @@ func run(ctx context.Context, o options, s script, out *screen, stderr io.Writer
 	return 0
 }
 
-// runs reports whether all checks were passed. No process is left when it returns.
+// runs reports whether all checks were passed. All processes have ended when it returns.
 func runs(ctx context.Context, o options, s script, out *screen) (passed bool, err error) {
 	c := newCrew()
 	defer func() { c.stop() }()
@@ -130,8 +129,8 @@ func runs(ctx context.Context, o options, s script, out *screen) (passed bool, e
 		}
 		r = evaluate(s, m)
 		printVerdict(out, r)
-		// What the machine did to the load generator depends on neither system,
-		// so that nothing is chosen by trying again.
+		// Whether a run is valid depends on the load generator alone, so that another
+		// try favours neither system.
 		if !o.check || r.valid() || try == tries {
 			break
 		}

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// naive is what many programs do: a timeout, and up to three attempts if
-// something went wrong.
+// naive is the client of many programs: a timeout, and up to three attempts if one
+// fails.
 type naive struct{ client *http.Client }
 
 func newNaive(base http.RoundTripper) *naive {

@@ -18,11 +18,11 @@ const index = `<!doctype html>
 <p>The protected system of <code>examples/chaos</code>:
 <ul>
 <li><a href="/metrics">/metrics</a>, for Prometheus
-<li><a href="/debug/resilience">/debug/resilience</a>, why is it open?
+<li><a href="/debug/resilience">/debug/resilience</a>, why a breaker is open
 </ul>
 `
 
-// newPages is all that an operator needs of the policies of a program.
+// newPages returns a handler of /metrics and /debug/resilience for some policies.
 func newPages(policies []resilience.Policy) (http.Handler, error) {
 	collector, err := metrics.NewCollector(policies...)
 	if err != nil {
@@ -42,7 +42,7 @@ func newPages(policies []resilience.Policy) (http.Handler, error) {
 	return mux, nil
 }
 
-// openPages serves them and returns the address.
+// openPages serves the pages and returns their address.
 func openPages(addr string, policies []resilience.Policy, l *link) (string, error) {
 	h, err := newPages(policies)
 	if err != nil {
@@ -55,8 +55,8 @@ func openPages(addr string, policies []resilience.Policy, l *link) (string, erro
 	return s.Addr.String(), nil
 }
 
-// browse returns what a browser on this machine is to open to see what is served at
-// an address, be that all interfaces.
+// browse returns the URL with which a browser on this machine opens an address, which
+// may be all interfaces.
 func browse(addr string) string {
 	host, port, err := net.SplitHostPort(addr)
 	if err == nil && net.ParseIP(host).IsUnspecified() {

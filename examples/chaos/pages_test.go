@@ -43,7 +43,8 @@ func hasSeries(t *testing.T, url, metric, series string) {
 	}
 }
 
-func TestThePagesAreAboutBothRoutes(t *testing.T) {
+// The pages show the policies of both routes.
+func TestPages_bothRoutes(t *testing.T) {
 	service := httptest.NewServer(http.NotFoundHandler())
 	defer service.Close()
 	addr := service.Listener.Addr().String()
@@ -79,10 +80,11 @@ resilience_timeout_calls_total{name="healthy"} 0
 		t.Errorf("the index links to: %s", text)
 	}
 	if status, _ = get(t, server.URL+"/other"); status != http.StatusNotFound {
-		t.Errorf("what is not there: %d", status)
+		t.Errorf("a page that does not exist: %d", status)
 	}
 }
 
+// browse returns a URL that a browser can open, for an address of all interfaces too.
 func TestBrowse(t *testing.T) {
 	for addr, want := range map[string]string{
 		"[::]:6060":      "http://localhost:6060/",
@@ -96,7 +98,8 @@ func TestBrowse(t *testing.T) {
 	}
 }
 
-func TestATakenPortEndsTheProgramBeforeTheRun(t *testing.T) {
+// A taken port for the pages ends the program before the run.
+func TestRun_portTaken(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts processes")
 	}
@@ -109,7 +112,7 @@ func TestATakenPortEndsTheProgramBeforeTheRun(t *testing.T) {
 	var out, errs bytes.Buffer
 	code := run(t.Context(), options{listen: addr}, theScript(time.Second), &screen{Writer: &out}, &errs)
 	if code != 1 || !strings.Contains(errs.String(), addr) || !strings.Contains(errs.String(), "choose another") {
-		t.Errorf("exit code %d, told %q", code, &errs)
+		t.Errorf("exit code %d, printed %q", code, &errs)
 	}
 	if out.Len() > 0 {
 		t.Errorf("printed %q", &out)
@@ -202,7 +205,8 @@ func (l *lines) find(text string, within time.Duration) (line string, ok bool) {
 	}
 }
 
-func TestWaitKeepsThePagesUntilItIsInterrupted(t *testing.T) {
+// With -wait the pages stay until the program is interrupted.
+func TestRun_wait(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts processes")
 	}
@@ -224,12 +228,12 @@ func TestWaitKeepsThePagesUntilItIsInterrupted(t *testing.T) {
 			}
 			p.interrupt()
 			if code := <-p.code; code != tt.want {
-				t.Errorf("exit code %d, want %d, told %q", code, tt.want, p.errs)
+				t.Errorf("exit code %d, want %d, printed %q", code, tt.want, p.errs)
 			}
 			addr := strings.Trim(strings.TrimPrefix(url, "http:"), "/")
 			if conn, err := net.Dial("tcp", addr); err == nil {
 				conn.Close()
-				t.Errorf("somebody still listens at %s", addr)
+				t.Errorf("a process still listens at %s", addr)
 			}
 		})
 	}

@@ -40,12 +40,13 @@ var (
 	notRecorded = "name:resilience_limit_calls:refused_ratio_rate5m"
 )
 
-func TestPrometheusScrapesTheRunAndAnswersTheDashboard(t *testing.T) {
+// Prometheus scrapes a run, and its answers fill the dashboard and the rules.
+func TestRun_prometheus(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts processes")
 	}
 	tool(t, "prometheus")
-	// The servers come first: it takes them up to ten seconds to begin with a target.
+	// The servers start first: it takes them up to ten seconds to begin with a target.
 	target := freeAddr(t)
 	_, port, _ := net.SplitHostPort(target)
 	number, _ := strconv.Atoi(port)
@@ -226,7 +227,7 @@ func startPrometheus(t *testing.T, target string, flags ...string) *promServer {
 		t.Fatal(err)
 	}
 	var s *promServer
-	for try := range 3 { // somebody may be faster to take the port
+	for try := range 3 { // another process may take the port first
 		s = &promServer{addr: freeAddr(t), log: newLines(), start: time.Now()}
 		cmd := exec.CommandContext(t.Context(), tool(t, "prometheus"), slices.Concat(flags, []string{
 			"--config.file=" + config, "--storage.tsdb.path=" + filepath.Join(dir, strconv.Itoa(try)),
@@ -279,7 +280,7 @@ func (s *promServer) until(t *testing.T, what string, done func() bool) {
 	defer tick.Stop()
 	for late := time.Now().Add(time.Minute); !done(); <-tick.C {
 		if time.Now().After(late) {
-			t.Fatalf("it takes more than a minute until Prometheus %s. It says: %s", what, s.log)
+			t.Fatalf("it takes more than a minute until Prometheus %s. Its output: %s", what, s.log)
 		}
 	}
 }

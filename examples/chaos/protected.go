@@ -9,9 +9,9 @@ import (
 	"github.com/resilience-go/resilience/stack"
 )
 
-// newProtected returns a client with the default stack, and its policy. The limit
-// of an attempt is the only setting. The observer and the histogram, which change
-// nothing, are for the display and for the pages.
+// newProtected returns a client with the default stack, and its policy. The
+// timeout of an attempt is the only setting. The observer and the histogram change
+// nothing; they are for the display and for the pages.
 func newProtected(name string, base http.RoundTripper, o resilience.Observer) (*http.Client, resilience.Policy, error) {
 	c := stack.DefaultClient(name)
 	c.Attempt.Timeout = attempt

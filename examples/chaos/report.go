@@ -12,8 +12,8 @@ import (
 const header = `Two copies of one system on 127.0.0.1, each a process with three HTTP servers.
 Both get the same requests and the same faults at the same instants.
 
-  load      %[1]d requests/s to each route of each copy, whether or not the ones
-            before were answered
+  load      %[1]d requests/s to each route of each copy, whether or not earlier
+            ones were answered
   front     %[2]d slots, 503 at once when they are taken
   services  %[3]d workers x %[4]v = %[5]d requests/s, %[6]d may wait for a worker, then 503;
             the broken one, when slow: %[3]d x %[7]v = %[8]d requests/s
@@ -29,7 +29,7 @@ const pagesHeader = `  pages     of the protected system, while it runs:
             %[1]sdebug/resilience
 `
 
-// printHeader takes the address of the pages, "" if there are none.
+// printHeader prints what is run. pages is the address of the pages, "" for none.
 func printHeader(w io.Writer, s script, pages string) {
 	var phases []string
 	for _, p := range s.Phases {

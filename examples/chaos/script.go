@@ -2,22 +2,22 @@ package main
 
 import "time"
 
-// The size of everything. Both copies have the same, and so far as possible the
-// result follows from these numbers and not from the machine.
+// The size of everything. Both copies have the same, and the result
+// follows from these numbers and, as far as possible, not from the machine.
 //
 // A service is fine at 100 requests a second: they keep 100 x 20 ms = 2 of its 8
 // workers busy, a quarter of its 400 a second. Slow, it can do 8 / 200 ms = 40 a
-// second, less than half of what comes.
+// second, less than half of the load.
 //
 // The unprotected front then holds a request for all of its attempts and waits,
 // 3 x 500 + 50 + 100 = 1650 ms, so 100 a second want 165 slots, and there are
 // 128. In that state 128 / 1.65 s = 78 requests a second get in on the broken
 // route, and the same share on the healthy one: about a quarter of its requests
-// is turned away. The queue has room for all attempts that are still alive (at
-// most 300 a second x 500 ms = 150), so that slow means late and not refused.
+// is rejected. The queue holds all attempts that are still alive (at most 300 a
+// second x 500 ms = 150), so that slow means late and not rejected.
 //
-// The protected front holds at most what its bulkhead admits and lets wait for
-// the broken service, 24 + 12, as long as it does not answer.
+// While the broken service does not answer, the protected front holds at most 24 + 12
+// requests for it: the slots of its bulkhead, and the queue.
 const (
 	rate      = 100 // requests a second on each route of each copy
 	slots     = 128 // requests that a front works on at once
@@ -25,7 +25,7 @@ const (
 	queue     = 256 // requests that may wait for a worker
 	work      = 20 * time.Millisecond
 	slowdown  = 10
-	attempt   = 500 * time.Millisecond // the limit that both operators set
+	attempt   = 500 * time.Millisecond // the timeout that both operators set
 	goodUntil = 2 * time.Second        // later than this a 2xx is no good
 	giveUp    = 3 * time.Second        // the load generator stops waiting
 )
@@ -62,8 +62,8 @@ type phase struct {
 	Units int    `json:"units"`
 }
 
-// script says what happens when. Phases last whole units, and what is counted
-// over time is counted per unit, so that no count falls into two phases.
+// script is the sequence of faults. Phases last whole units, and everything that is
+// counted over time is counted per unit, so that no count falls into two phases.
 type script struct {
 	Unit   time.Duration `json:"unit_ns"` // one second, less in tests
 	Phases []phase       `json:"phases"`

@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// service is a server of finite capacity: some workers, a queue in front of
-// them, and 503 for whom there is no place in it. A caller who leaves also
-// leaves the queue, but what a worker has begun it finishes.
+// service is a server of finite capacity. It has workers, and a queue in front of
+// them. When the queue is full, it answers 503. A request whose caller left leaves
+// the queue, but a worker finishes a request that it has begun.
 type service struct {
 	inside  atomic.Int64  // requests waiting or being worked on
 	workers chan struct{} // one token for each busy worker; blocked senders are served in order

@@ -43,7 +43,8 @@ func ask(ctx context.Context, h http.Handler, path string, n int) (map[int]int, 
 	return codes, time.Since(start)
 }
 
-func TestServiceHasFiniteCapacity(t *testing.T) {
+// A service has workers and a queue, and answers 503 when both are full.
+func TestService_capacity(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newService()
 		codes, took := ask(t.Context(), s, "/", workers+queue+10)
@@ -60,7 +61,8 @@ func TestServiceHasFiniteCapacity(t *testing.T) {
 	})
 }
 
-func TestCallerWhoLeavesLeavesTheQueue(t *testing.T) {
+// A request whose caller left leaves the queue.
+func TestService_abandonedRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newService()
 		s.set(slow)
@@ -77,7 +79,8 @@ func TestCallerWhoLeavesLeavesTheQueue(t *testing.T) {
 	})
 }
 
-func TestHangingServiceNeverAnswers(t *testing.T) {
+// A hanging service never answers.
+func TestService_hanging(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newService()
 		time.AfterFunc(work/2, func() { s.set(hanging) }) // in the middle of some of them
@@ -99,7 +102,8 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-func TestNaiveClientTriesThreeTimes(t *testing.T) {
+// The naive client makes three attempts, whatever the server does.
+func TestNaive_threeAttempts(t *testing.T) {
 	failing := func(*http.Request) (*http.Response, error) { return nil, errors.New("refused") }
 	unavailable := func(*http.Request) (*http.Response, error) {
 		return &http.Response{StatusCode: 503, Body: io.NopCloser(strings.NewReader("full"))}, nil
@@ -115,7 +119,7 @@ func TestNaiveClientTriesThreeTimes(t *testing.T) {
 		attempts int
 		took     time.Duration
 	}{
-		{"refused", failing, 3, waits},
+		{"connection refused", failing, 3, waits},
 		{"503", unavailable, 3, waits},
 		{"no answer", silent, 3, waits + 3*attempt},
 		{"404", func(*http.Request) (*http.Response, error) {
@@ -147,7 +151,8 @@ type doerFunc func(*http.Request) (*http.Response, error)
 
 func (f doerFunc) Do(r *http.Request) (*http.Response, error) { return f(r) }
 
-func TestFrontAnswers503AtOnceWhenItsSlotsAreTaken(t *testing.T) {
+// The front answers 503 at once while all its slots are taken.
+func TestFront_slotsTaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &front{slots: make(chan struct{}, slots)}
 		f.clients[broken] = doerFunc(func(*http.Request) (*http.Response, error) {
@@ -172,7 +177,8 @@ func TestFrontAnswers503AtOnceWhenItsSlotsAreTaken(t *testing.T) {
 	})
 }
 
-func TestAttemptsAreCountedAtTheTransport(t *testing.T) {
+// The counter counts attempts at the transport, by unit of the script.
+func TestCounter_perUnit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &counter{
 			base:   roundTripper(func(*http.Request) (*http.Response, error) { return nil, errors.New("refused") }),
@@ -195,7 +201,8 @@ func TestAttemptsAreCountedAtTheTransport(t *testing.T) {
 	})
 }
 
-func TestLampShowsTheLastTransition(t *testing.T) {
+// A lamp keeps the state of the last transition.
+func TestLamp_lastTransition(t *testing.T) {
 	l := newLamp("CLOSED")
 	l.Observe(t.Context(), resilience.Event{From: "CLOSED", To: "OPEN"})
 	l.Observe(t.Context(), resilience.Event{Kind: timeout.EventTimedOut})

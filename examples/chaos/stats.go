@@ -105,8 +105,8 @@ func summarize(s script, name string, records []record) routeResult {
 	return out
 }
 
-// amplification is what the front sent to the broken service for each request
-// of that route, while nothing could come of it. It is 0 without requests.
+// amplification is the number of attempts at the broken service for each request of
+// its route, while it is down. It is 0 without requests.
 func amplification(s script, attempts []int, requests []tally) float64 {
 	sent, asked := 0, 0
 	for unit := range s.units() {
@@ -138,7 +138,7 @@ func recovery(s script, requests []tally) (d time.Duration, ok bool) {
 	return 0, false
 }
 
-// lateness says how well the load generator kept its schedule.
+// lateness is how well the load generator kept its schedule.
 type lateness struct {
 	Requests int     `json:"requests"`
 	P99      float64 `json:"sent_late_p99_ms"` // in the phase in which it was largest

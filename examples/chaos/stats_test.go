@@ -7,6 +7,7 @@ import (
 
 const ms = time.Millisecond
 
+// Phases follow each other without gaps.
 func TestScript(t *testing.T) {
 	s := theScript(time.Second)
 	if s.length() != 25*time.Second {
@@ -43,6 +44,7 @@ func TestScript(t *testing.T) {
 	}
 }
 
+// A schedule has the same number of requests in each second, and is the same in every run.
 func TestSchedule(t *testing.T) {
 	a, b := schedule(healthy, 25*time.Second), schedule(broken, 25*time.Second)
 	for _, at := range [][]time.Duration{a, b} {
@@ -70,7 +72,8 @@ func TestSchedule(t *testing.T) {
 	}
 }
 
-func TestGoodput(t *testing.T) {
+// A 2xx within goodUntil counts as good.
+func TestTally_goodput(t *testing.T) {
 	tests := []struct {
 		name string
 		r    record
@@ -81,7 +84,7 @@ func TestGoodput(t *testing.T) {
 		{"just in time", record{Status: 200, Took: 2 * time.Second}, true},
 		{"too late", record{Status: 200, Took: 2*time.Second + 1}, false},
 		{"redirect", record{Status: 302}, false},
-		{"refused", record{Status: 503}, false},
+		{"rejected", record{Status: 503}, false},
 		{"no answer", record{}, false},
 	}
 	for _, tt := range tests {
@@ -97,9 +100,9 @@ func TestGoodput(t *testing.T) {
 	}
 }
 
-// TestSummarize also holds that a request belongs to the phase in which it was
-// to be sent, although it ends in the next.
-func TestSummarize(t *testing.T) {
+// A request belongs to the phase in which it was to be sent, although it ends in
+// the next.
+func TestSummarize_phases(t *testing.T) {
 	s := theScript(time.Second)
 	got := summarize(s, "x", []record{
 		{At: 4999 * ms, Took: 900 * ms, Status: 200},
@@ -130,6 +133,7 @@ func units(bad map[int]int) []tally {
 	return out
 }
 
+// Only attempts and requests while the service is down count.
 func TestAmplification(t *testing.T) {
 	s := theScript(time.Second)
 	attempts := make([]int, 25)
@@ -143,6 +147,7 @@ func TestAmplification(t *testing.T) {
 	}
 }
 
+// A route has recovered in the first whole second with 99 % goodput.
 func TestRecovery(t *testing.T) {
 	never := map[int]int{}
 	for i := 19; i < 25; i++ {
@@ -172,7 +177,8 @@ func TestRecovery(t *testing.T) {
 	}
 }
 
-func TestLateness(t *testing.T) {
+// Lateness is the largest p99 of a phase.
+func TestLateOf(t *testing.T) {
 	s := theScript(time.Second)
 	if got := lateOf(s, nil); got != (lateness{}) {
 		t.Errorf("of nothing: %+v", got)

@@ -71,7 +71,7 @@ func plotsOf(r result) []plot {
 	return plots
 }
 
-// summaryOf is for those who hear the chart instead of seeing it.
+// summaryOf is the text that a screen reader reads aloud instead of the chart.
 func summaryOf(r result) string {
 	var b strings.Builder
 	b.WriteString("Two systems while one service breaks.")
@@ -101,7 +101,7 @@ func (c *canvas) plot(p plot) {
 		c.Printf(`<line x1="%d" y1="%.1f" x2="%d" y2="%.1f" stroke="%s" stroke-width="1"/>`+"\n", plotLeft, y, plotRight, y, demo.Grid)
 		c.Text(plotLeft-8, y+4, "end", 12, demo.Faint, fmt.Sprintf("%.0f%s", value, p.suffix))
 	}
-	// The broken line comes last, so that both can be seen where they agree.
+	// The dashed line comes last, so that both are visible where they agree.
 	c.line(p, protected)
 	c.line(p, unprotected)
 }

@@ -18,13 +18,13 @@ const (
 	p99Floor     = 150.0 // ms, whichever is more
 	maxAmplified = 0.3
 	maxRecovery  = 2 * time.Second
-	// maxLate is in ms. Answers go through several wake-ups of the kind that the
-	// load generator measures. If those take longer than this, the p99 is that of
-	// the machine, and the load is not what it was meant to be.
+	// maxLate is in ms. An answer needs several wake-ups of the kind that the load
+	// generator measures. If these take longer than this, the p99 is the machine's,
+	// and the load is not the intended one.
 	maxLate = 50.0
 )
 
-// setup is what a reader of the figures has to know.
+// setup has the constants that a reader of the figures needs.
 type setup struct {
 	Rate        int     `json:"requests_per_second_per_route"`
 	Slots       int     `json:"front_slots"`
@@ -32,7 +32,7 @@ type setup struct {
 	Queue       int     `json:"service_queue"`
 	Work        float64 `json:"service_ms"`
 	Slowdown    int     `json:"slow_factor"`
-	Attempt     float64 `json:"attempt_limit_ms"`
+	Attempt     float64 `json:"attempt_timeout_ms"`
 	GoodUntil   float64 `json:"good_within_ms"`
 	NaiveWaits  [2]int  `json:"naive_waits_ms"`
 	Description string  `json:"note"`
@@ -47,7 +47,7 @@ type systemResult struct {
 	Attempts []int    `json:"attempts_per_second"`
 }
 
-// result is all that a run says.
+// result is the outcome of a run.
 type result struct {
 	Setup     setup           `json:"setup"`
 	Script    script          `json:"script"`
@@ -58,7 +58,7 @@ type result struct {
 
 func (r result) passed() bool { return demo.Passed(r.Checks) }
 
-// valid reports whether the load was what it was meant to be.
+// valid reports whether the load generator kept its schedule.
 func (r result) valid() bool { return judgeGenerator(r.Generator).OK }
 
 func evaluate(s script, m measured) result {

@@ -117,6 +117,7 @@ func verdictCases() []verdictCase {
 	}
 }
 
+// Each check fails just beyond its bound, and only then.
 func TestVerdict(t *testing.T) {
 	for _, tt := range verdictCases() {
 		t.Run(tt.name, func(t *testing.T) {
@@ -139,7 +140,8 @@ func TestVerdict(t *testing.T) {
 	}
 }
 
-func TestJSONRoundTrip(t *testing.T) {
+// A result survives JSON, and values that do not exist are null.
+func TestEncode_roundTrip(t *testing.T) {
 	m := ideal()
 	m.spoil(unprotected, broken, 19, 25, func(_ int, r *record) { r.Status = 503 }) // no recovery, no p99
 	want := evaluate(theScript(time.Second), m)
@@ -159,6 +161,7 @@ func TestJSONRoundTrip(t *testing.T) {
 	}
 }
 
+// The chart is well-formed and has both systems in three plots.
 func TestChart(t *testing.T) {
 	picture := chart(evaluate(theScript(time.Second), ideal()))
 	if err := demo.WellFormed(picture); err != nil {

@@ -22,20 +22,20 @@ type arm int
 const (
 	bare    arm = iota // nothing
 	limited            // the default stack for servers
-	closed             // a policy that refuses everybody, to see what that costs
+	closed             // a policy that rejects every request, to measure what that costs
 )
 
 var armNames = [...]string{bare: "bare", limited: "with limit", closed: "closed"}
 
-// config is the one thing that the service reads.
+// config is what the service reads.
 type config struct {
 	Arm    arm           `json:"arm"`
 	Work   time.Duration `json:"work"`
-	Rounds int           `json:"rounds,omitempty"` // that Work takes; 0 to find out
+	Rounds int           `json:"rounds,omitempty"` // that Work takes; 0: the service measures it
 	Life   time.Duration `json:"life"`             // after which it ends by itself
 }
 
-// report is what the service writes, one a line: first where it listens.
+// report is a line that the service writes. The first one has its addresses.
 type report struct {
 	Addrs  []string `json:"addrs,omitempty"`
 	Rounds int      `json:"rounds,omitempty"`
@@ -43,21 +43,21 @@ type report struct {
 	Error  string   `json:"error,omitempty"`
 }
 
-// moment is what the service has done since its start.
+// moment has the counters of the service since its start.
 type moment struct {
 	At    time.Time     `json:"at"`
-	CPU   time.Duration `json:"cpu"` // 0 where it cannot be known
+	CPU   time.Duration `json:"cpu"` // 0 if unknown
 	Done  int64         `json:"done"`
 	Most  int64         `json:"most"` // requests that were in the handler at once
 	Limit *limit.Stats  `json:"limit,omitempty"`
 }
 
 const (
-	// reportEvery is how often the service tells how things stand.
+	// reportEvery is the time between two reports of the service.
 	reportEvery = 100 * time.Millisecond
-	// ports is how many sockets the service listens on. A caller who has left keeps
-	// a port of the client busy until the service comes to him. One socket could
-	// then not be given the load that is to be shown.
+	// ports is the number of sockets on which the service listens. An abandoned
+	// connection keeps a port of the client busy until the service reads from it, so
+	// that one socket could not get four times the capacity.
 	ports = 4
 )
 
@@ -100,8 +100,8 @@ func serve(c config, out *json.Encoder) error {
 	if err := out.Encode(ready); err != nil {
 		return err
 	}
-	// A goroutine that has slept is the next to run. One that waits for the network
-	// comes after all that can run already, and in an overload that takes seconds.
+	// A goroutine that has slept runs next. A goroutine that waits for the network runs
+	// after all others that can run, which in an overload takes seconds.
 	for {
 		time.Sleep(reportEvery)
 		select {
@@ -117,15 +117,15 @@ func serve(c config, out *json.Encoder) error {
 	}
 }
 
-// guard puts an arm in front of h. The function tells what its limit has counted,
-// nil if it has none.
+// guard puts an arm in front of h. The function returns the counters of its limit,
+// nil if it has no limit.
 func guard(a arm, h http.Handler) (http.Handler, func() *limit.Stats, error) {
 	none := func() *limit.Stats { return nil }
 	switch a {
 	case bare:
 		return h, none, nil
 	case closed:
-		return httpmw.Server{Policy: refusal{}}.Wrap(h), none, nil
+		return httpmw.Server{Policy: rejectAll{}}.Wrap(h), none, nil
 	case limited:
 	default:
 		return nil, nil, fmt.Errorf("no such arm: %d", a)
@@ -134,7 +134,7 @@ func guard(a arm, h http.Handler) (http.Handler, func() *limit.Stats, error) {
 	return httpmw.Server{Policy: p}.Wrap(h), func() *limit.Stats { return limitOf(p) }, nil
 }
 
-// limitOf returns what the limit in p has counted, nil if there is none.
+// limitOf returns the counters of the limit in p, nil if there is no limit.
 func limitOf(p resilience.Policy) *limit.Stats {
 	for n := range resilience.Walk(p) {
 		p := n.Policy
@@ -146,10 +146,10 @@ func limitOf(p resilience.Policy) *limit.Stats {
 	return nil
 }
 
-// refusal is a Policy that refuses everybody.
-type refusal struct{}
+// rejectAll is a Policy that rejects every call.
+type rejectAll struct{}
 
 var errClosed = &resilience.Rejection{Policy: "closed", Reason: resilience.Full}
 
 // Apply implements resilience.Policy.
-func (refusal) Apply(context.Context, resilience.Next) error { return errClosed }
+func (rejectAll) Apply(context.Context, resilience.Next) error { return errClosed }

@@ -11,15 +11,15 @@ import (
 	"time"
 )
 
-// client speaks as much HTTP/1 as callers of this service need, with a tenth of what
-// http.Client does for each new connection, of which an overload takes thousands a
-// second. It has no limit on connections and keeps all that are idle, so that a
+// client speaks as much HTTP/1 as callers of this service need. A new connection costs
+// it a tenth of what it costs http.Client, and an overload takes thousands of them a
+// second. The number of connections is not bounded and idle ones are kept, so that a
 // request never waits for one.
 type client struct {
 	addr   string
 	dialer net.Dialer
 	mu     sync.Mutex
-	idle   []*connection // guarded by mu; the last one to be used comes first
+	idle   []*connection // guarded by mu; the one used last is taken first
 }
 
 type connection struct {
@@ -31,8 +31,8 @@ func newClient(addr string) *client {
 	return &client{addr: addr, dialer: net.Dialer{KeepAlive: -1}}
 }
 
-// get returns the status of the answer. A caller who has none by until leaves, and
-// closes the connection.
+// get returns the status of the answer. If there is no answer by until, it closes the
+// connection.
 func (c *client) get(until time.Time) (status int, err error) {
 	conn, err := c.connection(until)
 	if err != nil {
@@ -94,7 +94,7 @@ func (c *client) close() {
 	c.idle = nil
 }
 
-// late reports whether err is that of a caller who has left.
+// late reports whether err is the timeout of the caller.
 func late(err error) bool {
 	timeout, ok := errors.AsType[net.Error](err)
 	return ok && timeout.Timeout() || errors.Is(err, os.ErrDeadlineExceeded)

@@ -10,7 +10,7 @@ import (
 	"unsafe"
 )
 
-// cores is a set of cores, as the kernel takes it.
+// cores is a set of cores, in the kernel's format.
 type cores [1024 / bits.UintSize]uint
 
 func (c *cores) has(core int) bool { return c[core/bits.UintSize]>>(core%bits.UintSize)&1 == 1 }
@@ -33,14 +33,14 @@ func affinity(call uintptr, thread int, c *cores) bool {
 	return errno == 0
 }
 
-// machine is what this process may use, before it keeps itself off a core.
+// machine is the set of cores that this process may use, before leaveCore.
 var machine = sync.OnceValues(func() (all cores, ok bool) {
 	ok = affinity(syscall.SYS_SCHED_GETAFFINITY, 0, &all)
 	return all, ok
 })
 
-// onOneCore runs start, which starts a process, on a thread that may use the core of
-// the service only. The process inherits that. It reports whether there is such a core.
+// onOneCore calls start, which starts a process, on a thread that may use only the
+// service's core. The process inherits this. held reports whether that worked.
 func onOneCore(start func() error) (held bool, err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -57,9 +57,9 @@ func onOneCore(start func() error) (held bool, err error) {
 	return held, err
 }
 
-// leaveCore keeps the threads of this process off the core of the service until
-// restore is called. Threads that start meanwhile inherit that from those which
-// start them. It reports whether there are other cores.
+// leaveCore keeps the threads of this process off the core of the service until restore
+// is called. A thread that starts later inherits this from the thread that starts it.
+// left reports whether there are other cores.
 func leaveCore() (left bool, restore func()) {
 	all, ok := machine()
 	core, n := all.last()
@@ -79,7 +79,7 @@ func everyThread(c *cores) bool {
 	set := len(threads) > 0
 	for _, t := range threads {
 		id, err := strconv.Atoi(t.Name())
-		// A thread that has ended meanwhile needs nothing.
+		// A thread that has ended since ReadDir needs nothing.
 		if err == nil && !affinity(syscall.SYS_SCHED_SETAFFINITY, id, c) {
 			_, err = os.Stat("/proc/self/task/" + t.Name())
 			set = set && err != nil

@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-func TestTheServiceAndItsCallersShareNoCore(t *testing.T) {
+// The service has a core that the load generator does not use.
+func TestOnOneCore_alone(t *testing.T) {
 	left, restore := leaveCore()
 	defer restore()
 	if !left {

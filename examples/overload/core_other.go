@@ -2,8 +2,8 @@
 
 package main
 
-// onOneCore runs start, which starts a process. Here nothing holds that to a core
-// but its GOMAXPROCS.
+// onOneCore calls start, which starts a process. Here only GOMAXPROCS bounds the cores
+// that it uses.
 func onOneCore(start func() error) (held bool, err error) { return false, start() }
 
 // leaveCore does nothing here.

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// cpuTime returns the time that this process has had of all cores, in its own code
-// and in the kernel; ok is false where that cannot be known.
+// cpuTime returns the CPU time of this process, in its own code and in the kernel. ok
+// is false if it is unknown.
 func cpuTime() (d time.Duration, ok bool) {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {

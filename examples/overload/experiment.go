@@ -10,16 +10,16 @@ import (
 	"github.com/resilience-go/resilience/examples/internal/demo"
 )
 
-// plan is what a run consists of.
+// plan has the settings of a run.
 type plan struct {
 	Work     time.Duration // of the service, for a request
 	Patience time.Duration // of a caller
 	Callers  int           // that measure the capacity
-	Loads    []float64     // in multiples of the capacity; the first is one that the service can do
+	Loads    []float64     // in multiples of the capacity; the first is below 1
 	Warm     time.Duration // the first part of each load, which is not measured
 	Measure  time.Duration // and the rest
 	Capacity time.Duration // how long the capacity is measured, after half a second
-	Tries    int           // of each load, at most, to have one that nothing disturbed
+	Tries    int           // of each load, at most, until one is undisturbed
 }
 
 func thePlan() plan {
@@ -34,17 +34,17 @@ func thePlan() plan {
 // checked is the load that the verdict is about.
 const checked = 2.0
 
-// length is about how long a run takes if nothing is done twice.
+// length is about how long a run takes if nothing is repeated.
 func (p plan) length() time.Duration {
 	return time.Duration(2*len(p.Loads)+1)*(p.Warm+p.Measure) + 2*p.Capacity
 }
 
-// experiment runs the plan and tells on out how far it is.
+// experiment runs the plan and prints its progress on out.
 func experiment(ctx context.Context, p plan, out io.Writer) (result, error) {
 	alone, restore := leaveCore()
 	defer restore()
 	r := result{Plan: p, Alone: alone}
-	fmt.Fprintf(out, "This takes about %.0f s. How much can the service do?", p.length().Seconds())
+	fmt.Fprintf(out, "This takes about %.0f s. What is the capacity of the service?", p.length().Seconds())
 	var err error
 	if r.Before, err = capacities(ctx, p, &r.Rounds); err != nil {
 		return r, err
@@ -65,14 +65,14 @@ func experiment(ctx context.Context, p plan, out io.Writer) (result, error) {
 	if r.After, err = capacities(ctx, p, &r.Rounds); err != nil {
 		return r, err
 	}
-	fmt.Fprintf(out, "And now, how much can it do? %.0f requests/s.\n\n", r.After.Rate)
+	fmt.Fprintf(out, "The capacity at the end: %.0f requests/s.\n\n", r.After.Rate)
 	r.conclude()
 	return r, nil
 }
 
-// phaseOf sends a load to a new service, again if something disturbed it. What is
-// called a disturbance does not depend on how the service did, so that nothing is
-// chosen by trying again.
+// phaseOf sends a load to a new service, and again if something disturbed it. What
+// counts as a disturbance does not depend on the goodput, so that another try favours
+// neither arm.
 func phaseOf(ctx context.Context, p plan, r result, a arm, load float64, out io.Writer) (phase, error) {
 	for try := 1; ; try++ {
 		fmt.Fprintf(out, "%3.1f times that, %s: ", load, armNames[a])
@@ -81,7 +81,7 @@ func phaseOf(ctx context.Context, p plan, r result, a arm, load float64, out io.
 			fmt.Fprintln(out)
 			return ph, err
 		}
-		fmt.Fprintf(out, "%.0f/s answered in time, %.0f/s refused.\n", ph.Goodput, ph.Refused)
+		fmt.Fprintf(out, "%.0f/s answered in time, %.0f/s rejected.\n", ph.Goodput, ph.Rejected)
 		if ph.Disturbed == "" || try == p.Tries {
 			return ph, nil
 		}
@@ -114,11 +114,11 @@ func measure(ctx context.Context, p plan, r result, a arm, load float64) (phase,
 	return ph, nil
 }
 
-// speed is how much the service can do.
+// speed is the capacity of the service.
 type speed struct {
 	Rate float64       // answers a second
-	CPU  time.Duration // of the service for an answer, 0 where it cannot be known
-	Core float64       // of its core, 1 for all; 0 where it cannot be known
+	CPU  time.Duration // of the service for an answer, 0 if unknown
+	Core float64       // of its core, 1 for all; 0 if unknown
 	Held bool          // the service was held to one core
 }
 
@@ -132,8 +132,8 @@ func capacities(ctx context.Context, p plan, rounds *int) (speed, error) {
 	}
 }
 
-// capacity has a handful of callers, who wait for their answers, ask a bare service.
-// It is the median over short times, which a short disturbance does not change.
+// capacity measures a bare service with a few callers who wait for their answers. It
+// is the median of short intervals, which a short disturbance does not change.
 func capacity(ctx context.Context, p plan, rounds *int) (speed, error) {
 	s, err := start(ctx, config{Arm: bare, Work: p.Work, Rounds: *rounds, Life: p.Capacity + time.Minute})
 	if err != nil {
@@ -157,7 +157,7 @@ func capacity(ctx context.Context, p plan, rounds *int) (speed, error) {
 		out.Core = (last.CPU - first.CPU).Seconds() / last.At.Sub(first.At).Seconds()
 	}
 	if out.Rate == 0 {
-		return out, fmt.Errorf("the service answered nothing within %v", p.Capacity)
+		return out, fmt.Errorf("the service gave no answer within %v", p.Capacity)
 	}
 	return out, s.failure()
 }

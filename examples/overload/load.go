@@ -16,10 +16,10 @@ import (
 type ending uint8
 
 const (
-	answered ending = iota // 200, in time
-	refused                // 503
-	left                   // there was no answer in time
-	failed                 // anything else: the load was not what it was meant to be
+	answered  ending = iota // 200, in time
+	rejected                // 503
+	abandoned               // no answer came in time
+	failed                  // anything else: the load is not the intended one
 )
 
 // record is one request as its caller saw it.
@@ -30,8 +30,8 @@ type record struct {
 	End  ending
 }
 
-// schedule returns when requests are to be sent: rate of them in a second, at
-// random instants, the same ones in every run.
+// schedule returns the instants at which requests are to be sent: rate in a second, at
+// random, the same in every run.
 func schedule(rate float64, length time.Duration) []time.Duration {
 	random := rand.New(rand.NewPCG(1, 8))
 	var at []time.Duration
@@ -75,8 +75,8 @@ func (g *generator) open(ctx context.Context, start time.Time, at []time.Duratio
 	return records, nil
 }
 
-// closed has so many callers who each send again when they are answered, until they
-// are told to stop, and counts their answers.
+// closed runs a number of callers until an instant. Each sends its next request when
+// the one before was answered. It counts the answers.
 func (g *generator) closed(ctx context.Context, callers int, until time.Time, answers *atomic.Int64) error {
 	var all sync.WaitGroup
 	var bad atomic.Int64
@@ -93,7 +93,7 @@ func (g *generator) closed(ctx context.Context, callers int, until time.Time, an
 	}
 	all.Wait()
 	if n := bad.Load(); n > 0 && ctx.Err() == nil {
-		return errors.New("the service did not answer a handful of callers in time: this machine is too busy to measure anything")
+		return errors.New("the service did not answer a few callers in time: this machine is too busy to measure anything")
 	}
 	return ctx.Err()
 }
@@ -104,11 +104,11 @@ func (g *generator) send(i int, intended time.Time, at time.Duration) record {
 	r.Took = time.Since(intended)
 	switch {
 	case r.Took > g.patience || err != nil && late(err):
-		r.End = left
+		r.End = abandoned
 	case err == nil && status == http.StatusOK:
 		r.End = answered
 	case err == nil && status == http.StatusServiceUnavailable:
-		r.End = refused
+		r.End = rejected
 	default:
 		r.End = failed
 	}

@@ -1,17 +1,16 @@
-// Command overload sends a real service more than it can do, and shows what that
-// leaves of it: once as it is, once with the default stack for servers in front of
-// its handler.
+// Command overload sends a real service more requests than it can answer, and shows
+// its goodput with and without the default stack for servers in front of its handler.
 //
-//	go run ./examples/overload              a table on the terminal, a minute later
+//	go run ./examples/overload              a table on the terminal, after a minute
 //	go run ./examples/overload -check       exit with 1 unless the stack held and the bare service fell
 //	go run ./examples/overload -svg f.svg   keep a chart
-//	go run ./examples/overload -markdown    print the tables as they are in the README
+//	go run ./examples/overload -markdown    print the tables in Markdown, as in README.md
 //
 // The service is a process of its own on 127.0.0.1, held to one core, that hashes
-// for 1 ms to answer a request. The program first measures how many requests a
-// second that makes. Then it sends 0.7, 2 and 4 times as many, at random instants
-// whether or not earlier ones were answered, and each caller leaves after 500 ms.
-// Every load meets a service that has just been started.
+// for 1 ms to answer a request. The program first measures the service's capacity in
+// requests a second. Then it sends 0.7, 2 and 4 times as many, at random instants,
+// whether or not earlier ones were answered. Each caller leaves after 500 ms. Every
+// load gets a service of its own.
 //
 // The exit code is 0 if all went well, 1 if a check failed or the run did not
 // come to its end, and 2 for a mistake on the command line.
@@ -54,10 +53,10 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	return o, err
 }
 
-// run is the whole program but for the command line; tests give it a shorter plan.
-// No process is left when it returns.
+// run is the whole program except for the command line. Tests call it with a shorter
+// plan. All processes have ended when it returns.
 func run(ctx context.Context, o options, p plan, out, stderr io.Writer) int {
-	// Progress is for who waits; what is printed with -markdown is for a file.
+	// Progress is for a reader at the terminal, the output of -markdown for a file.
 	progress := out
 	if o.markdown {
 		progress = stderr

@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// short is a plan that shows nothing, and takes little time.
+// short is a plan that shows nothing and takes little time.
 func short() plan {
 	const ms = time.Millisecond
 	return plan{
@@ -34,8 +34,9 @@ func short() plan {
 	}
 }
 
+// A whole run ends, and prints its tables and its chart.
 // It asserts nothing about speed: the machine may be busy.
-func TestAWholeRunComesToItsEnd(t *testing.T) {
+func TestRun_whole(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts processes")
 	}
@@ -56,12 +57,13 @@ func TestAWholeRunComesToItsEnd(t *testing.T) {
 			t.Errorf("the output lacks %q:\n%s", want, &out)
 		}
 	}
-	if !strings.Contains(errs.String(), "How much can the service do?") {
-		t.Errorf("no progress is told: %s", &errs)
+	if !strings.Contains(errs.String(), "What is the capacity of the service?") {
+		t.Errorf("no progress is printed: %s", &errs)
 	}
 }
 
-func TestAnInterruptedRunSaysSoAndLeavesNoProcess(t *testing.T) {
+// An interrupted run exits with 1 and leaves no process.
+func TestRun_interrupted(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts processes")
 	}
@@ -80,11 +82,12 @@ func TestAnInterruptedRunSaysSoAndLeavesNoProcess(t *testing.T) {
 	}
 	var errs bytes.Buffer
 	if code := run(ctx, options{}, short(), io.Discard, &errs); code != 1 || !strings.Contains(errs.String(), "interrupted") {
-		t.Errorf("exit code %d, told %q", code, &errs)
+		t.Errorf("exit code %d, printed %q", code, &errs)
 	}
 }
 
-func TestAServiceThatCannotStartSaysWhy(t *testing.T) {
+// The error of a service that cannot start reaches the caller of start.
+func TestStart_reportsError(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts processes")
 	}
@@ -94,7 +97,8 @@ func TestAServiceThatCannotStartSaysWhy(t *testing.T) {
 	}
 }
 
-func TestEveryArmAnswers(t *testing.T) {
+// Every arm answers, and only the limited one has a limit.
+func TestGuard_arms(t *testing.T) {
 	for a, want := range map[arm]int{bare: 200, limited: 200, closed: 503} {
 		load := &workload{rounds: 3}
 		h, stats, err := guard(a, load)
@@ -115,7 +119,8 @@ func TestEveryArmAnswers(t *testing.T) {
 	}
 }
 
-func TestTheWorkIsReal(t *testing.T) {
+// The work depends on every round, and is counted.
+func TestWorkload(t *testing.T) {
 	if hash(1) == hash(2) {
 		t.Error("the result does not depend on the rounds")
 	}
@@ -131,7 +136,8 @@ func TestTheWorkIsReal(t *testing.T) {
 	}
 }
 
-func TestWhatTheServiceTellsSurvivesTheWay(t *testing.T) {
+// A report survives JSON.
+func TestReport_roundTrip(t *testing.T) {
 	load := &workload{}
 	_, stats, err := guard(limited, load)
 	if err != nil {
@@ -151,7 +157,8 @@ func TestWhatTheServiceTellsSurvivesTheWay(t *testing.T) {
 	}
 }
 
-func TestTheCommandLineIsCheckedBeforeTheRun(t *testing.T) {
+// Mistakes on the command line are printed with the usage before a run.
+func TestParse_mistakes(t *testing.T) {
 	dir := t.TempDir()
 	tests := []struct {
 		name string
@@ -171,7 +178,7 @@ func TestTheCommandLineIsCheckedBeforeTheRun(t *testing.T) {
 			var errs strings.Builder
 			_, err := parse(tt.args, &errs)
 			if (err != nil) != (tt.want != "") || !strings.Contains(errs.String(), tt.want) {
-				t.Errorf("parse(%q): %v, told %q; want %q", tt.args, err, errs.String(), tt.want)
+				t.Errorf("parse(%q): %v, printed %q; want %q", tt.args, err, errs.String(), tt.want)
 			}
 			if err != nil && !strings.Contains(errs.String(), "usage: overload") {
 				t.Errorf("no usage in %q", errs.String())

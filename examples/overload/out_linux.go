@@ -5,9 +5,9 @@ import (
 	"unsafe"
 )
 
-// directOut writes to the standard output without telling the scheduler of Go. That
-// takes the processor from a goroutine whose system call takes long, and in an
-// overload it would be seconds until it comes to have it again.
+// directOut writes to the standard output without notice to Go's scheduler. The
+// scheduler takes the processor from a goroutine whose system call takes long, and in
+// an overload the goroutine would get it back only after seconds.
 type directOut struct{}
 
 // Write implements io.Writer.

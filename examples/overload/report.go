@@ -8,10 +8,9 @@ import (
 	"unicode/utf8"
 )
 
-// table has a heading, and rows whose first so many cells are words, the others
-// numbers.
+// table has a heading and rows. The first cells of a row are words, the others numbers.
 type table struct {
-	words int
+	words int        // cells
 	rows  [][]string // the first is the heading
 }
 
@@ -62,19 +61,19 @@ func (t *table) markdown(w io.Writer) {
 // figures has a row for each load and arm.
 func figures(r result) *table {
 	t := &table{words: 2}
-	t.add("load", "service", "offered/s", "goodput/s", "of capacity", "p50", "p99", "refused/s", "left/s", "worked/s", "core")
+	t.add("load", "service", "offered/s", "goodput/s", "of capacity", "p50", "p99", "rejected/s", "abandoned/s", "worked/s", "core")
 	for _, p := range r.Phases {
 		t.add(
 			fmt.Sprintf("%.1fx", p.Load), armNames[p.Arm],
 			fmt.Sprintf("%.0f", p.Offered), fmt.Sprintf("%.0f", p.Goodput), fmt.Sprintf("%.1f %%", 100*r.ofCapacity(p)),
 			latency(p.P50), latency(p.P99),
-			fmt.Sprintf("%.0f", p.Refused), fmt.Sprintf("%.0f", p.Left), fmt.Sprintf("%.0f", p.Worked), percent(p.Core),
+			fmt.Sprintf("%.0f", p.Rejected), fmt.Sprintf("%.0f", p.Abandoned), fmt.Sprintf("%.0f", p.Worked), percent(p.Core),
 		)
 	}
 	return t
 }
 
-// latency is of answers in time, of which there may be none.
+// latency formats a percentile of the answers in time, "-" without answers.
 func latency(d time.Duration) string {
 	if d == 0 {
 		return "-"
@@ -82,7 +81,7 @@ func latency(d time.Duration) string {
 	return fmt.Sprintf("%.1f ms", milliseconds(d))
 }
 
-// percent is of a core, of which nothing may be known.
+// percent formats a share of a core, "-" if it is unknown.
 func percent(share float64) string {
 	if share == 0 {
 		return "-"
@@ -90,34 +89,34 @@ func percent(share float64) string {
 	return fmt.Sprintf("%.0f %%", 100*share)
 }
 
-// refusals says what it costs to refuse.
-func refusals(r result) *table {
+// rejections has the cost of an answer and of a rejection.
+func rejections(r result) *table {
 	t := &table{words: 2}
 	t.add("CPU of the service", "", "each")
 	if cpu := (r.Before.CPU + r.After.CPU) / 2; cpu > 0 {
 		t.add("an answer", "while the capacity was measured", fmt.Sprintf("%.0f µs", microseconds(cpu)))
 	}
-	if p := r.Closed; p.Core > 0 && p.Refused > 0 {
-		t.add("a refusal", "by a policy that refuses everybody", fmt.Sprintf("%.0f µs", 1e6*p.Core/p.Refused))
+	if p := r.Closed; p.Core > 0 && p.Rejected > 0 {
+		t.add("a rejection", "by a policy that rejects every request", fmt.Sprintf("%.0f µs", 1e6*p.Core/p.Rejected))
 	}
 	for _, p := range r.Phases {
-		if cost, ok := r.refusal(p); ok && p.Load > 1 {
-			t.add("a refusal", fmt.Sprintf("by the limit at %.1fx, with all that is not an answer", p.Load), fmt.Sprintf("%.0f µs", microseconds(cost)))
+		if cost, ok := r.rejection(p); ok && p.Load > 1 {
+			t.add("a rejection", fmt.Sprintf("by the limit at %.1fx, with everything else that is not an answer", p.Load), fmt.Sprintf("%.0f µs", microseconds(cost)))
 		}
 	}
 	return t
 }
 
-// limits says what the limit found out.
+// limits has the state and the counters of the limit.
 func limits(r result) *table {
 	t := &table{words: 2}
-	t.add("load", "at the end", "limit", "knee", "in flight", "most in the handler", "waiting", "shed", "queue full", "left waiting", "tests", "overloads")
+	t.add("load", "at the end", "limit", "knee", "in flight", "most in the handler", "queued", "shed", "queue full", "abandoned", "trials", "overloads")
 	for _, p := range r.Phases {
 		s := p.Limit
 		if s == nil {
 			continue
 		}
-		state := "calm"
+		state := "no overload"
 		if s.Overload {
 			state = "overload"
 		}
@@ -141,7 +140,7 @@ func verdict(r result) *table {
 	return t
 }
 
-// setting says under what conditions the figures were taken.
+// setting describes the conditions of the measurement.
 func setting(r result) string {
 	p := r.Plan
 	where := "The service had one core by GOMAXPROCS=1 only"
@@ -167,7 +166,7 @@ func setting(r result) string {
 
 func printResult(w io.Writer, r result) {
 	fmt.Fprintln(w, setting(r))
-	for _, t := range []*table{figures(r), refusals(r), limits(r), verdict(r)} {
+	for _, t := range []*table{figures(r), rejections(r), limits(r), verdict(r)} {
 		t.print(w)
 		fmt.Fprintln(w)
 	}
@@ -176,7 +175,7 @@ func printResult(w io.Writer, r result) {
 
 func printMarkdown(w io.Writer, r result) {
 	fmt.Fprintln(w, setting(r))
-	for _, t := range []*table{figures(r), refusals(r), limits(r), verdict(r)} {
+	for _, t := range []*table{figures(r), rejections(r), limits(r), verdict(r)} {
 		t.markdown(w)
 		fmt.Fprintln(w)
 	}

@@ -8,28 +8,28 @@ import (
 	"github.com/resilience-go/resilience/limit"
 )
 
-// phase is what a load came to. Rates are by the second, and of the requests that
-// were to be sent in the part that is measured, whenever they ended.
+// phase is the result of a load. Rates are per second, and of the requests that were to
+// be sent in the measured part, whenever they ended.
 type phase struct {
-	Arm      arm
-	Load     float64 // in multiples of the capacity
-	Offered  float64
-	Goodput  float64 // answered in time
-	Refused  float64
-	Left     float64
-	Failed   float64
-	P50, P99 time.Duration // of the answers in time, from when they were to be sent; 0 without any
-	Late     time.Duration // p99 of sending late
-	Sender   float64       // cores that the load generator needed; 0 where it cannot be known
-	// What the service says of itself.
-	Worked    float64 // requests that it worked off
-	Core      float64 // of its core, 1 for all; 0 where it cannot be known
+	Arm       arm
+	Load      float64 // in multiples of the capacity
+	Offered   float64
+	Goodput   float64 // answered in time
+	Rejected  float64
+	Abandoned float64
+	Failed    float64
+	P50, P99  time.Duration // of the answers in time, from when they were to be sent; 0 without any
+	Late      time.Duration // p99 of sending late
+	Sender    float64       // cores that the load generator needed; 0 if unknown
+	// From the reports of the service.
+	Worked    float64 // requests that the handler finished
+	Core      float64 // of its core, 1 for all; 0 if unknown
 	Most      int64   // requests in the handler at once, since the start
 	Limit     *limit.Stats
 	Disturbed string // by what, "" by nothing
 }
 
-// summarize works out what the callers saw.
+// summarize computes the figures of the callers.
 func summarize(a arm, load float64, records []record, p plan) phase {
 	ph := phase{Arm: a, Load: load}
 	var took, late []time.Duration
@@ -46,14 +46,14 @@ func summarize(a arm, load float64, records []record, p plan) phase {
 	}
 	perSecond := func(n int) float64 { return float64(n) / p.Measure.Seconds() }
 	ph.Offered = perSecond(len(late))
-	ph.Goodput, ph.Refused = perSecond(n[answered]), perSecond(n[refused])
-	ph.Left, ph.Failed = perSecond(n[left]), perSecond(n[failed])
+	ph.Goodput, ph.Rejected = perSecond(n[answered]), perSecond(n[rejected])
+	ph.Abandoned, ph.Failed = perSecond(n[abandoned]), perSecond(n[failed])
 	ph.P50, ph.P99, ph.Late = demo.Percentile(took, 50), demo.Percentile(took, 99), demo.Percentile(late, 99)
 	return ph
 }
 
-// watch works out what the service did from begin to end. Of a service that was too
-// busy to tell, that is not known.
+// watch computes the figures of the service from begin to end. They stay 0 if the
+// service was too busy to report.
 func (p *phase) watch(past []moment, begin, end time.Time) {
 	if n := len(past); n > 0 {
 		p.Most, p.Limit = past[n-1].Most, past[n-1].Limit
@@ -79,7 +79,7 @@ func within(past []moment, begin, end time.Time) []moment {
 	return some
 }
 
-// ends reports whether there is a time between the first and the last moment.
+// ends returns the first and the last moment, and whether time passed between them.
 func ends(past []moment) (first, last moment, ok bool) {
 	if len(past) < 2 {
 		return first, last, false
@@ -88,16 +88,15 @@ func ends(past []moment) (first, last moment, ok bool) {
 	return first, last, last.At.After(first.At)
 }
 
-// The bounds of what is a disturbance.
+// The bounds of a disturbance.
 const (
 	maxLate   = 25 * time.Millisecond // p99 of sending late
 	minCore   = 0.95                  // of its core that a busy service gets
-	maxFailed = 0.01                  // of the requests, neither answered nor refused nor left
+	maxFailed = 0.01                  // of the requests, neither answered nor rejected nor abandoned
 	maxDrift  = 0.1                   // between the capacities before and after
 )
 
-// disturbance says what kept a load from being what it was meant to be, "" if
-// nothing did.
+// disturbance returns what made a load differ from the intended one, "" for nothing.
 func disturbance(p phase) string {
 	switch {
 	case p.Late > maxLate:

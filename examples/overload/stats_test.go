@@ -9,7 +9,8 @@ import (
 
 const ms = time.Millisecond
 
-func TestArrivalsComeAtRandomAndAtTheRate(t *testing.T) {
+// Requests arrive at random instants, at the given rate, the same in every run.
+func TestSchedule_poisson(t *testing.T) {
 	const rate = 1000
 	at := schedule(rate, 10*time.Second)
 	if n := float64(len(at)); math.Abs(n-10*rate) > 4*math.Sqrt(10*rate) {
@@ -35,21 +36,22 @@ func TestArrivalsComeAtRandomAndAtTheRate(t *testing.T) {
 	}
 }
 
-func TestOnlyWhatWasToBeSentAfterTheWarmUpIsCounted(t *testing.T) {
+// Only requests with an intended time in the measured part count.
+func TestSummarize_warmUp(t *testing.T) {
 	p := plan{Warm: time.Second, Measure: 2 * time.Second}
 	got := summarize(limited, 2, []record{
 		{At: time.Second - 1, End: answered, Took: 77 * ms, Late: 99 * ms}, // too early
 		{At: time.Second, End: answered, Took: 30 * ms},
 		{At: time.Second, End: answered, Took: 10 * ms, Late: 1 * ms},
 		{At: 2 * time.Second, End: answered, Took: 20 * ms},
-		{At: 2 * time.Second, End: refused, Took: 90 * ms}, // no latency of an answer
-		{At: 2 * time.Second, End: left, Took: 500 * ms},
-		{At: 3*time.Second - 1, End: left, Took: 500 * ms},
+		{At: 2 * time.Second, End: rejected, Took: 90 * ms}, // no latency of an answer
+		{At: 2 * time.Second, End: abandoned, Took: 500 * ms},
+		{At: 3*time.Second - 1, End: abandoned, Took: 500 * ms},
 		{At: 3*time.Second - 1, End: failed},
-		{At: 3 * time.Second, End: refused}, // too late
+		{At: 3 * time.Second, End: rejected}, // too late
 	}, p)
 	want := phase{
-		Arm: limited, Load: 2, Offered: 3.5, Goodput: 1.5, Refused: 0.5, Left: 1, Failed: 0.5,
+		Arm: limited, Load: 2, Offered: 3.5, Goodput: 1.5, Rejected: 0.5, Abandoned: 1, Failed: 0.5,
 		P50: 20 * ms, P99: 30 * ms, Late: 1 * ms,
 	}
 	if got != want {
@@ -60,7 +62,8 @@ func TestOnlyWhatWasToBeSentAfterTheWarmUpIsCounted(t *testing.T) {
 	}
 }
 
-func TestWhatTheServiceSaysIsOfTheTimeThatIsMeasured(t *testing.T) {
+// The figures of the service are from the measured part.
+func TestPhase_watch(t *testing.T) {
 	start := time.Unix(100, 0)
 	var past []moment
 	for i := range 11 {
@@ -74,7 +77,7 @@ func TestWhatTheServiceSaysIsOfTheTimeThatIsMeasured(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 	p = phase{}
-	p.watch(past, start.Add(time.Hour), start.Add(2*time.Hour)) // too busy to tell
+	p.watch(past, start.Add(time.Hour), start.Add(2*time.Hour)) // too busy to report
 	if p.Worked != 0 || p.Core != 0 || p.Most != 10 {
 		t.Errorf("%+v", p)
 	}
@@ -85,7 +88,8 @@ func TestWhatTheServiceSaysIsOfTheTimeThatIsMeasured(t *testing.T) {
 	}
 }
 
-func TestWhatIsADisturbance(t *testing.T) {
+// Each disturbance begins just beyond its bound, whatever the goodput.
+func TestDisturbance_bounds(t *testing.T) {
 	for _, tt := range []struct {
 		name      string
 		p         phase
@@ -100,7 +104,7 @@ func TestWhatIsADisturbance(t *testing.T) {
 		{"less of its core", phase{Load: 2, Offered: 1000, Core: 0.94}, true},
 		{"less of its core, which it does not need", phase{Load: 0.7, Offered: 1000, Core: 0.7}, false},
 		{"nothing known of its core", phase{Load: 2, Offered: 1000}, false},
-		{"refused and left", phase{Load: 2, Offered: 1000, Core: 1, Refused: 500, Left: 500}, false},
+		{"rejected and abandoned", phase{Load: 2, Offered: 1000, Core: 1, Rejected: 500, Abandoned: 500}, false},
 	} {
 		if got := disturbance(tt.p); (got != "") != tt.disturbed {
 			t.Errorf("%s: %q", tt.name, got)

@@ -51,10 +51,10 @@ func chart(r result) []byte {
 	return c.Finish()
 }
 
-// summaryOf is for those who hear the chart instead of seeing it.
+// summaryOf is the text that a screen reader reads aloud instead of the chart.
 func summaryOf(r result) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Goodput of a service that can do %.0f requests/s.", r.capacity())
+	fmt.Fprintf(&b, "Goodput of a service with a capacity of %.0f requests/s.", r.capacity())
 	for _, p := range r.Phases {
 		fmt.Fprintf(&b, " %.1f times that, %s: %.0f %% of it, p99 %s.", p.Load, armNames[p.Arm], 100*r.ofCapacity(p), latency(p.P99))
 	}
@@ -99,7 +99,7 @@ func (c *canvas) axes(r result) {
 	c.Text((plotLeft+plotRight)/2, chartHeight-22, "middle", 12, demo.Faint, "requests sent, in multiples of the capacity")
 }
 
-// line draws an arm, and what was measured at each of its points.
+// line draws an arm, with a label at each of its points.
 func (c *canvas) line(r result, l line) {
 	var points []string
 	labels := &demo.Canvas{} // on top of the line
@@ -114,7 +114,7 @@ func (c *canvas) line(r result, l line) {
 		if p.P99 > 0 {
 			text += fmt.Sprintf(", p99 %.0f ms", milliseconds(p.P99))
 		}
-		// Lines that it crosses stop short of it.
+		// The outline hides the lines that the label crosses.
 		labels.Printf(`<g paint-order="stroke" stroke="%s" stroke-width="4" stroke-linejoin="round">`, demo.Shade)
 		labels.Text(x, c.labelAt(r, p), "middle", 12, l.colour, text)
 		labels.Printf("</g>\n")
@@ -123,8 +123,8 @@ func (c *canvas) line(r result, l line) {
 	_, _ = labels.WriteTo(c)
 }
 
-// labelAt returns the height of the label of a point: above it, unless the point of
-// the other arm is near and higher, then below, unless that is off the plot.
+// labelAt returns the height of the label of a point. It is above the point. If the other
+// arm's point is near and higher, it is below, unless that is off the plot.
 func (c *canvas) labelAt(r result, p phase) float64 {
 	y, other := c.y(r.ofCapacity(p)), c.y(r.ofCapacity(r.find(bare+limited-p.Arm, p.Load)))
 	switch {

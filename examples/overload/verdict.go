@@ -13,26 +13,26 @@ import (
 const (
 	minGoodput  = 0.9 // of the capacity, with limit
 	fallenBelow = 0.5 // of the capacity, without
-	p99Factor   = 10  // times that of the bare service under the load it can do
+	p99Factor   = 10  // times the bare service's p99 below its capacity
 )
 
-// result is all that a run says.
+// result is the outcome of a run.
 type result struct {
 	Plan          plan
 	Rounds        int  // of hashing for a request
 	Alone         bool // the load generator kept off the core of the service
 	Before, After speed
 	Phases        []phase
-	Closed        phase // everybody was refused
+	Closed        phase // every request was rejected
 	Checks        []demo.Check
-	Void          []string // what makes the run say nothing, be it good or bad
+	Void          []string // what disturbed the run, which then shows nothing
 }
 
-// capacity is the mean of what was measured before and after everything else, so
-// that a machine that slows down meanwhile favours neither arm.
+// capacity is the mean of the capacities before and after everything else, so that a
+// machine that slows down during the run favours neither arm.
 func (r result) capacity() float64 { return (r.Before.Rate + r.After.Rate) / 2 }
 
-// valid reports whether the load was what it was meant to be.
+// valid reports whether nothing disturbed the run.
 func (r result) valid() bool { return len(r.Void) == 0 }
 
 func (r result) passed() bool { return r.valid() && demo.Passed(r.Checks) }
@@ -47,7 +47,7 @@ func (r result) find(a arm, load float64) phase {
 	return phase{}
 }
 
-// ofCapacity is the goodput, 1 for all that the service can do.
+// ofCapacity is the goodput as a share of the capacity.
 func (r result) ofCapacity(p phase) float64 {
 	if r.capacity() == 0 {
 		return 0
@@ -55,17 +55,17 @@ func (r result) ofCapacity(p phase) float64 {
 	return p.Goodput / r.capacity()
 }
 
-// refusal returns what it costs the service to refuse a request of a phase, and
-// whether that can be known: what is left of its CPU time after the answers, which
-// cost what they cost when the capacity was measured. Callers who left are not
-// counted, so it is not below what a refusal costs.
-func (r result) refusal(p phase) (time.Duration, bool) {
+// rejection returns what it costs the service to reject a request of a phase, and whether
+// that is known. It is the CPU time that the answers leave, and an answer costs what it
+// cost while the capacity was measured. Abandoned requests are not counted, so that the
+// true cost is not higher.
+func (r result) rejection(p phase) (time.Duration, bool) {
 	cpu := (r.Before.CPU + r.After.CPU) / 2
-	if cpu == 0 || p.Core == 0 || p.Refused == 0 {
+	if cpu == 0 || p.Core == 0 || p.Rejected == 0 {
 		return 0, false
 	}
 	spare := p.Core - p.Worked*cpu.Seconds()
-	return time.Duration(math.Round(max(0, spare) / p.Refused * float64(time.Second))), true
+	return time.Duration(math.Round(max(0, spare) / p.Rejected * float64(time.Second))), true
 }
 
 // conclude fills in Checks and Void.

@@ -11,18 +11,18 @@ import (
 	"github.com/resilience-go/resilience/limit"
 )
 
-// ideal is a run that passes, and not by a hair.
+// ideal is a run that passes with a margin.
 func ideal() result {
 	r := result{
 		Plan: thePlan(), Rounds: 12345, Alone: true,
 		Before: speed{Rate: 1010, CPU: ms, Held: true}, After: speed{Rate: 990, CPU: ms},
-		Closed: phase{Arm: closed, Load: 1, Offered: 1000, Refused: 1000, Core: 0.04},
+		Closed: phase{Arm: closed, Load: 1, Offered: 1000, Rejected: 1000, Core: 0.04},
 	}
 	for _, load := range r.Plan.Loads {
 		r.Phases = append(r.Phases,
-			phase{Arm: bare, Load: load, Offered: 1000 * load, Left: 1000 * load, Worked: 950, Core: 1},
+			phase{Arm: bare, Load: load, Offered: 1000 * load, Abandoned: 1000 * load, Worked: 950, Core: 1},
 			phase{
-				Arm: limited, Load: load, Offered: 1000 * load, Goodput: 950, Worked: 950, Refused: 1000*load - 950, Core: 1,
+				Arm: limited, Load: load, Offered: 1000 * load, Goodput: 950, Worked: 950, Rejected: 1000*load - 950, Core: 1,
 				P50: 8 * ms, P99: 20 * ms, Most: 6, Limit: &limit.Stats{Counters: limit.Counters{Shed: 4321}, Gauges: limit.Gauges{Limit: 6, Knee: 1.5, Overload: true}},
 			})
 	}
@@ -35,6 +35,7 @@ func ideal() result {
 // The indices of the phases of ideal at twice the capacity.
 const bareAt2, limitedAt2 = 2, 3
 
+// Each check fails just beyond its bound, and a disturbed run is void.
 func TestVerdict(t *testing.T) {
 	const goodput, tail, fall = 0, 1, 2
 	for _, tt := range []struct {
@@ -54,7 +55,7 @@ func TestVerdict(t *testing.T) {
 		{"it fell to 50 %", func(r *result) { r.Phases[bareAt2].Goodput = 500 }, []int{fall}, false},
 		{"no such load", func(r *result) { r.Phases = r.Phases[:2] }, []int{goodput, tail, fall}, false},
 		{"a phase was disturbed", func(r *result) { r.Phases[5].Disturbed = "noise" }, nil, true},
-		{"the phase of refusals was disturbed", func(r *result) { r.Closed.Disturbed = "noise" }, nil, true},
+		{"the phase of rejections was disturbed", func(r *result) { r.Closed.Disturbed = "noise" }, nil, true},
 		{"a tenth of drift", func(r *result) { r.Before.Rate, r.After.Rate = 1045, 955 }, nil, false},
 		{"no whole core for the capacity", func(r *result) { r.After.Core = 0.94 }, nil, true},
 		{"nearly a whole core for it", func(r *result) { r.After.Core = 0.95 }, nil, false},
@@ -87,33 +88,35 @@ func TestVerdict(t *testing.T) {
 	}
 }
 
-func TestARefusalCostsWhatTheAnswersLeave(t *testing.T) {
+// A rejection costs the CPU time that the answers leave.
+func TestResult_rejection(t *testing.T) {
 	r := ideal()
-	// 950 answers of 1 ms leave 50 ms of a second to 1050 refusals.
-	if got, ok := r.refusal(r.Phases[limitedAt2]); !ok || got.Round(time.Microsecond) != 48*time.Microsecond {
+	// 950 answers of 1 ms leave 50 ms of a second to 1050 rejections.
+	if got, ok := r.rejection(r.Phases[limitedAt2]); !ok || got.Round(time.Microsecond) != 48*time.Microsecond {
 		t.Errorf("%v, %v", got, ok)
 	}
 	p := r.Phases[limitedAt2]
 	p.Worked = 1100 // answers were cheaper than when the capacity was measured
-	if got, ok := r.refusal(p); !ok || got != 0 {
+	if got, ok := r.rejection(p); !ok || got != 0 {
 		t.Errorf("%v, %v", got, ok)
 	}
 	for _, unknown := range []func(*result, *phase){
-		func(_ *result, p *phase) { p.Refused = 0 },
+		func(_ *result, p *phase) { p.Rejected = 0 },
 		func(_ *result, p *phase) { p.Core = 0 },
 		func(r *result, _ *phase) { r.Before.CPU, r.After.CPU = 0, 0 },
 	} {
 		r, p := ideal(), ideal().Phases[limitedAt2]
 		unknown(&r, &p)
-		if _, ok := r.refusal(p); ok {
-			t.Errorf("a price out of nothing: %+v", p)
+		if _, ok := r.rejection(p); ok {
+			t.Errorf("a cost out of nothing: %+v", p)
 		}
 	}
 }
 
-func TestTablesAreInStep(t *testing.T) {
+// All rows of a table have as many cells as its heading.
+func TestTables(t *testing.T) {
 	r := ideal()
-	for _, tab := range []*table{figures(r), refusals(r), limits(r), verdict(r)} {
+	for _, tab := range []*table{figures(r), rejections(r), limits(r), verdict(r)} {
 		if len(tab.rows) < 3 {
 			t.Errorf("%d rows: %v", len(tab.rows), tab)
 		}
@@ -128,7 +131,7 @@ func TestTablesAreInStep(t *testing.T) {
 	printMarkdown(&markdown, r)
 	for _, want := range []string{
 		"12345 rounds", "1000 requests/s (1010 before, 990 after)", "held to one core, and the load generator to the others",
-		"2.0x  with limit       2000        950       95.0 %  8.0 ms  20.0 ms       1050       0 ",
+		"2.0x  with limit       2000        950       95.0 %  8.0 ms  20.0 ms        1050            0 ",
 		"an answer", "1000 µs", "40 µs", "4321", "The bare service fell, the one with limit stood.",
 	} {
 		if !strings.Contains(plain.String(), want) {
@@ -152,7 +155,8 @@ func TestTablesAreInStep(t *testing.T) {
 	}
 }
 
-func TestTheChartIsWellFormedWhateverWasMeasured(t *testing.T) {
+// The chart is well-formed, whatever was measured.
+func TestChart(t *testing.T) {
 	void := ideal()
 	void.Void = []string{"noise"}
 	beyond := ideal()
@@ -177,7 +181,8 @@ func TestTheChartIsWellFormedWhateverWasMeasured(t *testing.T) {
 	}
 }
 
-func TestLabelsStayOnThePlotAndApart(t *testing.T) {
+// The labels of the two lines stay on the plot and apart.
+func TestCanvas_labels(t *testing.T) {
 	c := &canvas{&demo.Canvas{}, 4}
 	for _, share := range []float64{0, 0.01, 0.1, 0.5, 1, 1.1} {
 		for _, other := range []float64{0, 0.01, 0.1, 0.5, 1, 1.1} {

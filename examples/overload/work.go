@@ -9,11 +9,11 @@ import (
 	"github.com/resilience-go/resilience/examples/internal/demo"
 )
 
-// workload is a handler that does real work: it hashes, and knows neither when it
-// has worked long enough nor whether its caller is still there.
+// workload is a handler that does real work: it hashes. It does not look at the time or
+// at the context of its request.
 type workload struct {
 	rounds int
-	done   atomic.Int64 // requests worked off, whoever waits for them
+	done   atomic.Int64 // requests that are finished, abandoned ones included
 	inside atomic.Int64 // requests in the handler
 	most   atomic.Int64 // the largest that inside has been
 }
@@ -29,7 +29,7 @@ func (l *workload) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write(sum[:4])
 }
 
-// hash returns what depends on every round, so that none can be left out.
+// hash returns a result that depends on every round, so that the compiler leaves none out.
 func hash(rounds int) [sha256.Size]byte {
 	var sum [sha256.Size]byte
 	for range rounds {
@@ -39,8 +39,8 @@ func hash(rounds int) [sha256.Size]byte {
 }
 
 // calibrate returns how many rounds take d. It is the median of tries that are spread
-// over a quarter of a second, so that it does not matter if something else had the
-// core during some of them.
+// over a quarter of a second, so that another process that has the core during some
+// of them changes nothing.
 func calibrate(d time.Duration) int {
 	const tries = 25
 	rounds := 1000

@@ -52,7 +52,7 @@ func TestStart_childReportsAndEnds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Tell("two"); err != nil {
+	if err := p.Send("two"); err != nil {
 		t.Error(err)
 	}
 	if a, b := <-reports, <-reports; a != "one" || b != "two" {

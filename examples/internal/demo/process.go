@@ -18,7 +18,7 @@ type Process struct {
 	ended sync.WaitGroup
 }
 
-// Spawn says how to start a child that writes reports of type R.
+// Spawn describes a child that writes reports of type R.
 type Spawn[R any] struct {
 	Name   string // for error texts: "the service"
 	Role   string
@@ -65,15 +65,15 @@ func Start[R any](p Program, s Spawn[R]) (*Process, error) {
 		}
 		s.Ended(child, cmd.Wait())
 	})
-	if err := child.Tell(s.Config); err != nil {
+	if err := child.Send(s.Config); err != nil {
 		Stop(0, child)
 		return nil, err
 	}
 	return child, nil
 }
 
-// Tell writes a value to the input of the child.
-func (p *Process) Tell(value any) error {
+// Send writes a value to the input of the child.
+func (p *Process) Send(value any) error {
 	if err := json.NewEncoder(p.in).Encode(value); err != nil {
 		return fmt.Errorf("%s is gone: %w", p.Name, err)
 	}
