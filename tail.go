@@ -1,9 +1,7 @@
 package resilience
 
 import (
-	"runtime"
 	"slices"
-	"strings"
 	"sync/atomic"
 )
 
@@ -17,7 +15,8 @@ import (
 // Begin, Hold and Held are called by the goroutine that runs the policies. Answer and
 // End may be called by any goroutine at any time. Settlers run on the goroutine that
 // called Answer or End, in the order in which they were added, and without any lock.
-// If one panics, the others are settled all the same.
+// If one panics, the others are settled all the same. A Settler must not call Begin or
+// Next.Discard of the operation that it settles: they would wait for the Settler.
 type Tail struct {
 	number uint32                  // of the last run that began, 0 before the first
 	first  tailRun                 // most operations run once
@@ -222,12 +221,11 @@ func (r *tailRun) settled(bit uint32) {
 }
 
 // wait returns when a run that has ended is settled, also by other goroutines. It
-// does not wait inside a Settler, because it may be called by the one it would wait
-// for. It does not wait for a run that goes on: its adapter has kept it.
+// does not wait for a run that goes on: its adapter has kept it.
 func (r *tailRun) wait() {
 	for {
 		state := r.state.Load()
-		if state&(ended|ending) == 0 || state&(answering|ending) == 0 || inSettler() {
+		if state&(ended|ending) == 0 || state&(answering|ending) == 0 {
 			return
 		}
 		r.done = make(chan struct{})
@@ -242,27 +240,6 @@ func (r *tailRun) wait() {
 func (t *Tail) wait() {
 	if r := t.current(); r != nil {
 		r.wait()
-	}
-}
-
-// inSettler reports whether this goroutine is in a Settler that a tailRun has
-// called. It walks the stack, which takes a microsecond; wait calls it only if
-// another goroutine may be settling at this very moment.
-func inSettler() bool {
-	var pcs [64]uintptr
-	for skip := 2; ; skip += len(pcs) {
-		n := runtime.Callers(skip, pcs[:])
-		frames := runtime.CallersFrames(pcs[:n])
-		for more := n > 0; more; {
-			var f runtime.Frame
-			f, more = frames.Next()
-			if strings.Contains(f.Function, "resilience.(*tailRun).settle") {
-				return true
-			}
-		}
-		if n < len(pcs) {
-			return false
-		}
 	}
 }
 
