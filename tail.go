@@ -15,8 +15,8 @@ import (
 // Begin, Hold and Held are called by the goroutine that runs the policies. Answer and
 // End may be called by any goroutine at any time. Settlers run on the goroutine that
 // called Answer or End, in the order in which they were added, and without any lock.
-// If one panics, the others are settled all the same. A Settler must not call Begin or
-// Next.Discard of the operation that it settles: they would wait for the Settler.
+// If one panics, the others are settled all the same. A Settler must not call
+// Next.Discard of the operation that it settles, which would wait for the Settler.
 type Tail struct {
 	number uint32                  // of the last run that began, 0 before the first
 	first  tailRun                 // most operations run once
@@ -65,8 +65,7 @@ type laterHolding struct {
 }
 
 // Begin starts a run and returns its number. If the run before it has not ended,
-// Begin ends it with ErrAborted. When Begin returns, the run before it is settled,
-// as after Next.Discard.
+// Begin ends it with ErrAborted.
 func (t *Tail) Begin() (run uint32) {
 	last := t.current()
 	t.number++
@@ -77,7 +76,6 @@ func (t *Tail) Begin() (run uint32) {
 	}
 	t.later.Store(&tailRun{number: run})
 	last.end(ErrAborted)
-	last.wait()
 	return run
 }
 

@@ -3,7 +3,6 @@ package resilience_test
 import (
 	"context"
 	"runtime"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -64,36 +63,28 @@ var moments = map[string]func(l *lasting){
 	"End, failing": func(l *lasting) { l.End(l.run, errDown) },
 }
 
-// successors are the calls that return only when the last run is settled.
-var successors = map[string]func(next resilience.Next, l *lasting){
-	"Discard": func(next resilience.Next, _ *lasting) { next.Discard() },
-	"Begin":   func(_ resilience.Next, l *lasting) { l.Begin() },
-}
-
-// While another goroutine settles the last run, Discard and Begin wait for it, so that
-// the policies inside are free.
+// While another goroutine settles the last run, Discard waits for it, so that the
+// policies inside are free.
 func TestNextDiscard_waitsForSettlers(t *testing.T) {
 	unwinds := map[string]func(){"returns": nil, "panics": func() { panic("settler") }, "Goexit": runtime.Goexit}
 	for moment, come := range moments {
-		for successor, f := range successors {
-			for how, then := range unwinds {
-				for _, others := range []int{0, 1, 7} {
-					synctest.Test(t, func(t *testing.T) {
-						t.Logf("%s during %s, settler %s, %d others", successor, moment, how, others)
-						l, b := &lasting{}, newBlocking()
-						b.then = then
-						_ = inside(t.Context(), l, func(next resilience.Next) error {
-							err := next.Run(t.Context())
-							for range others {
-								next.Settle(resilience.Ended, nil, new(heard), 0)
-							}
-							next.Settle(resilience.Answered, nil, b, 0)
-							b.settling(func() { come(l) })
-							b.waits(t, func() { f(next, l) })
-							return err
-						})
+		for how, then := range unwinds {
+			for _, others := range []int{0, 1, 7} {
+				synctest.Test(t, func(t *testing.T) {
+					t.Logf("during %s, settler %s, %d others", moment, how, others)
+					l, b := &lasting{}, newBlocking()
+					b.then = then
+					_ = inside(t.Context(), l, func(next resilience.Next) error {
+						err := next.Run(t.Context())
+						for range others {
+							next.Settle(resilience.Ended, nil, new(heard), 0)
+						}
+						next.Settle(resilience.Answered, nil, b, 0)
+						b.settling(func() { come(l) })
+						b.waits(t, next.Discard)
+						return err
 					})
-				}
+				})
 			}
 		}
 	}
@@ -205,51 +196,4 @@ func TestTailHold_duringEnd(t *testing.T) {
 			t.Fatalf("settled with %v, want %v once", got, errDown)
 		}
 	}
-}
-
-// However many goroutines answer and end a run, no Settler of it runs when Begin has
-// returned. Run with -race.
-func TestTailBegin_lastRunIsSettled(t *testing.T) {
-	const runs, goroutines = 3000, 4
-	var tail resilience.Tail
-	var run atomic.Uint32
-	var entered, left atomic.Int32
-	count := settler(func(uint64, error) {
-		entered.Add(1)
-		runtime.Gosched()
-		left.Add(1)
-	})
-	run.Store(tail.Begin())
-	var over atomic.Bool
-	var wg sync.WaitGroup
-	for g := range goroutines {
-		wg.Go(func() {
-			for i := 0; !over.Load(); i++ {
-				switch (g + i) % 3 {
-				case 0:
-					tail.Answer(run.Load())
-				case 1:
-					tail.End(run.Load(), errDown)
-				case 2:
-					tail.End(run.Load(), nil)
-				}
-				runtime.Gosched()
-			}
-		})
-	}
-	held := int32(0)
-	for i := range runs {
-		for j := range i % 9 {
-			if tail.Hold(resilience.Moment(1+(i+j)%2), count, 0) {
-				held++
-			}
-		}
-		next := tail.Begin()
-		if e, l := entered.Load(), left.Load(); e != held || l != held {
-			t.Fatalf("after run %d: %d settlers held, %d called, %d returned", i, held, e, l)
-		}
-		run.Store(next)
-	}
-	over.Store(true)
-	wg.Wait()
 }
