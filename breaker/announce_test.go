@@ -108,7 +108,7 @@ func TestAnObserverThatPanicsOrExitsLosesNoEvent(t *testing.T) {
 func TestEventsCarryTheRuleTheCountAndTheError(t *testing.T) {
 	r := newRig(t, breaker.Config{
 		Name: "users", OpenFor: time.Second, CloseAfter: 1,
-		Trip: []breaker.Rule{breaker.Consecutive(50), breaker.Silence(3, 20*time.Millisecond)},
+		Trip: []breaker.Rule{breaker.Consecutive{Failures: 50}, breaker.Silence{Failures: 3, Span: 20 * time.Millisecond}},
 	})
 	for range 3 {
 		r.clock.add(10 * time.Millisecond)
@@ -118,7 +118,7 @@ func TestEventsCarryTheRuleTheCountAndTheError(t *testing.T) {
 	e := r.seen[0]
 	want := resilience.Event{
 		Kind: breaker.EventOpened, Level: slog.LevelWarn, Time: r.clock.Now(), Policy: "breaker", Name: "users", From: "CLOSED", To: "OPEN",
-		Reason: "Silence(3, 20ms)", Failures: 3, Delay: time.Second, Err: errDown,
+		Reason: "Silence{Failures: 3, Span: 20*time.Millisecond}", Failures: 3, Delay: time.Second, Err: errDown,
 	}
 	if e != want {
 		t.Errorf("event\n%+v\nwant\n%+v", e, want)

@@ -98,8 +98,8 @@ func TestATransitionThatIsNotLinkedYetIsToldBeforeTheNext(t *testing.T) {
 
 	b.Reset()
 	slow.link()
-	b.announce()
-	if got := strings.Join(told, " "); got != "first Reset()" {
+	b.events.announce(b.cfg.Observer)
+	if got := strings.Join(told, " "); got != "first Reset" {
 		t.Errorf("told %s", got)
 	}
 }
@@ -117,14 +117,14 @@ func TestAProbeThatEndsAfterAnotherHasEndedHalfOpenIsNotCounted(t *testing.T) {
 	for _, left := range []int{0, 4} {
 		b, h := final(t, left)
 		for o := range resilience.Ignored + 1 {
-			b.record(context.Background(), h.claim(never-1), o, &nothing)
+			b.record(context.Background(), h.claim(never-1), o, &noFailure)
 		}
 		if s := b.Stats(); s.ProbesSucceeded+s.ProbesFailed+s.ProbesIgnored+s.ProbesLate != 3 || s.ProbesLate != 3 {
 			t.Errorf("late: %+v", s)
 		}
 		_, end := b.lease()
 		for o := range resilience.Ignored + 1 {
-			b.record(context.Background(), h.claim(end), o, &nothing)
+			b.record(context.Background(), h.claim(end), o, &noFailure)
 		}
 		if s := b.Stats(); s.ProbesSucceeded+s.ProbesFailed+s.ProbesIgnored != 0 {
 			t.Errorf("with a credit of %d: %+v", left, s)
@@ -145,8 +145,10 @@ func TestAnOpenEpisodeThatWasLeftHasNoMoreTime(t *testing.T) {
 	b.Reset()
 	b.SetMode(Auto)
 	mock.Add(time.Second)
-	b.charge(e, b.clock.Nanos())
-	if s := b.stats(e); s.OpenNow != 0 || s.OpenTime != time.Second {
-		t.Errorf("open for %v and %v, want a second", s.OpenTime, s.OpenNow)
+	if d := e.uncounted(b.clock.Nanos()); d != 0 {
+		t.Errorf("%d ns are not counted", d)
+	}
+	if s := b.stats(e); s.OpenTime != time.Second {
+		t.Errorf("open for %v, want a second", s.OpenTime)
 	}
 }

@@ -56,7 +56,7 @@ func TestProbesAreCountedByWhatTheyMeant(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, breaker.Config{
-				Trip: []breaker.Rule{breaker.Consecutive(2), breaker.SlowRate(100, time.Second, 100, time.Minute)}, OpenFor: time.Second,
+				Trip: []breaker.Rule{breaker.Consecutive{Failures: 2}, breaker.Slow{LongerThan: time.Second, Calls: 100, Of: 100, Over: time.Minute}}, OpenFor: time.Second,
 			})
 			r.trip()
 			r.clock.add(time.Second)
@@ -76,7 +76,7 @@ func (r *rig) cancelProbe() {
 
 func TestTheTransitionsThatThereCanBeAreThereFromTheStart(t *testing.T) {
 	r := newRig(t, breaker.Config{
-		Trip: []breaker.Rule{breaker.Consecutive(2), breaker.FailureRate(50, 100), breaker.Silence(2, 0), breaker.Consecutive(2)}, OpenFor: time.Second,
+		Trip: []breaker.Rule{breaker.Consecutive{Failures: 2}, breaker.Rate{Failures: 50, Of: 100}, breaker.Consecutive{Failures: 2}}, OpenFor: time.Second,
 	})
 	first := r.Transitions()
 	rules := 0
@@ -84,7 +84,7 @@ func TestTheTransitionsThatThereCanBeAreThereFromTheStart(t *testing.T) {
 		if c.Count != 0 {
 			t.Errorf("at the start %+v", c)
 		}
-		if c.From == breaker.Closed && c.To == breaker.Open && c.Rule != "SetMode" {
+		if c.From == breaker.Closed && c.To == breaker.Open && c.Rule != breaker.CauseSetMode {
 			rules++
 		}
 		if c.From == c.To {
@@ -100,7 +100,7 @@ func TestTheTransitionsThatThereCanBeAreThereFromTheStart(t *testing.T) {
 	}
 	for i, c := range r.Transitions() {
 		n := uint64(0)
-		if c.Rule == "Consecutive(2)" || c.Rule == "Reset()" && c.From == breaker.Open {
+		if c.Rule == "Consecutive{Failures: 2}" || c.Rule == breaker.CauseReset && c.From == breaker.Open {
 			n = 3
 		}
 		if c.Count != n {

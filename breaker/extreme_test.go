@@ -127,7 +127,7 @@ func TestStatsOfAnOpenTimeThatIsOver(t *testing.T) {
 func TestAClockThatPanicsOnceKeepsNoProbeFromClosing(t *testing.T) {
 	for reading := 1; ; reading++ {
 		r := newRig(t, breaker.Config{
-			Trip: []breaker.Rule{breaker.FailureRateOver(50, 2, time.Second)}, OpenFor: time.Second, CloseAfter: 1, ProbeTimeout: time.Minute,
+			Trip: []breaker.Rule{breaker.Rate{Failures: 1, Of: 2, Over: time.Second}}, OpenFor: time.Second, CloseAfter: 1, ProbeTimeout: time.Minute,
 		})
 		_, _ = r.run(errDown), r.run(errDown)
 		r.clock.add(time.Second)
@@ -171,7 +171,7 @@ func TestARejectionInHalfOpenReadsTheClockOnce(t *testing.T) {
 }
 
 func TestARunLongerThanItCanBeCountedGoesOn(t *testing.T) {
-	r := newRig(t, breaker.Config{Trip: []breaker.Rule{breaker.Silence(2, time.Hour)}})
+	r := newRig(t, breaker.Config{Trip: []breaker.Rule{breaker.Silence{Failures: 2, Span: time.Hour}}})
 	for range 70000 {
 		_ = r.run(errDown)
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 func TestFailuresOfManyGoroutinesAreAllCounted(t *testing.T) {
-	r := newRig(t, breaker.Config{Trip: []breaker.Rule{breaker.Consecutive(65535)}})
+	r := newRig(t, breaker.Config{Trip: []breaker.Rule{breaker.Consecutive{Failures: 65535}}})
 	testkit.AtOnce(4, func(int) {
 		for range 15000 {
 			_ = r.run(errDown)

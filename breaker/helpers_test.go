@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -83,11 +82,7 @@ func (r *rig) checkEvents() {
 			r.t.Fatalf("an event from %s to %s in %s", e.From, e.To, state)
 		}
 		state = e.To
-		rule := e.Reason
-		if strings.HasPrefix(rule, "SetMode(") {
-			rule = "SetMode"
-		}
-		counts[breaker.TransitionCount{From: states[e.From], To: states[e.To], Rule: rule}]++
+		counts[breaker.TransitionCount{From: states[e.From], To: states[e.To], Rule: e.Reason}]++
 		led[e.To]++
 	}
 	if now := r.State().String(); now != state && (now != "HALF_OPEN" || state != "OPEN") {
@@ -144,26 +139,29 @@ func newRig(t *testing.T, c breaker.Config) *rig {
 	t.Helper()
 	r := &rig{t: t, clock: &hands{}}
 	c.Clock = r.clock
-	if c.Observer == nil {
+	checked := c.Observer == nil
+	if checked {
 		c.Observer = r
-		t.Cleanup(func() { // at rest
-			r.clock.afterRead = nil
-			if !r.forked {
-				r.checkEvents()
-			}
-		})
 	}
 	b, err := breaker.New(c)
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.Breaker = b
+	if checked {
+		t.Cleanup(func() { // when no call is in flight
+			r.clock.afterRead = nil
+			if !r.forked {
+				r.checkEvents()
+			}
+		})
+	}
 	return r
 }
 
 // quick opens at the second failure in a row, for a second, and closes at the
 // first success.
-var quick = breaker.Config{Name: "q", Trip: []breaker.Rule{breaker.Consecutive(2)}, OpenFor: time.Second, CloseAfter: 1}
+var quick = breaker.Config{Name: "q", Trip: []breaker.Rule{breaker.Consecutive{Failures: 2}}, OpenFor: time.Second, CloseAfter: 1}
 
 func (r *rig) run(err error) error {
 	return r.runFunc(func() error { return err })

@@ -91,7 +91,7 @@ func TestWhatExplainReturnsIsTheCallers(t *testing.T) {
 	next := r.Explain()
 	clear(next.History)
 	_ = append(next.History[:0], breaker.Transition{Rule: "mine"})
-	if again := r.Explain().History; !slices.Equal(again[:3], before) || again[3].Rule != "Consecutive(2)" {
+	if again := r.Explain().History; !slices.Equal(again[:3], before) || again[3].Rule != "Consecutive{Failures: 2}" {
 		t.Errorf("what a caller writes is seen by another: %v", again)
 	}
 }
@@ -106,24 +106,24 @@ func TestTheHistorySaysWhatWasCounted(t *testing.T) {
 		says string
 	}{
 		"in a row": {
-			breaker.Consecutive(2), 0, []error{nil, errDown, errDown},
-			breaker.Transition{Failures: 2, Error: "down"}, "Consecutive(2): 2 failed in a row",
+			breaker.Consecutive{Failures: 2}, 0, []error{nil, errDown, errDown},
+			breaker.Transition{Failures: 2, Error: "down"}, "Consecutive{Failures: 2}: 2 failed in a row",
 		},
 		"of the last": {
-			breaker.FailureRate(50, 4), 0, []error{nil, errDown, nil, errDown},
-			breaker.Transition{Failures: 2, Calls: 4, Error: "down"}, "FailureRate(50, 4): 2 of 4 calls failed",
+			breaker.Rate{Failures: 2, Of: 4}, 0, []error{nil, errDown, nil, errDown},
+			breaker.Transition{Failures: 2, Calls: 4, Error: "down"}, "Rate{Failures: 2, Of: 4}: 2 of 4 calls failed",
 		},
 		"of a window": {
-			breaker.FailureRateOver(50, 2, window), 0, []error{nil, errDown},
-			breaker.Transition{Failures: 1, Calls: 2, Error: "down"}, "FailureRateOver(50, 2, 10s): 1 of 2 calls failed",
+			breaker.Rate{Failures: 1, Of: 2, Over: window}, 0, []error{nil, errDown},
+			breaker.Transition{Failures: 1, Calls: 2, Error: "down"}, "Rate{Failures: 1, Of: 2, Over: 10*time.Second}: 1 of 2 calls failed",
 		},
 		"slow without an error": {
-			breaker.SlowRate(100, time.Second, 2, window), 2 * time.Second, []error{nil, nil},
-			breaker.Transition{Failures: 2, Calls: 2, Slow: true}, "SlowRate(100, 1s, 2, 10s): 2 of 2 calls slow",
+			breaker.Slow{LongerThan: time.Second, Calls: 2, Of: 2, Over: window}, 2 * time.Second, []error{nil, nil},
+			breaker.Transition{Failures: 2, Calls: 2, Slow: true}, "Slow{LongerThan: time.Second, Calls: 2, Of: 2, Over: 10*time.Second}: 2 of 2 calls slow",
 		},
 		"slow with an error": {
-			breaker.SlowRate(100, time.Second, 2, window), 2 * time.Second, []error{errDown, nil},
-			breaker.Transition{Failures: 2, Calls: 2, Slow: true, Error: "down"}, "SlowRate(100, 1s, 2, 10s): 2 of 2 calls slow",
+			breaker.Slow{LongerThan: time.Second, Calls: 2, Of: 2, Over: window}, 2 * time.Second, []error{errDown, nil},
+			breaker.Transition{Failures: 2, Calls: 2, Slow: true, Error: "down"}, "Slow{LongerThan: time.Second, Calls: 2, Of: 2, Over: 10*time.Second}: 2 of 2 calls slow",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -330,16 +330,16 @@ func TestWhileAnErrorOfAProbeIsAskedForItsTextTheModeCanBeChanged(t *testing.T) 
 }
 
 func TestATransitionIsOneLine(t *testing.T) {
-	at := breaker.Transition{From: breaker.Closed, To: breaker.Open, Rule: "Consecutive(2)", Failures: 2, OpenFor: 1234567890, Error: "down"}
+	at := breaker.Transition{From: breaker.Closed, To: breaker.Open, Rule: "Consecutive{Failures: 2}", Failures: 2, OpenFor: 1234567890, Error: "down"}
 	shadow, short, forced := at, at, at
 	shadow.Mode = breaker.MetricsOnly
 	short.OpenFor = 1234567
-	forced.Mode, forced.OpenFor, forced.Rule, forced.Failures, forced.Error = breaker.ForcedOpen, 0, "SetMode(ForcedOpen)", 0, ""
+	forced.Mode, forced.OpenFor, forced.Rule, forced.Failures, forced.Error = breaker.ForcedOpen, 0, breaker.CauseSetMode, 0, ""
 	for want, tr := range map[string]breaker.Transition{
-		"CLOSED -> OPEN, Consecutive(2): 2 failed in a row, for 1.235s, after: down":                 at,
-		"CLOSED -> OPEN, Consecutive(2): 2 failed in a row, for 1.235s, in MetricsOnly, after: down": shadow,
-		"CLOSED -> OPEN, Consecutive(2): 2 failed in a row, for 1.235ms, after: down":                short,
-		"CLOSED -> OPEN, SetMode(ForcedOpen)":                                                        forced,
+		"CLOSED -> OPEN, Consecutive{Failures: 2}: 2 failed in a row, for 1.23s, after: down":                 at,
+		"CLOSED -> OPEN, Consecutive{Failures: 2}: 2 failed in a row, for 1.23s, in MetricsOnly, after: down": shadow,
+		"CLOSED -> OPEN, Consecutive{Failures: 2}: 2 failed in a row, for 1.235ms, after: down":               short,
+		"CLOSED -> OPEN, SetMode(ForcedOpen)":                                                                 forced,
 	} {
 		if got := tr.String(); got != want {
 			t.Errorf("says %q, want %q", got, want)

@@ -56,7 +56,7 @@ func TestARejectionOfForcedOpenSaysSo(t *testing.T) {
 	if err := r.run(nil); !errors.As(err, &rejection) || rejection.Detail != "forced open" || !rejection.RetryAt.IsZero() || rejection.Cause != nil {
 		t.Errorf("rejected with %+v", rejection)
 	}
-	if e := r.seen[0]; e.Reason != "SetMode(ForcedOpen)" || e.Delay != 0 || e.Mode != "ForcedOpen" {
+	if e := r.seen[0]; e.Reason != breaker.CauseSetMode || e.Delay != 0 || e.Mode != "ForcedOpen" {
 		t.Errorf("event %+v", e)
 	}
 }
@@ -168,7 +168,7 @@ func TestResetClosesAndKeepsTheCountersAndTheMode(t *testing.T) {
 	if after := r.Stats(); after.Failures != before.Failures || after.Opened != 1 || after.FailuresInARow != 0 {
 		t.Errorf("%+v, before %+v", after, before)
 	}
-	if e := r.seen[1]; e.Reason != "Reset()" || e.To != "CLOSED" {
+	if e := r.seen[1]; e.Reason != "Reset" || e.To != "CLOSED" {
 		t.Errorf("event %+v", e)
 	}
 
@@ -182,7 +182,7 @@ func TestResetClosesAndKeepsTheCountersAndTheMode(t *testing.T) {
 }
 
 func TestResetForgetsFailures(t *testing.T) {
-	r := with(t, breaker.Consecutive(2), breaker.FailureRate(50, 4))
+	r := with(t, breaker.Consecutive{Failures: 2}, breaker.Rate{Failures: 2, Of: 4})
 	_ = r.run(errDown)
 	r.Reset()
 	_ = r.run(errDown)
@@ -285,7 +285,7 @@ func TestTheOpenTimeAfterForcedOpenFollowsTheSilenceUnderneath(t *testing.T) {
 		"the longest time that can be": {7, 10 * time.Second, time.Hour, 5 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newRig(t, breaker.Config{Trip: []breaker.Rule{breaker.Silence(tt.failures, tt.span)}})
+			r := newRig(t, breaker.Config{Trip: []breaker.Rule{breaker.Silence{Failures: tt.failures, Span: tt.span}}})
 			r.clock.add(time.Hour)
 			r.silence(tt.failures, tt.span)
 			r.SetMode(breaker.ForcedOpen)

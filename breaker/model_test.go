@@ -35,10 +35,10 @@ type modelRule struct {
 }
 
 var modelRules = []modelRule{
-	{rule: breaker.Silence(3, 20*time.Millisecond), failed: 3, span: 20 * time.Millisecond},
-	{rule: breaker.FailureRate(50, 5), percent: 50, calls: 5, last: true},
-	{rule: breaker.FailureRateOver(60, 4, modelWindow), percent: 60, calls: 4},
-	{rule: breaker.SlowRate(50, modelSlower, 4, modelWindow), percent: 50, calls: 4, slow: true},
+	{rule: breaker.Silence{Failures: 3, Span: 20 * time.Millisecond}, failed: 3, span: 20 * time.Millisecond},
+	{rule: breaker.Rate{Failures: 3, Of: 5}, percent: 50, calls: 5, last: true},
+	{rule: breaker.Rate{Failures: 60, Of: 100, Over: modelWindow, AtLeast: 4}, percent: 60, calls: 4},
+	{rule: breaker.Slow{LongerThan: modelSlower, Calls: 2, Of: 4, Over: modelWindow}, percent: 50, calls: 4, slow: true},
 }
 
 func modelConfig(rules []modelRule) breaker.Config {
@@ -170,7 +170,7 @@ func (m *model) over() bool {
 func (m *model) admit(id int) (modelCall, bool) {
 	if m.cur.state == breaker.Open && m.over() {
 		rounds := m.cur.rounds
-		m.enter(breaker.HalfOpen, "open time is over", 0, 0)
+		m.enter(breaker.HalfOpen, breaker.CauseOpenTimeOver, 0, 0)
 		m.cur.rounds = rounds
 	}
 	ok := m.cur.state == breaker.Closed
@@ -233,11 +233,11 @@ func (m *model) probed(o resilience.Outcome, slow bool) {
 		if f.won {
 			rounds = 0
 		}
-		m.trip(rounds, "credit is used up", f.k, 0)
+		m.trip(rounds, breaker.CauseProbeFailed, f.k, 0)
 	default:
 		f.k, f.won = 0, true
 		if f.credit++; f.credit > modelClose {
-			m.enter(breaker.Closed, "enough successes", 0, 0)
+			m.enter(breaker.Closed, breaker.CauseEnoughSuccesses, 0, 0)
 		}
 	}
 }
@@ -326,7 +326,7 @@ func (m *model) setMode(to breaker.Mode) {
 			m.cur.credit, m.cur.k, m.cur.won = base.credit, base.k, base.won
 		}
 	}
-	m.remember(from, fmt.Sprintf("SetMode(%v)", to), 0, 0)
+	m.remember(from, breaker.CauseSetMode, 0, 0)
 }
 
 func (m *model) reset() {
@@ -334,7 +334,7 @@ func (m *model) reset() {
 	fresh := m.frame(breaker.Closed)
 	if m.under == nil {
 		m.cur = fresh
-		m.remember(from, "Reset()", 0, 0)
+		m.remember(from, breaker.CauseReset, 0, 0)
 		return
 	}
 	m.cur, m.under = m.frame(m.cur.state), &fresh
@@ -370,7 +370,7 @@ func (m *model) says() string {
 // says is the same of a breaker.
 func (r *rig) says() string {
 	st := r.Stats()
-	s := fmt.Sprintf("%v %v open %v+%v", st.Mode, st.State, st.OpenTime, st.OpenNow)
+	s := fmt.Sprintf("%v %v open %v+%v", st.Mode, st.State, st.OpenTime-r.PresentOpen(), r.PresentOpen())
 	switch {
 	case st.State == breaker.Closed:
 		for _, c := range r.Rules() {

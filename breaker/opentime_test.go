@@ -15,8 +15,8 @@ import (
 // wantOpen checks the time in OPEN, before the present state and in it.
 func wantOpen(t *testing.T, b *breaker.Breaker, before, now time.Duration) {
 	t.Helper()
-	if s := b.Stats(); s.OpenTime != before || s.OpenNow != now {
-		t.Fatalf("open for %v and now %v, want %v and %v", s.OpenTime, s.OpenNow, before, now)
+	if s, p := b.Stats(), b.PresentOpen(); s.OpenTime != before+now || p != now {
+		t.Fatalf("open for %v, the present OPEN for %v, want %v and %v", s.OpenTime, p, before+now, now)
 	}
 }
 
@@ -108,13 +108,14 @@ func TestIdleMovesTheTimeInOpenAndAddsNone(t *testing.T) {
 				if !r.Idle() {
 					t.Error("not idle")
 				}
+				r.Retire()
 				wantOpen(t, r.Breaker, time.Second, 0)
 			}
 			r.clock.add(time.Second)
 			all := time.Second
 			if mode == breaker.ForcedOpen { // it lasts
 				wantOpen(t, r.Breaker, time.Second, time.Second)
-				_ = r.Idle()
+				r.Retire()
 				wantOpen(t, r.Breaker, 2*time.Second, 0)
 				all += time.Second
 			}
@@ -158,10 +159,9 @@ func TestEvictedKeysLeaveTheirTimeInOpenToTheTemplate(t *testing.T) {
 
 // openOf adds up the time in OPEN of a group with r as its template, as Stats says how.
 func (r *rig) openOf(g *keyed.Group) time.Duration {
-	s := r.Stats()
-	sum := s.OpenTime + s.OpenNow
+	sum := r.Stats().OpenTime
 	for _, p := range g.All() {
-		sum += p.(*breaker.Breaker).Stats().OpenNow
+		sum += p.(*breaker.Breaker).PresentOpen()
 	}
 	return sum
 }
@@ -170,7 +170,7 @@ func TestTheTimeThatIdleHasMovedIsNotTakenBack(t *testing.T) {
 	r := newRig(t, quick)
 	r.SetMode(breaker.ForcedOpen)
 	r.clock.add(time.Minute)
-	_ = r.Idle()
+	r.Retire()
 	r.clock.add(-time.Second)
 	wantOpen(t, r.Breaker, time.Minute, 0)
 	r.SetMode(breaker.Auto)
@@ -185,9 +185,9 @@ func TestTheTimeThatManyFindOverAtOnceMovesOnce(t *testing.T) {
 		truth := time.Duration(round+1) * time.Second
 		testkit.AtOnce(3, func(i int) {
 			if i < 2 {
-				_ = r.Idle()
-			} else if s := r.Stats(); s.OpenTime+s.OpenNow > truth {
-				t.Errorf("round %d: open for %v and %v, want %v at most", round, s.OpenTime, s.OpenNow, truth)
+				r.Retire()
+			} else if s := r.Stats(); s.OpenTime > truth {
+				t.Errorf("round %d: open for %v, want %v at most", round, s.OpenTime, truth)
 			}
 		})
 		if wantOpen(t, r.Breaker, truth, 0); t.Failed() {
@@ -215,8 +215,8 @@ func TestForksThatOpenFirstAtOnceAreAllCounted(t *testing.T) {
 // is never more. It may be less, but not at rest; and OpenTime never falls.
 func TestNoTimeInOpenIsCountedTwiceWhileItMoves(t *testing.T) {
 	r := newRig(t, quick)
-	forks := []*breaker.Breaker{r.Breaker}
-	for range 3 {
+	var forks []*breaker.Breaker
+	for range 4 {
 		forks = append(forks, r.Fork("").(*breaker.Breaker))
 	}
 	fail := func(b *breaker.Breaker) {
@@ -226,7 +226,7 @@ func TestNoTimeInOpenIsCountedTwiceWhileItMoves(t *testing.T) {
 		before = r.Stats().OpenTime
 		all = before
 		for _, b := range forks {
-			all += b.Stats().OpenNow
+			all += b.PresentOpen()
 		}
 		return before, all
 	}
@@ -240,7 +240,7 @@ func TestNoTimeInOpenIsCountedTwiceWhileItMoves(t *testing.T) {
 		testkit.AtOnce(10, func(i int) {
 			if i < 8 {
 				b := forks[(i+round)%4]
-				_ = b.Idle()
+				b.Retire()
 				fail(b) // is the probe, or rejected
 				return
 			}
@@ -286,7 +286,7 @@ func TestOfManyGoroutinesThatOpenItTheTimeIsThatOfTheEvents(t *testing.T) {
 		}
 		want += length
 	}
-	if s := r.Stats(); s.OpenTime+s.OpenNow != want || s.Opened < 10 {
-		t.Errorf("open for %v and %v, want %v of %d times", s.OpenTime, s.OpenNow, want, s.Opened)
+	if s := r.Stats(); s.OpenTime != want || s.Opened < 10 {
+		t.Errorf("open for %v, want %v of %d times", s.OpenTime, want, s.Opened)
 	}
 }

@@ -38,7 +38,7 @@ func TestAPermitCountsAsACallDoes(t *testing.T) {
 }
 
 func TestAPermitSettledByManyGoroutinesCountsOnce(t *testing.T) {
-	r := newRig(t, breaker.Config{Trip: []breaker.Rule{breaker.Consecutive(2)}, OpenFor: time.Second})
+	r := newRig(t, breaker.Config{Trip: []breaker.Rule{breaker.Consecutive{Failures: 2}}, OpenFor: time.Second})
 	for round := range uint64(1000) {
 		p := r.permit()
 		testkit.AtOnce(2, func(int) { p.Done(errDown) })
@@ -89,7 +89,7 @@ func TestAPermitIsJudgedUnderItsContext(t *testing.T) {
 }
 
 func TestAPermitIsSlowByTheTimeUntilDone(t *testing.T) {
-	r := with(t, breaker.SlowRate(100, time.Second, 1, time.Minute))
+	r := with(t, breaker.Slow{LongerThan: time.Second, Calls: 1, Of: 1, Over: time.Minute})
 	p := r.permit()
 	r.clock.add(2 * time.Second)
 	p.Done(nil)

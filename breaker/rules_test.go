@@ -21,7 +21,7 @@ func with(t *testing.T, rules ...breaker.Rule) *rig {
 func TestExactlyAPercentageOfTheLastHundredOpens(t *testing.T) {
 	for p := 1; p <= 100; p++ {
 		for _, failures := range []int{p - 1, p} {
-			r := with(t, breaker.FailureRate(p, 100))
+			r := with(t, breaker.Rate{Failures: p, Of: 100})
 			for i := range 100 {
 				if i < 100-failures {
 					_ = r.run(nil)
@@ -37,7 +37,7 @@ func TestExactlyAPercentageOfTheLastHundredOpens(t *testing.T) {
 }
 
 func TestAPercentageIsRoundedUpToWholeCalls(t *testing.T) {
-	r := with(t, breaker.FailureRate(50, 7))
+	r := with(t, breaker.Rate{Failures: 4, Of: 7})
 	for range 3 {
 		_ = r.run(errDown)
 	}
@@ -57,7 +57,7 @@ func TestAWindowOpensAtItsPercentageOfItsLeastNumber(t *testing.T) {
 		{4, 6, breaker.Closed},
 		{49, 51, breaker.Closed},
 	} {
-		r := with(t, breaker.FailureRateOver(50, 10, 10*time.Second))
+		r := with(t, breaker.Rate{Failures: 5, Of: 10, Over: 10 * time.Second})
 		for range tt.ok {
 			_ = r.run(nil)
 		}
@@ -71,7 +71,7 @@ func TestAWindowOpensAtItsPercentageOfItsLeastNumber(t *testing.T) {
 }
 
 func TestASuccessThatMakesTheLeastNumberCompleteOpensWithTheLastError(t *testing.T) {
-	r := with(t, breaker.FailureRateOver(50, 10, 10*time.Second))
+	r := with(t, breaker.Rate{Failures: 5, Of: 10, Over: 10 * time.Second})
 	for range 9 {
 		_ = r.run(errDown)
 	}
@@ -84,7 +84,7 @@ func TestASuccessThatMakesTheLeastNumberCompleteOpensWithTheLastError(t *testing
 }
 
 func TestFailuresLeaveTheWindow(t *testing.T) {
-	r := with(t, breaker.FailureRateOver(50, 10, 10*time.Second))
+	r := with(t, breaker.Rate{Failures: 5, Of: 10, Over: 10 * time.Second})
 	for range 9 {
 		_ = r.run(errDown)
 	}
@@ -95,7 +95,7 @@ func TestFailuresLeaveTheWindow(t *testing.T) {
 
 func TestAfterIdlenessEightFailuresAtOneInstantAreAllCounted(t *testing.T) {
 	for range 200 {
-		r := with(t, breaker.FailureRateOver(100, 8, time.Second))
+		r := with(t, breaker.Rate{Failures: 8, Of: 8, Over: time.Second})
 		_ = r.run(nil)
 		r.clock.add(time.Hour)
 		begin := make(chan struct{})
@@ -110,7 +110,7 @@ func TestAfterIdlenessEightFailuresAtOneInstantAreAllCounted(t *testing.T) {
 }
 
 func TestAClockSetBackNeitherFreezesAWindowNorCountsTwice(t *testing.T) {
-	r := with(t, breaker.FailureRateOver(100, 4, time.Second))
+	r := with(t, breaker.Rate{Failures: 4, Of: 4, Over: time.Second})
 	r.clock.add(time.Hour)
 	for range 3 {
 		_ = r.run(errDown)
@@ -127,7 +127,7 @@ func TestAClockSetBackNeitherFreezesAWindowNorCountsTwice(t *testing.T) {
 func TestSlowCallsOpenWhetherTheyFailOrNot(t *testing.T) {
 	for name, err := range map[string]error{"success": nil, "failure": errDown} {
 		t.Run(name, func(t *testing.T) {
-			r := with(t, breaker.SlowRate(50, time.Second, 4, time.Minute))
+			r := with(t, breaker.Slow{LongerThan: time.Second, Calls: 2, Of: 4, Over: time.Minute})
 			for _, took := range []time.Duration{0, time.Second, 2 * time.Second} {
 				r.took(took, err)
 			}
@@ -142,18 +142,18 @@ func TestSlowCallsOpenWhetherTheyFailOrNot(t *testing.T) {
 }
 
 func TestEachSlowRateHasItsOwnMeasure(t *testing.T) {
-	r := with(t, breaker.SlowRate(100, 4*time.Second, 2, time.Minute), breaker.SlowRate(100, time.Second, 3, time.Minute))
+	r := with(t, breaker.Slow{LongerThan: 4 * time.Second, Calls: 2, Of: 2, Over: time.Minute}, breaker.Slow{LongerThan: time.Second, Calls: 3, Of: 3, Over: time.Minute})
 	for range 3 {
 		r.took(2*time.Second, nil)
 	}
 	r.want(breaker.Open)
-	if got := r.seen[0].Reason; got != "SlowRate(100, 1s, 3, 1m0s)" {
+	if got := r.seen[0].Reason; got != "Slow{LongerThan: time.Second, Calls: 3, Of: 3, Over: time.Minute}" {
 		t.Errorf("opened by %s", got)
 	}
 }
 
 func TestASlowProbeIsAFailure(t *testing.T) {
-	r := with(t, breaker.SlowRate(100, time.Second, 2, time.Minute))
+	r := with(t, breaker.Slow{LongerThan: time.Second, Calls: 2, Of: 2, Over: time.Minute})
 	r.took(2*time.Second, nil)
 	r.took(2*time.Second, nil)
 	r.clock.add(time.Minute)
@@ -174,7 +174,7 @@ func (r *rig) took(d time.Duration, err error) {
 
 func TestIgnoredCallsAreInNoWindow(t *testing.T) {
 	rejected := &resilience.Rejection{Policy: "inner"}
-	r := with(t, breaker.FailureRate(50, 2), breaker.FailureRateOver(50, 2, time.Second), breaker.SlowRate(50, time.Second, 2, time.Minute))
+	r := with(t, breaker.Rate{Failures: 1, Of: 2}, breaker.Rate{Failures: 1, Of: 2, Over: time.Second}, breaker.Slow{LongerThan: time.Second, Calls: 1, Of: 2, Over: time.Minute})
 	for range 10 {
 		r.took(time.Minute, rejected)
 	}
@@ -187,16 +187,16 @@ func TestIgnoredCallsAreInNoWindow(t *testing.T) {
 }
 
 func TestAnyOfSeveralRulesOpensAndIsNamed(t *testing.T) {
-	rules := []breaker.Rule{breaker.Consecutive(5), breaker.FailureRate(60, 10), breaker.FailureRateOver(90, 8, time.Minute)}
+	rules := []breaker.Rule{breaker.Consecutive{Failures: 5}, breaker.Rate{Failures: 6, Of: 10}, breaker.Rate{Failures: 90, Of: 100, Over: time.Minute, AtLeast: 8}}
 	for want, results := range map[string]string{
-		"Consecutive(5)":               "sssssssssssfffff",
-		"FailureRate(60, 10)":          "ssssssfffsffsf",
-		"FailureRateOver(90, 8, 1m0s)": "ffffsffffffffff",
-		"":                             "sssssssffsssssffsssss",
+		"Consecutive{Failures: 5}":                                   "sssssssssssfffff",
+		"Rate{Failures: 6, Of: 10}":                                  "ssssssfffsffsf",
+		"Rate{Failures: 90, Of: 100, Over: time.Minute, AtLeast: 8}": "ffffsffffffffff",
+		"": "sssssssffsssssffsssss",
 	} {
 		r := with(t, rules...)
-		if strings.HasPrefix(want, "FailureRateOver") {
-			r = with(t, rules[2], breaker.Consecutive(50))
+		if strings.Contains(want, "Over:") {
+			r = with(t, rules[2], breaker.Consecutive{Failures: 50})
 		}
 		for _, c := range results {
 			if c == 'f' {
@@ -217,21 +217,21 @@ func TestAnyOfSeveralRulesOpensAndIsNamed(t *testing.T) {
 
 func TestARejectionSaysWhatWasCounted(t *testing.T) {
 	for want, make := range map[string]func(t *testing.T) *rig{
-		"Consecutive(2): 2 failed in a row": func(t *testing.T) *rig { return with(t, breaker.Consecutive(2)) },
-		"FailureRate(50, 4): 2 of 2 calls failed": func(t *testing.T) *rig {
-			return with(t, breaker.FailureRate(50, 4))
+		"Consecutive{Failures: 2}: 2 failed in a row": func(t *testing.T) *rig { return with(t, breaker.Consecutive{Failures: 2}) },
+		"Rate{Failures: 2, Of: 4}: 2 of 2 calls failed": func(t *testing.T) *rig {
+			return with(t, breaker.Rate{Failures: 2, Of: 4})
 		},
-		"FailureRateOver(50, 2, 1s): 2 of 2 calls failed": func(t *testing.T) *rig {
-			return with(t, breaker.FailureRateOver(50, 2, time.Second))
+		"Rate{Failures: 1, Of: 2, Over: time.Second}: 2 of 2 calls failed": func(t *testing.T) *rig {
+			return with(t, breaker.Rate{Failures: 1, Of: 2, Over: time.Second})
 		},
-		"SlowRate(50, 1s, 2, 1m0s): 2 of 2 calls slow": func(t *testing.T) *rig {
-			return with(t, breaker.SlowRate(50, time.Second, 2, time.Minute))
+		"Slow{LongerThan: time.Second, Calls: 1, Of: 2, Over: time.Minute}: 2 of 2 calls slow": func(t *testing.T) *rig {
+			return with(t, breaker.Slow{LongerThan: time.Second, Calls: 1, Of: 2, Over: time.Minute})
 		},
 	} {
 		r := make(t)
 		r.took(2*time.Second, errDown)
 		r.took(2*time.Second, errDown)
-		if strings.HasPrefix(want, "FailureRateOver") {
+		if strings.Contains(want, "Over: time.Second") {
 			_ = r.run(errDown)
 			_ = r.run(errDown)
 		}
@@ -242,40 +242,15 @@ func TestARejectionSaysWhatWasCounted(t *testing.T) {
 	}
 }
 
-func TestAfterARateTheOpenTimeBeginsShort(t *testing.T) {
-	r := newRig(t, breaker.Config{Trip: []breaker.Rule{breaker.FailureRateOver(50, 10, 10*time.Second)}})
-	r.clock.add(time.Hour)
-	for range 10 {
-		_ = r.run(errDown)
-		r.clock.add(500 * time.Millisecond)
-	}
-	if d := r.seen[0].Delay; d < 40*time.Millisecond || d > 60*time.Millisecond {
-		t.Errorf("open for %v, want 50 ms and 20 %% more or less: the silence begins now", d)
-	}
-	// It grows with the silence: a thirty-second of ten minutes is more than the
-	// rate of the failures allows, one probe for 32 of them.
-	for range 3000 {
-		r.clock.add(200 * time.Millisecond)
-		_ = r.run(errDown)
-	}
-	last := r.seen[len(r.seen)-1]
-	if last.To != "OPEN" {
-		last = r.seen[len(r.seen)-2]
-	}
-	if most := 5 * time.Second; last.Delay > most*12/10 || last.Delay < most*8/10 {
-		t.Errorf("open for %v, want about %v", last.Delay, most)
-	}
-}
-
 func TestRulesSayWhatTheyHaveCounted(t *testing.T) {
-	r := with(t, breaker.Consecutive(9), breaker.FailureRate(90, 10), breaker.FailureRateOver(90, 20, time.Second))
+	r := with(t, breaker.Consecutive{Failures: 9}, breaker.Rate{Failures: 9, Of: 10}, breaker.Rate{Failures: 18, Of: 20, Over: time.Second})
 	for _, err := range []error{nil, errDown, nil, errDown, errDown} {
 		_ = r.run(err)
 	}
 	want := []breaker.RuleStats{
-		{Rule: breaker.Consecutive(9), Hits: 2},
-		{Rule: breaker.FailureRate(90, 10), Hits: 3, Calls: 5},
-		{Rule: breaker.FailureRateOver(90, 20, time.Second), Hits: 3, Calls: 5},
+		{Rule: breaker.Consecutive{Failures: 9}, Hits: 2},
+		{Rule: breaker.Rate{Failures: 9, Of: 10}, Hits: 3, Calls: 5},
+		{Rule: breaker.Rate{Failures: 18, Of: 20, Over: time.Second}, Hits: 3, Calls: 5},
 	}
 	if got := r.Rules(); !slices.Equal(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
@@ -292,16 +267,16 @@ func TestABreakerThatIsMoreThanHalfOfTheWayToOpeningIsNotIdle(t *testing.T) {
 		calls string
 		idle  bool
 	}{
-		{breaker.Consecutive(4), "ff", true},
-		{breaker.Consecutive(4), "fff", false},
-		{breaker.FailureRate(40, 10), "sffs", true},
-		{breaker.FailureRate(40, 10), "sfffs", false},
-		{breaker.Silence(7, 30*time.Second), "ffff....................", false},
-		{breaker.FailureRate(40, 10), "sfff.........sss", false},
-		{breaker.FailureRate(40, 10), "sfff...........s", true},
-		{breaker.FailureRateOver(50, 10, 5*time.Second), "fffff", true},
-		{breaker.FailureRateOver(50, 10, 5*time.Second), "ffffff", false},
-		{breaker.FailureRateOver(50, 10, 5*time.Second), "sssssssff", true},
+		{breaker.Consecutive{Failures: 4}, "ff", true},
+		{breaker.Consecutive{Failures: 4}, "fff", false},
+		{breaker.Rate{Failures: 4, Of: 10}, "sffs", true},
+		{breaker.Rate{Failures: 4, Of: 10}, "sfffs", false},
+		{breaker.Silence{Failures: 7, Span: 30 * time.Second}, "ffff....................", false},
+		{breaker.Rate{Failures: 4, Of: 10}, "sfff.........sss", false},
+		{breaker.Rate{Failures: 4, Of: 10}, "sfff...........s", true},
+		{breaker.Rate{Failures: 5, Of: 10, Over: 5 * time.Second}, "fffff", true},
+		{breaker.Rate{Failures: 5, Of: 10, Over: 5 * time.Second}, "ffffff", false},
+		{breaker.Rate{Failures: 5, Of: 10, Over: 5 * time.Second}, "sssssssff", true},
 	} {
 		r := with(t, tt.rule)
 		for _, c := range tt.calls {
@@ -327,7 +302,7 @@ func TestABreakerThatIsMoreThanHalfOfTheWayToOpeningIsNotIdle(t *testing.T) {
 // TestACallThatSleptForAWindowOpensWithWhatItCounted has a call read the clock, the
 // others move the window on by its length, and only then the first go on.
 func TestACallThatSleptForAWindowOpensWithWhatItCounted(t *testing.T) {
-	r := newRig(t, breaker.Config{Trip: []breaker.Rule{breaker.FailureRateOver(50, 3, time.Second)}})
+	r := with(t, breaker.Rate{Failures: 50, Of: 100, Over: time.Second, AtLeast: 3})
 	r.clock.afterRead = func() {
 		r.clock.afterRead = nil
 		r.clock.add(time.Minute)
@@ -343,7 +318,7 @@ func TestACallThatSleptForAWindowOpensWithWhatItCounted(t *testing.T) {
 }
 
 func TestAFailureThatHasLeftTheWindowHadNoPartInASlowRate(t *testing.T) {
-	r := with(t, breaker.SlowRate(100, time.Second, 2, time.Minute))
+	r := with(t, breaker.Slow{LongerThan: time.Second, Calls: 2, Of: 2, Over: time.Minute})
 	_ = r.run(errDown)
 	r.clock.add(56 * time.Second)
 	r.took(2*time.Second, nil)
@@ -352,15 +327,4 @@ func TestAFailureThatHasLeftTheWindowHadNoPartInASlowRate(t *testing.T) {
 	if e := r.seen[0]; e.Err != nil {
 		t.Errorf("it opened because of %v", e.Err)
 	}
-}
-
-func TestTheRateOfAWindowThatIsNotFullIsThatOfItsTime(t *testing.T) {
-	r := newRig(t, breaker.Config{Trip: []breaker.Rule{breaker.FailureRateOver(50, 10, 10*time.Minute)}})
-	for range 10 {
-		_ = r.run(errDown)
-	}
-	r.want(breaker.Open) // ten failures in the first second
-	r.clock.add(time.Hour)
-	_ = r.run(errDown)
-	within(t, "open time", r.openTime(), 3200*time.Millisecond)
 }
