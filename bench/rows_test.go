@@ -194,7 +194,7 @@ func newBreaker() *breaker.Breaker { return resilience.Must(breaker.New(breaker.
 // tripping is a closed breaker with that rule.
 func tripping(rule breaker.Rule) func(testing.TB) func(int) {
 	return func(testing.TB) func(int) {
-		return guarded(resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{rule}})), nil)
+		return guarded(resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{rule}, OpenFor: time.Minute})), nil)
 	}
 }
 
