@@ -15,7 +15,9 @@ const (
 	probing = breaker.CauseOpenTimeOver + "; it opened 1m0s ago on " + opened
 )
 
-func TestExplainSaysWhyAndWhatIsNextInEachStateAndMode(t *testing.T) {
+// TestExplain_statesAndModes: Explain has the cause and the next step in each state and
+// mode.
+func TestExplain_statesAndModes(t *testing.T) {
 	closed := func(*rig) {}
 	open := func(r *rig) { r.trip(); r.clock.add(400 * time.Millisecond) }
 	over := func(r *rig) { r.trip(); r.clock.add(time.Minute) }
@@ -108,7 +110,8 @@ func TestExplainSaysWhyAndWhatIsNextInEachStateAndMode(t *testing.T) {
 	}
 }
 
-func TestAKeyThatBeganInForcedOpenSaysSo(t *testing.T) {
+// TestExplain_forkOfForcedOpen: a fork that started in ForcedOpen explains that.
+func TestExplain_forkOfForcedOpen(t *testing.T) {
 	r := newRig(t, quick)
 	r.SetMode(breaker.ForcedOpen)
 	x := r.Fork("a.example").(*breaker.Breaker).Explain()
@@ -120,7 +123,8 @@ next: rejects every call until SetMode(Auto), which resumes CLOSED`
 	}
 }
 
-func TestTheStateIsSaidToBeginWhenItDid(t *testing.T) {
+// TestExplain_since: a state is explained with the time at which it began.
+func TestExplain_since(t *testing.T) {
 	const opened, over = "OPEN for 500ms, since 2001-09-09 01:46:40.001", "HALF_OPEN for 1h0m0s, since 2001-09-09 01:46:41.001"
 	r := newRig(t, quick)
 	check := func(want string) {
@@ -153,7 +157,8 @@ func TestTheStateIsSaidToBeginWhenItDid(t *testing.T) {
 	check("HALF_OPEN for 1m0s, since 2001-09-09 02:46:40.501")
 }
 
-func TestAClosedBreakerSaysWhatItsRulesHaveCounted(t *testing.T) {
+// TestExplain_rules: in CLOSED, Explain has the counts of the rules.
+func TestExplain_rules(t *testing.T) {
 	r := newRig(t, breaker.Config{OpenFor: time.Minute, Trip: []breaker.Rule{
 		breaker.Silence{Failures: 7, Span: time.Second}, breaker.Rate{Failures: 3, Of: 6}, breaker.Rate{Failures: 60, Of: 100, Over: time.Minute, AtLeast: 4}, breaker.Slow{LongerThan: time.Second, Calls: 2, Of: 4, Over: time.Minute},
 	}})
@@ -171,7 +176,8 @@ func TestAClosedBreakerSaysWhatItsRulesHaveCounted(t *testing.T) {
 	}
 }
 
-func TestSlowCallsWithoutAnErrorAreExplained(t *testing.T) {
+// TestExplain_slowWithoutError: slow calls without an error are explained.
+func TestExplain_slowWithoutError(t *testing.T) {
 	r := with(t, breaker.Slow{LongerThan: time.Second, Calls: 1, Of: 1, Over: time.Minute})
 	_ = r.runFunc(func() error { r.clock.add(2 * time.Second); return nil })
 	if got := r.Explain().Why(); got != "Slow{LongerThan: time.Second, Calls: 1, Of: 1, Over: time.Minute}: 1 of 1 calls slow" {
@@ -179,7 +185,9 @@ func TestSlowCallsWithoutAnErrorAreExplained(t *testing.T) {
 	}
 }
 
-func TestAClockSetBackIsExplainedAsTheStateIs(t *testing.T) {
+// TestExplain_clockSetBack: with a clock that was set back the explanation agrees with
+// the state.
+func TestExplain_clockSetBack(t *testing.T) {
 	r := newRig(t, quick)
 	r.clock.add(time.Hour)
 	r.trip()
@@ -206,7 +214,8 @@ func TestAClockSetBackIsExplainedAsTheStateIs(t *testing.T) {
 	}
 }
 
-func TestHalfOpenSaysWhatItHadOpenedOnLast(t *testing.T) {
+// TestExplain_lastOutage: HALF_OPEN is explained with the last outage.
+func TestExplain_lastOutage(t *testing.T) {
 	r := newRig(t, quick)
 	r.flap(errors.New("first"))
 	r.flap(errors.New("second"))
@@ -218,7 +227,9 @@ func TestHalfOpenSaysWhatItHadOpenedOnLast(t *testing.T) {
 	}
 }
 
-func TestAnExplanationTellsNoSecretsAndKeepsToItsLines(t *testing.T) {
+// TestExplain_noSecrets: an explanation has no secrets of URLs and no lines of an
+// error.
+func TestExplain_noSecrets(t *testing.T) {
 	r := newRig(t, quick)
 	err := errors.New("Get \"https://ann:hunter2@a.example/?token=abc\": two\nlines\u2028and \u202eback")
 	_, _ = r.run(err), r.run(err)
@@ -232,7 +243,9 @@ func TestAnExplanationTellsNoSecretsAndKeepsToItsLines(t *testing.T) {
 	}
 }
 
-func TestExplainRemembersHowAnOutageBegan(t *testing.T) {
+// TestExplain_began: Began is the transition that started the outage, however many
+// probes fail.
+func TestExplain_began(t *testing.T) {
 	r := newRig(t, breaker.Config{Trip: quick.Trip, OpenFor: time.Second, CloseAfter: 4})
 	if x := r.Explain(); !x.Began.Time.IsZero() {
 		t.Errorf("before: %+v", x.Began)

@@ -14,7 +14,8 @@ import (
 
 const days = 24 * time.Hour
 
-func TestTheLongestOpenForLastsForEver(t *testing.T) {
+// TestConfig_longestOpenFor: the longest OpenFor never ends.
+func TestConfig_longestOpenFor(t *testing.T) {
 	r := newRig(t, breaker.Config{Trip: quick.Trip, OpenFor: math.MaxInt64})
 	r.clock.add(time.Hour)
 	_, _ = r.run(errDown), r.run(errDown)
@@ -22,7 +23,8 @@ func TestTheLongestOpenForLastsForEver(t *testing.T) {
 	r.want(breaker.Open)
 }
 
-func TestDoublingDoesNotOverflow(t *testing.T) {
+// TestConfig_doublingDoesNotOverflow: doubling OpenFor does not overflow.
+func TestConfig_doublingDoesNotOverflow(t *testing.T) {
 	r := newRig(t, breaker.Config{Trip: quick.Trip, OpenFor: math.MaxInt64/2 - 1, MaxOpenFor: math.MaxInt64})
 	_, _ = r.run(errDown), r.run(errDown)
 	r.clock.add(math.MaxInt64/2 - 1)
@@ -30,7 +32,8 @@ func TestDoublingDoesNotOverflow(t *testing.T) {
 	r.want(breaker.Open)
 }
 
-func TestALeaseHoldsHoweverLongTheProcessHasRunAndTheProbeMayTake(t *testing.T) {
+// TestLease_farFuture: a lease holds after any uptime and with any ProbeTimeout.
+func TestLease_farFuture(t *testing.T) {
 	for _, timeout := range []time.Duration{0, -1, 300 * days, math.MaxInt64} {
 		t.Run(timeout.String(), func(t *testing.T) {
 			c := quick
@@ -52,9 +55,12 @@ func TestALeaseHoldsHoweverLongTheProcessHasRunAndTheProbeMayTake(t *testing.T) 
 	}
 }
 
-// TestACallerThatReadTheClockBeforeTheProbeDoesNotEndItsLease has a caller read
+// TestLease_earlierClock: a caller that read the clock before the probe does not end
+// its lease.
+//
+// It has a caller read
 // the clock, another become the probe 2 ms later, and only then the first go on.
-func TestACallerThatReadTheClockBeforeTheProbeDoesNotEndItsLease(t *testing.T) {
+func TestLease_earlierClock(t *testing.T) {
 	r := newRig(t, quick)
 	r.trip()
 	r.clock.add(time.Second)
@@ -77,7 +83,8 @@ func TestACallerThatReadTheClockBeforeTheProbeDoesNotEndItsLease(t *testing.T) {
 	_ = probe.finish(nil)
 }
 
-func TestAnOutcomeThatThereIsNotIsIgnored(t *testing.T) {
+// TestClassify_unknownOutcome: an unknown outcome is ignored.
+func TestClassify_unknownOutcome(t *testing.T) {
 	c := quick
 	c.Classify = func(error) resilience.Outcome { return 99 }
 	r := newRig(t, c)
@@ -92,7 +99,9 @@ type panicIs struct{}
 func (panicIs) Error() string { return "angry" }
 func (panicIs) Is(error) bool { panic("is") }
 
-func TestAPanicInAnErrorAtTheEndIsAFailureAndFreesThePlace(t *testing.T) {
+// TestSettler_panicInError: a panic in an error's method is a failure and frees the
+// slot.
+func TestSettler_panicInError(t *testing.T) {
 	c := quick
 	c.Until = resilience.Ended
 	r := newRig(t, c)
@@ -109,13 +118,15 @@ func TestAPanicInAnErrorAtTheEndIsAFailureAndFreesThePlace(t *testing.T) {
 	}
 }
 
-func TestAShortOpenForNeedsNoMaxOpenForOf50ms(t *testing.T) {
+// TestConfig_shortOpenFor: an OpenFor under 50 ms needs no MaxOpenFor.
+func TestConfig_shortOpenFor(t *testing.T) {
 	if _, err := breaker.New(breaker.Config{OpenFor: 10 * time.Millisecond, MaxOpenFor: 20 * time.Millisecond}); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestStatsOfAnOpenTimeThatIsOver(t *testing.T) {
+// TestStats_openTimeOver: Stats after the open time has the state of the next call.
+func TestStats_openTimeOver(t *testing.T) {
 	r := newRig(t, quick)
 	r.trip()
 	r.clock.add(time.Second)
@@ -124,7 +135,8 @@ func TestStatsOfAnOpenTimeThatIsOver(t *testing.T) {
 	}
 }
 
-func TestAClockThatPanicsOnceKeepsNoProbeFromClosing(t *testing.T) {
+// TestBreaker_clockPanics: a clock that panics once does not keep a probe from closing.
+func TestBreaker_clockPanics(t *testing.T) {
 	for reading := 1; ; reading++ {
 		r := newRig(t, breaker.Config{
 			Trip: []breaker.Rule{breaker.Rate{Failures: 1, Of: 2, Over: time.Second}}, OpenFor: time.Second, CloseAfter: 1, ProbeTimeout: time.Minute,
@@ -150,7 +162,8 @@ func TestAClockThatPanicsOnceKeepsNoProbeFromClosing(t *testing.T) {
 	}
 }
 
-func TestARejectionInHalfOpenReadsTheClockOnce(t *testing.T) {
+// TestBreaker_halfOpenReadsClockOnce: a rejection in HALF_OPEN reads the clock once.
+func TestBreaker_halfOpenReadsClockOnce(t *testing.T) {
 	r := newRig(t, breaker.Config{Trip: quick.Trip, OpenFor: time.Second})
 	r.trip()
 	r.clock.add(time.Second)
@@ -170,7 +183,8 @@ func TestARejectionInHalfOpenReadsTheClockOnce(t *testing.T) {
 	}
 }
 
-func TestARunLongerThanItCanBeCountedGoesOn(t *testing.T) {
+// TestEpisode_longestRun: failures in a row beyond the counter's maximum stay at it.
+func TestEpisode_longestRun(t *testing.T) {
 	r := newRig(t, breaker.Config{Trip: []breaker.Rule{breaker.Silence{Failures: 2, Span: time.Hour}}})
 	for range 70000 {
 		_ = r.run(errDown)

@@ -38,7 +38,8 @@ func (r *rig) last() breaker.Transition {
 	return h[len(h)-1]
 }
 
-func TestTheLast16TransitionsAreRememberedTheOldestFirst(t *testing.T) {
+// TestHistory_last16: the last 16 transitions are kept, the oldest first.
+func TestHistory_last16(t *testing.T) {
 	r := newRig(t, quick)
 	if h := r.Explain().History; len(h) != 0 {
 		t.Errorf("at first: %v", h)
@@ -58,7 +59,8 @@ func TestTheLast16TransitionsAreRememberedTheOldestFirst(t *testing.T) {
 	}
 }
 
-func TestATransitionIsRememberedAtTheTimeAtWhichTheStateBegan(t *testing.T) {
+// TestHistory_time: a transition has the time at which the state began.
+func TestHistory_time(t *testing.T) {
 	r := newRig(t, quick)
 	r.clock.afterRead = func() { r.clock.add(time.Millisecond) }
 	_, _ = r.run(errDown), r.run(errDown)
@@ -67,7 +69,8 @@ func TestATransitionIsRememberedAtTheTimeAtWhichTheStateBegan(t *testing.T) {
 	}
 }
 
-func TestAForkRemembersItsOwnTransitions(t *testing.T) {
+// TestHistory_forks: a fork has its own history.
+func TestHistory_forks(t *testing.T) {
 	r := newRig(t, quick)
 	f := r.Fork("a").(*breaker.Breaker)
 	r.trip()
@@ -79,7 +82,8 @@ func TestAForkRemembersItsOwnTransitions(t *testing.T) {
 	}
 }
 
-func TestWhatExplainReturnsIsTheCallers(t *testing.T) {
+// TestHistory_isACopy: the history that Explain returns belongs to the caller.
+func TestHistory_isACopy(t *testing.T) {
 	r := newRig(t, quick)
 	r.flap(errDown)
 	mine := r.Explain()
@@ -96,7 +100,8 @@ func TestWhatExplainReturnsIsTheCallers(t *testing.T) {
 	}
 }
 
-func TestTheHistorySaysWhatWasCounted(t *testing.T) {
+// TestHistory_counts: a transition has the counts of its rule.
+func TestHistory_counts(t *testing.T) {
 	const window = 10 * time.Second
 	for name, tt := range map[string]struct {
 		rule breaker.Rule
@@ -145,7 +150,8 @@ func TestTheHistorySaysWhatWasCounted(t *testing.T) {
 	}
 }
 
-func TestARejectionSaysWhatTheHistoryDoes(t *testing.T) {
+// TestHistory_sameTextAsRejection: a rejection and the history have the same texts.
+func TestHistory_sameTextAsRejection(t *testing.T) {
 	r := newRig(t, quick)
 	secret := fmt.Errorf("Get \"https://ann:hunter2@a.example/?token=abc\": %s", strings.Repeat("€", 500))
 	check := func() {
@@ -175,7 +181,8 @@ type huge [1 << 16]byte
 
 func (*huge) Error() string { return "huge" }
 
-func TestTheHistoryKeepsTextsAndNoErrors(t *testing.T) {
+// TestHistory_keepsNoErrors: the history keeps texts and no errors.
+func TestHistory_keepsNoErrors(t *testing.T) {
 	r := newRig(t, quick)
 	var gone []weak.Pointer[huge]
 	fail := func() error {
@@ -202,7 +209,8 @@ func TestTheHistoryKeepsTextsAndNoErrors(t *testing.T) {
 	}
 }
 
-func TestThousandsOfTransitionsDoNotGrowTheHistory(t *testing.T) {
+// TestHistory_bounded: thousands of transitions do not grow the history.
+func TestHistory_bounded(t *testing.T) {
 	c := quick
 	c.Observer = observerFunc(func(context.Context, resilience.Event) {})
 	r := newRig(t, c)
@@ -225,8 +233,11 @@ type textFunc func() string
 
 func (f textFunc) Error() string { return f() }
 
+// TestBreaker_errorPanicsInText: an error whose text panics or exits still opens the
+// breaker.
+//
 // Each of them opens: the first by a rule, the others as probes.
-func TestAnErrorThatEndsBadlyWhenItIsAskedForItsTextOpensAllTheSame(t *testing.T) {
+func TestBreaker_errorPanicsInText(t *testing.T) {
 	for name, abort := range testkit.Aborts("no text") {
 		t.Run(name, func(t *testing.T) {
 			told := 0
@@ -252,7 +263,8 @@ func TestAnErrorThatEndsBadlyWhenItIsAskedForItsTextOpensAllTheSame(t *testing.T
 	}
 }
 
-func TestATypedNilIsAnErrorLikeAnother(t *testing.T) {
+// TestHistory_typedNil: a typed nil error is an error.
+func TestHistory_typedNil(t *testing.T) {
 	r := newRig(t, quick)
 	var none *needy
 	_, _ = r.run(none), r.run(none)
@@ -270,7 +282,8 @@ type needy struct{ text string }
 
 func (e *needy) Error() string { return e.text }
 
-func TestAnErrorMayAskAndChangeTheBreaker(t *testing.T) {
+// TestBreaker_errorUsesBreaker: a method of an error may read and change the breaker.
+func TestBreaker_errorUsesBreaker(t *testing.T) {
 	for name, f := range map[string]func(*rig){
 		"explain": func(r *rig) { _ = r.Explain().String() },
 		"reset":   func(r *rig) { r.Reset() },
@@ -300,7 +313,9 @@ func TestAnErrorMayAskAndChangeTheBreaker(t *testing.T) {
 	}
 }
 
-func TestWhileAnErrorOfAProbeIsAskedForItsTextTheModeCanBeChanged(t *testing.T) {
+// TestBreaker_modeDuringErrorText: the mode can be changed while the text of a probe's
+// error is made.
+func TestBreaker_modeDuringErrorText(t *testing.T) {
 	r := newRig(t, quick)
 	r.trip()
 	r.clock.add(time.Second)
@@ -329,7 +344,8 @@ func TestWhileAnErrorOfAProbeIsAskedForItsTextTheModeCanBeChanged(t *testing.T) 
 	}
 }
 
-func TestATransitionIsOneLine(t *testing.T) {
+// TestTransition_String: a transition is one line.
+func TestTransition_String(t *testing.T) {
 	at := breaker.Transition{From: breaker.Closed, To: breaker.Open, Rule: "Consecutive{Failures: 2}", Failures: 2, OpenFor: 1234567890, Error: "down"}
 	shadow, short, forced := at, at, at
 	shadow.Mode = breaker.MetricsOnly
@@ -347,8 +363,10 @@ func TestATransitionIsOneLine(t *testing.T) {
 	}
 }
 
+// TestHistory_clonesText: the history keeps no long text alive for a short piece of it.
+//
 // An error may be a line of a page that has been read whole.
-func TestTheHistoryKeepsNoLongTextForAShortOne(t *testing.T) {
+func TestHistory_clonesText(t *testing.T) {
 	r := newRig(t, quick)
 	long := strings.Repeat("x", 1<<20)
 	r.flap(textFunc(func() string { return long[:10] }))

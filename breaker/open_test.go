@@ -48,7 +48,8 @@ func (r *rig) silence(n int, span time.Duration) {
 	}
 }
 
-func TestOpenTimeFollowsTheSilence(t *testing.T) {
+// TestOpenFor_followsSilence: the open time is 1/32 of the silence, 50 ms to 5 s.
+func TestOpenFor_followsSilence(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		n    int
@@ -68,7 +69,8 @@ func TestOpenTimeFollowsTheSilence(t *testing.T) {
 	}
 }
 
-func TestOpenTimeIsBoundedByTheRateOfTheFailures(t *testing.T) {
+// TestOpenFor_boundedByRate: the open time is bounded by the rate of the failures.
+func TestOpenFor_boundedByRate(t *testing.T) {
 	r := newRig(t, breaker.Config{Trip: []breaker.Rule{breaker.Silence{Failures: 1000, Span: 10 * time.Second}}})
 	r.silence(1001, 10*time.Second) // 100 a second, so at most 32/100 s
 	within(t, "open time", r.openTime(), 312500*time.Microsecond)
@@ -77,7 +79,9 @@ func TestOpenTimeIsBoundedByTheRateOfTheFailures(t *testing.T) {
 	within(t, "open time after a probe", r.openTime(), 320*time.Millisecond)
 }
 
-func TestOpenTimesDifferSoThatClientsDoNotProbeTogether(t *testing.T) {
+// TestOpenFor_jitter: open times have jitter, so that clients do not probe at the same
+// time.
+func TestOpenFor_jitter(t *testing.T) {
 	seen := map[time.Duration]bool{}
 	shortest, longest := time.Hour, time.Duration(0)
 	for range 200 {
@@ -92,7 +96,9 @@ func TestOpenTimesDifferSoThatClientsDoNotProbeTogether(t *testing.T) {
 	}
 }
 
-func TestOpenTimeAfterAFailedProbeCountsTheWholeSilence(t *testing.T) {
+// TestOpenFor_wholeSilence: the open time after a failed probe counts the whole
+// silence.
+func TestOpenFor_wholeSilence(t *testing.T) {
 	r := newRig(t, breaker.Config{})
 	r.silence(7, time.Second)
 	r.clock.add(15 * time.Second)
@@ -100,7 +106,8 @@ func TestOpenTimeAfterAFailedProbeCountsTheWholeSilence(t *testing.T) {
 	within(t, "open time", r.openTime(), 500*time.Millisecond)
 }
 
-func TestOpenTimeStartsAnewAfterASuccessInHalfOpen(t *testing.T) {
+// TestOpenFor_afterSuccess: after a success in HALF_OPEN the silence starts again.
+func TestOpenFor_afterSuccess(t *testing.T) {
 	r := newRig(t, breaker.Config{})
 	r.silence(7, time.Second)
 	r.clock.add(time.Minute)
@@ -111,7 +118,8 @@ func TestOpenTimeStartsAnewAfterASuccessInHalfOpen(t *testing.T) {
 	within(t, "open time", r.openTime(), 50*time.Millisecond)
 }
 
-func TestOpenForIsUsedAsGivenAndDoublesUpToMaxOpenFor(t *testing.T) {
+// TestOpenFor_doubles: OpenFor is used as given and doubles up to MaxOpenFor.
+func TestOpenFor_doubles(t *testing.T) {
 	r := newRig(t, breaker.Config{Trip: quick.Trip, OpenFor: time.Second, MaxOpenFor: 5 * time.Second})
 	r.trip()
 	for _, want := range []time.Duration{1, 2, 4, 5, 5} {
@@ -127,7 +135,8 @@ func TestOpenForIsUsedAsGivenAndDoublesUpToMaxOpenFor(t *testing.T) {
 	}
 }
 
-func TestOpenForAloneDoesNotGrow(t *testing.T) {
+// TestOpenFor_fixed: OpenFor without MaxOpenFor does not grow.
+func TestOpenFor_fixed(t *testing.T) {
 	r := newRig(t, quick)
 	r.trip()
 	for range 3 {
@@ -143,7 +152,9 @@ type later struct{ d time.Duration }
 func (l later) Error() string             { return "later" }
 func (l later) RetryAfter() time.Duration { return l.d }
 
-func TestRetryAfterOfTheLastFailureProlongsOpenByAMinuteAtMost(t *testing.T) {
+// TestOpenFor_retryAfter: RetryAfter of the last failure lengthens OPEN, to a minute at
+// most.
+func TestOpenFor_retryAfter(t *testing.T) {
 	for _, tt := range []struct{ ask, want time.Duration }{
 		{10 * time.Millisecond, time.Second},
 		{20 * time.Second, 20 * time.Second},
@@ -162,7 +173,9 @@ func TestRetryAfterOfTheLastFailureProlongsOpenByAMinuteAtMost(t *testing.T) {
 	}
 }
 
-func TestAClockSetBack(t *testing.T) {
+// TestOpenFor_clockSetBack: a clock that is set back does not lengthen OPEN or a
+// silence.
+func TestOpenFor_clockSetBack(t *testing.T) {
 	t.Run("does not freeze a run", func(t *testing.T) {
 		r := newRig(t, breaker.Config{})
 		r.clock.add(time.Hour)
@@ -191,7 +204,9 @@ func TestAClockSetBack(t *testing.T) {
 	})
 }
 
-func TestRejectionSaysWhoUntilWhenAndWhy(t *testing.T) {
+// TestRejection_fields: a rejection has the name, RetryAt and the failure that opened
+// the breaker.
+func TestRejection_fields(t *testing.T) {
 	c := quick
 	c.Name = "users"
 	r := newRig(t, c)
@@ -215,7 +230,8 @@ func TestRejectionSaysWhoUntilWhenAndWhy(t *testing.T) {
 	}
 }
 
-func TestRejectingAllocatesNothing(t *testing.T) {
+// TestRejection_allocs: a rejection allocates nothing.
+func TestRejection_allocs(t *testing.T) {
 	r := newRig(t, quick)
 	r.trip()
 	fn := resilience.Func(func(context.Context) error { return nil })
@@ -224,7 +240,9 @@ func TestRejectingAllocatesNothing(t *testing.T) {
 	}
 }
 
-func TestStateIsHalfOpenWhenTheOpenTimeIsOverAndTheEventComesWithTheProbe(t *testing.T) {
+// TestState_openTimeOver: State is HALF_OPEN when the open time is over; the event
+// comes with the probe.
+func TestState_openTimeOver(t *testing.T) {
 	r := newRig(t, quick)
 	r.trip()
 	r.clock.add(time.Second)
@@ -238,7 +256,8 @@ func TestStateIsHalfOpenWhenTheOpenTimeIsOverAndTheEventComesWithTheProbe(t *tes
 	}
 }
 
-func TestIdle(t *testing.T) {
+// TestIdle_states: a breaker is idle when it can be dropped without losing evidence.
+func TestIdle_states(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		do   func(r *rig)
@@ -263,7 +282,8 @@ func TestIdle(t *testing.T) {
 	}
 }
 
-func TestForksHaveTheirOwnStateAndCountTogether(t *testing.T) {
+// TestFork_ownState: forks have states of their own and count together.
+func TestFork_ownState(t *testing.T) {
 	r := newRig(t, quick)
 	a, b := r.Fork("").(*breaker.Breaker), r.Fork("").(*breaker.Breaker)
 	down := func(context.Context) error { return errDown }
@@ -278,7 +298,9 @@ func TestForksHaveTheirOwnStateAndCountTogether(t *testing.T) {
 	}
 }
 
-func TestConfigErrorsSayWhatToChange(t *testing.T) {
+// TestConfig_errors: an invalid Config is an error with the field, the value, the bound
+// and the remedy.
+func TestConfig_errors(t *testing.T) {
 	trip := func(rules ...breaker.Rule) breaker.Config { return breaker.Config{Trip: rules} }
 	for _, tt := range []struct {
 		c    breaker.Config
@@ -326,7 +348,8 @@ func TestConfigErrorsSayWhatToChange(t *testing.T) {
 	}
 }
 
-func TestExtremeConfigsWork(t *testing.T) {
+// TestConfig_extremes: extreme valid values of Config work.
+func TestConfig_extremes(t *testing.T) {
 	for _, c := range []breaker.Config{
 		{CloseAfter: 4095, Trip: []breaker.Rule{breaker.Consecutive{Failures: 65535}}},
 		{OpenFor: math.MaxInt64, Trip: quick.Trip},
@@ -346,7 +369,8 @@ func TestExtremeConfigsWork(t *testing.T) {
 	}
 }
 
-func TestTheConfigIsCopied(t *testing.T) {
+// TestConfig_isCopied: a change of Trip after New has no effect.
+func TestConfig_isCopied(t *testing.T) {
 	rules := []breaker.Rule{breaker.Consecutive{Failures: 2}}
 	r := newRig(t, breaker.Config{Trip: rules})
 	rules[0] = breaker.Consecutive{Failures: 1}

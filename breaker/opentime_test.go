@@ -20,7 +20,8 @@ func wantOpen(t *testing.T, b *breaker.Breaker, before, now time.Duration) {
 	}
 }
 
-func TestTheTimeInOpenIsExact(t *testing.T) {
+// TestOpenTime_exact: OpenTime is exact, up to now.
+func TestOpenTime_exact(t *testing.T) {
 	const ms = time.Millisecond
 	r := newRig(t, quick)
 	r.clock.add(time.Hour)
@@ -49,7 +50,8 @@ func TestTheTimeInOpenIsExact(t *testing.T) {
 	wantOpen(t, r.Breaker, 1500*ms, 0)
 }
 
-func TestForcedOpenIsTimeInOpenHoweverLong(t *testing.T) {
+// TestOpenTime_forcedOpen: ForcedOpen is time in OPEN, however long.
+func TestOpenTime_forcedOpen(t *testing.T) {
 	r := newRig(t, quick)
 	r.trip()
 	r.clock.add(500 * time.Millisecond)
@@ -64,7 +66,8 @@ func TestForcedOpenIsTimeInOpenHoweverLong(t *testing.T) {
 	wantOpen(t, r.Breaker, 500*time.Millisecond+1001*time.Hour, 0)
 }
 
-func TestWhatWasUnderneathIsNotOpenMeanwhile(t *testing.T) {
+// TestOpenTime_disabled: an OPEN under Disabled is not time in OPEN.
+func TestOpenTime_disabled(t *testing.T) {
 	r := newRig(t, quick)
 	r.trip()
 	r.clock.add(100 * time.Millisecond)
@@ -76,7 +79,8 @@ func TestWhatWasUnderneathIsNotOpenMeanwhile(t *testing.T) {
 	wantOpen(t, r.Breaker, 100*time.Millisecond, 700*time.Millisecond)
 }
 
-func TestAClockSetBackTakesNoTimeInOpenBack(t *testing.T) {
+// TestOpenTime_clockSetBack: a clock that is set back subtracts no time in OPEN.
+func TestOpenTime_clockSetBack(t *testing.T) {
 	r := newRig(t, quick)
 	r.clock.add(time.Hour)
 	r.trip()
@@ -92,7 +96,9 @@ func TestAClockSetBackTakesNoTimeInOpenBack(t *testing.T) {
 	wantOpen(t, r.Breaker, 0, 0)
 }
 
-func TestIdleMovesTheTimeInOpenAndAddsNone(t *testing.T) {
+// TestRetire_movesOpenTime: Retire moves the time in OPEN and adds none; Idle writes
+// nothing.
+func TestRetire_movesOpenTime(t *testing.T) {
 	for name, mode := range map[string]breaker.Mode{"open time over": breaker.Auto, "forced open": breaker.ForcedOpen} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, quick)
@@ -126,7 +132,8 @@ func TestIdleMovesTheTimeInOpenAndAddsNone(t *testing.T) {
 	}
 }
 
-func TestEvictedKeysLeaveTheirTimeInOpenToTheTemplate(t *testing.T) {
+// TestRetire_evictedKeys: evicted keys leave their time in OPEN to the template.
+func TestRetire_evictedKeys(t *testing.T) {
 	for name, mode := range map[string]breaker.Mode{"open time over": breaker.Auto, "forced open": breaker.ForcedOpen} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, quick)
@@ -166,7 +173,9 @@ func (r *rig) openOf(g *keyed.Group) time.Duration {
 	return sum
 }
 
-func TestTheTimeThatIdleHasMovedIsNotTakenBack(t *testing.T) {
+// TestRetire_clockSetBack: time that Retire has moved is not subtracted when the clock
+// is set back.
+func TestRetire_clockSetBack(t *testing.T) {
 	r := newRig(t, quick)
 	r.SetMode(breaker.ForcedOpen)
 	r.clock.add(time.Minute)
@@ -177,7 +186,8 @@ func TestTheTimeThatIdleHasMovedIsNotTakenBack(t *testing.T) {
 	wantOpen(t, r.Breaker, time.Minute, 0)
 }
 
-func TestTheTimeThatManyFindOverAtOnceMovesOnce(t *testing.T) {
+// TestRetire_concurrent: Retire by several goroutines at once moves the time once.
+func TestRetire_concurrent(t *testing.T) {
 	r := newRig(t, quick)
 	r.SetMode(breaker.ForcedOpen)
 	for round := range 20_000 {
@@ -196,7 +206,9 @@ func TestTheTimeThatManyFindOverAtOnceMovesOnce(t *testing.T) {
 	}
 }
 
-func TestForksThatOpenFirstAtOnceAreAllCounted(t *testing.T) {
+// TestCounters_firstOutageOfForks: forks that open for the first time at once are all
+// counted.
+func TestCounters_firstOutageOfForks(t *testing.T) {
 	for round := range 2000 {
 		r := newRig(t, quick)
 		var forks [4]*breaker.Breaker
@@ -210,10 +222,12 @@ func TestForksThatOpenFirstAtOnceAreAllCounted(t *testing.T) {
 	}
 }
 
+// TestOpenTime_neverCountedTwice: no time in OPEN is counted twice while it is moved.
+//
 // Eight goroutines find at once that the time of some forks is over, while others read.
 // The clock stands still meanwhile, so that the true time in OPEN is known: what is read
 // is never more. It may be less, but not at rest; and OpenTime never falls.
-func TestNoTimeInOpenIsCountedTwiceWhileItMoves(t *testing.T) {
+func TestOpenTime_neverCountedTwice(t *testing.T) {
 	r := newRig(t, quick)
 	var forks []*breaker.Breaker
 	for range 4 {
@@ -262,7 +276,8 @@ func TestNoTimeInOpenIsCountedTwiceWhileItMoves(t *testing.T) {
 	}
 }
 
-func TestOfManyGoroutinesThatOpenItTheTimeIsThatOfTheEvents(t *testing.T) {
+// TestOpenTime_agreesWithEvents: with many goroutines OpenTime agrees with the events.
+func TestOpenTime_agreesWithEvents(t *testing.T) {
 	r := newRig(t, breaker.Config{Trip: quick.Trip, OpenFor: 10 * time.Microsecond, CloseAfter: 2})
 	testkit.AtOnce(8, func(i int) {
 		for n := range 2000 {

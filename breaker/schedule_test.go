@@ -13,7 +13,8 @@ import (
 	"github.com/resilience-go/resilience/breaker"
 )
 
-func TestRandomSchedulesAgreeWithTheModel(t *testing.T) {
+// TestModel_randomSchedules: random schedules agree with the model.
+func TestModel_randomSchedules(t *testing.T) {
 	for seed := range uint64(1000) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		var rules []modelRule
@@ -79,10 +80,12 @@ type action struct {
 	id       int
 }
 
-// TestGoroutinesAtOnceAgreeWithSomeOrder has up to four goroutines start calls, end
+// TestModel_goroutines: goroutines at once agree with the model in some order.
+//
+// It has up to four goroutines start calls, end
 // them, change the mode and reset at the same time, and then looks for an order of
 // these in which the model comes to the same.
-func TestGoroutinesAtOnceAgreeWithSomeOrder(t *testing.T) {
+func TestModel_goroutines(t *testing.T) {
 	seeds := uint64(60)
 	if testing.Short() {
 		seeds = 20

@@ -14,7 +14,8 @@ import (
 	"github.com/resilience-go/resilience/internal/testkit"
 )
 
-func TestProbesAreCountedByWhatTheyMeant(t *testing.T) {
+// TestCounters_probes: probes are counted by what they meant for HALF_OPEN.
+func TestCounters_probes(t *testing.T) {
 	full := resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: -1}))
 	type probes [4]uint64 // succeeded, failed, ignored, late
 	for name, tt := range map[string]struct {
@@ -74,7 +75,9 @@ func (r *rig) cancelProbe() {
 	_ = resilience.Run(ctx, r.Breaker, func(context.Context) error { cancel(); return ctx.Err() })
 }
 
-func TestTheTransitionsThatThereCanBeAreThereFromTheStart(t *testing.T) {
+// TestTransitions_fromTheStart: every possible transition is there from the start, in a
+// fixed order.
+func TestTransitions_fromTheStart(t *testing.T) {
 	r := newRig(t, breaker.Config{
 		Trip: []breaker.Rule{breaker.Consecutive{Failures: 2}, breaker.Rate{Failures: 50, Of: 100}, breaker.Consecutive{Failures: 2}}, OpenFor: time.Second,
 	})
@@ -112,7 +115,8 @@ func TestTheTransitionsThatThereCanBeAreThereFromTheStart(t *testing.T) {
 	}
 }
 
-func TestEachTransitionThatThereCanBeIsCounted(t *testing.T) {
+// TestTransitions_eachIsCounted: each possible transition is counted.
+func TestTransitions_eachIsCounted(t *testing.T) {
 	r := newRig(t, quick)
 	halfOpen := func() { r.trip(); r.clock.add(time.Second); _ = r.permit() }
 	for _, m := range []breaker.Mode{breaker.ForcedOpen, breaker.Disabled} {
@@ -138,8 +142,11 @@ func TestEachTransitionThatThereCanBeIsCounted(t *testing.T) {
 	}
 }
 
+// TestTransitions_neverFall: counts that are read while other goroutines count never
+// fall.
+//
 // Transitions and Stats read what others count.
-func TestCountsAreReadWhileTheyGrow(t *testing.T) {
+func TestTransitions_neverFall(t *testing.T) {
 	r := newRig(t, breaker.Config{Trip: quick.Trip, OpenFor: time.Microsecond, CloseAfter: 1})
 	done := make(chan struct{})
 	var reader sync.WaitGroup

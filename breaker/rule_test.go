@@ -18,7 +18,9 @@ func with(t *testing.T, rules ...breaker.Rule) *rig {
 	return newRig(t, breaker.Config{Name: "users", Trip: rules, OpenFor: time.Minute, CloseAfter: 1})
 }
 
-func TestExactlyAPercentageOfTheLastHundredOpens(t *testing.T) {
+// TestRate_exactPercentage: for each p exactly p failures in 100 open Rate{p, 100}, and
+// p-1 do not.
+func TestRate_exactPercentage(t *testing.T) {
 	for p := 1; p <= 100; p++ {
 		for _, failures := range []int{p - 1, p} {
 			r := with(t, breaker.Rate{Failures: p, Of: 100})
@@ -36,7 +38,8 @@ func TestExactlyAPercentageOfTheLastHundredOpens(t *testing.T) {
 	}
 }
 
-func TestAPercentageIsRoundedUpToWholeCalls(t *testing.T) {
+// TestRate_fourOfSeven: Rate{4, 7} opens at the fourth failure.
+func TestRate_fourOfSeven(t *testing.T) {
 	r := with(t, breaker.Rate{Failures: 4, Of: 7})
 	for range 3 {
 		_ = r.run(errDown)
@@ -46,7 +49,8 @@ func TestAPercentageIsRoundedUpToWholeCalls(t *testing.T) {
 	r.want(breaker.Open)
 }
 
-func TestAWindowOpensAtItsPercentageOfItsLeastNumber(t *testing.T) {
+// TestRate_overAtLeast: a Rate with Over opens at its share of at least AtLeast calls.
+func TestRate_overAtLeast(t *testing.T) {
 	for _, tt := range []struct {
 		failed, ok int
 		want       breaker.State
@@ -70,7 +74,8 @@ func TestAWindowOpensAtItsPercentageOfItsLeastNumber(t *testing.T) {
 	}
 }
 
-func TestASuccessThatMakesTheLeastNumberCompleteOpensWithTheLastError(t *testing.T) {
+// TestRate_successOpens: a success that makes AtLeast opens, with the last error.
+func TestRate_successOpens(t *testing.T) {
 	r := with(t, breaker.Rate{Failures: 5, Of: 10, Over: 10 * time.Second})
 	for range 9 {
 		_ = r.run(errDown)
@@ -83,7 +88,8 @@ func TestASuccessThatMakesTheLeastNumberCompleteOpensWithTheLastError(t *testing
 	}
 }
 
-func TestFailuresLeaveTheWindow(t *testing.T) {
+// TestRate_failuresLeaveWindow: failures leave the window.
+func TestRate_failuresLeaveWindow(t *testing.T) {
 	r := with(t, breaker.Rate{Failures: 5, Of: 10, Over: 10 * time.Second})
 	for range 9 {
 		_ = r.run(errDown)
@@ -93,7 +99,9 @@ func TestFailuresLeaveTheWindow(t *testing.T) {
 	r.want(breaker.Closed)
 }
 
-func TestAfterIdlenessEightFailuresAtOneInstantAreAllCounted(t *testing.T) {
+// TestRate_eightAtOnceAfterIdleness: after idleness eight failures at one instant are
+// all counted.
+func TestRate_eightAtOnceAfterIdleness(t *testing.T) {
 	for range 200 {
 		r := with(t, breaker.Rate{Failures: 8, Of: 8, Over: time.Second})
 		_ = r.run(nil)
@@ -109,7 +117,9 @@ func TestAfterIdlenessEightFailuresAtOneInstantAreAllCounted(t *testing.T) {
 	}
 }
 
-func TestAClockSetBackNeitherFreezesAWindowNorCountsTwice(t *testing.T) {
+// TestRate_clockSetBack: a clock that is set back neither freezes a window nor counts
+// twice.
+func TestRate_clockSetBack(t *testing.T) {
 	r := with(t, breaker.Rate{Failures: 4, Of: 4, Over: time.Second})
 	r.clock.add(time.Hour)
 	for range 3 {
@@ -124,7 +134,8 @@ func TestAClockSetBackNeitherFreezesAWindowNorCountsTwice(t *testing.T) {
 	r.want(breaker.Open)
 }
 
-func TestSlowCallsOpenWhetherTheyFailOrNot(t *testing.T) {
+// TestSlow_successOrFailure: slow calls open whether they fail or not.
+func TestSlow_successOrFailure(t *testing.T) {
 	for name, err := range map[string]error{"success": nil, "failure": errDown} {
 		t.Run(name, func(t *testing.T) {
 			r := with(t, breaker.Slow{LongerThan: time.Second, Calls: 2, Of: 4, Over: time.Minute})
@@ -141,7 +152,8 @@ func TestSlowCallsOpenWhetherTheyFailOrNot(t *testing.T) {
 	}
 }
 
-func TestEachSlowRateHasItsOwnMeasure(t *testing.T) {
+// TestSlow_several: each Slow rule has its own LongerThan.
+func TestSlow_several(t *testing.T) {
 	r := with(t, breaker.Slow{LongerThan: 4 * time.Second, Calls: 2, Of: 2, Over: time.Minute}, breaker.Slow{LongerThan: time.Second, Calls: 3, Of: 3, Over: time.Minute})
 	for range 3 {
 		r.took(2*time.Second, nil)
@@ -152,7 +164,8 @@ func TestEachSlowRateHasItsOwnMeasure(t *testing.T) {
 	}
 }
 
-func TestASlowProbeIsAFailure(t *testing.T) {
+// TestSlow_probe: a slow probe is a failure.
+func TestSlow_probe(t *testing.T) {
 	r := with(t, breaker.Slow{LongerThan: time.Second, Calls: 2, Of: 2, Over: time.Minute})
 	r.took(2*time.Second, nil)
 	r.took(2*time.Second, nil)
@@ -172,7 +185,8 @@ func (r *rig) took(d time.Duration, err error) {
 	_ = r.runFunc(func() error { r.clock.add(d); return err })
 }
 
-func TestIgnoredCallsAreInNoWindow(t *testing.T) {
+// TestRule_ignoredCalls: ignored calls are counted by no rule.
+func TestRule_ignoredCalls(t *testing.T) {
 	rejected := &resilience.Rejection{Policy: "inner"}
 	r := with(t, breaker.Rate{Failures: 1, Of: 2}, breaker.Rate{Failures: 1, Of: 2, Over: time.Second}, breaker.Slow{LongerThan: time.Second, Calls: 1, Of: 2, Over: time.Minute})
 	for range 10 {
@@ -186,7 +200,8 @@ func TestIgnoredCallsAreInNoWindow(t *testing.T) {
 	r.want(breaker.Closed)
 }
 
-func TestAnyOfSeveralRulesOpensAndIsNamed(t *testing.T) {
+// TestRule_anyOpens: any of several rules opens, and the event has its text.
+func TestRule_anyOpens(t *testing.T) {
 	rules := []breaker.Rule{breaker.Consecutive{Failures: 5}, breaker.Rate{Failures: 6, Of: 10}, breaker.Rate{Failures: 90, Of: 100, Over: time.Minute, AtLeast: 8}}
 	for want, results := range map[string]string{
 		"Consecutive{Failures: 5}":                                   "sssssssssssfffff",
@@ -215,7 +230,8 @@ func TestAnyOfSeveralRulesOpensAndIsNamed(t *testing.T) {
 	}
 }
 
-func TestARejectionSaysWhatWasCounted(t *testing.T) {
+// TestRejection_detail: a rejection has the counts in Detail.
+func TestRejection_detail(t *testing.T) {
 	for want, make := range map[string]func(t *testing.T) *rig{
 		"Consecutive{Failures: 2}: 2 failed in a row": func(t *testing.T) *rig { return with(t, breaker.Consecutive{Failures: 2}) },
 		"Rate{Failures: 2, Of: 4}: 2 of 2 calls failed": func(t *testing.T) *rig {
@@ -242,7 +258,8 @@ func TestARejectionSaysWhatWasCounted(t *testing.T) {
 	}
 }
 
-func TestRulesSayWhatTheyHaveCounted(t *testing.T) {
+// TestRules_counts: Rules returns the counts of each rule.
+func TestRules_counts(t *testing.T) {
 	r := with(t, breaker.Consecutive{Failures: 9}, breaker.Rate{Failures: 9, Of: 10}, breaker.Rate{Failures: 18, Of: 20, Over: time.Second})
 	for _, err := range []error{nil, errDown, nil, errDown, errDown} {
 		_ = r.run(err)
@@ -261,7 +278,9 @@ func TestRulesSayWhatTheyHaveCounted(t *testing.T) {
 	}
 }
 
-func TestABreakerThatIsMoreThanHalfOfTheWayToOpeningIsNotIdle(t *testing.T) {
+// TestIdle_onTheWay: a breaker that is more than half of the way to opening is not
+// idle.
+func TestIdle_onTheWay(t *testing.T) {
 	for _, tt := range []struct {
 		rule  breaker.Rule
 		calls string
@@ -299,9 +318,12 @@ func TestABreakerThatIsMoreThanHalfOfTheWayToOpeningIsNotIdle(t *testing.T) {
 	}
 }
 
-// TestACallThatSleptForAWindowOpensWithWhatItCounted has a call read the clock, the
+// TestRate_sleepingCall: a call that slept for a window opens with the counts it held
+// by.
+//
+// It has a call read the clock, the
 // others move the window on by its length, and only then the first go on.
-func TestACallThatSleptForAWindowOpensWithWhatItCounted(t *testing.T) {
+func TestRate_sleepingCall(t *testing.T) {
 	r := with(t, breaker.Rate{Failures: 50, Of: 100, Over: time.Second, AtLeast: 3})
 	r.clock.afterRead = func() {
 		r.clock.afterRead = nil
@@ -317,7 +339,9 @@ func TestACallThatSleptForAWindowOpensWithWhatItCounted(t *testing.T) {
 	}
 }
 
-func TestAFailureThatHasLeftTheWindowHadNoPartInASlowRate(t *testing.T) {
+// TestSlow_oldFailure: a failure that has left the window is not the cause of a Slow
+// rule.
+func TestSlow_oldFailure(t *testing.T) {
 	r := with(t, breaker.Slow{LongerThan: time.Second, Calls: 2, Of: 2, Over: time.Minute})
 	_ = r.run(errDown)
 	r.clock.add(56 * time.Second)

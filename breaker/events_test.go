@@ -21,7 +21,8 @@ type observerFunc func(context.Context, resilience.Event)
 
 func (f observerFunc) Observe(ctx context.Context, e resilience.Event) { f(ctx, e) }
 
-func TestAReentrantObserverDoesNotDeadlock(t *testing.T) {
+// TestObserver_reentrant: an observer that uses the same breaker does not deadlock.
+func TestObserver_reentrant(t *testing.T) {
 	var r *rig
 	var order []string
 	c := quick
@@ -44,7 +45,8 @@ func TestAReentrantObserverDoesNotDeadlock(t *testing.T) {
 	}
 }
 
-func TestASlowObserverDelaysOnlyTheCallThatMadeTheTransition(t *testing.T) {
+// TestObserver_slow: a slow observer delays only the call that made the transition.
+func TestObserver_slow(t *testing.T) {
 	entered, leave := make(chan bool), make(chan bool)
 	var told atomic.Int64
 	c := quick
@@ -76,7 +78,9 @@ func TestASlowObserverDelaysOnlyTheCallThatMadeTheTransition(t *testing.T) {
 	}
 }
 
-func TestAnObserverThatPanicsOrExitsLosesNoEvent(t *testing.T) {
+// TestObserver_panicOrGoexit: an observer that panics or exits loses no event and no
+// slot.
+func TestObserver_panicOrGoexit(t *testing.T) {
 	for name, how := range map[string]func(){"panic": func() { panic("observer") }, "goexit": runtime.Goexit} {
 		t.Run(name, func(t *testing.T) {
 			var told []string
@@ -105,7 +109,8 @@ func TestAnObserverThatPanicsOrExitsLosesNoEvent(t *testing.T) {
 	}
 }
 
-func TestEventsCarryTheRuleTheCountAndTheError(t *testing.T) {
+// TestEvent_fields: an event has the rule, the counts and the error.
+func TestEvent_fields(t *testing.T) {
 	r := newRig(t, breaker.Config{
 		Name: "users", OpenFor: time.Second, CloseAfter: 1,
 		Trip: []breaker.Rule{breaker.Consecutive{Failures: 50}, breaker.Silence{Failures: 3, Span: 20 * time.Millisecond}},
@@ -125,7 +130,8 @@ func TestEventsCarryTheRuleTheCountAndTheError(t *testing.T) {
 	}
 }
 
-func TestEventsAlternateAndTheLastIsTheState(t *testing.T) {
+// TestEvent_order: events alternate, and the last one is the state installed last.
+func TestEvent_order(t *testing.T) {
 	r := newRig(t, breaker.Config{Trip: quick.Trip, OpenFor: time.Microsecond, CloseAfter: 2})
 	var wg sync.WaitGroup
 	for i := range 8 {
@@ -163,7 +169,9 @@ func TestEventsAlternateAndTheLastIsTheState(t *testing.T) {
 	}
 }
 
-func TestEventsThatWaitForAnObserverThatExitsAreToldAllTheSame(t *testing.T) {
+// TestObserver_goexitWithPending: events that are pending when the observer exits are
+// still announced.
+func TestObserver_goexitWithPending(t *testing.T) {
 	var r *rig
 	told := 0
 	c := quick
@@ -183,7 +191,9 @@ func TestEventsThatWaitForAnObserverThatExitsAreToldAllTheSame(t *testing.T) {
 	}
 }
 
-func TestAnEventThatIsToldKeepsNoContext(t *testing.T) {
+// TestEvent_releasesContext: after an event is announced, the breaker does not keep its
+// context.
+func TestEvent_releasesContext(t *testing.T) {
 	r := newRig(t, quick)
 	type key struct{}
 	value := new([1 << 10]byte)

@@ -28,7 +28,9 @@ func final(t *testing.T, left int) (*Breaker, *episode) {
 	return b, h
 }
 
-func TestWhileHalfOpenClosesCallsNeedNoPlace(t *testing.T) {
+// TestEpisode_closingNeedsNoSlot: while CLOSED is being installed, calls need no slot
+// and move no credit.
+func TestEpisode_closingNeedsNoSlot(t *testing.T) {
 	b, h := final(t, 4)
 	for range 5 {
 		if _, err := b.Acquire(context.Background()); err != nil {
@@ -43,7 +45,9 @@ func TestWhileHalfOpenClosesCallsNeedNoPlace(t *testing.T) {
 	}
 }
 
-func TestWhileHalfOpenOpensNothingChangesItsCredit(t *testing.T) {
+// TestEpisode_finalCreditIsKept: while OPEN is being installed, calls are rejected and
+// move no credit.
+func TestEpisode_finalCreditIsKept(t *testing.T) {
 	b, h := final(t, 0)
 	if _, err := b.Acquire(context.Background()); err == nil {
 		t.Error("admitted")
@@ -53,7 +57,9 @@ func TestWhileHalfOpenOpensNothingChangesItsCredit(t *testing.T) {
 	}
 }
 
-func TestAChangeWaitsForTheEpisodeThatIsOnItsWay(t *testing.T) {
+// TestBreaker_changeAwaitsEpisode: change waits for the episode that is being
+// installed.
+func TestBreaker_changeAwaitsEpisode(t *testing.T) {
 	b, h := final(t, 0)
 	done := make(chan struct{})
 	go func() {
@@ -72,7 +78,8 @@ func TestAChangeWaitsForTheEpisodeThatIsOnItsWay(t *testing.T) {
 	<-done
 }
 
-func TestTheIDOfALeaseIsNeverThatOfNone(t *testing.T) {
+// TestLease_idIsNeverZero: the id of a lease is never 0, which is a free slot.
+func TestLease_idIsNeverZero(t *testing.T) {
 	_, h := final(t, 2)
 	leaseID.Store(1<<idBits - 3)
 	for range 4 {
@@ -83,7 +90,9 @@ func TestTheIDOfALeaseIsNeverThatOfNone(t *testing.T) {
 	}
 }
 
-func TestATransitionThatIsNotLinkedYetIsToldBeforeTheNext(t *testing.T) {
+// TestAnnouncer_linksLateEpisode: a transition that is not linked yet is announced
+// before the next one.
+func TestAnnouncer_linksLateEpisode(t *testing.T) {
 	var told []string
 	b, err := New(Config{Observer: testkit.Observer(func(e resilience.Event) { told = append(told, e.Reason) })})
 	if err != nil {
@@ -104,7 +113,9 @@ func TestATransitionThatIsNotLinkedYetIsToldBeforeTheNext(t *testing.T) {
 	}
 }
 
-func TestAResultThatCameAfterAChangeDoesNotEndHalfOpen(t *testing.T) {
+// TestBreaker_resumeBoundsCredit: a result after a change of mode does not end the
+// resumed HALF_OPEN.
+func TestBreaker_resumeBoundsCredit(t *testing.T) {
 	for left, want := range map[int]int{0: 1, 2: 2, 4: 3} {
 		b, h := final(t, left)
 		if c := unpack(b.resume(h, 0).word.Load()); c.left != want || c.inFlight != 0 {
@@ -113,7 +124,9 @@ func TestAResultThatCameAfterAChangeDoesNotEndHalfOpen(t *testing.T) {
 	}
 }
 
-func TestAProbeThatEndsAfterAnotherHasEndedHalfOpenIsNotCounted(t *testing.T) {
+// TestCounters_probeAfterHalfOpen: a probe that ends after another has ended HALF_OPEN
+// is not counted.
+func TestCounters_probeAfterHalfOpen(t *testing.T) {
 	for _, left := range []int{0, 4} {
 		b, h := final(t, left)
 		for o := range resilience.Ignored + 1 {
@@ -132,8 +145,11 @@ func TestAProbeThatEndsAfterAnotherHasEndedHalfOpenIsNotCounted(t *testing.T) {
 	}
 }
 
+// TestEpisode_replacedHasNoTime: an OPEN episode that was replaced adds no time, even
+// to a reader that still has it.
+//
 // A reader may come with an OPEN that another has left meanwhile.
-func TestAnOpenEpisodeThatWasLeftHasNoMoreTime(t *testing.T) {
+func TestEpisode_replacedHasNoTime(t *testing.T) {
 	mock := clock.NewMock()
 	b, err := New(Config{Clock: mock})
 	if err != nil {
