@@ -226,22 +226,6 @@ func TestLease_clockSetBack(t *testing.T) {
 	r.want(breaker.HalfOpen)
 }
 
-// TestConfig_unboundedProbe: with ProbeTimeout Unbounded a lease never ends.
-func TestConfig_unboundedProbe(t *testing.T) {
-	c := quick
-	c.ProbeTimeout = -1
-	r := newRig(t, c)
-	r.trip()
-	r.clock.add(time.Second)
-	probe := r.start(context.Background())
-	r.clock.add(1000 * time.Hour)
-	if r.start(context.Background()) != nil {
-		t.Fatal("a second probe")
-	}
-	_ = probe.finish(nil)
-	r.want(breaker.Closed)
-}
-
 // stubborn is a lasting operation that hands out its settlers.
 type stubborn struct {
 	held func(s resilience.Settler, token uint64)
@@ -301,7 +285,7 @@ func TestBreaker_callerCancels(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	probe := r.start(ctx)
 	cancel()
-	_ = probe.finish(errDown) // whatever it says, its caller has gone
+	_ = probe.finish(errDown) // although its error is a failure, its caller has canceled
 	r.want(breaker.HalfOpen)
 	if s := r.Stats(); s.InFlight != 0 || s.Credit != 1 || s.Ignored != 101 {
 		t.Fatalf("after a canceled probe: %+v", s)
@@ -331,7 +315,7 @@ func TestBreaker_callerDeadline(t *testing.T) {
 					ctx, cancel := end()
 					_ = resilience.Run(ctx, r.Breaker, func(ctx context.Context) error {
 						<-ctx.Done()
-						return context.Canceled // as HTTP/2 says it
+						return context.Canceled // as HTTP/2 returns it
 					})
 					cancel()
 				}

@@ -33,7 +33,7 @@ func TestCounters_probes(t *testing.T) {
 			_ = resilience.Run(r.t.Context(), full, func(ctx context.Context) error {
 				err := resilience.Run(ctx, resilience.Compose(r.Breaker, full), func(context.Context) error { return nil })
 				if !errors.Is(err, bulkhead.ErrFull) {
-					r.t.Errorf("the bulkhead has room: %v", err)
+					r.t.Errorf("the bulkhead has a free slot: %v", err)
 				}
 				return nil
 			})
@@ -43,17 +43,17 @@ func TestCounters_probes(t *testing.T) {
 			r.clock.add(15 * time.Second)
 			p.Done(nil)
 		}, probes{0, 0, 0, 1}},
-		"late, its place taken": {func(r *rig) {
+		"late, its slot taken": {func(r *rig) {
 			p := r.permit()
 			r.clock.add(15 * time.Second)
 			r.permit().Done(nil)
 			p.Done(errDown)
 		}, probes{1, 0, 0, 1}},
-		"twice":                 {func(r *rig) { p := r.permit(); p.Done(nil); p.Done(errDown) }, probes{1, 0, 0, 0}},
-		"after a reset":         {func(r *rig) { p := r.permit(); r.Reset(); p.Done(nil) }, probes{}},
-		"after a change":        {func(r *rig) { p := r.permit(); r.SetMode(breaker.MetricsOnly); p.Done(nil) }, probes{}},
-		"rejected here":         {func(r *rig) { p := r.permit(); _ = r.run(nil); p.Done(nil) }, probes{1, 0, 0, 0}},
-		"MetricsOnly, no place": {func(r *rig) { r.SetMode(breaker.MetricsOnly); p := r.permit(); _ = r.run(errDown); p.Done(nil) }, probes{1, 0, 0, 0}},
+		"twice":                {func(r *rig) { p := r.permit(); p.Done(nil); p.Done(errDown) }, probes{1, 0, 0, 0}},
+		"after a reset":        {func(r *rig) { p := r.permit(); r.Reset(); p.Done(nil) }, probes{}},
+		"after a change":       {func(r *rig) { p := r.permit(); r.SetMode(breaker.MetricsOnly); p.Done(nil) }, probes{}},
+		"rejected here":        {func(r *rig) { p := r.permit(); _ = r.run(nil); p.Done(nil) }, probes{1, 0, 0, 0}},
+		"MetricsOnly, no slot": {func(r *rig) { r.SetMode(breaker.MetricsOnly); p := r.permit(); _ = r.run(errDown); p.Done(nil) }, probes{1, 0, 0, 0}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, breaker.Config{
@@ -110,7 +110,7 @@ func TestTransitions_fromTheStart(t *testing.T) {
 			t.Errorf("%+v, want %d", c, n)
 		}
 		if c.Count = 0; c != first[i] {
-			t.Errorf("place %d is that of %+v, was that of %+v", i, c, first[i])
+			t.Errorf("element %d is %+v, was %+v", i, c, first[i])
 		}
 	}
 }
@@ -144,8 +144,6 @@ func TestTransitions_eachIsCounted(t *testing.T) {
 
 // TestTransitions_neverFall: counts that are read while other goroutines count never
 // fall.
-//
-// Transitions and Stats read what others count.
 func TestTransitions_neverFall(t *testing.T) {
 	r := newRig(t, breaker.Config{Trip: quick.Trip, OpenFor: time.Microsecond, CloseAfter: 1})
 	done := make(chan struct{})

@@ -156,45 +156,6 @@ func TestDefault_noticesRecovery(t *testing.T) {
 	}
 }
 
-// TestConfig_until: Until decides when a success counts.
-func TestConfig_until(t *testing.T) {
-	for _, tt := range []struct {
-		judge    resilience.Moment
-		end      error
-		answered bool
-		want     breaker.State
-	}{
-		{0, nil, true, breaker.Closed},
-		{resilience.Answered, errDown, true, breaker.Closed},
-		{resilience.Answered, errDown, false, breaker.Open},
-		{resilience.Ended, nil, true, breaker.Closed},
-		{resilience.Ended, errDown, true, breaker.Open},
-		{resilience.Ended, fmt.Errorf("body: %w", context.Canceled), true, breaker.HalfOpen},
-		{resilience.Ended, fmt.Errorf("body: %w", context.DeadlineExceeded), true, breaker.Open},
-		{resilience.Ended, errors.Join(context.Canceled, context.DeadlineExceeded), true, breaker.Open},
-	} {
-		t.Run(fmt.Sprint(tt.judge, tt.answered, tt.end), func(t *testing.T) {
-			c := quick
-			c.Until = tt.judge
-			r := newRig(t, c)
-			r.trip()
-			r.clock.add(time.Second)
-			op := &stream{}
-			if err := resilience.RunOperation(context.Background(), r.Breaker, op); err != nil {
-				t.Fatal(err)
-			}
-			if s := r.Stats(); s.InFlight != 1 {
-				t.Fatalf("the probe does not last: %+v", s)
-			}
-			if tt.answered {
-				op.Answer(op.run)
-			}
-			op.End(op.run, tt.end)
-			r.want(tt.want)
-		})
-	}
-}
-
 // stream is an operation that goes on when Run has returned.
 type stream struct {
 	resilience.Tail

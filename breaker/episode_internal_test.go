@@ -12,9 +12,8 @@ import (
 	"github.com/resilience-go/resilience/internal/testkit"
 )
 
-// final returns a breaker in which a result has just now ended HALF_OPEN with that
-// credit, and the next episode is not there yet: no test from outside can hold it
-// there.
+// final returns a breaker in which a result has ended HALF_OPEN with that credit and the
+// next episode is not installed yet. No external test can hold it in that moment.
 func final(t *testing.T, left int) (*Breaker, *episode) {
 	t.Helper()
 	b, err := New(Config{CloseAfter: 3})
@@ -85,7 +84,7 @@ func TestLease_idIsNeverZero(t *testing.T) {
 	for range 4 {
 		token := h.claim(never)
 		if _, held := h.free(token); !held {
-			t.Fatalf("token %#x holds no place", token)
+			t.Fatalf("token %#x holds no slot", token)
 		}
 	}
 }
@@ -93,8 +92,8 @@ func TestLease_idIsNeverZero(t *testing.T) {
 // TestAnnouncer_linksLateEpisode: a transition that is not linked yet is announced
 // before the next one.
 func TestAnnouncer_linksLateEpisode(t *testing.T) {
-	var told []string
-	b, err := New(Config{Observer: testkit.Observer(func(e resilience.Event) { told = append(told, e.Reason) })})
+	var announced []string
+	b, err := New(Config{Observer: testkit.Observer(func(e resilience.Event) { announced = append(announced, e.Reason) })})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,8 +107,8 @@ func TestAnnouncer_linksLateEpisode(t *testing.T) {
 	b.Reset()
 	slow.link()
 	b.events.announce(b.cfg.Observer)
-	if got := strings.Join(told, " "); got != "first Reset" {
-		t.Errorf("told %s", got)
+	if got := strings.Join(announced, " "); got != "first Reset" {
+		t.Errorf("announced %s", got)
 	}
 }
 
@@ -147,8 +146,6 @@ func TestCounters_probeAfterHalfOpen(t *testing.T) {
 
 // TestEpisode_replacedHasNoTime: an OPEN episode that was replaced adds no time, even
 // to a reader that still has it.
-//
-// A reader may come with an OPEN that another has left meanwhile.
 func TestEpisode_replacedHasNoTime(t *testing.T) {
 	mock := clock.NewMock()
 	b, err := New(Config{Clock: mock})

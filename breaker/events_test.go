@@ -32,26 +32,26 @@ func TestObserver_reentrant(t *testing.T) {
 		_ = r.Stats()
 		if e.To == "OPEN" && len(order) == 1 {
 			r.clock.add(time.Second)
-			_ = r.run(nil) // HALF_OPEN, CLOSED: told after this one
+			_ = r.run(nil) // HALF_OPEN, CLOSED: announced after this event
 			if len(order) != 1 {
-				t.Error("an event was told within another")
+				t.Error("an event was announced within another")
 			}
 		}
 	})
 	r = newRig(t, c)
 	_, _ = r.run(errDown), r.run(errDown)
 	if got := strings.Join(order, " "); got != "OPEN HALF_OPEN CLOSED" {
-		t.Errorf("told %s", got)
+		t.Errorf("announced %s", got)
 	}
 }
 
 // TestObserver_slow: a slow observer delays only the call that made the transition.
 func TestObserver_slow(t *testing.T) {
 	entered, leave := make(chan bool), make(chan bool)
-	var told atomic.Int64
+	var announced atomic.Int64
 	c := quick
 	c.Observer = observerFunc(func(context.Context, resilience.Event) {
-		if told.Add(1) == 1 {
+		if announced.Add(1) == 1 {
 			entered <- true
 			<-leave
 		}
@@ -73,8 +73,8 @@ func TestObserver_slow(t *testing.T) {
 	r.want(breaker.Closed)
 	close(leave)
 	<-tripped
-	if told.Load() != 3 {
-		t.Errorf("told %d events, want 3", told.Load())
+	if announced.Load() != 3 {
+		t.Errorf("announced %d events, want 3", announced.Load())
 	}
 }
 
@@ -83,14 +83,14 @@ func TestObserver_slow(t *testing.T) {
 func TestObserver_panicOrGoexit(t *testing.T) {
 	for name, how := range map[string]func(){"panic": func() { panic("observer") }, "goexit": runtime.Goexit} {
 		t.Run(name, func(t *testing.T) {
-			var told []string
+			var announced []string
 			c := quick
 			c.Observer = observerFunc(func(_ context.Context, e resilience.Event) {
-				told = append(told, e.To)
+				announced = append(announced, e.To)
 				how()
 			})
 			r := newRig(t, c)
-			// Goexit ends the goroutine of a call, that of a probe before it runs.
+			// Goexit ends the goroutine of a call; a probe ends before it runs.
 			for _, err := range []error{errDown, errDown, nil, nil, errDown, errDown, errDown} {
 				var wg sync.WaitGroup
 				wg.Go(func() { _ = r.run(err) })
@@ -99,11 +99,11 @@ func TestObserver_panicOrGoexit(t *testing.T) {
 					r.clock.add(time.Second)
 				}
 			}
-			if got := strings.Join(told, " "); !strings.HasPrefix(got, "OPEN HALF_OPEN CLOSED OPEN") {
-				t.Errorf("told %s", got)
+			if got := strings.Join(announced, " "); !strings.HasPrefix(got, "OPEN HALF_OPEN CLOSED OPEN") {
+				t.Errorf("announced %s", got)
 			}
 			if s := r.Stats(); s.InFlight != 0 {
-				t.Errorf("a place is lost: %+v", s)
+				t.Errorf("a slot is lost: %+v", s)
 			}
 		})
 	}
@@ -159,7 +159,7 @@ func TestEvent_order(t *testing.T) {
 	}
 	s := r.Stats()
 	if s.Opened != counts["OPEN"] || s.HalfOpened != counts["HALF_OPEN"] || s.Closed != counts["CLOSED"] || s.Opened < 10 {
-		t.Errorf("told %v, counted %+v", counts, s)
+		t.Errorf("announced %v, counted %+v", counts, s)
 	}
 	if got := s.State.String(); got != last && !(last == "OPEN" && got == "HALF_OPEN") {
 		t.Errorf("state %s, last event %s", got, last)
@@ -173,10 +173,10 @@ func TestEvent_order(t *testing.T) {
 // still announced.
 func TestObserver_goexitWithPending(t *testing.T) {
 	var r *rig
-	told := 0
+	announced := 0
 	c := quick
 	c.Observer = observerFunc(func(context.Context, resilience.Event) {
-		if told++; told == 1 {
+		if announced++; announced == 1 {
 			for range 5 {
 				r.SetMode(breaker.Disabled)
 				r.SetMode(breaker.ForcedOpen)
@@ -186,8 +186,8 @@ func TestObserver_goexitWithPending(t *testing.T) {
 	})
 	r = newRig(t, c)
 	_ = testkit.Unwind(func() error { r.SetMode(breaker.ForcedOpen); return nil })
-	if told != 11 {
-		t.Errorf("told %d events, want 11", told)
+	if announced != 11 {
+		t.Errorf("announced %d events, want 11", announced)
 	}
 }
 

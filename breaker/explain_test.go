@@ -130,7 +130,7 @@ func TestExplain_since(t *testing.T) {
 	check := func(want string) {
 		t.Helper()
 		if got := r.Explain().String(); !strings.HasPrefix(got, `breaker "q": `+want) {
-			t.Errorf("says %s\nwant %s", got, want)
+			t.Errorf("got %s\nwant %s", got, want)
 		}
 	}
 	check("CLOSED for 0s, since 2001-09-09 01:46:40.000")
@@ -140,13 +140,13 @@ func TestExplain_since(t *testing.T) {
 	r.SetMode(breaker.MetricsOnly) // it stays open
 	check(opened)
 	if s := r.Stats(); !s.Since.Equal(r.clock.Now()) {
-		t.Errorf("the mode was set at %v, Stats says %v", r.clock.Now(), s.Since)
+		t.Errorf("the mode was set at %v, Since is %v", r.clock.Now(), s.Since)
 	}
 	r.SetMode(breaker.Auto)
 	r.clock.add(time.Hour)
 	check(over)
 	if got := r.Stats().Since.Sub(time.Unix(1e9, 0)); got != 1001*time.Millisecond {
-		t.Errorf("Stats says %v", got)
+		t.Errorf("Since is %v", got)
 	}
 	r.SetMode(breaker.ForcedOpen)
 	check("OPEN for 0s, since 2001-09-09 02:46:40.501")
@@ -165,14 +165,14 @@ func TestExplain_rules(t *testing.T) {
 	none := "admits every call; opens on Silence{Failures: 7, Span: time.Second} (0 failed in a row so far) or Rate{Failures: 3, Of: 6} (no calls so far) or " +
 		"Rate{Failures: 60, Of: 100, Over: time.Minute, AtLeast: 4} (no calls so far) or Slow{LongerThan: time.Second, Calls: 2, Of: 4, Over: time.Minute} (no calls so far)"
 	if got := r.Explain().Next(); got != none {
-		t.Errorf("says %s\nwant %s", got, none)
+		t.Errorf("got %s\nwant %s", got, none)
 	}
 	_ = r.runFunc(func() error { r.clock.add(2 * time.Second); return nil })
 	_ = r.run(errDown)
 	some := "admits every call; opens on Silence{Failures: 7, Span: time.Second} (1 failed in a row so far) or Rate{Failures: 3, Of: 6} (1 of 2 calls failed so far) or " +
 		"Rate{Failures: 60, Of: 100, Over: time.Minute, AtLeast: 4} (1 of 2 calls failed so far) or Slow{LongerThan: time.Second, Calls: 2, Of: 4, Over: time.Minute} (1 of 2 calls slow so far)"
 	if got := r.Explain().Next(); got != some {
-		t.Errorf("says %s\nwant %s", got, some)
+		t.Errorf("got %s\nwant %s", got, some)
 	}
 }
 
@@ -181,7 +181,7 @@ func TestExplain_slowWithoutError(t *testing.T) {
 	r := with(t, breaker.Slow{LongerThan: time.Second, Calls: 1, Of: 1, Over: time.Minute})
 	_ = r.runFunc(func() error { r.clock.add(2 * time.Second); return nil })
 	if got := r.Explain().Why(); got != "Slow{LongerThan: time.Second, Calls: 1, Of: 1, Over: time.Minute}: 1 of 1 calls slow" {
-		t.Errorf("says %s", got)
+		t.Errorf("got %s", got)
 	}
 }
 
@@ -194,7 +194,7 @@ func TestExplain_clockSetBack(t *testing.T) {
 	r.clock.add(-time.Hour)
 	x := r.Explain()
 	if want := strings.Replace(probing, "1m0s", "0s", 1); x.Why() != want || x.Stats.State != breaker.HalfOpen || r.PresentOpen() != 0 {
-		t.Errorf("says %s", x)
+		t.Errorf("got %s", x)
 	}
 	if !x.Stats.Since.Equal(x.History[0].Time) { // and not when it would have been over
 		t.Errorf("in its state since %v, opened at %v", x.Stats.Since, x.History[0].Time)
@@ -204,13 +204,13 @@ func TestExplain_clockSetBack(t *testing.T) {
 	for back, under := range map[time.Duration]string{0: "OPEN", time.Hour: "HALF_OPEN"} {
 		r.clock.add(-back)
 		if got := r.Explain().Next(); !strings.HasSuffix(got, "which resumes "+under) {
-			t.Errorf("%v back: says %s", back, got)
+			t.Errorf("%v back: got %s", back, got)
 		}
 		r.clock.add(back)
 	}
 	r.clock.add(r.Explain().History[0].OpenFor) // at that instant it is over
 	if got := r.Explain().Next(); !strings.HasSuffix(got, "which resumes HALF_OPEN") {
-		t.Errorf("says %s", got)
+		t.Errorf("got %s", got)
 	}
 }
 
@@ -223,7 +223,7 @@ func TestExplain_lastOutage(t *testing.T) {
 	r.clock.add(time.Second)
 	_ = r.permit()
 	if got, want := r.Explain().Why(), strings.Replace(probing, "1m0s", "1s", 1); got != want {
-		t.Errorf("says %s", got)
+		t.Errorf("got %s", got)
 	}
 }
 
@@ -239,7 +239,7 @@ func TestExplain_noSecrets(t *testing.T) {
 	}
 	var none *resilience.Rejection
 	if errors.As(r.run(nil), &none); !strings.Contains(s, none.CauseText()) {
-		t.Errorf("the rejection says %q, it says %q", none.CauseText(), s)
+		t.Errorf("the rejection has %q, the explanation %q", none.CauseText(), s)
 	}
 }
 

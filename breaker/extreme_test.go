@@ -14,24 +14,6 @@ import (
 
 const days = 24 * time.Hour
 
-// TestConfig_longestOpenFor: the longest OpenFor never ends.
-func TestConfig_longestOpenFor(t *testing.T) {
-	r := newRig(t, breaker.Config{Trip: quick.Trip, OpenFor: math.MaxInt64})
-	r.clock.add(time.Hour)
-	_, _ = r.run(errDown), r.run(errDown)
-	r.clock.add(10000 * days)
-	r.want(breaker.Open)
-}
-
-// TestConfig_doublingDoesNotOverflow: doubling OpenFor does not overflow.
-func TestConfig_doublingDoesNotOverflow(t *testing.T) {
-	r := newRig(t, breaker.Config{Trip: quick.Trip, OpenFor: math.MaxInt64/2 - 1, MaxOpenFor: math.MaxInt64})
-	_, _ = r.run(errDown), r.run(errDown)
-	r.clock.add(math.MaxInt64/2 - 1)
-	_ = r.run(errDown)
-	r.want(breaker.Open)
-}
-
 // TestLease_farFuture: a lease holds after any uptime and with any ProbeTimeout.
 func TestLease_farFuture(t *testing.T) {
 	for _, timeout := range []time.Duration{0, -1, 300 * days, math.MaxInt64} {
@@ -58,8 +40,8 @@ func TestLease_farFuture(t *testing.T) {
 // TestLease_earlierClock: a caller that read the clock before the probe does not end
 // its lease.
 //
-// It has a caller read
-// the clock, another become the probe 2 ms later, and only then the first go on.
+// One caller reads the clock, another becomes the probe 2 ms later, and then the first
+// caller continues.
 func TestLease_earlierClock(t *testing.T) {
 	r := newRig(t, quick)
 	r.trip()
@@ -67,7 +49,7 @@ func TestLease_earlierClock(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ignored := r.start(ctx)
 	cancel()
-	_ = ignored.finish(errDown) // HALF_OPEN, and its only place is free
+	_ = ignored.finish(errDown) // HALF_OPEN, and its only slot is free
 	var probe *held
 	r.clock.afterRead = func() {
 		r.clock.afterRead = nil
@@ -118,13 +100,6 @@ func TestSettler_panicInError(t *testing.T) {
 	}
 }
 
-// TestConfig_shortOpenFor: an OpenFor under 50 ms needs no MaxOpenFor.
-func TestConfig_shortOpenFor(t *testing.T) {
-	if _, err := breaker.New(breaker.Config{OpenFor: 10 * time.Millisecond, MaxOpenFor: 20 * time.Millisecond}); err != nil {
-		t.Error(err)
-	}
-}
-
 // TestStats_openTimeOver: Stats after the open time has the state of the next call.
 func TestStats_openTimeOver(t *testing.T) {
 	r := newRig(t, quick)
@@ -154,7 +129,7 @@ func TestBreaker_clockPanics(t *testing.T) {
 		if probe.Panic == nil {
 			return // the clock is read less often than that
 		}
-		r.clock.add(time.Minute) // it may have kept its place
+		r.clock.add(time.Minute) // the probe may still hold its slot
 		_ = r.run(nil)
 		if s := r.Stats(); s.State != breaker.Closed {
 			t.Errorf("after a panic in reading %d: %+v", reading, s)
@@ -195,4 +170,46 @@ func TestEpisode_longestRun(t *testing.T) {
 	}
 	_ = r.run(errDown)
 	r.want(breaker.Open)
+}
+
+// TestIdle_states: a breaker is idle when it can be dropped without losing evidence.
+func TestIdle_states(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		do   func(r *rig)
+		want bool
+	}{
+		{"new", func(*rig) {}, true},
+		{"a failure", func(r *rig) { _ = r.run(errDown) }, true},
+		{"half of the way to opening", func(r *rig) { r.silence(4, 0) }, false},
+		{"long ago half of the way", func(r *rig) { r.silence(4, 0); r.clock.add(10 * time.Second) }, true},
+		{"open", func(r *rig) { r.silence(7, time.Second) }, false},
+		{"open time over", func(r *rig) { r.silence(7, time.Second); r.openTime() }, true},
+		{"probe in flight", func(r *rig) { r.silence(7, time.Second); r.openTime(); r.start(context.Background()) }, false},
+		{"half open at rest", func(r *rig) { r.silence(7, time.Second); r.openTime(); _ = r.run(nil) }, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := newRig(t, breaker.Config{})
+			tt.do(r)
+			if got := r.Idle(); got != tt.want {
+				t.Errorf("idle is %v in %v", got, r.State())
+			}
+		})
+	}
+}
+
+// TestFork_ownState: forks have states of their own and count together.
+func TestFork_ownState(t *testing.T) {
+	r := newRig(t, quick)
+	a, b := r.Fork("").(*breaker.Breaker), r.Fork("").(*breaker.Breaker)
+	down := func(context.Context) error { return errDown }
+	for range 3 {
+		_ = resilience.Run(context.Background(), a, down)
+	}
+	if a.State() != breaker.Open || b.State() != breaker.Closed || r.State() != breaker.Closed {
+		t.Errorf("states %v, %v, %v", a.State(), b.State(), r.State())
+	}
+	if s := r.Stats(); s.Failures != 2 || s.Rejected != 1 || s.Opened != 1 {
+		t.Errorf("the root counts %+v", s)
+	}
 }

@@ -78,11 +78,11 @@ func TestLease_endsWhileSettling(t *testing.T) {
 			}
 		})
 		if late == nil {
-			t.Fatalf("round %d: the place of a lease that ended is not free", round)
+			t.Fatalf("round %d: the slot of a lease that ended is not free", round)
 		}
 		late.Done(&resilience.Rejection{Policy: "inner"})
 		r.clock.add(15 * time.Second)
-		for _, p := range []*breaker.Permit{r.permit(), r.permit()} { // the second may have kept its place
+		for _, p := range []*breaker.Permit{r.permit(), r.permit()} { // the second may still hold its slot
 			p.Done(&resilience.Rejection{Policy: "inner"})
 		}
 		if s := r.Stats(); s.InFlight != 0 {

@@ -65,7 +65,7 @@ func TestHistory_time(t *testing.T) {
 	r.clock.afterRead = func() { r.clock.add(time.Millisecond) }
 	_, _ = r.run(errDown), r.run(errDown)
 	if h, s := r.last(), r.Stats(); h.To != breaker.Open || !h.Time.Equal(s.Since) || !s.RetryAt.Equal(h.Time.Add(time.Second)) {
-		t.Errorf("remembers %+v, counts %+v", h, s)
+		t.Errorf("got %+v, counts %+v", h, s)
 	}
 }
 
@@ -96,7 +96,7 @@ func TestHistory_isACopy(t *testing.T) {
 	clear(next.History)
 	_ = append(next.History[:0], breaker.Transition{Rule: "mine"})
 	if again := r.Explain().History; !slices.Equal(again[:3], before) || again[3].Rule != "Consecutive{Failures: 2}" {
-		t.Errorf("what a caller writes is seen by another: %v", again)
+		t.Errorf("a caller sees the writes of another: %v", again)
 	}
 }
 
@@ -104,11 +104,11 @@ func TestHistory_isACopy(t *testing.T) {
 func TestHistory_counts(t *testing.T) {
 	const window = 10 * time.Second
 	for name, tt := range map[string]struct {
-		rule breaker.Rule
-		took time.Duration
-		errs []error
-		want breaker.Transition
-		says string
+		rule   breaker.Rule
+		took   time.Duration
+		errs   []error
+		want   breaker.Transition
+		reason string
 	}{
 		"in a row": {
 			breaker.Consecutive{Failures: 2}, 0, []error{nil, errDown, errDown},
@@ -141,10 +141,10 @@ func TestHistory_counts(t *testing.T) {
 			tt.want.Rule, tt.want.OpenFor = tt.rule.String(), time.Minute
 			got := r.last()
 			if got != tt.want {
-				t.Errorf("remembers\n%+v\nwant\n%+v", got, tt.want)
+				t.Errorf("got\n%+v\nwant\n%+v", got, tt.want)
 			}
-			if got.Reason() != tt.says {
-				t.Errorf("says %q, want %q", got.Reason(), tt.says)
+			if got.Reason() != tt.reason {
+				t.Errorf("got %q, want %q", got.Reason(), tt.reason)
 			}
 		})
 	}
@@ -162,7 +162,7 @@ func TestHistory_sameTextAsRejection(t *testing.T) {
 		}
 		got := r.last()
 		if got.Error != rejection.CauseText() || got.Reason() != rejection.Detail {
-			t.Errorf("remembers %q and %q, the rejection says %v", got.Reason(), got.Error, rejection)
+			t.Errorf("got %q and %q, the rejection is %v", got.Reason(), got.Error, rejection)
 		}
 		if len(got.Error) > 200 || strings.Contains(got.Error, "hunter2") || strings.Contains(got.Error, "abc") ||
 			!strings.HasPrefix(got.Error, `Get "https://a.example/?…": €€€`) || !strings.HasSuffix(got.Error, "€…") {
@@ -176,7 +176,7 @@ func TestHistory_sameTextAsRejection(t *testing.T) {
 	check()
 }
 
-// huge is an error that is worth letting go.
+// huge is an error of 64 KiB.
 type huge [1 << 16]byte
 
 func (*huge) Error() string { return "huge" }
@@ -228,28 +228,26 @@ func TestHistory_bounded(t *testing.T) {
 	runtime.KeepAlive(r)
 }
 
-// textFunc is an error that does as it likes when it is asked for its text.
+// textFunc is an error whose Error method is the function.
 type textFunc func() string
 
 func (f textFunc) Error() string { return f() }
 
 // TestBreaker_errorPanicsInText: an error whose text panics or exits still opens the
-// breaker.
-//
-// Each of them opens: the first by a rule, the others as probes.
+// breaker. The first failure opens by a rule, the others as probes.
 func TestBreaker_errorPanicsInText(t *testing.T) {
 	for name, abort := range testkit.Aborts("no text") {
 		t.Run(name, func(t *testing.T) {
-			told := 0
+			announced := 0
 			c := quick
-			c.Observer = observerFunc(func(context.Context, resilience.Event) { told++ })
+			c.Observer = observerFunc(func(context.Context, resilience.Event) { announced++ })
 			r := newRig(t, c)
 			bad := textFunc(func() string { abort.Abort(); return "" })
 			_ = r.run(errDown)
 			for n := range 5 {
 				_ = testkit.Unwind(func() error { return r.run(bad) })
-				if s := r.Stats(); s.State != breaker.Open || s.Opened != uint64(n+1) || told != 2*n+1 {
-					t.Fatalf("failure %d: told %d events, %+v", n, told, s)
+				if s := r.Stats(); s.State != breaker.Open || s.Opened != uint64(n+1) || announced != 2*n+1 {
+					t.Fatalf("failure %d: announced %d events, %+v", n, announced, s)
 				}
 				if got := r.last(); got.To != breaker.Open || strings.Contains(got.Error, "no text") || (got.Error == "") != abort.Goexit {
 					t.Errorf("failure %d: remembers %v", n, got)
@@ -270,10 +268,10 @@ func TestHistory_typedNil(t *testing.T) {
 	_, _ = r.run(none), r.run(none)
 	r.want(breaker.Open)
 	if got := r.last().Error; got != "*breaker_test.needy, whose Error method panics" {
-		t.Errorf("remembers %q", got)
+		t.Errorf("got %q", got)
 	}
 	if s := r.Explain().String(); !strings.Contains(s, "whose Error method panics") {
-		t.Errorf("says %s", s)
+		t.Errorf("got %s", s)
 	}
 }
 
@@ -292,10 +290,10 @@ func TestBreaker_errorUsesBreaker(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, quick)
-			asked := false
+			called := false
 			err := textFunc(func() string {
-				if !asked {
-					asked = true
+				if !called {
+					called = true
 					f(r)
 				}
 				return "busy"
@@ -304,10 +302,10 @@ func TestBreaker_errorUsesBreaker(t *testing.T) {
 			r.Reset()
 			r.trip()
 			r.clock.add(time.Second)
-			asked = false
+			called = false
 			_ = r.run(err) // as the probe
-			if !asked {
-				t.Error("the error of a probe was not asked for its text")
+			if !called {
+				t.Error("Error of a probe's error was not called")
 			}
 		})
 	}
@@ -319,7 +317,7 @@ func TestBreaker_modeDuringErrorText(t *testing.T) {
 	r := newRig(t, quick)
 	r.trip()
 	r.clock.add(time.Second)
-	asked, answer := make(chan bool), make(chan bool)
+	called, answer := make(chan bool), make(chan bool)
 	done := make(chan bool)
 	first := true
 	go func() {
@@ -327,13 +325,13 @@ func TestBreaker_modeDuringErrorText(t *testing.T) {
 		_ = r.run(textFunc(func() string {
 			if first {
 				first = false
-				asked <- true
+				called <- true
 				<-answer
 			}
 			return "slow"
 		}))
 	}()
-	<-asked
+	<-called
 	r.SetMode(breaker.ForcedOpen) // does not wait
 	close(answer)
 	<-done
@@ -358,14 +356,13 @@ func TestTransition_String(t *testing.T) {
 		"CLOSED -> OPEN, SetMode(ForcedOpen)":                                                                 forced,
 	} {
 		if got := tr.String(); got != want {
-			t.Errorf("says %q, want %q", got, want)
+			t.Errorf("got %q, want %q", got, want)
 		}
 	}
 }
 
 // TestHistory_clonesText: the history keeps no long text alive for a short piece of it.
-//
-// An error may be a line of a page that has been read whole.
+// An error may be one line of a long response.
 func TestHistory_clonesText(t *testing.T) {
 	r := newRig(t, quick)
 	long := strings.Repeat("x", 1<<20)

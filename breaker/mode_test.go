@@ -50,7 +50,7 @@ func TestForcedOpen_resumes(t *testing.T) {
 	}
 }
 
-// TestForcedOpen_rejection: a rejection of ForcedOpen says so.
+// TestForcedOpen_rejection: a rejection has "forced open" in Detail.
 func TestForcedOpen_rejection(t *testing.T) {
 	r := newRig(t, quick)
 	r.SetMode(breaker.ForcedOpen)
@@ -135,7 +135,7 @@ func TestMetricsOnly_keepsState(t *testing.T) {
 		t.Errorf("%+v, want to retry at %v", s, at)
 	}
 	if n := len(r.events()); n != 1 {
-		t.Errorf("%d events, want that of the trip", n)
+		t.Errorf("%d events, want one, of the trip", n)
 	}
 }
 
@@ -198,7 +198,7 @@ func TestReset_forgetsFailures(t *testing.T) {
 	_ = r.run(errDown)
 	r.want(breaker.Closed)
 	if len(r.seen) != 0 {
-		t.Errorf("a breaker that was closed all the time says %v", r.events())
+		t.Errorf("a breaker that was always closed has the events %v", r.events())
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,7 +13,7 @@ import (
 	"github.com/resilience-go/resilience/breaker"
 )
 
-// openTime returns how long the breaker, which is OPEN, stays so.
+// openTime returns how long the OPEN breaker stays open.
 func (r *rig) openTime() time.Duration {
 	r.t.Helper()
 	var rej *resilience.Rejection
@@ -155,7 +154,7 @@ func (l later) RetryAfter() time.Duration { return l.d }
 // TestOpenFor_retryAfter: RetryAfter of the last failure lengthens OPEN, to a minute at
 // most.
 func TestOpenFor_retryAfter(t *testing.T) {
-	for _, tt := range []struct{ ask, want time.Duration }{
+	for _, tt := range []struct{ wait, want time.Duration }{
 		{10 * time.Millisecond, time.Second},
 		{20 * time.Second, 20 * time.Second},
 		{time.Hour, time.Minute},
@@ -163,9 +162,9 @@ func TestOpenFor_retryAfter(t *testing.T) {
 		{math.MinInt64, time.Second},
 		{math.MaxInt64, time.Minute},
 	} {
-		t.Run(fmt.Sprint(tt.ask), func(t *testing.T) {
+		t.Run(fmt.Sprint(tt.wait), func(t *testing.T) {
 			r := newRig(t, quick)
-			_, _ = r.run(errDown), r.run(fmt.Errorf("wrapped: %w", later{tt.ask}))
+			_, _ = r.run(errDown), r.run(fmt.Errorf("wrapped: %w", later{tt.wait}))
 			if got := r.openTime(); got != tt.want {
 				t.Errorf("open time %v, want %v", got, tt.want)
 			}
@@ -253,147 +252,5 @@ func TestState_openTimeOver(t *testing.T) {
 	_ = r.run(nil)
 	if got := fmt.Sprint(r.events()); got != "[CLOSED>OPEN OPEN>HALF_OPEN HALF_OPEN>CLOSED]" {
 		t.Errorf("events %s", got)
-	}
-}
-
-// TestIdle_states: a breaker is idle when it can be dropped without losing evidence.
-func TestIdle_states(t *testing.T) {
-	for _, tt := range []struct {
-		name string
-		do   func(r *rig)
-		want bool
-	}{
-		{"new", func(*rig) {}, true},
-		{"a failure", func(r *rig) { _ = r.run(errDown) }, true},
-		{"half of the way to opening", func(r *rig) { r.silence(4, 0) }, false},
-		{"long ago half of the way", func(r *rig) { r.silence(4, 0); r.clock.add(10 * time.Second) }, true},
-		{"open", func(r *rig) { r.silence(7, time.Second) }, false},
-		{"open time over", func(r *rig) { r.silence(7, time.Second); r.openTime() }, true},
-		{"probe in flight", func(r *rig) { r.silence(7, time.Second); r.openTime(); r.start(context.Background()) }, false},
-		{"half open at rest", func(r *rig) { r.silence(7, time.Second); r.openTime(); _ = r.run(nil) }, true},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			r := newRig(t, breaker.Config{})
-			tt.do(r)
-			if got := r.Idle(); got != tt.want {
-				t.Errorf("idle is %v in %v", got, r.State())
-			}
-		})
-	}
-}
-
-// TestFork_ownState: forks have states of their own and count together.
-func TestFork_ownState(t *testing.T) {
-	r := newRig(t, quick)
-	a, b := r.Fork("").(*breaker.Breaker), r.Fork("").(*breaker.Breaker)
-	down := func(context.Context) error { return errDown }
-	for range 3 {
-		_ = resilience.Run(context.Background(), a, down)
-	}
-	if a.State() != breaker.Open || b.State() != breaker.Closed || r.State() != breaker.Closed {
-		t.Errorf("states %v, %v, %v", a.State(), b.State(), r.State())
-	}
-	if s := r.Stats(); s.Failures != 2 || s.Rejected != 1 || s.Opened != 1 {
-		t.Errorf("the root counts %+v", s)
-	}
-}
-
-// TestConfig_errors: an invalid Config is an error with the field, the value, the bound
-// and the remedy.
-func TestConfig_errors(t *testing.T) {
-	trip := func(rules ...breaker.Rule) breaker.Config { return breaker.Config{Trip: rules} }
-	for _, tt := range []struct {
-		c    breaker.Config
-		want string
-	}{
-		{trip(nil), "Config.Trip[0] is a <nil>: must be a value of type breaker.Silence"},
-		{trip(&breaker.Silence{}), "Config.Trip[0] is a *breaker.Silence: must be a value"},
-		{trip(breaker.Consecutive{Failures: 1}, breaker.Consecutive{}), "Config.Trip[1] is Consecutive{}: Failures is 0: must be 1 to 65535"},
-		{trip(breaker.Consecutive{Failures: -1}), "is Consecutive{Failures: -1}: Failures is -1: must be 1 to 65535"},
-		{trip(breaker.Silence{Failures: 65536, Span: 1}), "Failures is 65536: must be 1 to 65535"},
-		{trip(breaker.Silence{Failures: 1}), "Span is 0s: must be positive; for failures in a row however quickly, use Consecutive"},
-		{trip(breaker.Silence{Failures: 1, Span: -1}), "Span is -1ns: must be positive"},
-		{trip(breaker.Rate{Failures: 50}), "is Rate{Failures: 50}: Of is 0: must be 1 to 10000"},
-		{trip(breaker.Rate{Failures: 1, Of: 10001}), "Of is 10001: must be 1 to 10000"},
-		{trip(breaker.Rate{Failures: 100, Of: 50}), "Failures is 100: must be 1 to 50, which is Of"},
-		{trip(breaker.Rate{Of: 50}), "Failures is 0: must be 1 to 50"},
-		{trip(breaker.Rate{Failures: 5, Of: 10, AtLeast: 5}), "AtLeast is 5 without Over: set Over"},
-		{trip(breaker.Rate{Failures: 5, Of: 10, Over: time.Millisecond}), "Over is 1ms: must be 10ms to 24 h"},
-		{trip(breaker.Rate{Failures: 5, Of: 10, Over: time.Second, AtLeast: -1}), "AtLeast is -1: must be at least 1, or 0 for Of"},
-		{trip(breaker.Slow{Calls: 5, Of: 10, Over: time.Second}), "LongerThan is 0s: must be positive"},
-		{trip(breaker.Slow{LongerThan: time.Second, Calls: 5, Of: 10}), "Over is 0s: must be 10ms to 24 h"},
-		{trip(breaker.Slow{LongerThan: time.Second, Calls: 10, Of: 5, Over: time.Second}), "Calls is 10: must be 1 to 5, which is Of"},
-		{breaker.Config{Trip: slices.Repeat([]breaker.Rule{breaker.Slow{LongerThan: time.Second, Calls: 1, Of: 2, Over: time.Second}}, 5), OpenFor: time.Second}, "Config.Trip has 5 rules of type Slow: must be at most 4"},
-		{trip(breaker.Consecutive{Failures: 5}, breaker.Rate{Failures: 5, Of: 10}), "Config.OpenFor is 0, and Config.Trip[1] is Rate{Failures: 5, Of: 10}, which measures no silence for OPEN to follow: set OpenFor"},
-		{trip(breaker.Slow{LongerThan: time.Second, Calls: 1, Of: 2, Over: time.Second}), "Config.OpenFor is 0, and Config.Trip[0] is Slow{"},
-		{breaker.Config{OpenFor: -1}, "Config.OpenFor is -1ns: must not be negative"},
-		{breaker.Config{MaxOpenFor: -1}, "Config.MaxOpenFor is -1ns: must not be negative"},
-		{breaker.Config{OpenFor: time.Second, MaxOpenFor: time.Millisecond}, "Config.MaxOpenFor is 1ms: must be at least OpenFor, which is 1s"},
-		{breaker.Config{MaxOpenFor: time.Millisecond}, "Config.MaxOpenFor is 1ms: must be at least 50ms"},
-		{breaker.Config{ProbeTimeout: -2}, "Config.ProbeTimeout is -2ns: must be positive, 0 for the default of 15s, or breaker.Unbounded"},
-		{breaker.Config{CloseAfter: -1}, "Config.CloseAfter is -1: must be 1 to 4095"},
-		{breaker.Config{CloseAfter: 4096}, "Config.CloseAfter is 4096: must be 1 to 4095"},
-		{breaker.Config{Until: 3}, "Config.Until is 3: must be resilience.Answered or resilience.Ended"},
-	} {
-		t.Run(tt.want, func(t *testing.T) {
-			tt.c.Name = "users"
-			b, err := breaker.New(tt.c)
-			if err == nil || b != nil {
-				t.Fatalf("accepted %+v", tt.c)
-			}
-			if !strings.Contains(err.Error(), tt.want) || !strings.HasPrefix(err.Error(), `breaker "users": `) {
-				t.Errorf("got %q, want %q in it", err, tt.want)
-			}
-		})
-	}
-}
-
-// TestConfig_extremes: extreme valid values of Config work.
-func TestConfig_extremes(t *testing.T) {
-	for _, c := range []breaker.Config{
-		{CloseAfter: 4095, Trip: []breaker.Rule{breaker.Consecutive{Failures: 65535}}},
-		{OpenFor: math.MaxInt64, Trip: quick.Trip},
-		{OpenFor: math.MaxInt64 / 2, MaxOpenFor: math.MaxInt64, ProbeTimeout: math.MaxInt64, Trip: quick.Trip},
-		{OpenFor: 1, Trip: []breaker.Rule{breaker.Silence{Failures: 1, Span: math.MaxInt64}, breaker.Consecutive{Failures: 3}}},
-	} {
-		r := newRig(t, c)
-		for range 70000 {
-			_ = r.run(errDown)
-		}
-		if s := r.Stats(); s.Opened == 0 {
-			t.Errorf("%+v never opened", c)
-		}
-		r.clock.add(time.Hour)
-		_ = r.run(nil)
-		_ = r.Stats()
-	}
-}
-
-// TestConfig_isCopied: a change of Trip after New has no effect.
-func TestConfig_isCopied(t *testing.T) {
-	rules := []breaker.Rule{breaker.Consecutive{Failures: 2}}
-	r := newRig(t, breaker.Config{Trip: rules})
-	rules[0] = breaker.Consecutive{Failures: 1}
-	_ = r.run(errDown)
-	r.want(breaker.Closed)
-}
-
-// TestRule_String: a rule is written as a Go literal, so that it can be copied.
-func TestRule_String(t *testing.T) {
-	for want, r := range map[string]breaker.Rule{
-		"Silence{Failures: 7, Span: time.Second}":                                      breaker.Silence{Failures: 7, Span: time.Second},
-		"Silence{Failures: 7, Span: 1500*time.Millisecond}":                            breaker.Silence{Failures: 7, Span: 1500 * time.Millisecond},
-		"Silence{Failures: 7, Span: 90*time.Second}":                                   breaker.Silence{Failures: 7, Span: 90 * time.Second},
-		"Silence{Failures: 7, Span: 1500*time.Nanosecond}":                             breaker.Silence{Failures: 7, Span: 1500},
-		"Consecutive{Failures: 5}":                                                     breaker.Consecutive{Failures: 5},
-		"Rate{Failures: 2, Of: 3}":                                                     breaker.Rate{Failures: 2, Of: 3},
-		"Rate{Failures: 2, Of: 3, Over: 10*time.Minute, AtLeast: 20}":                  breaker.Rate{Failures: 2, Of: 3, Over: 10 * time.Minute, AtLeast: 20},
-		"Slow{LongerThan: 250*time.Microsecond, Calls: 1, Of: 2, Over: time.Hour}":     breaker.Slow{LongerThan: 250 * time.Microsecond, Calls: 1, Of: 2, Over: time.Hour},
-		"Slow{LongerThan: time.Minute, Calls: 1, Of: 2, Over: time.Hour, AtLeast: 99}": breaker.Slow{LongerThan: time.Minute, Calls: 1, Of: 2, Over: time.Hour, AtLeast: 99},
-		"Rate{}": breaker.Rate{},
-	} {
-		if got := r.String(); got != want {
-			t.Errorf("got %s, want %s", got, want)
-		}
 	}
 }

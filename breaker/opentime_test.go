@@ -30,7 +30,7 @@ func TestOpenTime_exact(t *testing.T) {
 	wantOpen(t, r.Breaker, 0, 0)
 	r.clock.add(400 * ms)
 	wantOpen(t, r.Breaker, 0, 400*ms)
-	r.clock.add(time.Hour) // over after a second, and nobody calls
+	r.clock.add(time.Hour) // over after a second, and no call is made
 	wantOpen(t, r.Breaker, 0, time.Second)
 	wantOpen(t, r.Breaker, 0, time.Second)
 	p := r.permit()
@@ -164,7 +164,7 @@ func TestRetire_evictedKeys(t *testing.T) {
 	}
 }
 
-// openOf adds up the time in OPEN of a group with r as its template, as Stats says how.
+// openOf returns the time in OPEN of a group with r as its template.
 func (r *rig) openOf(g *keyed.Group) time.Duration {
 	sum := r.Stats().OpenTime
 	for _, p := range g.All() {
@@ -224,9 +224,9 @@ func TestCounters_firstOutageOfForks(t *testing.T) {
 
 // TestOpenTime_neverCountedTwice: no time in OPEN is counted twice while it is moved.
 //
-// Eight goroutines find at once that the time of some forks is over, while others read.
-// The clock stands still meanwhile, so that the true time in OPEN is known: what is read
-// is never more. It may be less, but not at rest; and OpenTime never falls.
+// Eight goroutines retire and probe forks whose open time is over, while others read. The
+// clock stands still, so that the true time is known. A reader never sees more. It may
+// see less, except at rest. The shared time never falls.
 func TestOpenTime_neverCountedTwice(t *testing.T) {
 	r := newRig(t, quick)
 	var forks []*breaker.Breaker

@@ -120,7 +120,7 @@ func TestPermit_doneAfterLease(t *testing.T) {
 			r.trip()
 			r.clock.add(time.Second)
 			p := r.permit()
-			r.clock.add(15 * time.Second) // and nobody asks for its place
+			r.clock.add(15 * time.Second) // and no other call takes its slot
 			p.Done(err)
 			r.want(breaker.HalfOpen)
 			if s := r.Stats(); s.Credit != 1 || s.InFlight != 0 || s.ProbesLate != 1 {

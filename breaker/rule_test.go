@@ -321,8 +321,8 @@ func TestIdle_onTheWay(t *testing.T) {
 // TestRate_sleepingCall: a call that slept for a window opens with the counts it held
 // by.
 //
-// It has a call read the clock, the
-// others move the window on by its length, and only then the first go on.
+// One call reads the clock, others move the window by its length, and then the first
+// call continues.
 func TestRate_sleepingCall(t *testing.T) {
 	r := with(t, breaker.Rate{Failures: 50, Of: 100, Over: time.Second, AtLeast: 3})
 	r.clock.afterRead = func() {
@@ -350,5 +350,25 @@ func TestSlow_oldFailure(t *testing.T) {
 	r.want(breaker.Open)
 	if e := r.seen[0]; e.Err != nil {
 		t.Errorf("it opened because of %v", e.Err)
+	}
+}
+
+// TestRule_String: a rule is written as a Go literal, so that it can be copied.
+func TestRule_String(t *testing.T) {
+	for want, r := range map[string]breaker.Rule{
+		"Silence{Failures: 7, Span: time.Second}":                                      breaker.Silence{Failures: 7, Span: time.Second},
+		"Silence{Failures: 7, Span: 1500*time.Millisecond}":                            breaker.Silence{Failures: 7, Span: 1500 * time.Millisecond},
+		"Silence{Failures: 7, Span: 90*time.Second}":                                   breaker.Silence{Failures: 7, Span: 90 * time.Second},
+		"Silence{Failures: 7, Span: 1500*time.Nanosecond}":                             breaker.Silence{Failures: 7, Span: 1500},
+		"Consecutive{Failures: 5}":                                                     breaker.Consecutive{Failures: 5},
+		"Rate{Failures: 2, Of: 3}":                                                     breaker.Rate{Failures: 2, Of: 3},
+		"Rate{Failures: 2, Of: 3, Over: 10*time.Minute, AtLeast: 20}":                  breaker.Rate{Failures: 2, Of: 3, Over: 10 * time.Minute, AtLeast: 20},
+		"Slow{LongerThan: 250*time.Microsecond, Calls: 1, Of: 2, Over: time.Hour}":     breaker.Slow{LongerThan: 250 * time.Microsecond, Calls: 1, Of: 2, Over: time.Hour},
+		"Slow{LongerThan: time.Minute, Calls: 1, Of: 2, Over: time.Hour, AtLeast: 99}": breaker.Slow{LongerThan: time.Minute, Calls: 1, Of: 2, Over: time.Hour, AtLeast: 99},
+		"Rate{}": breaker.Rate{},
+	} {
+		if got := r.String(); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
 	}
 }
