@@ -48,6 +48,7 @@
 //	Report(details bool) Report     Reporter; its metrics and its card on the debug page
 //	Fork(key string) Policy         Forker; a policy of its own for each key
 //	Idle() bool                     keyed.Group may drop the fork: that loses nothing but history
+//	Retire()                        keyed.Group dropped the fork; it moves its counts to its origin
 //	Unwrap() []Policy               Walk; the policies inside this one
 //	Nodes() iter.Seq[Node]          Walk; the policies inside this one, by key
 //	String() string, Name() string  text for people

@@ -89,9 +89,9 @@ func ExampleLogObserver() {
 	// What a breaker tells when it opens:
 	o.Observe(context.Background(), resilience.Event{
 		Kind: breaker.EventOpened, Level: slog.LevelWarn, Policy: "breaker", Name: "users",
-		From: "CLOSED", To: "OPEN", Reason: "Silence(7, 1s)", Failures: 7,
+		From: "CLOSED", To: "OPEN", Reason: "Silence{Failures: 7, Span: time.Second}", Failures: 7,
 	})
-	// Output: level=WARN msg="breaker opened" name=users from=CLOSED to=OPEN reason="Silence(7, 1s)" failures=7
+	// Output: level=WARN msg="breaker opened" name=users from=CLOSED to=OPEN reason="Silence{Failures: 7, Span: time.Second}" failures=7
 }
 
 func ExampleAttempt() {

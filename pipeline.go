@@ -66,3 +66,16 @@ func (p *pipeline) Idle() bool {
 	}
 	return true
 }
+
+// Retire calls the optional method Retire of each policy that is a Forker, whose fork is
+// dropped with p. The others are shared with other forks.
+func (p *pipeline) Retire() {
+	for _, q := range p.policies {
+		if _, ok := q.(Forker); !ok {
+			continue
+		}
+		if q, ok := q.(interface{ Retire() }); ok {
+			q.Retire()
+		}
+	}
+}

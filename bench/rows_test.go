@@ -64,10 +64,10 @@ var rows = []row{
 	{"Layer/settle/1", func(testing.TB) func(int) { return guarded(layers(1, &settling{}), nil) }},
 	{"Layer/settle/5", func(testing.TB) func(int) { return guarded(layers(5, &settling{}), nil) }},
 	{"Breaker/default/closed", func(testing.TB) func(int) { return guarded(newBreaker(), nil) }},
-	{"Breaker/consecutive/closed", tripping(breaker.Consecutive(5))},
-	{"Breaker/last100/closed", tripping(breaker.FailureRate(50, 100))},
-	{"Breaker/window/closed", tripping(breaker.FailureRateOver(50, 100, 10*time.Second))},
-	{"Breaker/slow/closed", tripping(breaker.SlowRate(50, time.Second, 100, 10*time.Second))},
+	{"Breaker/consecutive/closed", tripping(breaker.Consecutive{Failures: 5})},
+	{"Breaker/last100/closed", tripping(breaker.Rate{Failures: 50, Of: 100})},
+	{"Breaker/window/closed", tripping(breaker.Rate{Failures: 50, Of: 100, Over: 10 * time.Second})},
+	{"Breaker/slow/closed", tripping(breaker.Slow{LongerThan: time.Second, Calls: 50, Of: 100, Over: 10 * time.Second})},
 	{"Breaker/default/open", open},
 	{"Bulkhead/free", func(testing.TB) func(int) { return guarded(newBulkhead(), nil) }},
 	{"Limit/free", func(testing.TB) func(int) { return guarded(newLimit(), nil) }},
@@ -194,7 +194,7 @@ func newBreaker() *breaker.Breaker { return resilience.Must(breaker.New(breaker.
 // tripping is a closed breaker with that rule.
 func tripping(rule breaker.Rule) func(testing.TB) func(int) {
 	return func(testing.TB) func(int) {
-		return guarded(resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{rule}})), nil)
+		return guarded(resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{rule}, OpenFor: time.Minute})), nil)
 	}
 }
 
@@ -216,7 +216,7 @@ func newStack() resilience.Policy {
 // open is a breaker that is open for as long as the benchmark takes. It is the
 // default one otherwise: how it came to be open does not matter to a rejection.
 func open(tb testing.TB) func(n int) {
-	b := resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive(1)}, OpenFor: time.Hour}))
+	b := resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive{Failures: 1}}, OpenFor: time.Hour}))
 	if err := resilience.Run(tb.Context(), b, func(context.Context) error { return errors.ErrUnsupported }); err == nil {
 		tb.Fatal("the breaker did not see the failure")
 	}

@@ -2,7 +2,9 @@ package breaker
 
 import (
 	"context"
+	"errors"
 	"math"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -13,10 +15,10 @@ import (
 
 const policy = "breaker"
 
-// ErrOpen matches, with errors.Is, every rejection by a breaker. The error itself
-// is a *resilience.Rejection with the name of the breaker, the time at which it will
-// admit a call, which in HALF_OPEN and with ForcedOpen nobody knows, and the failure
-// that opened it.
+// ErrOpen matches, with errors.Is, every rejection by a breaker. The error itself is a
+// *resilience.Rejection with the name of the breaker, the time at which it will admit
+// a call, and the failure that opened it. The time is zero in HALF_OPEN and with
+// ForcedOpen, where it is unknown.
 var ErrOpen error = &resilience.Rejection{Policy: policy, Reason: resilience.Open}
 
 // Breaker is a circuit breaker.
@@ -27,69 +29,64 @@ var ErrOpen error = &resilience.Rejection{Policy: policy, Reason: resilience.Ope
 //	  |    credit above CloseAfter    v the open time         | used up
 //	  +--------------------------- HALF_OPEN -----------------+
 //
-// CLOSED admits every call and counts the failures in a row. OPEN rejects every
-// call until its time is over; the next call is then the only one admitted, the
-// probe. HALF_OPEN has a credit: so many calls may be in flight. It starts at 1;
-// a success adds 1, the k-th failure in a row takes k. HALF_OPEN is therefore a
-// slow start, which doubles what it admits with each round of successes, and a
-// dependency that fails again is left alone after few calls.
+// CLOSED admits every call and counts failures for the rules. OPEN rejects every call
+// until its time is over; the next call is then admitted as the probe. HALF_OPEN has a
+// credit, the number of calls that may be in flight. The credit starts at 1. A success
+// adds 1, the k-th failure in a row takes k. So HALF_OPEN is a slow start: each round
+// of successes doubles the calls that it admits, and a dependency that fails again
+// gets few calls.
 //
-// A call is judged by resilience.OutcomeOf. One that is Ignored, because its
-// caller gave up or a policy further in refused it, gives its place back and
-// changes nothing. So does a call that was admitted before the last transition,
-// whatever its result.
+// resilience.OutcomeOf decides the outcome of a call. A call is Ignored if its caller
+// canceled it or an inner policy rejected it: it frees its slot and changes nothing. A
+// call that was admitted before the last transition changes nothing either, whatever
+// its result.
 //
 // A Breaker is safe for concurrent use. No call takes a lock: the state is an
 // immutable episode with one word of counts, behind an atomic pointer.
 type Breaker struct {
 	episode atomic.Pointer[episode]
 	*shared
-	key     string       // what it is for in a keyed.Group
-	told    *episode     // the last that was announced; only announce uses it, if there is an observer
-	pending atomic.Int64 // transitions made and not yet announced
+	key    string // of the fork in a keyed.Group
+	events announcer
 }
 
-// shared is what a breaker and its forks have in common.
+// shared is the part of a breaker that its forks share.
 type shared struct {
-	count stripe.Counters // first, for its alignment
-	cfg   Config
-	clock vclock.Clock
-	rare  atomic.Pointer[rare]
-	root  *Breaker
-	// book is that of all episodes if no rule has anything to count but failures in
-	// a row, which the episode does; otherwise each has its own.
+	count    stripe.Counters // first, for its alignment
+	cfg      Config
+	rules    []rule // Config.Trip, compiled
+	clock    vclock.Clock
+	counters atomic.Pointer[outageCounters] // see outages
+	root     *Breaker                       // the breaker that New returned
+	// book is shared by all episodes if every rule counts failures in a row, which are
+	// in the episode's word. Otherwise each episode has its own.
 	book    *book
 	windows bool // some rule counts successes too
 	timed   bool // some rule has a window of time
-	slow    bool // some rule is a SlowRate
+	slow    bool // some rule is a Slow
 }
-
-// The counters. Those of the outcomes have the numbers of the outcomes.
-const (
-	rejected    = int(resilience.Ignored) + 1 + iota
-	wouldReject // admitted in MetricsOnly, though the state says no
-)
 
 // New returns a closed Breaker, or an error that says what to change in c.
 func New(c Config) (*Breaker, error) {
-	c, err := c.withDefaults()
+	c, rules, err := c.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	s := &shared{cfg: c, clock: vclock.New(c.Clock)}
-	for _, r := range c.Trip {
-		s.windows = s.windows || r.kind != silence
-		s.timed = s.timed || r.kind == rateOver || r.kind == slowRate
-		s.slow = s.slow || r.kind == slowRate
+	s := &shared{cfg: c, rules: rules, clock: vclock.New(c.Clock)}
+	for i := range rules {
+		k := rules[i].kind
+		s.windows = s.windows || k != silence
+		s.timed = s.timed || k == rateOver || k == slow
+		s.slow = s.slow || k == slow
 	}
 	if !s.windows {
-		s.book = newBook(c.Trip, 0, &s.clock)
+		s.book = newBook(rules, 0, &s.clock)
 	}
-	s.root = fork(s, "", Auto)
+	s.root = newFork(s, "", Auto)
 	return s.root, nil
 }
 
-func fork(s *shared, key string, m Mode) *Breaker {
+func newFork(s *shared, key string, m Mode) *Breaker {
 	b := &Breaker{shared: s, key: key}
 	e := b.follow(&episode{}, Closed, s.clock.Nanos())
 	if m != Auto {
@@ -97,13 +94,21 @@ func fork(s *shared, key string, m Mode) *Breaker {
 	}
 	b.episode.Store(e)
 	if s.cfg.Observer != nil {
-		b.told = e
+		b.events.announced = e
 	}
 	return b
 }
 
-// Apply implements resilience.Policy. It returns a *resilience.Rejection that
-// matches ErrOpen if the breaker does not admit the call, without an allocation.
+// Fork implements resilience.Forker. The fork is closed, has a state of its own, starts
+// in the mode of b, and shares the configuration and the counters. Its errors and events
+// have the key.
+func (b *Breaker) Fork(key string) resilience.Policy {
+	return newFork(b.shared, key, b.Mode())
+}
+
+// Apply implements resilience.Policy. If the breaker rejects the call, Apply returns a
+// *resilience.Rejection that matches ErrOpen, without an allocation. If ctx is already
+// done, Apply returns its error and counts nothing.
 func (b *Breaker) Apply(ctx context.Context, next resilience.Next) (err error) {
 	if ctx.Err() != nil {
 		return resilience.ContextError(ctx)
@@ -134,6 +139,25 @@ func (b *Breaker) Apply(ctx context.Context, next resilience.Next) (err error) {
 	return err
 }
 
+// Acquire admits work that cannot be wrapped in a function. It returns the errors of
+// Apply: a *resilience.Rejection that matches ErrOpen, or the error of a ctx that is
+// already done. The caller reports the result to Done. A permit whose Done is never
+// called counts nothing and holds its slot in HALF_OPEN until Config.ProbeTimeout.
+func (b *Breaker) Acquire(ctx context.Context) (*Permit, error) {
+	if ctx.Err() != nil {
+		return nil, resilience.ContextError(ctx)
+	}
+	token, err := b.admit(ctx, b.episode.Load())
+	if err != nil {
+		return nil, err
+	}
+	p := &Permit{b: b, ctx: ctx, token: token}
+	if b.slow {
+		p.start = b.clock.Nanos()
+	}
+	return p, nil
+}
+
 // admit returns a token for a call that found e.
 func (b *Breaker) admit(ctx context.Context, e *episode) (token uint64, err error) {
 	for ; ; e = b.episode.Load() {
@@ -146,8 +170,8 @@ func (b *Breaker) admit(ctx context.Context, e *episode) (token uint64, err erro
 			}
 		} else if now := b.clock.Nanos(); e.over(now) {
 			half, token := b.halfOpen(e, now)
-			if !b.install(ctx, e, half, match{rule: openTimeOver}) {
-				continue // somebody else is the probe
+			if !b.install(ctx, e, half, match{rule: CauseOpenTimeOver}) {
+				continue // another goroutine holds the probe
 			}
 			b.announceProbe(half, token)
 			return token, nil
@@ -161,12 +185,61 @@ func (b *Breaker) admit(ctx context.Context, e *episode) (token uint64, err erro
 	}
 }
 
-// slowness returns the flags of the SlowRate rules for which a call that began at
-// start was slow.
+// announceProbe announces the HALF_OPEN episode e. If the observer calls
+// runtime.Goexit, the probe does not run and announceProbe frees its slot.
+func (b *Breaker) announceProbe(e *episode, token uint64) {
+	returned := false
+	defer func() {
+		if !returned {
+			if _, held := e.free(token); held {
+				e.leave(resilience.Ignored)
+			}
+		}
+	}()
+	b.events.announce(b.cfg.Observer)
+	returned = true
+}
+
+// probe takes a slot in HALF_OPEN. If all are taken, it frees those whose lease has
+// ended.
+func (b *Breaker) probe(e *episode) (token uint64, ok bool) {
+	now, end := b.lease()
+	if token, ok = e.take(end); ok {
+		return token, true
+	}
+	if e.closing() {
+		return e.base, true // calls need no slot any more
+	}
+	if n := e.expire(now, end, b.lease); n > 0 {
+		b.outages().late.Add(uint64(n))
+		return e.take(end)
+	}
+	return 0, false
+}
+
+// lease returns the time and the end of a lease that is taken now, both in ms.
+func (b *Breaker) lease() (now, end int64) { return b.leaseAt(b.clock.Nanos()) }
+
+// leaseAt is lease at the time now, in ns. The end is rounded up.
+func (b *Breaker) leaseAt(now int64) (_, end int64) {
+	const ms = int64(time.Millisecond)
+	if b.cfg.ProbeTimeout == Unbounded {
+		return now / ms, never
+	}
+	return now / ms, min(never, (after(now, b.cfg.ProbeTimeout)-1)/ms+1)
+}
+
+// after returns the time d after now, or the latest time if that overflows.
+func after(now int64, d time.Duration) int64 {
+	return now + min(int64(d), math.MaxInt64-now)
+}
+
+// slowness returns the flags of the Slow rules for which a call that began at start
+// was slow.
 func (b *Breaker) slowness(start int64) (flags uint64) {
 	took, flag := time.Duration(b.clock.Nanos()-start), uint64(slowFlag)
-	for i := range b.cfg.Trip {
-		if r := &b.cfg.Trip[i]; r.kind == slowRate {
+	for i := range b.rules {
+		if r := &b.rules[i]; r.kind == slow {
 			if took > r.slower {
 				flags |= flag
 			}
@@ -176,126 +249,154 @@ func (b *Breaker) slowness(start int64) (flags uint64) {
 	return flags
 }
 
-// announceProbe announces that e has begun. If the observer calls runtime.Goexit
-// the call that was to be the probe does not run, and its place is free.
-func (b *Breaker) announceProbe(e *episode, token uint64) {
-	exited := true
-	defer func() {
-		if exited {
-			if _, held := e.free(token); held {
-				e.leave(resilience.Ignored)
-			}
-		}
-	}()
-	b.announce()
-	exited = false
-}
-
-// over reports whether the time of an OPEN episode is over. It is over, too, for
-// a clock that was set back to before its beginning.
-func (e *episode) over(now int64) bool {
-	return (now >= e.until || now < e.since) && e.mode != ForcedOpen
-}
-
-// probe takes a place in HALF_OPEN, if need be one whose lease has ended.
-func (b *Breaker) probe(e *episode) (token uint64, ok bool) {
-	now, end := b.lease()
-	if token, ok = e.take(end); ok {
-		return token, true
-	}
-	if e.closing() {
-		return e.base, true // a place is not needed any more
-	}
-	if n := e.expire(now, end, b.lease); n > 0 {
-		b.rarely().late.Add(uint64(n))
-		return e.take(end)
-	}
-	return 0, false
-}
-
-// lease returns the time and when a lease ends that is taken now, both in ms; the
-// end is rounded up.
-func (b *Breaker) lease() (now, end int64) { return b.leaseAt(b.clock.Nanos()) }
-
-func (b *Breaker) leaseAt(now int64) (_, end int64) {
-	const ms = int64(time.Millisecond)
-	if b.cfg.ProbeTimeout < 0 {
-		return now / ms, never
-	}
-	return now / ms, min(never, (after(now, b.cfg.ProbeTimeout)-1)/ms+1)
-}
-
-// after returns the time d after now; a longest d lasts for ever.
-func after(now int64, d time.Duration) int64 {
-	return now + min(int64(d), math.MaxInt64-now)
-}
-
-// settler hears of operations that have answered, or ended, after Run returned
+// settler is called when an operation has answered or ended after Run returned
 // without an error. It is a type of its own to keep Settle out of the API.
 type settler Breaker
 
 func (s *settler) Settle(token uint64, err error) {
 	b := (*Breaker)(s)
 	if err == nil {
-		b.record(context.Background(), token, resilience.Success, &nothing)
+		b.record(context.Background(), token, resilience.Success, &noFailure)
 	} else {
 		b.judge(context.Background(), token, err, true)
 	}
 }
 
-// State returns the state at this moment. It is HalfOpen as soon as the open time
-// is over, whether or not a call has come since; the event and the count of
-// transitions come with that call.
-func (b *Breaker) State() State { return b.state(b.episode.Load()) }
-
-func (b *Breaker) state(e *episode) State {
-	if e.state == Open && e.over(b.clock.Nanos()) {
-		return HalfOpen
+// judge records a call that ended with err. It calls user code, methods of err and
+// Classify, before anything changes; if that code panics, the call is a failure. The
+// context of a late call may be gone, and then only err can show that its caller
+// canceled.
+func (b *Breaker) judge(ctx context.Context, token uint64, err error, late bool) {
+	o, f := resilience.Failure, failing{err: err}
+	defer func() { b.record(ctx, token, o, &f) }()
+	defer func() {
+		// The text is made here, because other calls wait while record installs an episode.
+		if e := b.episode.Load(); o == resilience.Failure && e.state == HalfOpen && e.admitted(token) {
+			f.text = causeText(err)
+		}
+	}()
+	if late && errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+		o = resilience.Ignored
+		return
 	}
-	return e.state
+	o = resilience.OutcomeOf(ctx, err, b.cfg.Classify)
+	if o == resilience.Failure {
+		if r, ok := errors.AsType[retryAfterer](err); ok {
+			f.wait = r.RetryAfter()
+		}
+	}
 }
 
-// Name returns the name from the Config.
-func (b *Breaker) Name() string { return b.cfg.Name }
-
-// Fork implements resilience.Forker: the fork is closed, has a state of its own,
-// begins in the mode that b is in, and shares the configuration and the counters.
-func (b *Breaker) Fork(key string) resilience.Policy {
-	return fork(b.shared, key, b.Mode())
+// A failing is the failure of one call. It is never changed.
+type failing struct {
+	err  error
+	wait time.Duration // RetryAfter of err
+	text string        // of err, if HALF_OPEN admitted the call
 }
 
-// idleAfter is how long a closed breaker that is on its way to opening is worth
-// keeping: one whose dependency gets a call a second opens within it.
-const idleAfter = 10 * time.Second
+var noFailure failing // of a success
 
-// Idle implements resilience.Forker. A breaker is idle unless it is OPEN with
-// time left, has calls in flight in HALF_OPEN, or is CLOSED with a rule that is more
-// than half of the way to opening it: for ten seconds, or twice the span of a
-// Silence, since the first of failures in a row; for ten seconds since the last
-// failure among the last calls; and those of a window for as long as they are in it. Nor is one that is
-// not in the mode of the breaker that all forks come from in the end.
-func (b *Breaker) Idle() bool {
+type retryAfterer interface {
+	error
+	RetryAfter() time.Duration
+}
+
+// causeText returns the text that a rejection with the cause err has for it. It calls
+// methods of err. The text is a copy, because it is kept and may be a short piece of a
+// long one.
+func causeText(err error) string {
+	return strings.Clone((&resilience.Rejection{Cause: err}).CauseText())
+}
+
+// record counts an outcome and, if the current episode admitted the call, applies it
+// to the episode.
+func (b *Breaker) record(ctx context.Context, token uint64, o resilience.Outcome, f *failing) {
+	b.count.Add(int(o))
 	e := b.episode.Load()
-	now := b.clock.Nanos()
 	switch {
-	case e.mode != b.root.Mode():
-		return false
-	case e.state == Open:
-		if !e.over(now) && e.mode != ForcedOpen {
-			return false
-		}
-		b.charge(e, now) // nobody may come to see it any more
-		return true
-	case e.mode == Disabled:
-		return true
+	case !e.admitted(token) || e.mode == Disabled:
+		// The call was admitted before the last transition, or must change nothing.
 	case e.state == HalfOpen:
-		return unpack(e.word.Load()).inFlight == 0
+		b.recordProbe(ctx, e, token, o, f)
+	case e.state == Open:
+		// The call was admitted only because of MetricsOnly.
+	case o == resilience.Success:
+		e.succeed()
+		if b.windows {
+			b.recordSuccess(ctx, e, token)
+		}
+	case o == resilience.Failure:
+		b.recordFailure(ctx, e, token, f)
 	}
-	run, start := e.run()
+}
+
+// recordSuccess counts a success for the rules that count successes. It can open the
+// breaker: if the call was slow, if it is the call that makes AtLeast, or if successes
+// have left the window since the last call.
+func (b *Breaker) recordSuccess(ctx context.Context, e *episode, token uint64) {
+	var now int64
+	if b.timed {
+		now = b.clock.Nanos()
+	}
 	for i := range e.book.tallies {
-		if e.book.tallies[i].near(now, run, time.Duration(now-start*1000)) {
-			return false
+		t := &e.book.tallies[i]
+		if t.kind == rate { // the common case, which never opens
+			t.last.Succeed()
+			continue
+		}
+		if m, holds := t.add(now, token, false, 0, 0); holds {
+			b.trip(ctx, e, m, now, e.book.failureAfter(now-int64(m.span)), 0)
+			return
 		}
 	}
-	return true
+}
+
+func (b *Breaker) recordFailure(ctx context.Context, e *episode, token uint64, f *failing) {
+	now := b.clock.Nanos()
+	failures, span := e.fail(now)
+	if b.timed {
+		e.book.failed.Store(&failure{f.err, now})
+	}
+	for i := range e.book.tallies {
+		if m, holds := e.book.tallies[i].add(now, token, true, failures, span); holds {
+			b.trip(ctx, e, m, now, f.err, f.wait)
+			return
+		}
+	}
+}
+
+// recordProbe records the result of a call that HALF_OPEN admitted.
+func (b *Breaker) recordProbe(ctx context.Context, e *episode, token uint64, o resilience.Outcome, f *failing) {
+	now := b.clock.Nanos() // before the credit moves, because Clock may be user code
+	ends, ok := e.free(token)
+	if !ok {
+		return // settled already, or another call took the slot after the lease ended
+	}
+	if o == resilience.Success && token&slowFlags != 0 {
+		o = resilience.Failure // too slow to close
+	}
+	ms, latest := b.leaseAt(now)
+	late := ends <= ms || ends > latest
+	if late {
+		o = resilience.Ignored // although no other call has needed the slot
+		b.outages().late.Add(1)
+	}
+	c, ended := e.leave(o)
+	if !late && (ended || !e.final(c)) { // not if another result ended the episode first
+		b.outages().probes[o].Add(1)
+	}
+	if !ended {
+		return
+	}
+	if c.left > 0 {
+		if b.install(ctx, e, b.follow(e, Closed, now), match{rule: CauseEnoughSuccesses}) {
+			b.events.announce(b.cfg.Observer)
+		}
+		return
+	}
+	why := *e.outage
+	if why.rounds++; c.won {
+		why.silence, why.rounds = now, 0
+	}
+	b.open(ctx, e, b.follow(e, Open, now), &why, f.wait, match{rule: CauseProbeFailed, hits: c.failures, err: f.err, text: f.text})
 }

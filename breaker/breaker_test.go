@@ -16,7 +16,9 @@ import (
 	"github.com/resilience-go/resilience/internal/testkit"
 )
 
-func TestResultsOfCallsAdmittedBeforeATransitionChangeNothing(t *testing.T) {
+// TestBreaker_staleResults: results of calls admitted before a transition change
+// nothing after it.
+func TestBreaker_staleResults(t *testing.T) {
 	bg := context.Background()
 	t.Run("an old success does not close", func(t *testing.T) {
 		r := newRig(t, quick)
@@ -87,7 +89,9 @@ func TestResultsOfCallsAdmittedBeforeATransitionChangeNothing(t *testing.T) {
 	})
 }
 
-func TestExactlyOneOfFiftyCallersIsTheProbe(t *testing.T) {
+// TestBreaker_oneProbeOfFifty: of fifty callers at the end of the open time exactly one
+// is admitted.
+func TestBreaker_oneProbeOfFifty(t *testing.T) {
 	r := newRig(t, quick)
 	for round := range 200 {
 		r.trip()
@@ -120,7 +124,9 @@ func TestExactlyOneOfFiftyCallersIsTheProbe(t *testing.T) {
 	}
 }
 
-func TestAProbeThatPanicsOrExitsIsAFailureAndFreesItsPlace(t *testing.T) {
+// TestBreaker_probePanicOrGoexit: a probe that panics or exits is a failure and frees
+// its slot.
+func TestBreaker_probePanicOrGoexit(t *testing.T) {
 	for name, how := range map[string]func(){
 		"panic":  func() { panic("boom") },
 		"goexit": runtime.Goexit,
@@ -146,7 +152,8 @@ func TestAProbeThatPanicsOrExitsIsAFailureAndFreesItsPlace(t *testing.T) {
 	}
 }
 
-func TestAPanicInClassifyIsAFailureAndFreesThePlace(t *testing.T) {
+// TestClassify_panic: a panic in Classify is a failure and frees the slot.
+func TestClassify_panic(t *testing.T) {
 	var angry atomic.Bool
 	c := quick
 	c.Classify = func(error) resilience.Outcome {
@@ -179,7 +186,9 @@ func TestAPanicInClassifyIsAFailureAndFreesThePlace(t *testing.T) {
 	r.want(breaker.Open)
 }
 
-func TestAfterTheLeaseOfAHangingProbeAnotherIsAdmitted(t *testing.T) {
+// TestLease_hangingProbe: after the lease of a hanging probe another is admitted, and
+// the late result is ignored.
+func TestLease_hangingProbe(t *testing.T) {
 	r := newRig(t, quick)
 	r.trip()
 	r.clock.add(time.Second)
@@ -202,7 +211,8 @@ func TestAfterTheLeaseOfAHangingProbeAnotherIsAdmitted(t *testing.T) {
 	r.want(breaker.Closed)
 }
 
-func TestAClockSetBackDoesNotProlongALease(t *testing.T) {
+// TestLease_clockSetBack: a clock that is set back does not lengthen a lease.
+func TestLease_clockSetBack(t *testing.T) {
 	r := newRig(t, quick)
 	r.clock.add(time.Hour)
 	r.trip()
@@ -214,21 +224,6 @@ func TestAClockSetBackDoesNotProlongALease(t *testing.T) {
 	}
 	_ = hung.finish(nil)
 	r.want(breaker.HalfOpen)
-}
-
-func TestNegativeProbeTimeoutNeverEndsALease(t *testing.T) {
-	c := quick
-	c.ProbeTimeout = -1
-	r := newRig(t, c)
-	r.trip()
-	r.clock.add(time.Second)
-	probe := r.start(context.Background())
-	r.clock.add(1000 * time.Hour)
-	if r.start(context.Background()) != nil {
-		t.Fatal("a second probe")
-	}
-	_ = probe.finish(nil)
-	r.want(breaker.Closed)
 }
 
 // stubborn is a lasting operation that hands out its settlers.
@@ -243,7 +238,8 @@ func (o *stubborn) Hold(_ resilience.Moment, s resilience.Settler, token uint64)
 	return true
 }
 
-func TestSettlingTwiceCountsOnce(t *testing.T) {
+// TestSettler_twice: an operation that settles several times counts once.
+func TestSettler_twice(t *testing.T) {
 	for _, outcome := range []error{nil, errDown} {
 		t.Run(fmt.Sprint(outcome), func(t *testing.T) {
 			for range 100 {
@@ -273,7 +269,9 @@ func TestSettlingTwiceCountsOnce(t *testing.T) {
 	}
 }
 
-func TestCancellationByTheCallerIsIgnored(t *testing.T) {
+// TestBreaker_callerCancels: a call that its caller cancels is ignored, and a canceled
+// probe frees its slot.
+func TestBreaker_callerCancels(t *testing.T) {
 	r := newRig(t, quick)
 	for range 100 {
 		ctx, cancel := context.WithCancel(context.Background())
@@ -287,7 +285,7 @@ func TestCancellationByTheCallerIsIgnored(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	probe := r.start(ctx)
 	cancel()
-	_ = probe.finish(errDown) // whatever it says, its caller has gone
+	_ = probe.finish(errDown) // although its error is a failure, its caller has canceled
 	r.want(breaker.HalfOpen)
 	if s := r.Stats(); s.InFlight != 0 || s.Credit != 1 || s.Ignored != 101 {
 		t.Fatalf("after a canceled probe: %+v", s)
@@ -298,7 +296,8 @@ func TestCancellationByTheCallerIsIgnored(t *testing.T) {
 	r.want(breaker.Closed)
 }
 
-func TestTheDeadlineOfTheCallerIsAFailure(t *testing.T) {
+// TestBreaker_callerDeadline: the caller's deadline is a failure.
+func TestBreaker_callerDeadline(t *testing.T) {
 	for name, end := range map[string]func() (context.Context, context.CancelFunc){
 		"deadline": func() (context.Context, context.CancelFunc) {
 			return context.WithTimeout(context.Background(), time.Millisecond)
@@ -316,7 +315,7 @@ func TestTheDeadlineOfTheCallerIsAFailure(t *testing.T) {
 					ctx, cancel := end()
 					_ = resilience.Run(ctx, r.Breaker, func(ctx context.Context) error {
 						<-ctx.Done()
-						return context.Canceled // as HTTP/2 says it
+						return context.Canceled // as HTTP/2 returns it
 					})
 					cancel()
 				}
@@ -326,7 +325,9 @@ func TestTheDeadlineOfTheCallerIsAFailure(t *testing.T) {
 	}
 }
 
-func TestEightFailuresAtOnceAtAThresholdOfTwoOpen(t *testing.T) {
+// TestConsecutive_eightAtOnce: eight failures at once at a threshold of two always
+// open.
+func TestConsecutive_eightAtOnce(t *testing.T) {
 	for range 200 {
 		r := newRig(t, quick)
 		calls := make([]*held, 8)
@@ -347,7 +348,8 @@ func TestEightFailuresAtOnceAtAThresholdOfTwoOpen(t *testing.T) {
 	}
 }
 
-func TestAnInnerRejectionGivesTheProbeBack(t *testing.T) {
+// TestBreaker_innerRejection: an inner policy that rejects the probe frees its slot.
+func TestBreaker_innerRejection(t *testing.T) {
 	r := newRig(t, quick)
 	r.trip()
 	r.clock.add(time.Second)
@@ -370,7 +372,9 @@ type judged struct{ o resilience.Outcome }
 func (j judged) Error() string               { return "judged" }
 func (j judged) Outcome() resilience.Outcome { return j.o }
 
-func TestWrappedErrorsAreClassifiedAsWhatTheyWrap(t *testing.T) {
+// TestBreaker_wrappedErrors: wrapped and joined errors are classified as what they
+// wrap.
+func TestBreaker_wrappedErrors(t *testing.T) {
 	c := quick
 	c.Classify = func(err error) resilience.Outcome {
 		if errors.Is(err, errDown) {
@@ -398,7 +402,9 @@ func TestWrappedErrorsAreClassifiedAsWhatTheyWrap(t *testing.T) {
 	}
 }
 
-func TestAContextThatIsDoneRunsAndCountsNothing(t *testing.T) {
+// TestBreaker_contextDone: with a context that is done nothing runs and nothing is
+// counted.
+func TestBreaker_contextDone(t *testing.T) {
 	gone := errors.New("gone")
 	done := func() context.Context {
 		ctx, cancel := context.WithCancelCause(context.Background())

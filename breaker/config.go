@@ -3,7 +3,6 @@ package breaker
 import (
 	"cmp"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/benbjohnson/clock"
@@ -12,89 +11,90 @@ import (
 	"github.com/resilience-go/resilience/internal/defaults"
 )
 
+// Unbounded is the value of Config.ProbeTimeout that never ends a probe's lease.
+const Unbounded = -1
+
 const (
-	// The defaults were chosen by simulation, together with those of the other
-	// policies in package stack.
+	// defaultCloseAfter is the credit above which HALF_OPEN closes. It was chosen by
+	// simulation: the slow start is long enough for a dependency in a brown-out.
 	defaultCloseAfter = 64
+	// defaultMaxOpenFor bounds an OPEN that follows the silence. It was chosen by
+	// simulation: a long outage does not cost minutes after its end.
 	defaultMaxOpenFor = 5 * time.Second
 
-	minOpenFor    = 50 * time.Millisecond
+	// minOpenFor is the shortest OPEN that follows the silence, before jitter.
+	minOpenFor = 50 * time.Millisecond
+	// maxRetryAfter bounds the OPEN that a failure's RetryAfter asks for.
 	maxRetryAfter = time.Minute
-	silenceShare  = 32 // OPEN lasts this part of the silence
+	// silenceShare is the part of the silence that OPEN lasts: 1/32. The delay of a
+	// recovery is then in proportion to the outage, and few calls probe.
+	silenceShare = 32
+	// idleAfter is how long a closed breaker that is on its way to opening is kept: a
+	// breaker whose dependency gets a call a second opens within it.
+	idleAfter = 10 * time.Second
 )
 
-var defaultTrip = []Rule{Silence(7, time.Second)} // one for all, which nobody changes
+// defaultTrip is shared by all breakers and never changed.
+var defaultTrip = []Rule{Silence{Failures: 7, Span: time.Second}}
 
-// Config says how a Breaker works. The zero value is a good default.
+// Config configures a Breaker. The zero value is a good default.
 type Config struct {
 	// Name appears in errors and events.
 	Name string
-	// Trip holds the rules that open the breaker; any one of them does, the first
-	// that holds. The default is Silence(7, time.Second).
+	// Trip has the rules that open the breaker. The first rule that holds opens it.
+	// The default is Silence{Failures: 7, Span: time.Second}.
 	Trip []Rule
-	// OpenFor is how long OPEN lasts. With 0, the default, it follows the silence:
-	// one thirty-second of the time since the dependency fell silent, at least
-	// 50 ms and at most MaxOpenFor, less if the failures came so quickly that 3 %
-	// of the usual calls are more, and then changed by up to 20 % at random, so
-	// that the clients of one dependency do not probe it together.
+	// OpenFor is how long OPEN lasts. It must be set if Trip has a Rate or a Slow.
+	//
+	// With 0, the default, OPEN follows the silence. It lasts one thirty-second of
+	// the time since the first failure in a row, at least 50 ms and at most
+	// MaxOpenFor. It is shorter if failures come so quickly that more than 3 % of the
+	// usual calls would be rejected per failure. Jitter of 20 % keeps the clients of
+	// one dependency from probing at the same time.
 	OpenFor time.Duration
-	// MaxOpenFor bounds OPEN. With OpenFor 0 it defaults to 5 s. With OpenFor set
-	// it defaults to OpenFor; a larger value lets OPEN double, up to it, each time
-	// that HALF_OPEN has failed without a success.
+	// MaxOpenFor bounds OPEN. With OpenFor 0 it defaults to 5 s. With OpenFor set it
+	// defaults to OpenFor; if it is larger, OPEN doubles, up to MaxOpenFor, each time
+	// HALF_OPEN fails without a success.
 	MaxOpenFor time.Duration
-	// CloseAfter is how many more successes than failures HALF_OPEN needs to
-	// close, 1 to 4095, by default 64. HALF_OPEN admits one call at first and one
-	// more at a time for each success: 1 closes at the first success, the default
-	// is a slow start.
+	// CloseAfter is how many more successes than failures HALF_OPEN needs to close:
+	// 1 to 4095, by default 64. HALF_OPEN admits one call at first and one more at a
+	// time for each success. 1 closes at the first success; the default is a slow
+	// start.
 	CloseAfter int
-	// ProbeTimeout is how long a call may hold a place in HALF_OPEN, by default
-	// 15 s; a negative value sets no limit. After it the place is free for another
-	// and the result of the call is ignored. It should be longer than the time limit of
-	// a call.
+	// ProbeTimeout is how long a call can hold a slot in HALF_OPEN, by default 15 s.
+	// After it another call can take the slot and the result of the first is ignored.
+	// It should be longer than the timeout of a call. Unbounded never frees the slot.
 	ProbeTimeout time.Duration
-	// Until is when a success counts, by default resilience.Answered: an hour-long
-	// stream is not an hour-long probe. A failure counts as soon as it is known.
+	// Until is when a success counts, by default resilience.Answered: a stream that
+	// lasts an hour does not hold its slot for an hour. A failure counts at once.
 	Until resilience.Moment
-	// Classify judges errors that do not say themselves what they are. It is asked
-	// last, as resilience.OutcomeOf describes; nil judges them as failures.
+	// Classify returns the outcome of an error that has no Outcome method of its own.
+	// It is called last, as resilience.OutcomeOf describes. nil means Failure.
 	Classify func(error) resilience.Outcome
-	// Observer hears of each transition. nil: none.
+	// Observer is called with each transition. nil means none.
 	Observer resilience.Observer
-	// Clock is the time to use, nil for real time.
+	// Clock is the source of time. nil means real time.
 	Clock clock.Clock
 }
 
-// withDefaults returns c with its defaults filled in, or what is wrong with it.
-func (c Config) withDefaults() (Config, error) {
-	bad := func(field string, value any, want string) (Config, error) {
-		return c, fmt.Errorf("breaker %q: Config.%s is %v: %s", c.Name, field, value, want)
+// withDefaults returns c with its defaults filled in and its rules compiled, or an
+// error that says what to change.
+func (c Config) withDefaults() (Config, []rule, error) {
+	bad := func(field string, value any, want string) (Config, []rule, error) {
+		return c, nil, fmt.Errorf("breaker %q: Config.%s is %v: %s", c.Name, field, value, want)
 	}
-	if c.Trip = slices.Clone(c.Trip); len(c.Trip) == 0 {
+	if len(c.Trip) == 0 {
 		c.Trip = defaultTrip
 	}
 	if err := cmp.Or(
 		check.Duration(policy, c.Name, "Config.OpenFor", c.OpenFor, c.Clock),
 		check.Duration(policy, c.Name, "Config.ProbeTimeout", c.ProbeTimeout, c.Clock),
 	); err != nil {
-		return c, err
+		return c, nil, err
 	}
-	slow := 0
-	for i, r := range c.Trip {
-		if err := r.validate(); err != nil {
-			return c, fmt.Errorf("breaker %q: Config.Trip[%d] %w", c.Name, i, err)
-		}
-		if err := cmp.Or(
-			check.Duration(policy, c.Name, fmt.Sprintf("Config.Trip[%d]'s span", i), r.span, c.Clock),
-			check.Duration(policy, c.Name, fmt.Sprintf("Config.Trip[%d]'s slowerThan", i), r.slower, c.Clock),
-		); err != nil {
-			return c, err
-		}
-		if r.kind == slowRate {
-			slow++
-		}
-	}
-	if slow > maxSlow {
-		return c, fmt.Errorf("breaker %q: Config.Trip has %d rules SlowRate: must be at most %d", c.Name, slow, maxSlow)
+	rules, err := c.compile()
+	if err != nil {
+		return c, nil, err
 	}
 	if c.OpenFor < 0 {
 		return bad("OpenFor", c.OpenFor, "must not be negative; 0 follows the silence of the dependency")
@@ -118,8 +118,11 @@ func (c Config) withDefaults() (Config, error) {
 	if c.CloseAfter < 1 || c.CloseAfter > maxCredit {
 		return bad("CloseAfter", c.CloseAfter, fmt.Sprintf("must be 1 to %d, or 0 for the default of %d", maxCredit, defaultCloseAfter))
 	}
-	if c.ProbeTimeout == 0 {
+	switch {
+	case c.ProbeTimeout == 0:
 		c.ProbeTimeout = defaults.ProbeTimeout
+	case c.ProbeTimeout < 0 && c.ProbeTimeout != Unbounded:
+		return bad("ProbeTimeout", c.ProbeTimeout, fmt.Sprintf("must be positive, 0 for the default of %v, or breaker.Unbounded", defaults.ProbeTimeout))
 	}
 	switch c.Until {
 	case 0:
@@ -128,5 +131,32 @@ func (c Config) withDefaults() (Config, error) {
 	default:
 		return bad("Until", uint8(c.Until), "must be resilience.Answered or resilience.Ended, or 0 for the default")
 	}
-	return c, nil
+	return c, rules, nil
+}
+
+// compile returns the rules of Trip in the form that calls evaluate.
+func (c Config) compile() ([]rule, error) {
+	rules := make([]rule, len(c.Trip))
+	slows := 0
+	for i, given := range c.Trip {
+		at := fmt.Sprintf("Config.Trip[%d]", i)
+		r, err := compile(given)
+		if err != nil {
+			return nil, fmt.Errorf("breaker %q: %s %w", c.Name, at, err)
+		}
+		if err := r.checkUnits(c.Name, at, c.Clock); err != nil {
+			return nil, err
+		}
+		if r.needsOpenFor() && c.OpenFor == 0 {
+			return nil, fmt.Errorf("breaker %q: Config.OpenFor is 0, and %s is %s, which measures no silence for OPEN to follow: set OpenFor, such as 5*time.Second", c.Name, at, r.text)
+		}
+		if r.kind == slow {
+			slows++
+		}
+		rules[i] = r
+	}
+	if slows > maxSlow {
+		return nil, fmt.Errorf("breaker %q: Config.Trip has %d rules of type Slow: must be at most %d", c.Name, slows, maxSlow)
+	}
+	return rules, nil
 }

@@ -31,7 +31,9 @@ func (r *rig) drive(rng *rand.Rand, interval, d time.Duration, fail float64) (ma
 
 func seeded(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 17)) }
 
-func TestOneCallASecondAllFailingOpensWithinTenSeconds(t *testing.T) {
+// TestDefault_opensWithinTenSeconds: at one call a second, all failing, the default
+// opens within 10 s.
+func TestDefault_opensWithinTenSeconds(t *testing.T) {
 	r := newRig(t, breaker.Config{})
 	r.drive(seeded(0), time.Second, time.Minute, 0)
 	start := r.clock.Now()
@@ -43,7 +45,9 @@ func TestOneCallASecondAllFailingOpensWithinTenSeconds(t *testing.T) {
 	}
 }
 
-func TestFivePercentFailingDoNotOpenInAWeek(t *testing.T) {
+// TestDefault_fivePercentFailing: with 5 % of the calls failing the default does not
+// open in a week.
+func TestDefault_fivePercentFailing(t *testing.T) {
 	for seed := range uint64(3) {
 		r := newRig(t, breaker.Config{})
 		r.drive(seeded(seed), time.Second, 7*24*time.Hour, 0.05)
@@ -53,7 +57,9 @@ func TestFivePercentFailingDoNotOpenInAWeek(t *testing.T) {
 	}
 }
 
-func TestHalfFailingAtFiftyASecondDoNotOpenInAnHour(t *testing.T) {
+// TestDefault_halfFailing: with half of 50 calls a second failing the default does not
+// open in an hour.
+func TestDefault_halfFailing(t *testing.T) {
 	for seed := range uint64(3) {
 		r := newRig(t, breaker.Config{})
 		r.drive(seeded(seed), 20*time.Millisecond, time.Hour, 0.5)
@@ -63,13 +69,15 @@ func TestHalfFailingAtFiftyASecondDoNotOpenInAnHour(t *testing.T) {
 	}
 }
 
-func TestTheFirstErrorsAfterTheStartDoNotOpen(t *testing.T) {
+// TestDefault_firstErrors: the first errors after the start do not open.
+func TestDefault_firstErrors(t *testing.T) {
 	r := newRig(t, breaker.Config{})
 	r.drive(seeded(0), time.Millisecond, 900*time.Millisecond, 1)
 	r.want(breaker.Closed)
 }
 
-func TestAfterRecoveryOneMoreCallIsAdmittedForEachSuccess(t *testing.T) {
+// TestDefault_slowStart: after a recovery one more call is admitted for each success.
+func TestDefault_slowStart(t *testing.T) {
 	r := newRig(t, breaker.Config{})
 	r.silence(7, time.Second)
 	r.openTime()
@@ -102,7 +110,8 @@ func TestAfterRecoveryOneMoreCallIsAdmittedForEachSuccess(t *testing.T) {
 	}
 }
 
-func TestABurstOfFailuresInHalfOpenOpensAgain(t *testing.T) {
+// TestDefault_burstInHalfOpen: a burst of failures in HALF_OPEN opens again.
+func TestDefault_burstInHalfOpen(t *testing.T) {
 	r := newRig(t, breaker.Config{})
 	r.silence(7, time.Second)
 	r.openTime()
@@ -120,7 +129,9 @@ func TestABurstOfFailuresInHalfOpenOpensAgain(t *testing.T) {
 	}
 }
 
-func TestTheEndOfAnOutageIsNoticedInTime(t *testing.T) {
+// TestDefault_noticesRecovery: the end of an outage is noticed in proportion to its
+// length, with few probes.
+func TestDefault_noticesRecovery(t *testing.T) {
 	const interval = 20 * time.Millisecond
 	for _, outage := range []time.Duration{3 * time.Second, 10 * time.Second, time.Minute} {
 		for seed := range uint64(20) {
@@ -142,44 +153,6 @@ func TestTheEndOfAnOutageIsNoticedInTime(t *testing.T) {
 				}
 			})
 		}
-	}
-}
-
-func TestJudgeSaysWhenASuccessCounts(t *testing.T) {
-	for _, tt := range []struct {
-		judge    resilience.Moment
-		end      error
-		answered bool
-		want     breaker.State
-	}{
-		{0, nil, true, breaker.Closed},
-		{resilience.Answered, errDown, true, breaker.Closed},
-		{resilience.Answered, errDown, false, breaker.Open},
-		{resilience.Ended, nil, true, breaker.Closed},
-		{resilience.Ended, errDown, true, breaker.Open},
-		{resilience.Ended, fmt.Errorf("body: %w", context.Canceled), true, breaker.HalfOpen},
-		{resilience.Ended, fmt.Errorf("body: %w", context.DeadlineExceeded), true, breaker.Open},
-		{resilience.Ended, errors.Join(context.Canceled, context.DeadlineExceeded), true, breaker.Open},
-	} {
-		t.Run(fmt.Sprint(tt.judge, tt.answered, tt.end), func(t *testing.T) {
-			c := quick
-			c.Until = tt.judge
-			r := newRig(t, c)
-			r.trip()
-			r.clock.add(time.Second)
-			op := &stream{}
-			if err := resilience.RunOperation(context.Background(), r.Breaker, op); err != nil {
-				t.Fatal(err)
-			}
-			if s := r.Stats(); s.InFlight != 1 {
-				t.Fatalf("the probe does not last: %+v", s)
-			}
-			if tt.answered {
-				op.Answer(op.run)
-			}
-			op.End(op.run, tt.end)
-			r.want(tt.want)
-		})
 	}
 }
 

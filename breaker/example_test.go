@@ -24,12 +24,12 @@ func ExampleNew() {
 	// Output: <nil> CLOSED
 }
 
-// A breaker as other libraries have it: five failures in a row open it for half
-// a minute, and the first success closes it.
+// This breaker works as other libraries do: five failures in a row open it for half a
+// minute, and the first success closes it.
 func ExampleConfig() {
 	b := resilience.Must(breaker.New(breaker.Config{
 		Name:       "users",
-		Trip:       []breaker.Rule{breaker.Consecutive(5)},
+		Trip:       []breaker.Rule{breaker.Consecutive{Failures: 5}},
 		OpenFor:    30 * time.Second,
 		CloseAfter: 1,
 	}))
@@ -41,7 +41,7 @@ func ExampleConfig() {
 	// Output: OPEN true
 }
 
-// greet asks the service of users for a name, and does without while it is silent.
+// greet gets a name from the users service, or falls back if the breaker is open.
 func greet(ctx context.Context, b *breaker.Breaker, user func(context.Context) (string, error)) string {
 	name, err := resilience.Do(ctx, b, user)
 	if r, ok := errors.AsType[*resilience.Rejection](err); ok && errors.Is(err, breaker.ErrOpen) {
@@ -56,7 +56,7 @@ func greet(ctx context.Context, b *breaker.Breaker, user func(context.Context) (
 func ExampleBreaker() {
 	users := resilience.Must(breaker.New(breaker.Config{
 		Name: "users",
-		Trip: []breaker.Rule{breaker.Consecutive(2)},
+		Trip: []breaker.Rule{breaker.Consecutive{Failures: 2}},
 	}))
 	ctx := context.Background()
 	fmt.Println(greet(ctx, users, func(context.Context) (string, error) { return "Ada", nil }))
@@ -70,8 +70,7 @@ func ExampleBreaker() {
 	// Hello! (users, connection refused)
 }
 
-// try makes one call for each error, each a little after the one before, and says
-// what the breaker makes of it.
+// try makes one call for each error, gap apart, and prints the state after each.
 func try(b *breaker.Breaker, mock *clock.Mock, gap time.Duration, errs ...error) {
 	var states []breaker.State
 	for _, err := range errs {
@@ -88,9 +87,9 @@ func ruled(r breaker.Rule) (*breaker.Breaker, *clock.Mock) {
 	return resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{r}, OpenFor: time.Minute, Clock: mock})), mock
 }
 
-// The failures must go on for a while, so a pause of the dependency does not open it.
+// The failures must last for a second, so a short pause does not open the breaker.
 func ExampleSilence() {
-	b, mock := ruled(breaker.Silence(3, time.Second))
+	b, mock := ruled(breaker.Silence{Failures: 3, Span: time.Second})
 	down := errors.New("down")
 	try(b, mock, 100*time.Millisecond, down, down, down, down)
 	try(b, mock, 500*time.Millisecond, nil, down, down, down)
@@ -100,23 +99,23 @@ func ExampleSilence() {
 }
 
 func ExampleConsecutive() {
-	b, mock := ruled(breaker.Consecutive(3))
+	b, mock := ruled(breaker.Consecutive{Failures: 3})
 	down := errors.New("down")
 	try(b, mock, 0, down, down, nil, down, down, down)
 	// Output: [CLOSED CLOSED CLOSED CLOSED CLOSED OPEN]
 }
 
-// Three of the last six are half of them.
-func ExampleFailureRate() {
-	b, mock := ruled(breaker.FailureRate(50, 6))
+// Three of the last six calls open the breaker.
+func ExampleRate() {
+	b, mock := ruled(breaker.Rate{Failures: 3, Of: 6})
 	down := errors.New("down")
 	try(b, mock, 0, nil, down, nil, down, nil, down)
 	// Output: [CLOSED CLOSED CLOSED CLOSED CLOSED OPEN]
 }
 
-// What is older than the window does not count, and four calls are the least.
-func ExampleFailureRateOver() {
-	b, mock := ruled(breaker.FailureRateOver(50, 4, 10*time.Second))
+// Half of the calls of the last ten seconds open the breaker, if there are at least four.
+func ExampleRate_over() {
+	b, mock := ruled(breaker.Rate{Failures: 2, Of: 4, Over: 10 * time.Second})
 	down := errors.New("down")
 	try(b, mock, 10*time.Second, down, down, down)
 	try(b, mock, time.Second, nil, down, nil, down)
@@ -126,8 +125,8 @@ func ExampleFailureRateOver() {
 }
 
 // All calls succeed, but half of them take more than a second.
-func ExampleSlowRate() {
-	b, mock := ruled(breaker.SlowRate(50, time.Second, 4, time.Minute))
+func ExampleSlow() {
+	b, mock := ruled(breaker.Slow{LongerThan: time.Second, Calls: 2, Of: 4, Over: time.Minute})
 	for _, took := range []time.Duration{10 * time.Millisecond, 2 * time.Second, 20 * time.Millisecond, 3 * time.Second} {
 		_ = resilience.Run(context.Background(), b, func(context.Context) error {
 			mock.Add(took) // the work
@@ -142,7 +141,7 @@ func ExampleSlowRate() {
 	// 3s OPEN
 }
 
-// A permit is for work that begins in one place and ends in another.
+// A permit guards work that begins in one function and ends in another.
 func ExampleBreaker_Acquire() {
 	b := resilience.Must(breaker.New(breaker.Config{Name: "exports"}))
 	work := func(done func(error)) { go done(errors.New("disk full")) }
@@ -162,21 +161,21 @@ func ExampleBreaker_Acquire() {
 	// Output: 1 failure
 }
 
-// consume does the work of a message under b. While b rejects, it waits: until the
-// breaker admits a call, or for a time of its own if nobody knows when that is.
+// consume handles one message under b. While b rejects, it waits until RetryAt, or 10 ms
+// if that is unknown.
 func consume(ctx context.Context, b *breaker.Breaker, work func(context.Context) error) (err error) {
 	permit, err := b.Acquire(ctx)
 	for ; errors.Is(err, breaker.ErrOpen); permit, err = b.Acquire(ctx) {
 		r, _ := errors.AsType[*resilience.Rejection](err)
 		select {
-		case <-time.After(max(10*time.Millisecond, time.Until(r.RetryAt))): // it is zero if nobody knows
+		case <-time.After(max(10*time.Millisecond, time.Until(r.RetryAt))): // RetryAt is zero if it is unknown
 		case <-ctx.Done():
 		}
 	}
 	if err != nil {
 		return err
 	}
-	err = resilience.ErrAborted // what counts if the work panics
+	err = resilience.ErrAborted // the result if work panics
 	defer func() { permit.Done(err) }()
 	err = work(ctx)
 	return err
@@ -184,7 +183,7 @@ func consume(ctx context.Context, b *breaker.Breaker, work func(context.Context)
 
 func ExamplePermit_Done() {
 	b := resilience.Must(breaker.New(breaker.Config{
-		Name: "orders", Trip: []breaker.Rule{breaker.Consecutive(1)}, OpenFor: time.Millisecond, CloseAfter: 1,
+		Name: "orders", Trip: []breaker.Rule{breaker.Consecutive{Failures: 1}}, OpenFor: time.Millisecond, CloseAfter: 1,
 	}))
 	ctx := context.Background()
 	fmt.Println(consume(ctx, b, func(context.Context) error { return errors.New("disk full") }))
@@ -196,7 +195,7 @@ func ExamplePermit_Done() {
 	// 1 CLOSED
 }
 
-// An operator takes a dependency out of service, and puts it back.
+// An operator takes a dependency out of service and puts it back.
 func ExampleBreaker_SetMode() {
 	b := resilience.Must(breaker.New(breaker.Config{Name: "users"}))
 	call := func() error {
@@ -212,7 +211,7 @@ func ExampleBreaker_SetMode() {
 }
 
 func ExampleBreaker_Reset() {
-	b, mock := ruled(breaker.Consecutive(1))
+	b, mock := ruled(breaker.Consecutive{Failures: 1})
 	try(b, mock, 0, errors.New("down"))
 	b.Reset()
 	fmt.Println(b.State(), b.Stats().Opened)
@@ -221,7 +220,7 @@ func ExampleBreaker_Reset() {
 	// CLOSED 1
 }
 
-// An operator asks why a breaker is open, since when, and what happens next.
+// Explain prints why a breaker is open, since when, and what happens next.
 func ExampleBreaker_Explain() {
 	mock := clock.NewMock()
 	mock.Set(time.Date(2026, time.March, 1, 9, 30, 0, 0, time.UTC))
@@ -238,11 +237,11 @@ func ExampleBreaker_Explain() {
 	mock.Add(1800 * time.Millisecond)
 	fmt.Println(b.Explain())
 	// Output:
-	// breaker "users": OPEN since 2026-03-01 09:30:07.400 UTC
-	// why:  credit is used up: 1 failed in a row, after: EOF; not CLOSED since 2026-03-01 09:30:01.200 UTC, when it opened on Silence(7, 1s): 7 failed in a row, after: Get "https://users.example/42?…": connection refused
-	// next: rejects every call until 2026-03-01 09:30:12.400 UTC, in 3.2s; the first one after that is the probe
+	// breaker "users": OPEN for 1.8s, since 2026-03-01 09:30:07.400 UTC
+	// why:  a probe failed, after: EOF; it opened 8s ago on Silence{Failures: 7, Span: time.Second}: 7 failed in a row, after: Get "https://users.example/42?…": connection refused
+	// next: rejects every call for another 3.2s; the next call after that is the probe
 	// history:
-	//   2026-03-01 09:30:01.200 UTC  CLOSED -> OPEN, Silence(7, 1s): 7 failed in a row, for 5s, after: Get "https://users.example/42?…": connection refused
+	//   2026-03-01 09:30:01.200 UTC  CLOSED -> OPEN, Silence{Failures: 7, Span: time.Second}: 7 failed in a row, for 5s, after: Get "https://users.example/42?…": connection refused
 	//   2026-03-01 09:30:07.400 UTC  OPEN -> HALF_OPEN, open time is over
-	//   2026-03-01 09:30:07.400 UTC  HALF_OPEN -> OPEN, credit is used up: 1 failed in a row, for 5s, after: EOF
+	//   2026-03-01 09:30:07.400 UTC  HALF_OPEN -> OPEN, a probe failed, for 5s, after: EOF
 }

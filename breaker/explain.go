@@ -8,59 +8,69 @@ import (
 	"github.com/resilience-go/resilience/internal/describe"
 )
 
-// Why says, for people, what brought the breaker into its state.
+// An Explanation says why a breaker is in its state and what happens next. All of it
+// is from one moment, except the counters in Stats, which may be newer.
+type Explanation struct {
+	Name, Key string    // as in a resilience.Rejection
+	Time      time.Time // of the explanation, by the clock of the breaker
+	Stats     Stats
+	Rules     []RuleStats // as Breaker.Rules returns them
+	// History has the last transitions, at most 16, the oldest first.
+	History []Transition
+	// Began is the transition by which a rule opened the breaker, however many
+	// transitions came after it. It is zero if the breaker has closed since.
+	Began Transition
+
+	closeAfter int
+	under      State // ForcedOpen, Disabled: the state that resumes after them
+}
+
+// Why returns, as text, what brought the breaker into its state.
 func (x Explanation) Why() string {
 	if m := x.Stats.Mode; m == ForcedOpen || m == Disabled {
-		return setMode + "(" + m.String() + ")"
+		return setModeTo(m)
 	}
 	if len(x.History) == 0 {
 		return "it has never opened"
 	}
 	last := x.History[len(x.History)-1]
-	why := last.cause()
-	if last.To == Open && x.Stats.State == HalfOpen { // and no call has come since
-		why = openTimeOver
+	why, newer := last.reasonAndError(), false
+	if last.To == Open && x.Stats.State == HalfOpen { // and no call has been made since
+		why, newer = CauseOpenTimeOver, true
 	}
-	if x.Stats.State == Closed || x.Began.Time.IsZero() || last == x.Began && why == last.cause() {
+	if x.Stats.State == Closed || x.Began.Time.IsZero() || last == x.Began && !newer {
 		return why
 	}
-	return fmt.Sprintf("%s; not CLOSED since %s, when it opened on %s", why, describe.Time(x.Began.Time), x.Began.cause())
+	return fmt.Sprintf("%s; it opened %v ago on %s", why, rounded(max(0, x.Time.Sub(x.Began.Time))), x.Began.reasonAndError())
 }
 
-// cause is the reason of t with the error.
-func (t Transition) cause() string {
-	if t.Error == "" {
-		return t.Reason()
-	}
-	return t.Reason() + ", after: " + t.Error
-}
-
-// Next says, for people, what the breaker does with calls and what changes that.
+// Next returns, as text, what the breaker does with calls and what changes that.
 func (x Explanation) Next() string {
 	s := &x.Stats
 	switch s.Mode {
 	case ForcedOpen:
-		return fmt.Sprintf("rejects every call until SetMode says otherwise; underneath it is %s", x.under)
+		return fmt.Sprintf("rejects every call until SetMode(Auto), which resumes %s", x.under)
 	case Disabled:
-		return fmt.Sprintf("admits every call and learns nothing from it until SetMode says otherwise; underneath it is %s", x.under)
+		return fmt.Sprintf("admits every call and counts no failures until SetMode(Auto), which resumes %s", x.under)
 	}
 	admits, rejects, but := "admits", "rejects", ""
 	if s.Mode == MetricsOnly {
-		admits, rejects, but = "would admit", "would reject", "; MetricsOnly admits them all the same"
+		admits, rejects, but = "would admit", "would reject", "; MetricsOnly admits them"
 	}
 	switch {
 	case s.State == Closed:
 		return x.untilOpen()
 	case s.State == Open:
-		return fmt.Sprintf("%s every call until %s, in %v; the first one after that is the probe%s",
-			rejects, describe.Time(s.RetryAt), rounded(max(0, s.RetryAt.Sub(x.Time))), but)
+		return fmt.Sprintf("%s every call for another %v%s; the next call after that is the probe",
+			rejects, rounded(max(0, s.RetryAt.Sub(x.Time))), but)
 	case s.Credit == 1 && s.InFlight == 0:
-		return fmt.Sprintf("%s the next call, the probe, and %s others until it has ended%s", admits, rejects, but)
+		return fmt.Sprintf("%s the next call as the probe and %s others until it has ended%s", admits, rejects, but)
 	}
 	return fmt.Sprintf("%s %s at a time, of which %d in flight, and %s others%s; %s, failures that use up the credit of %d open it",
 		admits, describe.Count(s.Credit, "call"), s.InFlight, rejects, but, x.untilClosed(), s.Credit)
 }
 
+// untilOpen returns the rules and their counts in CLOSED.
 func (x Explanation) untilOpen() string {
 	var s strings.Builder
 	s.WriteString("admits every call; opens on ")
@@ -68,14 +78,25 @@ func (x Explanation) untilOpen() string {
 		if i > 0 {
 			s.WriteString(" or ")
 		}
-		m := match{hits: r.Hits, calls: r.Calls, slow: r.Rule.kind == slowRate}
-		if r.Calls == 0 && r.Rule.kind != silence {
-			fmt.Fprintf(&s, "%s (no calls by now)", r.Rule)
-		} else {
-			fmt.Fprintf(&s, "%s (%s by now)", r.Rule, m.counted())
-		}
+		fmt.Fprintf(&s, "%s (%s)", r.Rule, r.counted())
 	}
 	return s.String()
+}
+
+// counted returns the counts as text.
+func (r RuleStats) counted() string {
+	isSlow := false
+	switch r.Rule.(type) {
+	case Slow:
+		isSlow = true
+	case Rate:
+	default:
+		return match{hits: r.Hits}.counted() + " so far"
+	}
+	if r.Calls == 0 {
+		return "no calls so far"
+	}
+	return match{hits: r.Hits, calls: r.Calls, slow: isSlow}.counted() + " so far"
 }
 
 func (x Explanation) untilClosed() string {
@@ -85,15 +106,8 @@ func (x Explanation) untilClosed() string {
 	return "1 more success closes it"
 }
 
-// rounded is d as people like to read it.
-func rounded(d time.Duration) time.Duration {
-	if d < 10*time.Millisecond {
-		return d.Round(time.Microsecond)
-	}
-	return d.Round(time.Millisecond)
-}
-
-// since is when the state that the breaker is in began, whatever SetMode did within it.
+// since returns the time of the last change of the state. SetMode may have been called
+// since.
 func (x Explanation) since() time.Time {
 	if m := x.Stats.Mode; len(x.History) > 0 && (m == Auto || m == MetricsOnly) {
 		if last := x.History[len(x.History)-1]; last.To == x.Stats.State {
@@ -103,10 +117,12 @@ func (x Explanation) since() time.Time {
 	return x.Stats.Since
 }
 
-// String says it all, in several lines: the text may change.
+// String returns the whole explanation in several lines. The text may change.
 func (x Explanation) String() string {
 	var s strings.Builder
-	fmt.Fprintf(&s, "%s%s since %s", describe.Policy(policy, x.Name, x.Key), x.Stats.State, describe.Time(x.since()))
+	since := x.since()
+	fmt.Fprintf(&s, "%s%s for %v, since %s", describe.Policy(policy, x.Name, x.Key), x.Stats.State,
+		rounded(max(0, x.Time.Sub(since))), describe.Time(since))
 	if x.Stats.Mode != Auto {
 		fmt.Fprintf(&s, ", in %s", x.Stats.Mode)
 	}
@@ -118,4 +134,22 @@ func (x Explanation) String() string {
 		fmt.Fprintf(&s, "  %s  %s\n", describe.Time(t.Time), t)
 	}
 	return strings.TrimSuffix(s.String(), "\n")
+}
+
+// rounded returns d with about three digits.
+func rounded(d time.Duration) time.Duration {
+	unit := time.Microsecond
+	switch {
+	case d >= time.Hour:
+		unit = time.Minute
+	case d >= time.Minute:
+		unit = time.Second
+	case d >= 10*time.Second:
+		unit = 100 * time.Millisecond
+	case d >= time.Second:
+		unit = 10 * time.Millisecond
+	case d >= 10*time.Millisecond:
+		unit = time.Millisecond
+	}
+	return d.Round(unit)
 }

@@ -14,23 +14,8 @@ import (
 
 const days = 24 * time.Hour
 
-func TestTheLongestOpenForLastsForEver(t *testing.T) {
-	r := newRig(t, breaker.Config{Trip: quick.Trip, OpenFor: math.MaxInt64})
-	r.clock.add(time.Hour)
-	_, _ = r.run(errDown), r.run(errDown)
-	r.clock.add(10000 * days)
-	r.want(breaker.Open)
-}
-
-func TestDoublingDoesNotOverflow(t *testing.T) {
-	r := newRig(t, breaker.Config{Trip: quick.Trip, OpenFor: math.MaxInt64/2 - 1, MaxOpenFor: math.MaxInt64})
-	_, _ = r.run(errDown), r.run(errDown)
-	r.clock.add(math.MaxInt64/2 - 1)
-	_ = r.run(errDown)
-	r.want(breaker.Open)
-}
-
-func TestALeaseHoldsHoweverLongTheProcessHasRunAndTheProbeMayTake(t *testing.T) {
+// TestLease_farFuture: a lease holds after any uptime and with any ProbeTimeout.
+func TestLease_farFuture(t *testing.T) {
 	for _, timeout := range []time.Duration{0, -1, 300 * days, math.MaxInt64} {
 		t.Run(timeout.String(), func(t *testing.T) {
 			c := quick
@@ -52,16 +37,19 @@ func TestALeaseHoldsHoweverLongTheProcessHasRunAndTheProbeMayTake(t *testing.T) 
 	}
 }
 
-// TestACallerThatReadTheClockBeforeTheProbeDoesNotEndItsLease has a caller read
-// the clock, another become the probe 2 ms later, and only then the first go on.
-func TestACallerThatReadTheClockBeforeTheProbeDoesNotEndItsLease(t *testing.T) {
+// TestLease_earlierClock: a caller that read the clock before the probe does not end
+// its lease.
+//
+// One caller reads the clock, another becomes the probe 2 ms later, and then the first
+// caller continues.
+func TestLease_earlierClock(t *testing.T) {
 	r := newRig(t, quick)
 	r.trip()
 	r.clock.add(time.Second)
 	ctx, cancel := context.WithCancel(context.Background())
 	ignored := r.start(ctx)
 	cancel()
-	_ = ignored.finish(errDown) // HALF_OPEN, and its only place is free
+	_ = ignored.finish(errDown) // HALF_OPEN, and its only slot is free
 	var probe *held
 	r.clock.afterRead = func() {
 		r.clock.afterRead = nil
@@ -77,7 +65,8 @@ func TestACallerThatReadTheClockBeforeTheProbeDoesNotEndItsLease(t *testing.T) {
 	_ = probe.finish(nil)
 }
 
-func TestAnOutcomeThatThereIsNotIsIgnored(t *testing.T) {
+// TestClassify_unknownOutcome: an unknown outcome is ignored.
+func TestClassify_unknownOutcome(t *testing.T) {
 	c := quick
 	c.Classify = func(error) resilience.Outcome { return 99 }
 	r := newRig(t, c)
@@ -92,7 +81,9 @@ type panicIs struct{}
 func (panicIs) Error() string { return "angry" }
 func (panicIs) Is(error) bool { panic("is") }
 
-func TestAPanicInAnErrorAtTheEndIsAFailureAndFreesThePlace(t *testing.T) {
+// TestSettler_panicInError: a panic in an error's method is a failure and frees the
+// slot.
+func TestSettler_panicInError(t *testing.T) {
 	c := quick
 	c.Until = resilience.Ended
 	r := newRig(t, c)
@@ -109,13 +100,8 @@ func TestAPanicInAnErrorAtTheEndIsAFailureAndFreesThePlace(t *testing.T) {
 	}
 }
 
-func TestAShortOpenForNeedsNoMaxOpenForOf50ms(t *testing.T) {
-	if _, err := breaker.New(breaker.Config{OpenFor: 10 * time.Millisecond, MaxOpenFor: 20 * time.Millisecond}); err != nil {
-		t.Error(err)
-	}
-}
-
-func TestStatsOfAnOpenTimeThatIsOver(t *testing.T) {
+// TestStats_openTimeOver: Stats after the open time has the state of the next call.
+func TestStats_openTimeOver(t *testing.T) {
 	r := newRig(t, quick)
 	r.trip()
 	r.clock.add(time.Second)
@@ -124,10 +110,11 @@ func TestStatsOfAnOpenTimeThatIsOver(t *testing.T) {
 	}
 }
 
-func TestAClockThatPanicsOnceKeepsNoProbeFromClosing(t *testing.T) {
+// TestBreaker_clockPanics: a clock that panics once does not keep a probe from closing.
+func TestBreaker_clockPanics(t *testing.T) {
 	for reading := 1; ; reading++ {
 		r := newRig(t, breaker.Config{
-			Trip: []breaker.Rule{breaker.FailureRateOver(50, 2, time.Second)}, OpenFor: time.Second, CloseAfter: 1, ProbeTimeout: time.Minute,
+			Trip: []breaker.Rule{breaker.Rate{Failures: 1, Of: 2, Over: time.Second}}, OpenFor: time.Second, CloseAfter: 1, ProbeTimeout: time.Minute,
 		})
 		_, _ = r.run(errDown), r.run(errDown)
 		r.clock.add(time.Second)
@@ -142,7 +129,7 @@ func TestAClockThatPanicsOnceKeepsNoProbeFromClosing(t *testing.T) {
 		if probe.Panic == nil {
 			return // the clock is read less often than that
 		}
-		r.clock.add(time.Minute) // it may have kept its place
+		r.clock.add(time.Minute) // the probe may still hold its slot
 		_ = r.run(nil)
 		if s := r.Stats(); s.State != breaker.Closed {
 			t.Errorf("after a panic in reading %d: %+v", reading, s)
@@ -150,7 +137,8 @@ func TestAClockThatPanicsOnceKeepsNoProbeFromClosing(t *testing.T) {
 	}
 }
 
-func TestARejectionInHalfOpenReadsTheClockOnce(t *testing.T) {
+// TestBreaker_halfOpenReadsClockOnce: a rejection in HALF_OPEN reads the clock once.
+func TestBreaker_halfOpenReadsClockOnce(t *testing.T) {
 	r := newRig(t, breaker.Config{Trip: quick.Trip, OpenFor: time.Second})
 	r.trip()
 	r.clock.add(time.Second)
@@ -170,8 +158,9 @@ func TestARejectionInHalfOpenReadsTheClockOnce(t *testing.T) {
 	}
 }
 
-func TestARunLongerThanItCanBeCountedGoesOn(t *testing.T) {
-	r := newRig(t, breaker.Config{Trip: []breaker.Rule{breaker.Silence(2, time.Hour)}})
+// TestEpisode_longestRun: failures in a row beyond the counter's maximum stay at it.
+func TestEpisode_longestRun(t *testing.T) {
+	r := newRig(t, breaker.Config{Trip: []breaker.Rule{breaker.Silence{Failures: 2, Span: time.Hour}}})
 	for range 70000 {
 		_ = r.run(errDown)
 	}
@@ -181,4 +170,46 @@ func TestARunLongerThanItCanBeCountedGoesOn(t *testing.T) {
 	}
 	_ = r.run(errDown)
 	r.want(breaker.Open)
+}
+
+// TestIdle_states: a breaker is idle when it can be dropped without losing evidence.
+func TestIdle_states(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		do   func(r *rig)
+		want bool
+	}{
+		{"new", func(*rig) {}, true},
+		{"a failure", func(r *rig) { _ = r.run(errDown) }, true},
+		{"half of the way to opening", func(r *rig) { r.silence(4, 0) }, false},
+		{"long ago half of the way", func(r *rig) { r.silence(4, 0); r.clock.add(10 * time.Second) }, true},
+		{"open", func(r *rig) { r.silence(7, time.Second) }, false},
+		{"open time over", func(r *rig) { r.silence(7, time.Second); r.openTime() }, true},
+		{"probe in flight", func(r *rig) { r.silence(7, time.Second); r.openTime(); r.start(context.Background()) }, false},
+		{"half open at rest", func(r *rig) { r.silence(7, time.Second); r.openTime(); _ = r.run(nil) }, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := newRig(t, breaker.Config{})
+			tt.do(r)
+			if got := r.Idle(); got != tt.want {
+				t.Errorf("idle is %v in %v", got, r.State())
+			}
+		})
+	}
+}
+
+// TestFork_ownState: forks have states of their own and count together.
+func TestFork_ownState(t *testing.T) {
+	r := newRig(t, quick)
+	a, b := r.Fork("").(*breaker.Breaker), r.Fork("").(*breaker.Breaker)
+	down := func(context.Context) error { return errDown }
+	for range 3 {
+		_ = resilience.Run(context.Background(), a, down)
+	}
+	if a.State() != breaker.Open || b.State() != breaker.Closed || r.State() != breaker.Closed {
+		t.Errorf("states %v, %v, %v", a.State(), b.State(), r.State())
+	}
+	if s := r.Stats(); s.Failures != 2 || s.Rejected != 1 || s.Opened != 1 {
+		t.Errorf("the root counts %+v", s)
+	}
 }

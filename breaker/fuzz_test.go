@@ -79,7 +79,7 @@ func FuzzModel(f *testing.F) {
 		var flights []flight
 		for i, b := range steps[1:] {
 			flights = step(t, r, m, flights, i, b)
-			if got, want := r.says(), m.says(); got != want {
+			if got, want := r.describe(), m.describe(); got != want {
 				t.Fatalf("step %d (%#x): %s, model: %s", i, b, got, want)
 			}
 		}

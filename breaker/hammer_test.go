@@ -10,8 +10,9 @@ import (
 	"github.com/resilience-go/resilience/internal/testkit"
 )
 
-func TestFailuresOfManyGoroutinesAreAllCounted(t *testing.T) {
-	r := newRig(t, breaker.Config{Trip: []breaker.Rule{breaker.Consecutive(65535)}})
+// TestBreaker_concurrentFailures: failures of many goroutines are all counted.
+func TestBreaker_concurrentFailures(t *testing.T) {
+	r := newRig(t, breaker.Config{Trip: []breaker.Rule{breaker.Consecutive{Failures: 65535}}})
 	testkit.AtOnce(4, func(int) {
 		for range 15000 {
 			_ = r.run(errDown)
@@ -34,7 +35,9 @@ func halfOpenWith(t *testing.T, credit int) *rig {
 	return r
 }
 
-func TestNeverMoreCallsThanTheCreditAreInFlight(t *testing.T) {
+// TestBreaker_creditBoundsInFlight: in HALF_OPEN there are never more calls in flight
+// than credit.
+func TestBreaker_creditBoundsInFlight(t *testing.T) {
 	r := halfOpenWith(t, 6)
 	for round := range 500 {
 		var in atomic.Int64
@@ -59,7 +62,8 @@ func TestNeverMoreCallsThanTheCreditAreInFlight(t *testing.T) {
 	}
 }
 
-func TestALeaseThatEndsAsItIsSettledIsGivenBackOnce(t *testing.T) {
+// TestLease_endsWhileSettling: a lease that ends while it is settled is freed once.
+func TestLease_endsWhileSettling(t *testing.T) {
 	r := halfOpenWith(t, 2)
 	for round := range 2000 {
 		p := r.permit()
@@ -74,11 +78,11 @@ func TestALeaseThatEndsAsItIsSettledIsGivenBackOnce(t *testing.T) {
 			}
 		})
 		if late == nil {
-			t.Fatalf("round %d: the place of a lease that ended is not free", round)
+			t.Fatalf("round %d: the slot of a lease that ended is not free", round)
 		}
 		late.Done(&resilience.Rejection{Policy: "inner"})
 		r.clock.add(15 * time.Second)
-		for _, p := range []*breaker.Permit{r.permit(), r.permit()} { // the second may have kept its place
+		for _, p := range []*breaker.Permit{r.permit(), r.permit()} { // the second may still hold its slot
 			p.Done(&resilience.Rejection{Policy: "inner"})
 		}
 		if s := r.Stats(); s.InFlight != 0 {

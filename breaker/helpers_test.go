@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -46,7 +45,7 @@ type rig struct {
 	forked bool // seen has events of forks too
 }
 
-// Fork is that of the breaker, whose observer its forks have too.
+// Fork forks the breaker. The fork has the same observer.
 func (r *rig) Fork(key string) resilience.Policy {
 	r.forked = true
 	return r.Breaker.Fork(key)
@@ -68,9 +67,8 @@ func (r *rig) events() []string {
 	return s
 }
 
-// checkEvents fails unless the events alternate and end with the state that was
-// installed last, and what the breaker remembers and has counted of its transitions is
-// what the events say.
+// checkEvents fails unless the events alternate and end with the state that was installed
+// last, and the history and the counters agree with the events.
 func (r *rig) checkEvents() {
 	r.t.Helper()
 	r.mu.Lock()
@@ -83,29 +81,25 @@ func (r *rig) checkEvents() {
 			r.t.Fatalf("an event from %s to %s in %s", e.From, e.To, state)
 		}
 		state = e.To
-		rule := e.Reason
-		if strings.HasPrefix(rule, "SetMode(") {
-			rule = "SetMode"
-		}
-		counts[breaker.TransitionCount{From: states[e.From], To: states[e.To], Rule: rule}]++
+		counts[breaker.TransitionCount{From: states[e.From], To: states[e.To], Rule: e.Reason}]++
 		led[e.To]++
 	}
 	if now := r.State().String(); now != state && (now != "HALF_OPEN" || state != "OPEN") {
-		r.t.Fatalf("the last event says %s, the state is %s", state, now)
+		r.t.Fatalf("the last event is to %s, the state is %s", state, now)
 	}
 	for _, c := range r.Transitions() {
 		n := c.Count
 		if c.Count = 0; n != counts[c] {
-			r.t.Fatalf("%s -> %s by %s was counted %d times, and told %d times", c.From, c.To, c.Rule, n, counts[c])
+			r.t.Fatalf("%s -> %s by %s was counted %d times, and announced %d times", c.From, c.To, c.Rule, n, counts[c])
 		}
 		delete(counts, c)
 	}
 	if len(counts) > 0 {
-		r.t.Fatalf("told and not counted: %v", counts)
+		r.t.Fatalf("announced and not counted: %v", counts)
 	}
 	x := r.Explain()
 	if s := x.Stats; s.Opened != led["OPEN"] || s.HalfOpened != led["HALF_OPEN"] || s.Closed != led["CLOSED"] {
-		r.t.Fatalf("told %v, counted %+v", led, s)
+		r.t.Fatalf("announced %v, counted %+v", led, s)
 	}
 	r.checkHistory(x.History)
 }
@@ -121,7 +115,7 @@ func (r *rig) checkHistory(history []breaker.Transition) {
 	}
 	for i, e := range want {
 		h := history[i]
-		h.Slow = false // which an event does not say
+		h.Slow = false // an event has no such field
 		w := breaker.Transition{
 			Time: e.Time, From: states[e.From], To: states[e.To], Rule: e.Reason,
 			Failures: e.Failures, Calls: e.Calls, OpenFor: e.Delay,
@@ -135,7 +129,7 @@ func (r *rig) checkHistory(history []breaker.Transition) {
 			w.Error = (&resilience.Rejection{Cause: e.Err}).CauseText()
 		}
 		if h != w {
-			r.t.Fatalf("transition %d is remembered as\n%+v, the event says\n%+v", i, h, w)
+			r.t.Fatalf("transition %d is remembered as\n%+v, the event is\n%+v", i, h, w)
 		}
 	}
 }
@@ -144,26 +138,29 @@ func newRig(t *testing.T, c breaker.Config) *rig {
 	t.Helper()
 	r := &rig{t: t, clock: &hands{}}
 	c.Clock = r.clock
-	if c.Observer == nil {
+	checked := c.Observer == nil
+	if checked {
 		c.Observer = r
-		t.Cleanup(func() { // at rest
-			r.clock.afterRead = nil
-			if !r.forked {
-				r.checkEvents()
-			}
-		})
 	}
 	b, err := breaker.New(c)
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.Breaker = b
+	if checked {
+		t.Cleanup(func() { // when no call is in flight
+			r.clock.afterRead = nil
+			if !r.forked {
+				r.checkEvents()
+			}
+		})
+	}
 	return r
 }
 
 // quick opens at the second failure in a row, for a second, and closes at the
 // first success.
-var quick = breaker.Config{Name: "q", Trip: []breaker.Rule{breaker.Consecutive(2)}, OpenFor: time.Second, CloseAfter: 1}
+var quick = breaker.Config{Name: "q", Trip: []breaker.Rule{breaker.Consecutive{Failures: 2}}, OpenFor: time.Second, CloseAfter: 1}
 
 func (r *rig) run(err error) error {
 	return r.runFunc(func() error { return err })
@@ -193,7 +190,7 @@ func (r *rig) want(s breaker.State) {
 	}
 }
 
-// held is a call that is in flight until it is told how to end.
+// held is a call that is in flight until finish or unwind ends it.
 type held struct {
 	end    chan func() error
 	result chan error

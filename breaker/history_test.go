@@ -38,7 +38,8 @@ func (r *rig) last() breaker.Transition {
 	return h[len(h)-1]
 }
 
-func TestTheLast16TransitionsAreRememberedTheOldestFirst(t *testing.T) {
+// TestHistory_last16: the last 16 transitions are kept, the oldest first.
+func TestHistory_last16(t *testing.T) {
 	r := newRig(t, quick)
 	if h := r.Explain().History; len(h) != 0 {
 		t.Errorf("at first: %v", h)
@@ -58,16 +59,18 @@ func TestTheLast16TransitionsAreRememberedTheOldestFirst(t *testing.T) {
 	}
 }
 
-func TestATransitionIsRememberedAtTheTimeAtWhichTheStateBegan(t *testing.T) {
+// TestHistory_time: a transition has the time at which the state began.
+func TestHistory_time(t *testing.T) {
 	r := newRig(t, quick)
 	r.clock.afterRead = func() { r.clock.add(time.Millisecond) }
 	_, _ = r.run(errDown), r.run(errDown)
 	if h, s := r.last(), r.Stats(); h.To != breaker.Open || !h.Time.Equal(s.Since) || !s.RetryAt.Equal(h.Time.Add(time.Second)) {
-		t.Errorf("remembers %+v, counts %+v", h, s)
+		t.Errorf("got %+v, counts %+v", h, s)
 	}
 }
 
-func TestAForkRemembersItsOwnTransitions(t *testing.T) {
+// TestHistory_forks: a fork has its own history.
+func TestHistory_forks(t *testing.T) {
 	r := newRig(t, quick)
 	f := r.Fork("a").(*breaker.Breaker)
 	r.trip()
@@ -79,7 +82,8 @@ func TestAForkRemembersItsOwnTransitions(t *testing.T) {
 	}
 }
 
-func TestWhatExplainReturnsIsTheCallers(t *testing.T) {
+// TestHistory_isACopy: the history that Explain returns belongs to the caller.
+func TestHistory_isACopy(t *testing.T) {
 	r := newRig(t, quick)
 	r.flap(errDown)
 	mine := r.Explain()
@@ -91,39 +95,40 @@ func TestWhatExplainReturnsIsTheCallers(t *testing.T) {
 	next := r.Explain()
 	clear(next.History)
 	_ = append(next.History[:0], breaker.Transition{Rule: "mine"})
-	if again := r.Explain().History; !slices.Equal(again[:3], before) || again[3].Rule != "Consecutive(2)" {
-		t.Errorf("what a caller writes is seen by another: %v", again)
+	if again := r.Explain().History; !slices.Equal(again[:3], before) || again[3].Rule != "Consecutive{Failures: 2}" {
+		t.Errorf("a caller sees the writes of another: %v", again)
 	}
 }
 
-func TestTheHistorySaysWhatWasCounted(t *testing.T) {
+// TestHistory_counts: a transition has the counts of its rule.
+func TestHistory_counts(t *testing.T) {
 	const window = 10 * time.Second
 	for name, tt := range map[string]struct {
-		rule breaker.Rule
-		took time.Duration
-		errs []error
-		want breaker.Transition
-		says string
+		rule   breaker.Rule
+		took   time.Duration
+		errs   []error
+		want   breaker.Transition
+		reason string
 	}{
 		"in a row": {
-			breaker.Consecutive(2), 0, []error{nil, errDown, errDown},
-			breaker.Transition{Failures: 2, Error: "down"}, "Consecutive(2): 2 failed in a row",
+			breaker.Consecutive{Failures: 2}, 0, []error{nil, errDown, errDown},
+			breaker.Transition{Failures: 2, Error: "down"}, "Consecutive{Failures: 2}: 2 failed in a row",
 		},
 		"of the last": {
-			breaker.FailureRate(50, 4), 0, []error{nil, errDown, nil, errDown},
-			breaker.Transition{Failures: 2, Calls: 4, Error: "down"}, "FailureRate(50, 4): 2 of 4 calls failed",
+			breaker.Rate{Failures: 2, Of: 4}, 0, []error{nil, errDown, nil, errDown},
+			breaker.Transition{Failures: 2, Calls: 4, Error: "down"}, "Rate{Failures: 2, Of: 4}: 2 of 4 calls failed",
 		},
 		"of a window": {
-			breaker.FailureRateOver(50, 2, window), 0, []error{nil, errDown},
-			breaker.Transition{Failures: 1, Calls: 2, Error: "down"}, "FailureRateOver(50, 2, 10s): 1 of 2 calls failed",
+			breaker.Rate{Failures: 1, Of: 2, Over: window}, 0, []error{nil, errDown},
+			breaker.Transition{Failures: 1, Calls: 2, Error: "down"}, "Rate{Failures: 1, Of: 2, Over: 10*time.Second}: 1 of 2 calls failed",
 		},
 		"slow without an error": {
-			breaker.SlowRate(100, time.Second, 2, window), 2 * time.Second, []error{nil, nil},
-			breaker.Transition{Failures: 2, Calls: 2, Slow: true}, "SlowRate(100, 1s, 2, 10s): 2 of 2 calls slow",
+			breaker.Slow{LongerThan: time.Second, Calls: 2, Of: 2, Over: window}, 2 * time.Second, []error{nil, nil},
+			breaker.Transition{Failures: 2, Calls: 2, Slow: true}, "Slow{LongerThan: time.Second, Calls: 2, Of: 2, Over: 10*time.Second}: 2 of 2 calls slow",
 		},
 		"slow with an error": {
-			breaker.SlowRate(100, time.Second, 2, window), 2 * time.Second, []error{errDown, nil},
-			breaker.Transition{Failures: 2, Calls: 2, Slow: true, Error: "down"}, "SlowRate(100, 1s, 2, 10s): 2 of 2 calls slow",
+			breaker.Slow{LongerThan: time.Second, Calls: 2, Of: 2, Over: window}, 2 * time.Second, []error{errDown, nil},
+			breaker.Transition{Failures: 2, Calls: 2, Slow: true, Error: "down"}, "Slow{LongerThan: time.Second, Calls: 2, Of: 2, Over: 10*time.Second}: 2 of 2 calls slow",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -136,16 +141,17 @@ func TestTheHistorySaysWhatWasCounted(t *testing.T) {
 			tt.want.Rule, tt.want.OpenFor = tt.rule.String(), time.Minute
 			got := r.last()
 			if got != tt.want {
-				t.Errorf("remembers\n%+v\nwant\n%+v", got, tt.want)
+				t.Errorf("got\n%+v\nwant\n%+v", got, tt.want)
 			}
-			if got.Reason() != tt.says {
-				t.Errorf("says %q, want %q", got.Reason(), tt.says)
+			if got.Reason() != tt.reason {
+				t.Errorf("got %q, want %q", got.Reason(), tt.reason)
 			}
 		})
 	}
 }
 
-func TestARejectionSaysWhatTheHistoryDoes(t *testing.T) {
+// TestHistory_sameTextAsRejection: a rejection and the history have the same texts.
+func TestHistory_sameTextAsRejection(t *testing.T) {
 	r := newRig(t, quick)
 	secret := fmt.Errorf("Get \"https://ann:hunter2@a.example/?token=abc\": %s", strings.Repeat("€", 500))
 	check := func() {
@@ -156,7 +162,7 @@ func TestARejectionSaysWhatTheHistoryDoes(t *testing.T) {
 		}
 		got := r.last()
 		if got.Error != rejection.CauseText() || got.Reason() != rejection.Detail {
-			t.Errorf("remembers %q and %q, the rejection says %v", got.Reason(), got.Error, rejection)
+			t.Errorf("got %q and %q, the rejection is %v", got.Reason(), got.Error, rejection)
 		}
 		if len(got.Error) > 200 || strings.Contains(got.Error, "hunter2") || strings.Contains(got.Error, "abc") ||
 			!strings.HasPrefix(got.Error, `Get "https://a.example/?…": €€€`) || !strings.HasSuffix(got.Error, "€…") {
@@ -170,12 +176,13 @@ func TestARejectionSaysWhatTheHistoryDoes(t *testing.T) {
 	check()
 }
 
-// huge is an error that is worth letting go.
+// huge is an error of 64 KiB.
 type huge [1 << 16]byte
 
 func (*huge) Error() string { return "huge" }
 
-func TestTheHistoryKeepsTextsAndNoErrors(t *testing.T) {
+// TestHistory_keepsNoErrors: the history keeps texts and no errors.
+func TestHistory_keepsNoErrors(t *testing.T) {
 	r := newRig(t, quick)
 	var gone []weak.Pointer[huge]
 	fail := func() error {
@@ -202,7 +209,8 @@ func TestTheHistoryKeepsTextsAndNoErrors(t *testing.T) {
 	}
 }
 
-func TestThousandsOfTransitionsDoNotGrowTheHistory(t *testing.T) {
+// TestHistory_bounded: thousands of transitions do not grow the history.
+func TestHistory_bounded(t *testing.T) {
 	c := quick
 	c.Observer = observerFunc(func(context.Context, resilience.Event) {})
 	r := newRig(t, c)
@@ -220,25 +228,26 @@ func TestThousandsOfTransitionsDoNotGrowTheHistory(t *testing.T) {
 	runtime.KeepAlive(r)
 }
 
-// textFunc is an error that does as it likes when it is asked for its text.
+// textFunc is an error whose Error method is the function.
 type textFunc func() string
 
 func (f textFunc) Error() string { return f() }
 
-// Each of them opens: the first by a rule, the others as probes.
-func TestAnErrorThatEndsBadlyWhenItIsAskedForItsTextOpensAllTheSame(t *testing.T) {
+// TestBreaker_errorPanicsInText: an error whose text panics or exits still opens the
+// breaker. The first failure opens by a rule, the others as probes.
+func TestBreaker_errorPanicsInText(t *testing.T) {
 	for name, abort := range testkit.Aborts("no text") {
 		t.Run(name, func(t *testing.T) {
-			told := 0
+			announced := 0
 			c := quick
-			c.Observer = observerFunc(func(context.Context, resilience.Event) { told++ })
+			c.Observer = observerFunc(func(context.Context, resilience.Event) { announced++ })
 			r := newRig(t, c)
 			bad := textFunc(func() string { abort.Abort(); return "" })
 			_ = r.run(errDown)
 			for n := range 5 {
 				_ = testkit.Unwind(func() error { return r.run(bad) })
-				if s := r.Stats(); s.State != breaker.Open || s.Opened != uint64(n+1) || told != 2*n+1 {
-					t.Fatalf("failure %d: told %d events, %+v", n, told, s)
+				if s := r.Stats(); s.State != breaker.Open || s.Opened != uint64(n+1) || announced != 2*n+1 {
+					t.Fatalf("failure %d: announced %d events, %+v", n, announced, s)
 				}
 				if got := r.last(); got.To != breaker.Open || strings.Contains(got.Error, "no text") || (got.Error == "") != abort.Goexit {
 					t.Errorf("failure %d: remembers %v", n, got)
@@ -252,16 +261,17 @@ func TestAnErrorThatEndsBadlyWhenItIsAskedForItsTextOpensAllTheSame(t *testing.T
 	}
 }
 
-func TestATypedNilIsAnErrorLikeAnother(t *testing.T) {
+// TestHistory_typedNil: a typed nil error is an error.
+func TestHistory_typedNil(t *testing.T) {
 	r := newRig(t, quick)
 	var none *needy
 	_, _ = r.run(none), r.run(none)
 	r.want(breaker.Open)
 	if got := r.last().Error; got != "*breaker_test.needy, whose Error method panics" {
-		t.Errorf("remembers %q", got)
+		t.Errorf("got %q", got)
 	}
 	if s := r.Explain().String(); !strings.Contains(s, "whose Error method panics") {
-		t.Errorf("says %s", s)
+		t.Errorf("got %s", s)
 	}
 }
 
@@ -270,7 +280,8 @@ type needy struct{ text string }
 
 func (e *needy) Error() string { return e.text }
 
-func TestAnErrorMayAskAndChangeTheBreaker(t *testing.T) {
+// TestBreaker_errorUsesBreaker: a method of an error may read and change the breaker.
+func TestBreaker_errorUsesBreaker(t *testing.T) {
 	for name, f := range map[string]func(*rig){
 		"explain": func(r *rig) { _ = r.Explain().String() },
 		"reset":   func(r *rig) { r.Reset() },
@@ -279,10 +290,10 @@ func TestAnErrorMayAskAndChangeTheBreaker(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, quick)
-			asked := false
+			called := false
 			err := textFunc(func() string {
-				if !asked {
-					asked = true
+				if !called {
+					called = true
 					f(r)
 				}
 				return "busy"
@@ -291,20 +302,22 @@ func TestAnErrorMayAskAndChangeTheBreaker(t *testing.T) {
 			r.Reset()
 			r.trip()
 			r.clock.add(time.Second)
-			asked = false
+			called = false
 			_ = r.run(err) // as the probe
-			if !asked {
-				t.Error("the error of a probe was not asked for its text")
+			if !called {
+				t.Error("Error of a probe's error was not called")
 			}
 		})
 	}
 }
 
-func TestWhileAnErrorOfAProbeIsAskedForItsTextTheModeCanBeChanged(t *testing.T) {
+// TestBreaker_modeDuringErrorText: the mode can be changed while the text of a probe's
+// error is made.
+func TestBreaker_modeDuringErrorText(t *testing.T) {
 	r := newRig(t, quick)
 	r.trip()
 	r.clock.add(time.Second)
-	asked, answer := make(chan bool), make(chan bool)
+	called, answer := make(chan bool), make(chan bool)
 	done := make(chan bool)
 	first := true
 	go func() {
@@ -312,13 +325,13 @@ func TestWhileAnErrorOfAProbeIsAskedForItsTextTheModeCanBeChanged(t *testing.T) 
 		_ = r.run(textFunc(func() string {
 			if first {
 				first = false
-				asked <- true
+				called <- true
 				<-answer
 			}
 			return "slow"
 		}))
 	}()
-	<-asked
+	<-called
 	r.SetMode(breaker.ForcedOpen) // does not wait
 	close(answer)
 	<-done
@@ -329,26 +342,28 @@ func TestWhileAnErrorOfAProbeIsAskedForItsTextTheModeCanBeChanged(t *testing.T) 
 	}
 }
 
-func TestATransitionIsOneLine(t *testing.T) {
-	at := breaker.Transition{From: breaker.Closed, To: breaker.Open, Rule: "Consecutive(2)", Failures: 2, OpenFor: 1234567890, Error: "down"}
+// TestTransition_String: a transition is one line.
+func TestTransition_String(t *testing.T) {
+	at := breaker.Transition{From: breaker.Closed, To: breaker.Open, Rule: "Consecutive{Failures: 2}", Failures: 2, OpenFor: 1234567890, Error: "down"}
 	shadow, short, forced := at, at, at
 	shadow.Mode = breaker.MetricsOnly
 	short.OpenFor = 1234567
-	forced.Mode, forced.OpenFor, forced.Rule, forced.Failures, forced.Error = breaker.ForcedOpen, 0, "SetMode(ForcedOpen)", 0, ""
+	forced.Mode, forced.OpenFor, forced.Rule, forced.Failures, forced.Error = breaker.ForcedOpen, 0, breaker.CauseSetMode, 0, ""
 	for want, tr := range map[string]breaker.Transition{
-		"CLOSED -> OPEN, Consecutive(2): 2 failed in a row, for 1.235s, after: down":                 at,
-		"CLOSED -> OPEN, Consecutive(2): 2 failed in a row, for 1.235s, in MetricsOnly, after: down": shadow,
-		"CLOSED -> OPEN, Consecutive(2): 2 failed in a row, for 1.235ms, after: down":                short,
-		"CLOSED -> OPEN, SetMode(ForcedOpen)":                                                        forced,
+		"CLOSED -> OPEN, Consecutive{Failures: 2}: 2 failed in a row, for 1.23s, after: down":                 at,
+		"CLOSED -> OPEN, Consecutive{Failures: 2}: 2 failed in a row, for 1.23s, in MetricsOnly, after: down": shadow,
+		"CLOSED -> OPEN, Consecutive{Failures: 2}: 2 failed in a row, for 1.235ms, after: down":               short,
+		"CLOSED -> OPEN, SetMode(ForcedOpen)":                                                                 forced,
 	} {
 		if got := tr.String(); got != want {
-			t.Errorf("says %q, want %q", got, want)
+			t.Errorf("got %q, want %q", got, want)
 		}
 	}
 }
 
-// An error may be a line of a page that has been read whole.
-func TestTheHistoryKeepsNoLongTextForAShortOne(t *testing.T) {
+// TestHistory_clonesText: the history keeps no long text alive for a short piece of it.
+// An error may be one line of a long response.
+func TestHistory_clonesText(t *testing.T) {
 	r := newRig(t, quick)
 	long := strings.Repeat("x", 1<<20)
 	r.flap(textFunc(func() string { return long[:10] }))

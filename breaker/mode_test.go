@@ -12,7 +12,8 @@ import (
 	"github.com/resilience-go/resilience/breaker"
 )
 
-func TestForcedOpenLetsNoProbeThroughAndThenRestoresWhatWasUnderneath(t *testing.T) {
+// TestForcedOpen_resumes: ForcedOpen admits no probe, and the state under it resumes.
+func TestForcedOpen_resumes(t *testing.T) {
 	for name, tt := range map[string]struct {
 		before func(*rig)
 		want   breaker.State
@@ -49,19 +50,21 @@ func TestForcedOpenLetsNoProbeThroughAndThenRestoresWhatWasUnderneath(t *testing
 	}
 }
 
-func TestARejectionOfForcedOpenSaysSo(t *testing.T) {
+// TestForcedOpen_rejection: a rejection has "forced open" in Detail.
+func TestForcedOpen_rejection(t *testing.T) {
 	r := newRig(t, quick)
 	r.SetMode(breaker.ForcedOpen)
 	var rejection *resilience.Rejection
 	if err := r.run(nil); !errors.As(err, &rejection) || rejection.Detail != "forced open" || !rejection.RetryAt.IsZero() || rejection.Cause != nil {
 		t.Errorf("rejected with %+v", rejection)
 	}
-	if e := r.seen[0]; e.Reason != "SetMode(ForcedOpen)" || e.Delay != 0 || e.Mode != "ForcedOpen" {
+	if e := r.seen[0]; e.Reason != breaker.CauseSetMode || e.Delay != 0 || e.Mode != "ForcedOpen" {
 		t.Errorf("event %+v", e)
 	}
 }
 
-func TestDisabledAdmitsAllAndLearnsNothing(t *testing.T) {
+// TestDisabled_admitsAll: Disabled admits every call and counts nothing for the rules.
+func TestDisabled_admitsAll(t *testing.T) {
 	r := newRig(t, quick)
 	r.trip()
 	r.SetMode(breaker.Disabled)
@@ -81,7 +84,9 @@ func TestDisabledAdmitsAllAndLearnsNothing(t *testing.T) {
 	}
 }
 
-func TestMetricsOnlyDecidesAsAutoDoesAndCountsWhatItWouldHaveRejected(t *testing.T) {
+// TestMetricsOnly_wouldReject: MetricsOnly decides as Auto does and counts the calls it
+// would reject.
+func TestMetricsOnly_wouldReject(t *testing.T) {
 	auto, shadow := newRig(t, quick), newRig(t, quick)
 	shadow.SetMode(breaker.MetricsOnly)
 	ran := 0
@@ -112,7 +117,8 @@ func TestMetricsOnlyDecidesAsAutoDoesAndCountsWhatItWouldHaveRejected(t *testing
 	}
 }
 
-func TestASwitchToMetricsOnlyKeepsTheState(t *testing.T) {
+// TestMetricsOnly_keepsState: a switch to MetricsOnly keeps the state.
+func TestMetricsOnly_keepsState(t *testing.T) {
 	r := newRig(t, quick)
 	r.trip()
 	at := r.Stats().RetryAt
@@ -129,11 +135,12 @@ func TestASwitchToMetricsOnlyKeepsTheState(t *testing.T) {
 		t.Errorf("%+v, want to retry at %v", s, at)
 	}
 	if n := len(r.events()); n != 1 {
-		t.Errorf("%d events, want that of the trip", n)
+		t.Errorf("%d events, want one, of the trip", n)
 	}
 }
 
-func TestResultsFromBeforeAChangeOfModeChangeNothing(t *testing.T) {
+// TestSetMode_staleResults: results from before a change of mode change nothing.
+func TestSetMode_staleResults(t *testing.T) {
 	r := newRig(t, quick)
 	a, b := r.start(t.Context()), r.start(t.Context())
 	r.SetMode(breaker.ForcedOpen)
@@ -142,7 +149,8 @@ func TestResultsFromBeforeAChangeOfModeChangeNothing(t *testing.T) {
 	r.want(breaker.Closed)
 }
 
-func TestHalfOpenGoesOnWithItsCredit(t *testing.T) {
+// TestSetMode_keepsCredit: HALF_OPEN resumes with its credit.
+func TestSetMode_keepsCredit(t *testing.T) {
 	c := quick
 	c.CloseAfter = 3
 	r := newRig(t, c)
@@ -159,7 +167,8 @@ func TestHalfOpenGoesOnWithItsCredit(t *testing.T) {
 	r.want(breaker.Closed)
 }
 
-func TestResetClosesAndKeepsTheCountersAndTheMode(t *testing.T) {
+// TestReset_closes: Reset closes and keeps the counters and the mode.
+func TestReset_closes(t *testing.T) {
 	r := newRig(t, quick)
 	r.trip()
 	before := r.Stats()
@@ -168,7 +177,7 @@ func TestResetClosesAndKeepsTheCountersAndTheMode(t *testing.T) {
 	if after := r.Stats(); after.Failures != before.Failures || after.Opened != 1 || after.FailuresInARow != 0 {
 		t.Errorf("%+v, before %+v", after, before)
 	}
-	if e := r.seen[1]; e.Reason != "Reset()" || e.To != "CLOSED" {
+	if e := r.seen[1]; e.Reason != "Reset" || e.To != "CLOSED" {
 		t.Errorf("event %+v", e)
 	}
 
@@ -181,18 +190,20 @@ func TestResetClosesAndKeepsTheCountersAndTheMode(t *testing.T) {
 	r.checkEvents()
 }
 
-func TestResetForgetsFailures(t *testing.T) {
-	r := with(t, breaker.Consecutive(2), breaker.FailureRate(50, 4))
+// TestReset_forgetsFailures: Reset forgets failures.
+func TestReset_forgetsFailures(t *testing.T) {
+	r := with(t, breaker.Consecutive{Failures: 2}, breaker.Rate{Failures: 2, Of: 4})
 	_ = r.run(errDown)
 	r.Reset()
 	_ = r.run(errDown)
 	r.want(breaker.Closed)
 	if len(r.seen) != 0 {
-		t.Errorf("a breaker that was closed all the time says %v", r.events())
+		t.Errorf("a breaker that was always closed has the events %v", r.events())
 	}
 }
 
-func TestAModeThatThereIsNotIsAuto(t *testing.T) {
+// TestSetMode_unknown: an unknown mode is Auto.
+func TestSetMode_unknown(t *testing.T) {
 	r := newRig(t, quick)
 	r.SetMode(breaker.Disabled)
 	r.SetMode(200)
@@ -201,7 +212,9 @@ func TestAModeThatThereIsNotIsAuto(t *testing.T) {
 	}
 }
 
-func TestForksBeginInTheModeAndOneOfAnotherIsNotIdle(t *testing.T) {
+// TestFork_mode: forks start in the mode of their origin, and a fork in another mode is
+// not idle.
+func TestFork_mode(t *testing.T) {
 	r := newRig(t, quick)
 	r.SetMode(breaker.ForcedOpen)
 	f := r.Fork("").(*breaker.Breaker)
@@ -217,7 +230,8 @@ func TestForksBeginInTheModeAndOneOfAnotherIsNotIdle(t *testing.T) {
 	}
 }
 
-func TestResetAFewMillionTimesKeepsNothing(t *testing.T) {
+// TestReset_keepsNoMemory: millions of Resets keep no memory.
+func TestReset_keepsNoMemory(t *testing.T) {
 	r := newRig(t, quick)
 	if n := testing.AllocsPerRun(1000, r.Reset); n > 2 {
 		t.Errorf("%v allocations, want an episode and what goes with it", n)
@@ -228,7 +242,9 @@ func TestResetAFewMillionTimesKeepsNothing(t *testing.T) {
 	}
 }
 
-func TestAClockSetBackWhileOpenIsForcedDoesNotProlongWhatIsUnderneath(t *testing.T) {
+// TestForcedOpen_clockSetBack: a clock set back in ForcedOpen does not lengthen the
+// OPEN under it.
+func TestForcedOpen_clockSetBack(t *testing.T) {
 	for _, m := range []breaker.Mode{breaker.ForcedOpen, breaker.Disabled} {
 		r := newRig(t, quick)
 		r.clock.add(time.Hour)
@@ -240,7 +256,8 @@ func TestAClockSetBackWhileOpenIsForcedDoesNotProlongWhatIsUnderneath(t *testing
 	}
 }
 
-func TestAClockSetBackWhileOpenEndsItInAnotherModeToo(t *testing.T) {
+// TestSetMode_clockSetBack: a clock set back ends OPEN in every mode.
+func TestSetMode_clockSetBack(t *testing.T) {
 	r := newRig(t, quick)
 	r.clock.add(time.Hour)
 	r.trip()
@@ -250,7 +267,8 @@ func TestAClockSetBackWhileOpenEndsItInAnotherModeToo(t *testing.T) {
 	r.want(breaker.HalfOpen)
 }
 
-func TestChangesOfModeKeepNothing(t *testing.T) {
+// TestSetMode_keepsNoMemory: changes of mode keep no memory.
+func TestSetMode_keepsNoMemory(t *testing.T) {
 	r := newRig(t, breaker.Config{Observer: observerFunc(func(context.Context, resilience.Event) {})})
 	r.trip()
 	r.SetMode(breaker.ForcedOpen)
@@ -273,7 +291,9 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
-func TestTheOpenTimeAfterForcedOpenFollowsTheSilenceUnderneath(t *testing.T) {
+// TestForcedOpen_openTimeAfter: the open time after ForcedOpen follows the silence
+// under it.
+func TestForcedOpen_openTimeAfter(t *testing.T) {
 	for name, tt := range map[string]struct {
 		failures int
 		span     time.Duration
@@ -285,7 +305,7 @@ func TestTheOpenTimeAfterForcedOpenFollowsTheSilenceUnderneath(t *testing.T) {
 		"the longest time that can be": {7, 10 * time.Second, time.Hour, 5 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newRig(t, breaker.Config{Trip: []breaker.Rule{breaker.Silence(tt.failures, tt.span)}})
+			r := newRig(t, breaker.Config{Trip: []breaker.Rule{breaker.Silence{Failures: tt.failures, Span: tt.span}}})
 			r.clock.add(time.Hour)
 			r.silence(tt.failures, tt.span)
 			r.SetMode(breaker.ForcedOpen)
@@ -297,7 +317,8 @@ func TestTheOpenTimeAfterForcedOpenFollowsTheSilenceUnderneath(t *testing.T) {
 	}
 }
 
-func TestTheEventOfAnOpenTimeThatIsOverHasNoDelay(t *testing.T) {
+// TestSetMode_eventWithoutDelay: the event of an OPEN that is over has no delay.
+func TestSetMode_eventWithoutDelay(t *testing.T) {
 	r := newRig(t, quick)
 	r.trip()
 	r.SetMode(breaker.Disabled)

@@ -10,7 +10,7 @@ import (
 	"github.com/resilience-go/resilience/breaker"
 )
 
-// The model is the breaker as a sequential program that says what it means,
+// The model is the breaker as a sequential program that states its rules,
 // without packing, windows or atomics: each stay in a state is a frame with a
 // number, and keeps a list of all its calls.
 
@@ -35,10 +35,10 @@ type modelRule struct {
 }
 
 var modelRules = []modelRule{
-	{rule: breaker.Silence(3, 20*time.Millisecond), failed: 3, span: 20 * time.Millisecond},
-	{rule: breaker.FailureRate(50, 5), percent: 50, calls: 5, last: true},
-	{rule: breaker.FailureRateOver(60, 4, modelWindow), percent: 60, calls: 4},
-	{rule: breaker.SlowRate(50, modelSlower, 4, modelWindow), percent: 50, calls: 4, slow: true},
+	{rule: breaker.Silence{Failures: 3, Span: 20 * time.Millisecond}, failed: 3, span: 20 * time.Millisecond},
+	{rule: breaker.Rate{Failures: 3, Of: 5}, percent: 50, calls: 5, last: true},
+	{rule: breaker.Rate{Failures: 60, Of: 100, Over: modelWindow, AtLeast: 4}, percent: 60, calls: 4},
+	{rule: breaker.Slow{LongerThan: modelSlower, Calls: 2, Of: 4, Over: modelWindow}, percent: 50, calls: 4, slow: true},
 }
 
 func modelConfig(rules []modelRule) breaker.Config {
@@ -69,13 +69,13 @@ type frame struct {
 	rounds       int
 	credit, k    int
 	won          bool
-	places       map[int]time.Duration // call to the end of its lease
+	slots        map[int]time.Duration // call to the end of its lease
 	results      []modelResult
 	latest       int64 // part of the window
 }
 
 func (f frame) clone() frame {
-	f.places, f.results = maps.Clone(f.places), slices.Clone(f.results)
+	f.slots, f.results = maps.Clone(f.slots), slices.Clone(f.results)
 	return f
 }
 
@@ -112,7 +112,7 @@ func (m *model) clone() *model {
 func part(at time.Duration) int64 { return int64(at / (modelWindow / 10)) }
 
 func (m *model) frame(s breaker.State) frame {
-	return frame{state: s, since: m.now, credit: 1, places: map[int]time.Duration{}, latest: part(m.now)}
+	return frame{state: s, since: m.now, credit: 1, slots: map[int]time.Duration{}, latest: part(m.now)}
 }
 
 // enter leads to s because of a rule that counted so many hits of calls.
@@ -170,26 +170,26 @@ func (m *model) over() bool {
 func (m *model) admit(id int) (modelCall, bool) {
 	if m.cur.state == breaker.Open && m.over() {
 		rounds := m.cur.rounds
-		m.enter(breaker.HalfOpen, "open time is over", 0, 0)
+		m.enter(breaker.HalfOpen, breaker.CauseOpenTimeOver, 0, 0)
 		m.cur.rounds = rounds
 	}
 	ok := m.cur.state == breaker.Closed
 	if m.cur.state == breaker.HalfOpen {
-		if ok = m.place(id); !ok {
-			held := len(m.cur.places)
-			maps.DeleteFunc(m.cur.places, func(_ int, end time.Duration) bool { return end <= m.now || end > m.now+modelLease })
-			m.leaked += held - len(m.cur.places)
-			ok = m.place(id)
+		if ok = m.takeSlot(id); !ok {
+			held := len(m.cur.slots)
+			maps.DeleteFunc(m.cur.slots, func(_ int, end time.Duration) bool { return end <= m.now || end > m.now+modelLease })
+			m.leaked += held - len(m.cur.slots)
+			ok = m.takeSlot(id)
 		}
 	}
 	return modelCall{m.gen, id, m.now}, ok || m.mode == breaker.MetricsOnly
 }
 
-func (m *model) place(id int) bool {
-	if len(m.cur.places) >= m.cur.credit {
+func (m *model) takeSlot(id int) bool {
+	if len(m.cur.slots) >= m.cur.credit {
 		return false
 	}
-	m.cur.places[id] = m.now + modelLease
+	m.cur.slots[id] = m.now + modelLease
 	return true
 }
 
@@ -200,8 +200,8 @@ func (m *model) settle(c modelCall, o resilience.Outcome) {
 	slow := m.slow() && m.now-c.start > modelSlower
 	switch m.cur.state {
 	case breaker.HalfOpen:
-		if end, ok := m.cur.places[c.id]; ok {
-			delete(m.cur.places, c.id)
+		if end, ok := m.cur.slots[c.id]; ok {
+			delete(m.cur.slots, c.id)
 			if end > m.now && end <= m.now+modelLease {
 				m.probed(o, slow)
 			} else {
@@ -233,11 +233,11 @@ func (m *model) probed(o resilience.Outcome, slow bool) {
 		if f.won {
 			rounds = 0
 		}
-		m.trip(rounds, "credit is used up", f.k, 0)
+		m.trip(rounds, breaker.CauseProbeFailed, f.k, 0)
 	default:
 		f.k, f.won = 0, true
 		if f.credit++; f.credit > modelClose {
-			m.enter(breaker.Closed, "enough successes", 0, 0)
+			m.enter(breaker.Closed, breaker.CauseEnoughSuccesses, 0, 0)
 		}
 	}
 }
@@ -249,7 +249,7 @@ func (m *model) count(failed, slow bool) {
 	} else if f.run++; f.run == 1 || m.now < f.runStart {
 		f.runStart = m.now
 	}
-	if p := part(m.now); p <= f.latest-10 { // the clock was set back: the window starts anew
+	if p := part(m.now); p <= f.latest-10 { // the clock was set back: the window starts again
 		f.latest = p
 		for i := range f.results {
 			f.results[i].part = -100
@@ -326,7 +326,7 @@ func (m *model) setMode(to breaker.Mode) {
 			m.cur.credit, m.cur.k, m.cur.won = base.credit, base.k, base.won
 		}
 	}
-	m.remember(from, fmt.Sprintf("SetMode(%v)", to), 0, 0)
+	m.remember(from, breaker.CauseSetMode, 0, 0)
 }
 
 func (m *model) reset() {
@@ -334,14 +334,14 @@ func (m *model) reset() {
 	fresh := m.frame(breaker.Closed)
 	if m.under == nil {
 		m.cur = fresh
-		m.remember(from, "Reset()", 0, 0)
+		m.remember(from, breaker.CauseReset, 0, 0)
 		return
 	}
 	m.cur, m.under = m.frame(m.cur.state), &fresh
 }
 
-// says is all that can be seen of a model.
-func (m *model) says() string {
+// describe returns everything that a caller can see of a model.
+func (m *model) describe() string {
 	f := &m.cur
 	state := f.state
 	if state == breaker.Open && m.over() {
@@ -355,7 +355,7 @@ func (m *model) says() string {
 			s += fmt.Sprintf(" %v %d/%d", r.rule, hits, calls)
 		}
 	case breaker.HalfOpen:
-		s += fmt.Sprintf(" credit %d in flight %d failures %d", f.credit, len(f.places), f.k)
+		s += fmt.Sprintf(" credit %d in flight %d failures %d", f.credit, len(f.slots), f.k)
 	case breaker.Open:
 		switch {
 		case state == breaker.HalfOpen:
@@ -367,10 +367,10 @@ func (m *model) says() string {
 	return s
 }
 
-// says is the same of a breaker.
-func (r *rig) says() string {
+// describe returns the same of a breaker.
+func (r *rig) describe() string {
 	st := r.Stats()
-	s := fmt.Sprintf("%v %v open %v+%v", st.Mode, st.State, st.OpenTime, st.OpenNow)
+	s := fmt.Sprintf("%v %v open %v+%v", st.Mode, st.State, st.OpenTime-r.PresentOpen(), r.PresentOpen())
 	switch {
 	case st.State == breaker.Closed:
 		for _, c := range r.Rules() {
@@ -384,14 +384,14 @@ func (r *rig) says() string {
 	return s
 }
 
-// counts are what a model has counted of probes, and its last transitions. Goroutines
-// that settle a probe while others change the mode may count it though it moved nothing,
-// so only what is done one after another comes to this.
+// counts returns the counts of probes and the last transitions. A goroutine that settles
+// a probe while another changes the mode may count it although it moved no credit, so
+// only sequential tests compare them.
 func (m *model) counts() string {
 	return fmt.Sprint(m.probes, m.leaked, m.past)
 }
 
-// counts are the same of a breaker.
+// counts returns the same of a breaker.
 func (r *rig) counts() string {
 	x := r.Explain()
 	var past []string

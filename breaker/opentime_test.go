@@ -15,12 +15,13 @@ import (
 // wantOpen checks the time in OPEN, before the present state and in it.
 func wantOpen(t *testing.T, b *breaker.Breaker, before, now time.Duration) {
 	t.Helper()
-	if s := b.Stats(); s.OpenTime != before || s.OpenNow != now {
-		t.Fatalf("open for %v and now %v, want %v and %v", s.OpenTime, s.OpenNow, before, now)
+	if s, p := b.Stats(), b.PresentOpen(); s.OpenTime != before+now || p != now {
+		t.Fatalf("open for %v, the present OPEN for %v, want %v and %v", s.OpenTime, p, before+now, now)
 	}
 }
 
-func TestTheTimeInOpenIsExact(t *testing.T) {
+// TestOpenTime_exact: OpenTime is exact, up to now.
+func TestOpenTime_exact(t *testing.T) {
 	const ms = time.Millisecond
 	r := newRig(t, quick)
 	r.clock.add(time.Hour)
@@ -29,7 +30,7 @@ func TestTheTimeInOpenIsExact(t *testing.T) {
 	wantOpen(t, r.Breaker, 0, 0)
 	r.clock.add(400 * ms)
 	wantOpen(t, r.Breaker, 0, 400*ms)
-	r.clock.add(time.Hour) // over after a second, and nobody calls
+	r.clock.add(time.Hour) // over after a second, and no call is made
 	wantOpen(t, r.Breaker, 0, time.Second)
 	wantOpen(t, r.Breaker, 0, time.Second)
 	p := r.permit()
@@ -49,7 +50,8 @@ func TestTheTimeInOpenIsExact(t *testing.T) {
 	wantOpen(t, r.Breaker, 1500*ms, 0)
 }
 
-func TestForcedOpenIsTimeInOpenHoweverLong(t *testing.T) {
+// TestOpenTime_forcedOpen: ForcedOpen is time in OPEN, however long.
+func TestOpenTime_forcedOpen(t *testing.T) {
 	r := newRig(t, quick)
 	r.trip()
 	r.clock.add(500 * time.Millisecond)
@@ -64,7 +66,8 @@ func TestForcedOpenIsTimeInOpenHoweverLong(t *testing.T) {
 	wantOpen(t, r.Breaker, 500*time.Millisecond+1001*time.Hour, 0)
 }
 
-func TestWhatWasUnderneathIsNotOpenMeanwhile(t *testing.T) {
+// TestOpenTime_disabled: an OPEN under Disabled is not time in OPEN.
+func TestOpenTime_disabled(t *testing.T) {
 	r := newRig(t, quick)
 	r.trip()
 	r.clock.add(100 * time.Millisecond)
@@ -76,7 +79,8 @@ func TestWhatWasUnderneathIsNotOpenMeanwhile(t *testing.T) {
 	wantOpen(t, r.Breaker, 100*time.Millisecond, 700*time.Millisecond)
 }
 
-func TestAClockSetBackTakesNoTimeInOpenBack(t *testing.T) {
+// TestOpenTime_clockSetBack: a clock that is set back subtracts no time in OPEN.
+func TestOpenTime_clockSetBack(t *testing.T) {
 	r := newRig(t, quick)
 	r.clock.add(time.Hour)
 	r.trip()
@@ -92,7 +96,9 @@ func TestAClockSetBackTakesNoTimeInOpenBack(t *testing.T) {
 	wantOpen(t, r.Breaker, 0, 0)
 }
 
-func TestIdleMovesTheTimeInOpenAndAddsNone(t *testing.T) {
+// TestRetire_movesOpenTime: Retire moves the time in OPEN and adds none; Idle writes
+// nothing.
+func TestRetire_movesOpenTime(t *testing.T) {
 	for name, mode := range map[string]breaker.Mode{"open time over": breaker.Auto, "forced open": breaker.ForcedOpen} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, quick)
@@ -108,13 +114,14 @@ func TestIdleMovesTheTimeInOpenAndAddsNone(t *testing.T) {
 				if !r.Idle() {
 					t.Error("not idle")
 				}
+				r.Retire()
 				wantOpen(t, r.Breaker, time.Second, 0)
 			}
 			r.clock.add(time.Second)
 			all := time.Second
 			if mode == breaker.ForcedOpen { // it lasts
 				wantOpen(t, r.Breaker, time.Second, time.Second)
-				_ = r.Idle()
+				r.Retire()
 				wantOpen(t, r.Breaker, 2*time.Second, 0)
 				all += time.Second
 			}
@@ -125,7 +132,8 @@ func TestIdleMovesTheTimeInOpenAndAddsNone(t *testing.T) {
 	}
 }
 
-func TestEvictedKeysLeaveTheirTimeInOpenToTheTemplate(t *testing.T) {
+// TestRetire_evictedKeys: evicted keys leave their time in OPEN to the template.
+func TestRetire_evictedKeys(t *testing.T) {
 	for name, mode := range map[string]breaker.Mode{"open time over": breaker.Auto, "forced open": breaker.ForcedOpen} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, quick)
@@ -156,28 +164,30 @@ func TestEvictedKeysLeaveTheirTimeInOpenToTheTemplate(t *testing.T) {
 	}
 }
 
-// openOf adds up the time in OPEN of a group with r as its template, as Stats says how.
+// openOf returns the time in OPEN of a group with r as its template.
 func (r *rig) openOf(g *keyed.Group) time.Duration {
-	s := r.Stats()
-	sum := s.OpenTime + s.OpenNow
+	sum := r.Stats().OpenTime
 	for _, p := range g.All() {
-		sum += p.(*breaker.Breaker).Stats().OpenNow
+		sum += p.(*breaker.Breaker).PresentOpen()
 	}
 	return sum
 }
 
-func TestTheTimeThatIdleHasMovedIsNotTakenBack(t *testing.T) {
+// TestRetire_clockSetBack: time that Retire has moved is not subtracted when the clock
+// is set back.
+func TestRetire_clockSetBack(t *testing.T) {
 	r := newRig(t, quick)
 	r.SetMode(breaker.ForcedOpen)
 	r.clock.add(time.Minute)
-	_ = r.Idle()
+	r.Retire()
 	r.clock.add(-time.Second)
 	wantOpen(t, r.Breaker, time.Minute, 0)
 	r.SetMode(breaker.Auto)
 	wantOpen(t, r.Breaker, time.Minute, 0)
 }
 
-func TestTheTimeThatManyFindOverAtOnceMovesOnce(t *testing.T) {
+// TestRetire_concurrent: Retire by several goroutines at once moves the time once.
+func TestRetire_concurrent(t *testing.T) {
 	r := newRig(t, quick)
 	r.SetMode(breaker.ForcedOpen)
 	for round := range 20_000 {
@@ -185,9 +195,9 @@ func TestTheTimeThatManyFindOverAtOnceMovesOnce(t *testing.T) {
 		truth := time.Duration(round+1) * time.Second
 		testkit.AtOnce(3, func(i int) {
 			if i < 2 {
-				_ = r.Idle()
-			} else if s := r.Stats(); s.OpenTime+s.OpenNow > truth {
-				t.Errorf("round %d: open for %v and %v, want %v at most", round, s.OpenTime, s.OpenNow, truth)
+				r.Retire()
+			} else if s := r.Stats(); s.OpenTime > truth {
+				t.Errorf("round %d: open for %v, want %v at most", round, s.OpenTime, truth)
 			}
 		})
 		if wantOpen(t, r.Breaker, truth, 0); t.Failed() {
@@ -196,7 +206,9 @@ func TestTheTimeThatManyFindOverAtOnceMovesOnce(t *testing.T) {
 	}
 }
 
-func TestForksThatOpenFirstAtOnceAreAllCounted(t *testing.T) {
+// TestCounters_firstOutageOfForks: forks that open for the first time at once are all
+// counted.
+func TestCounters_firstOutageOfForks(t *testing.T) {
 	for round := range 2000 {
 		r := newRig(t, quick)
 		var forks [4]*breaker.Breaker
@@ -210,13 +222,15 @@ func TestForksThatOpenFirstAtOnceAreAllCounted(t *testing.T) {
 	}
 }
 
-// Eight goroutines find at once that the time of some forks is over, while others read.
-// The clock stands still meanwhile, so that the true time in OPEN is known: what is read
-// is never more. It may be less, but not at rest; and OpenTime never falls.
-func TestNoTimeInOpenIsCountedTwiceWhileItMoves(t *testing.T) {
+// TestOpenTime_neverCountedTwice: no time in OPEN is counted twice while it is moved.
+//
+// Eight goroutines retire and probe forks whose open time is over, while others read. The
+// clock stands still, so that the true time is known. A reader never sees more. It may
+// see less, except at rest. The shared time never falls.
+func TestOpenTime_neverCountedTwice(t *testing.T) {
 	r := newRig(t, quick)
-	forks := []*breaker.Breaker{r.Breaker}
-	for range 3 {
+	var forks []*breaker.Breaker
+	for range 4 {
 		forks = append(forks, r.Fork("").(*breaker.Breaker))
 	}
 	fail := func(b *breaker.Breaker) {
@@ -226,7 +240,7 @@ func TestNoTimeInOpenIsCountedTwiceWhileItMoves(t *testing.T) {
 		before = r.Stats().OpenTime
 		all = before
 		for _, b := range forks {
-			all += b.Stats().OpenNow
+			all += b.PresentOpen()
 		}
 		return before, all
 	}
@@ -240,7 +254,7 @@ func TestNoTimeInOpenIsCountedTwiceWhileItMoves(t *testing.T) {
 		testkit.AtOnce(10, func(i int) {
 			if i < 8 {
 				b := forks[(i+round)%4]
-				_ = b.Idle()
+				b.Retire()
 				fail(b) // is the probe, or rejected
 				return
 			}
@@ -262,7 +276,8 @@ func TestNoTimeInOpenIsCountedTwiceWhileItMoves(t *testing.T) {
 	}
 }
 
-func TestOfManyGoroutinesThatOpenItTheTimeIsThatOfTheEvents(t *testing.T) {
+// TestOpenTime_agreesWithEvents: with many goroutines OpenTime agrees with the events.
+func TestOpenTime_agreesWithEvents(t *testing.T) {
 	r := newRig(t, breaker.Config{Trip: quick.Trip, OpenFor: 10 * time.Microsecond, CloseAfter: 2})
 	testkit.AtOnce(8, func(i int) {
 		for n := range 2000 {
@@ -286,7 +301,7 @@ func TestOfManyGoroutinesThatOpenItTheTimeIsThatOfTheEvents(t *testing.T) {
 		}
 		want += length
 	}
-	if s := r.Stats(); s.OpenTime+s.OpenNow != want || s.Opened < 10 {
-		t.Errorf("open for %v and %v, want %v of %d times", s.OpenTime, s.OpenNow, want, s.Opened)
+	if s := r.Stats(); s.OpenTime != want || s.Opened < 10 {
+		t.Errorf("open for %v, want %v of %d times", s.OpenTime, want, s.Opened)
 	}
 }

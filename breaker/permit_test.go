@@ -21,7 +21,8 @@ func (r *rig) permit() *breaker.Permit {
 	return p
 }
 
-func TestAPermitCountsAsACallDoes(t *testing.T) {
+// TestPermit_countsAsCall: a permit counts as a call does.
+func TestPermit_countsAsCall(t *testing.T) {
 	r := newRig(t, quick)
 	r.permit().Done(errDown)
 	r.permit().Done(errDown)
@@ -37,8 +38,9 @@ func TestAPermitCountsAsACallDoes(t *testing.T) {
 	}
 }
 
-func TestAPermitSettledByManyGoroutinesCountsOnce(t *testing.T) {
-	r := newRig(t, breaker.Config{Trip: []breaker.Rule{breaker.Consecutive(2)}, OpenFor: time.Second})
+// TestPermit_concurrentDone: Done by many goroutines counts once.
+func TestPermit_concurrentDone(t *testing.T) {
+	r := newRig(t, breaker.Config{Trip: []breaker.Rule{breaker.Consecutive{Failures: 2}}, OpenFor: time.Second})
 	for round := range uint64(1000) {
 		p := r.permit()
 		testkit.AtOnce(2, func(int) { p.Done(errDown) })
@@ -50,7 +52,8 @@ func TestAPermitSettledByManyGoroutinesCountsOnce(t *testing.T) {
 	}
 }
 
-func TestAPermitThatIsNeverSettledFreesItsPlaceAfterItsLease(t *testing.T) {
+// TestPermit_withoutDone: a permit without Done frees its slot after its lease.
+func TestPermit_withoutDone(t *testing.T) {
 	r := newRig(t, quick)
 	r.trip()
 	r.clock.add(time.Second)
@@ -67,7 +70,8 @@ func TestAPermitThatIsNeverSettledFreesItsPlaceAfterItsLease(t *testing.T) {
 	}
 }
 
-func TestAPermitIsJudgedUnderItsContext(t *testing.T) {
+// TestPermit_context: Done decides by the context given to Acquire.
+func TestPermit_context(t *testing.T) {
 	r := newRig(t, quick)
 	ctx, cancel := context.WithCancel(t.Context())
 	p, err := r.Acquire(ctx)
@@ -88,15 +92,17 @@ func TestAPermitIsJudgedUnderItsContext(t *testing.T) {
 	}
 }
 
-func TestAPermitIsSlowByTheTimeUntilDone(t *testing.T) {
-	r := with(t, breaker.SlowRate(100, time.Second, 1, time.Minute))
+// TestPermit_slow: the duration of a permit ends at Done.
+func TestPermit_slow(t *testing.T) {
+	r := with(t, breaker.Slow{LongerThan: time.Second, Calls: 1, Of: 1, Over: time.Minute})
 	p := r.permit()
 	r.clock.add(2 * time.Second)
 	p.Done(nil)
 	r.want(breaker.Open)
 }
 
-func TestAllPermitsThatAreNeverSettledAreCounted(t *testing.T) {
+// TestPermit_lateIsCounted: every permit without Done is counted as late.
+func TestPermit_lateIsCounted(t *testing.T) {
 	r := halfOpenWith(t, 2)
 	_, _ = r.permit(), r.permit()
 	r.clock.add(15 * time.Second)
@@ -106,14 +112,15 @@ func TestAllPermitsThatAreNeverSettledAreCounted(t *testing.T) {
 	}
 }
 
-func TestAProbeThatEndsAfterItsLeaseMovesNothing(t *testing.T) {
+// TestPermit_doneAfterLease: a probe that ends after its lease moves no credit.
+func TestPermit_doneAfterLease(t *testing.T) {
 	for name, err := range map[string]error{"success": nil, "failure": errDown} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, quick)
 			r.trip()
 			r.clock.add(time.Second)
 			p := r.permit()
-			r.clock.add(15 * time.Second) // and nobody asks for its place
+			r.clock.add(15 * time.Second) // and no other call takes its slot
 			p.Done(err)
 			r.want(breaker.HalfOpen)
 			if s := r.Stats(); s.Credit != 1 || s.InFlight != 0 || s.ProbesLate != 1 {
@@ -123,7 +130,8 @@ func TestAProbeThatEndsAfterItsLeaseMovesNothing(t *testing.T) {
 	}
 }
 
-func TestARejectionOfHalfOpenNamesNoTime(t *testing.T) {
+// TestRejection_halfOpen: a rejection in HALF_OPEN has no RetryAt.
+func TestRejection_halfOpen(t *testing.T) {
 	r := newRig(t, quick)
 	r.trip()
 	r.clock.add(time.Second)
@@ -136,4 +144,5 @@ func TestARejectionOfHalfOpenNamesNoTime(t *testing.T) {
 	probe.Done(nil)
 }
 
-func TestTheZeroPermitDoesNothing(*testing.T) { new(breaker.Permit).Done(errDown) }
+// TestPermit_zero: Done of the zero Permit does nothing.
+func TestPermit_zero(*testing.T) { new(breaker.Permit).Done(errDown) }

@@ -13,7 +13,8 @@ import (
 	"github.com/resilience-go/resilience/breaker"
 )
 
-func TestRandomSchedulesAgreeWithTheModel(t *testing.T) {
+// TestModel_randomSchedules: random schedules agree with the model.
+func TestModel_randomSchedules(t *testing.T) {
 	for seed := range uint64(1000) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		var rules []modelRule
@@ -33,7 +34,7 @@ func TestRandomSchedulesAgreeWithTheModel(t *testing.T) {
 				b = byte(4 + rng.IntN(4))
 			}
 			flights = step(t, r, m, flights, i, b|byte(rng.IntN(32))<<3)
-			if got, want := r.says(), m.says(); got != want {
+			if got, want := r.describe(), m.describe(); got != want {
 				t.Fatalf("seed %d, step %d: %s, model: %s", seed, i, got, want)
 			}
 		}
@@ -53,7 +54,7 @@ type world struct {
 // stale is the generation of a call that changes nothing any more.
 const stale = -1
 
-// key tells worlds apart that will behave differently.
+// key differs for worlds that will behave differently.
 func (w world) key() string {
 	for id, c := range w.calls {
 		if c.gen != w.gen {
@@ -79,10 +80,12 @@ type action struct {
 	id       int
 }
 
-// TestGoroutinesAtOnceAgreeWithSomeOrder has up to four goroutines start calls, end
+// TestModel_goroutines: goroutines at once agree with the model in some order.
+//
+// It has up to four goroutines start calls, end
 // them, change the mode and reset at the same time, and then looks for an order of
 // these in which the model comes to the same.
-func TestGoroutinesAtOnceAgreeWithSomeOrder(t *testing.T) {
+func TestModel_goroutines(t *testing.T) {
 	seeds := uint64(60)
 	if testing.Short() {
 		seeds = 20
@@ -116,11 +119,11 @@ func race(t *testing.T, rules []modelRule, rng *rand.Rand) {
 		}
 		close(begin)
 		all.Wait()
-		says := r.says()
+		got := r.describe()
 		next := map[string]world{}
 		for _, w := range worlds {
 			w.orders(actions, func(w world) {
-				if w.says() == says {
+				if w.describe() == got {
 					w.closed = false
 					next[w.key()] = w
 				}
@@ -130,7 +133,7 @@ func race(t *testing.T, rules []modelRule, rng *rand.Rand) {
 			return // too much is possible now
 		}
 		if len(next) == 0 {
-			t.Fatalf("round %d: %d actions at once led to %s, which no order of them does from %s", round, len(actions), says, worlds[0].says())
+			t.Fatalf("round %d: %d actions at once led to %s, which no order of them does from %s", round, len(actions), got, worlds[0].describe())
 		}
 		worlds = worlds[:0]
 		for _, w := range next {
@@ -140,7 +143,7 @@ func race(t *testing.T, rules []modelRule, rng *rand.Rand) {
 	}
 }
 
-// draw chooses actions. The numbers of calls that begin are those of the round.
+// draw chooses actions. Calls that begin are numbered within the round.
 func (r *rig) draw(rng *rand.Rand, permits map[int]*breaker.Permit, round int) (actions []action) {
 	for i := range 1 + rng.IntN(4) {
 		kind := rng.IntN(20)

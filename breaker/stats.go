@@ -1,122 +1,64 @@
 package breaker
 
-import (
-	"time"
+import "time"
 
-	"github.com/resilience-go/resilience"
-)
-
-// Stats is what a Breaker has counted since it was made. The counters only grow.
-// Those of a breaker with forks include its forks; the rest describes the
-// breaker alone, at one moment.
+// Stats has the counters and the gauges of a Breaker.
 type Stats struct {
-	// Calls that ran, by outcome. A call whose result came too late to count for
-	// the state is counted here all the same.
+	Counters
+	Gauges
+}
+
+// Counters count since the breaker was made, for the breaker and all its forks. They
+// only grow.
+type Counters struct {
+	// Successes, Failures and Ignored are calls that ran, by outcome. A call whose
+	// result was too late to change the state is counted too.
 	Successes, Failures, Ignored uint64
 	// Rejected calls did not run.
 	Rejected uint64
-	// WouldReject counts calls that ran because of MetricsOnly alone. They are
-	// among those by outcome, too.
+	// WouldReject are calls that ran only because of MetricsOnly. They are counted by
+	// outcome too.
 	WouldReject uint64
-	// Transitions, by the state that they led to.
+	// Opened, HalfOpened and Closed are transitions, by the state that they led to.
 	Opened, HalfOpened, Closed uint64
-	// Probes are the calls that HALF_OPEN admitted, by what they meant for it: a slow
-	// one is a failure where a SlowRate counts, and one is late once it has held its
-	// place for longer than Config.ProbeTimeout. Those that ended after HALF_OPEN did
-	// meant nothing, and are not among them.
+	// The Probes fields are calls that HALF_OPEN admitted, by what they meant for it. A
+	// slow call is a failure if there is a Slow rule. A call is late if it held its
+	// slot longer than Config.ProbeTimeout. Calls that ended after HALF_OPEN are not
+	// counted here.
 	ProbesSucceeded, ProbesFailed, ProbesIgnored, ProbesLate uint64
-	// OpenTime was spent in OPEN before the present state.
+	// OpenTime is the time in OPEN: the present OPEN of the breaker itself up to now,
+	// and every OPEN that has ended of the breaker and its forks. PresentOpen has what
+	// a fork adds to it.
+	//
+	// It is exact at rest. If it is read while an OPEN ends, that OPEN may be missing
+	// for this one reading, so a reader that must not see it fall keeps the largest
+	// value.
 	OpenTime time.Duration
+}
 
-	// State and Mode at this moment, as by Breaker.State and Breaker.Mode.
+// Gauges describe the breaker alone, without its forks, at one moment.
+type Gauges struct {
+	// State and Mode are as Breaker.State and Breaker.Mode return them.
 	State State
 	Mode  Mode
-	// Since is when the last transition was, one of SetMode and Reset included, or when
-	// the open time was over, whichever is later.
+	// Since is the time of the last transition, SetMode and Reset included, or of the
+	// end of the open time if that is later.
 	Since time.Time
-	// OpenNow is how long the present OPEN has lasted, and after its end, until the
-	// call that finds it over, how long it did, less what is part of OpenTime already,
-	// where Idle adds what it might be the last to see. To add up that of several forks,
-	// take OpenTime first: no time is counted twice then, but what moves from the one to
-	// the other meanwhile may be missing for that moment.
-	OpenNow time.Duration
-	// FailuresInARow counts up to the present, in CLOSED and HALF_OPEN.
+	// FailuresInARow counts up to now, in CLOSED and HALF_OPEN.
 	FailuresInARow int
-	// Credit and InFlight say how many calls HALF_OPEN admits and has admitted.
+	// Credit is how many calls HALF_OPEN admits at a time, InFlight how many of them
+	// are running.
 	Credit, InFlight int
-	// RetryAt is when OPEN is over, otherwise zero.
+	// RetryAt is when OPEN ends. It is zero in other states and with ForcedOpen.
 	RetryAt time.Time
-	// LastError is the failure that opened the breaker, nil in CLOSED.
+	// LastError is the failure that opened the breaker. It is nil in CLOSED.
 	LastError error
 }
 
-// RuleStats is what one rule has counted by now.
+// RuleStats has the counts of one rule.
 type RuleStats struct {
 	Rule Rule
-	// Hits of Calls failed, or were slow. For failures in a row Calls is 0, and
-	// FailureRate counts no more hits than it takes.
+	// Hits of Calls failed or were slow. For failures in a row Calls is 0. A Rate
+	// without Over counts at most its Failures.
 	Hits, Calls int
-}
-
-// Stats returns the counters and the state.
-func (b *Breaker) Stats() Stats { return b.stats(b.episode.Load()) }
-
-func (b *Breaker) stats(e *episode) Stats {
-	var now int64
-	if e.state == Open {
-		now = b.clock.Nanos()
-	}
-	s := Stats{
-		Successes:   b.count.Sum(int(resilience.Success)),
-		Failures:    b.count.Sum(int(resilience.Failure)),
-		Ignored:     b.count.Sum(int(resilience.Ignored)),
-		Rejected:    b.count.Sum(rejected),
-		WouldReject: b.count.Sum(wouldReject),
-		Mode:        e.mode,
-		State:       e.state,
-		Since:       b.clock.At(e.since),
-	}
-	b.addRare(&s)
-	if e.rejection != nil {
-		s.LastError = e.rejection.Cause
-	}
-	switch e.state {
-	case Closed:
-		s.FailuresInARow, _ = e.run()
-	case Open:
-		s.OpenNow = e.openNow(now)
-		switch {
-		case s.Mode == ForcedOpen: // nobody knows when it is over
-		case !e.over(now):
-			s.RetryAt = b.clock.At(e.until)
-		default:
-			s.State, s.Credit = HalfOpen, 1 // for the call that comes next
-			if now >= e.until {
-				s.Since = b.clock.At(max(e.since, e.until))
-			}
-		}
-	case HalfOpen:
-		c := unpack(e.word.Load())
-		s.Credit, s.InFlight, s.FailuresInARow = c.left, c.inFlight, c.failures
-	}
-	return s
-}
-
-// Rules returns what the rules of Config.Trip have counted, in their order; in OPEN
-// and HALF_OPEN, where they count nothing, it returns nil.
-func (b *Breaker) Rules() []RuleStats { return b.rules(b.episode.Load()) }
-
-func (b *Breaker) rules(e *episode) []RuleStats {
-	if e.state != Closed {
-		return nil
-	}
-	now := b.clock.Nanos()
-	run, _ := e.run()
-	all := make([]RuleStats, len(e.book.tallies))
-	for i := range all {
-		t := &e.book.tallies[i]
-		hits, calls, _ := t.count(now, run, 0)
-		all[i] = RuleStats{*t.Rule, hits, calls}
-	}
-	return all
 }

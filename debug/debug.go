@@ -33,7 +33,7 @@
 //	faults      what could not be asked
 //
 // since_seconds is the age of the state, open_now_seconds how long the present OPEN has
-// lasted, which open_seconds among the calls does not have in it.
+// lasted, which open_seconds among the calls includes.
 //
 // Names, keys and texts of errors are cut to 200 bytes, and what is not a character
 // to print is replaced in them.

@@ -46,7 +46,7 @@ func TestAnOpenBreakerSaysWhySinceWhenAndWhatIsNext(t *testing.T) {
 		t.Errorf("times %+v", got)
 	}
 	if len(got.History) != 1 || got.History[0].From != "CLOSED" || got.History[0].To != "OPEN" || got.History[0].OpenFor != 3600 ||
-		got.History[0].Error != errDown.Error() || got.History[0].Reason != "Consecutive(1): 1 failed in a row" {
+		got.History[0].Error != errDown.Error() || got.History[0].Reason != "Consecutive{Failures: 1}: 1 failed in a row" {
 		t.Errorf("history %+v", got.History)
 	}
 	if got.Calls["successes"] != 1 || got.Calls["failures"] != 1 || got.Calls["rejected"] != 1 || got.Calls["opened"] != 1 {
@@ -72,13 +72,13 @@ func TestEveryStateAndModeIsTold(t *testing.T) {
 		return b
 	}
 	half := resilience.Must(breaker.New(breaker.Config{
-		Name: "half", Trip: []breaker.Rule{breaker.Consecutive(1)}, OpenFor: time.Second, Clock: mock,
+		Name: "half", Trip: []breaker.Rule{breaker.Consecutive{Failures: 1}}, OpenFor: time.Second, Clock: mock,
 	}))
 	run(t, half, fail)
 	mock.Add(time.Second)
 	run(t, half, succeed)
 	over := resilience.Must(breaker.New(breaker.Config{
-		Name: "over", Trip: []breaker.Rule{breaker.Consecutive(1)}, OpenFor: time.Second, Clock: mock,
+		Name: "over", Trip: []breaker.Rule{breaker.Consecutive{Failures: 1}}, OpenFor: time.Second, Clock: mock,
 	}))
 	run(t, over, fail)
 	mock.Add(time.Minute)
@@ -102,7 +102,7 @@ func TestEveryStateAndModeIsTold(t *testing.T) {
 	if p := r.Breakers[2].Probing; p == nil || p.Credit != 2 || p.InFlight != 0 {
 		t.Errorf("probing %+v", p)
 	}
-	if rules := r.Breakers[0].Rules; len(rules) != 1 || rules[0].Rule != "Consecutive(1)" {
+	if rules := r.Breakers[0].Rules; len(rules) != 1 || rules[0].Rule != "Consecutive{Failures: 1}" {
 		t.Errorf("rules %+v", rules)
 	}
 	if strings.Index(page, "closed CLOSED") < strings.Index(page, "watched OPEN") || strings.Index(page, "disabled CLOSED") < strings.Index(page, "watched OPEN") {
@@ -113,7 +113,7 @@ func TestEveryStateAndModeIsTold(t *testing.T) {
 func TestAnOutageSaysWhenItBeganHoweverManyProbesHaveFailedSince(t *testing.T) {
 	mock := clock.NewMock()
 	b := resilience.Must(breaker.New(breaker.Config{
-		Name: "a", Trip: []breaker.Rule{breaker.Consecutive(1)}, OpenFor: time.Second, Clock: mock,
+		Name: "a", Trip: []breaker.Rule{breaker.Consecutive{Failures: 1}}, OpenFor: time.Second, Clock: mock,
 	}))
 	mock.Add(time.Minute)
 	run(t, b, fail)
@@ -160,7 +160,7 @@ func TestAProbeThatIsLateIsShown(t *testing.T) {
 func TestTheStripShowsTheStatesInOrder(t *testing.T) {
 	mock := clock.NewMock()
 	b := resilience.Must(breaker.New(breaker.Config{
-		Name: "a", Trip: []breaker.Rule{breaker.Consecutive(1)}, OpenFor: time.Second, CloseAfter: 1, Clock: mock,
+		Name: "a", Trip: []breaker.Rule{breaker.Consecutive{Failures: 1}}, OpenFor: time.Second, CloseAfter: 1, Clock: mock,
 	}))
 	for range 12 {
 		run(t, b, fail)
@@ -183,7 +183,7 @@ func TestTheStripShowsTheStatesInOrder(t *testing.T) {
 	if r := asJSON(t, b); len(r.Breakers[0].History) != 16 || !strings.Contains(text(page), "Last 16 transitions") {
 		t.Errorf("%d transitions", len(r.Breakers[0].History))
 	}
-	if want := "OPEN from 1970-01-01 00:12:12.000 UTC, for 1s: Consecutive(1): 1 failed in a row"; !strings.Contains(text(page), want) {
+	if want := "OPEN from 1970-01-01 00:12:12.000 UTC, for 1s: Consecutive{Failures: 1}: 1 failed in a row"; !strings.Contains(text(page), want) {
 		t.Errorf("no tooltip says %q", want)
 	}
 }

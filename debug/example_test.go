@@ -14,7 +14,7 @@ import (
 )
 
 func ExampleHandler() {
-	payments := resilience.Must(breaker.New(breaker.Config{Name: "payments", Trip: []breaker.Rule{breaker.Consecutive(2)}}))
+	payments := resilience.Must(breaker.New(breaker.Config{Name: "payments", Trip: []breaker.Rule{breaker.Consecutive{Failures: 2}}}))
 	mux := http.NewServeMux()
 	mux.Handle("/debug/resilience", debug.Handler(payments))
 
@@ -35,5 +35,5 @@ func ExampleHandler() {
 	fmt.Println(page.Breakers[0].Name+":", page.Breakers[0].Why)
 	// Output:
 	// 1 of 1 breaker is not CLOSED
-	// payments: Consecutive(2): 2 failed in a row, after: connection refused
+	// payments: Consecutive{Failures: 2}: 2 failed in a row, after: connection refused
 }

@@ -33,7 +33,7 @@ func run(t testing.TB, p resilience.Policy, fn resilience.Func) {
 // newBreaker returns one that opens at the first failure, by default for an hour.
 func newBreaker(mock clock.Clock, name string) *breaker.Breaker {
 	return resilience.Must(breaker.New(breaker.Config{
-		Name: name, Trip: []breaker.Rule{breaker.Consecutive(1)}, OpenFor: 3600e9, Clock: mock,
+		Name: name, Trip: []breaker.Rule{breaker.Consecutive{Failures: 1}}, OpenFor: 3600e9, Clock: mock,
 	}))
 }
 

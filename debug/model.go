@@ -146,7 +146,7 @@ type breakerCalls struct {
 	Opened          uint64  `json:"opened"`
 	HalfOpened      uint64  `json:"half_opened"`
 	Closed          uint64  `json:"closed"`
-	OpenTime        seconds `json:"open_seconds"` // the present OPEN not included
+	OpenTime        seconds `json:"open_seconds"` // without the present OPEN of forks
 }
 
 // HasState reports whether it has a state.
@@ -158,7 +158,7 @@ func (b *breakerView) Opened() string {
 	if !b.HasState() {
 		return fmt.Sprintf("%s, for %v without what is OPEN now", times, b.Calls.OpenTime)
 	}
-	return fmt.Sprintf("%s, for %v in all", times, b.Calls.OpenTime+b.OpenNow)
+	return fmt.Sprintf("%s, for %v in all", times, b.Calls.OpenTime)
 }
 
 // Probed reports whether there have been probes.

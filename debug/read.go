@@ -38,7 +38,7 @@ func readBreaker(b *breaker.Breaker, of *string) *breakerView {
 		Since: stamp{s.Since}, Ago: seconds(max(0, x.Time.Sub(s.Since))),
 		Why: clipTo(maxSentence, x.Why()), Next: clipTo(maxSentence, x.Next()),
 		RetryAt: stamp{s.RetryAt}, FailuresInARow: s.FailuresInARow,
-		OpenNow: seconds(s.OpenNow), History: []step{}, now: x.Time,
+		OpenNow: openNow(&x), History: []step{}, now: x.Time,
 	}
 	if s.State == breaker.HalfOpen {
 		v.Probing = &probing{s.Credit, s.InFlight}
@@ -57,6 +57,14 @@ func readBreaker(b *breaker.Breaker, of *string) *breakerView {
 		v.Began = &began
 	}
 	return v
+}
+
+// openNow returns how long the present OPEN has lasted.
+func openNow(x *breaker.Explanation) seconds {
+	if x.Stats.State != breaker.Open {
+		return 0
+	}
+	return seconds(max(0, x.Time.Sub(x.Stats.Since)))
 }
 
 func readTransition(t breaker.Transition) step {

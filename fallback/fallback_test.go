@@ -268,7 +268,7 @@ func TestTheObserverHearsOfAnswersOnly(t *testing.T) {
 
 func TestTheFallbackOfAnOpenBreakerAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive(1)}, OpenFor: time.Hour}))
+		b := resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive{Failures: 1}}, OpenFor: time.Hour}))
 		var given error
 		f := must(t, fallback.Config{Handle: func(_ context.Context, err error) error { given = err; return nil }})
 		for range 2 {

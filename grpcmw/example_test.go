@@ -111,7 +111,7 @@ func ExampleClient_errors() {
 	defer srv.Stop()
 	client := grpcmw.Client{Policy: resilience.Must(breaker.New(breaker.Config{
 		Name:    "payments",
-		Trip:    []breaker.Rule{breaker.Consecutive(1)},
+		Trip:    []breaker.Rule{breaker.Consecutive{Failures: 1}},
 		OpenFor: time.Minute,
 	}))}
 	// When a server is back, gRPC must not wait for minutes before it dials again.
@@ -287,7 +287,7 @@ func ExampleClient_serviceConfig() {
 func ExampleClient_http() {
 	shared := resilience.Must(breaker.New(breaker.Config{
 		Name:    "payments",
-		Trip:    []breaker.Rule{breaker.Consecutive(2)},
+		Trip:    []breaker.Rule{breaker.Consecutive{Failures: 2}},
 		OpenFor: time.Minute,
 	}))
 

@@ -267,7 +267,7 @@ func TestOtherKindsOfStreamsAreJudgedTheSameWay(t *testing.T) {
 
 func TestAProbeThatIsAStreamIsOverWithItsFirstMessage(t *testing.T) {
 	mock := clock.NewMock()
-	b := resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive(1)}, OpenFor: time.Second, CloseAfter: 1, Clock: mock}))
+	b := resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive{Failures: 1}}, OpenFor: time.Second, CloseAfter: 1, Clock: mock}))
 	fail := true
 	r := memory.serve(t, &service{duplex: func(st duplex) error {
 		if fail {

@@ -87,7 +87,7 @@ func TestTenThousandStreamsLeaveNothing(t *testing.T) {
 	const streams, workers = 10_000, 20
 	clientSlots := resilience.Must(bulkhead.New(bulkhead.Config{Slots: workers, MaxWait: -1, MaxQueue: workers}))
 	serverSlots := resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1000}))
-	b := resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive(streams)}}))
+	b := resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive{Failures: streams}}}))
 	l := resilience.Must(timeout.New(timeout.Config{Until: resilience.Answered}))
 	t.Run("streams", func(t *testing.T) {
 		r := memory.serve(t, &service{duplex: func(st duplex) error {

@@ -42,7 +42,7 @@ func TestAServerRefusesAStreamWithAPushback(t *testing.T) {
 				if c.in != 0 {
 					at = time.Now().Add(c.in)
 				}
-				b := resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive(1)}, OpenFor: second / 2}))
+				b := resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive{Failures: 1}}, OpenFor: second / 2}))
 				r := memory.serve(t, &service{duplex: func(duplex) error { t.Error("handled"); return nil }},
 					guardedServer(refuse(c.reason, at)), guarded(b))
 				st := r.open(t, patience(t))

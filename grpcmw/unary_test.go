@@ -29,7 +29,7 @@ import (
 
 // sensitive returns a breaker that one failure opens for an hour.
 func sensitive() *breaker.Breaker {
-	return resilience.Must(breaker.New(breaker.Config{Name: "test", Trip: []breaker.Rule{breaker.Consecutive(1)}, OpenFor: time.Hour}))
+	return resilience.Must(breaker.New(breaker.Config{Name: "test", Trip: []breaker.Rule{breaker.Consecutive{Failures: 1}}, OpenFor: time.Hour}))
 }
 
 func wantStatus(t *testing.T, err error, code codes.Code, targets ...error) {

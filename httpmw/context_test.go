@@ -98,7 +98,7 @@ func TestKeyOfACallIsThatOfItsContext(t *testing.T) {
 
 // A tenant that fails opens its own breaker and no other.
 func TestKeyOfACallPicksAPolicy(t *testing.T) {
-	group := resilience.Must(keyed.New(resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive(1)}})), keyed.Config{}))
+	group := resilience.Must(keyed.New(resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive{Failures: 1}}})), keyed.Config{}))
 	tr := &httpmw.Transport{Base: answer(503, 200), Policy: group}
 	for _, step := range []struct {
 		tenant string

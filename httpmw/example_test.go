@@ -266,7 +266,7 @@ func ExampleWithKey() {
 	}))
 	defer server.Close()
 	one := resilience.Must(breaker.New(breaker.Config{
-		Name: "regions", Trip: []breaker.Rule{breaker.Consecutive(1)}, OpenFor: time.Minute,
+		Name: "regions", Trip: []breaker.Rule{breaker.Consecutive{Failures: 1}}, OpenFor: time.Minute,
 	}))
 	each := resilience.Must(keyed.New(one, keyed.Config{Name: "regions"}))
 	client := &http.Client{Transport: &httpmw.Transport{Policy: each}}

@@ -23,7 +23,7 @@ import (
 func probing(t *testing.T) (resilience.Policy, *breaker.Breaker, *bulkhead.Bulkhead, *clock.Mock) {
 	t.Helper()
 	now := clock.NewMock()
-	b := resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive(1)}, OpenFor: time.Second, Clock: now}))
+	b := resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive{Failures: 1}}, OpenFor: time.Second, Clock: now}))
 	slots := newBulkhead(1)
 	policy := resilience.Compose(b, slots)
 	_ = resilience.Run(t.Context(), b, func(context.Context) error { return errors.New("down") })
@@ -226,7 +226,7 @@ func TestRetryAfterOfA503IsTheOpenTimeOfTheBreaker(t *testing.T) {
 		w.WriteHeader(map[string]int{"/busy": 503, "/later": 429}[r.URL.Path])
 	}, func(t *testing.T, url string, base *http.Transport) {
 		for path, want := range map[string]time.Duration{"/busy": 7 * time.Second, "/later": 0} {
-			b := resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive(1)}, OpenFor: time.Second}))
+			b := resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive{Failures: 1}}, OpenFor: time.Second}))
 			tr := &httpmw.Transport{Base: base, Policy: b}
 			resp, err := tr.RoundTrip(newRequest(t, "GET", url+path, nil))
 			if err != nil {

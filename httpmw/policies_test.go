@@ -26,7 +26,7 @@ import (
 )
 
 func newBreaker(failures int) *breaker.Breaker {
-	return resilience.Must(breaker.New(breaker.Config{Name: "test", Trip: []breaker.Rule{breaker.Consecutive(failures)}, OpenFor: time.Hour}))
+	return resilience.Must(breaker.New(breaker.Config{Name: "test", Trip: []breaker.Rule{breaker.Consecutive{Failures: failures}}, OpenFor: time.Hour}))
 }
 
 func newRetry() *retry.Retry {

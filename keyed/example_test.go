@@ -11,7 +11,7 @@ import (
 )
 
 func ExampleNew() {
-	b := resilience.Must(breaker.New(breaker.Config{Name: "hosts", Trip: []breaker.Rule{breaker.Consecutive(3)}}))
+	b := resilience.Must(breaker.New(breaker.Config{Name: "hosts", Trip: []breaker.Rule{breaker.Consecutive{Failures: 3}}}))
 	g, err := keyed.New(b, keyed.Config{Name: "hosts"})
 	if err != nil {
 		panic(err)
@@ -32,7 +32,7 @@ func ExampleNew() {
 // Over HTTP and gRPC the key is that of the operation: a host, a method. An
 // exception has a policy of its own.
 func ExampleGroup_For() {
-	b := resilience.Must(breaker.New(breaker.Config{Name: "hosts", Trip: []breaker.Rule{breaker.Consecutive(1)}}))
+	b := resilience.Must(breaker.New(breaker.Config{Name: "hosts", Trip: []breaker.Rule{breaker.Consecutive{Failures: 1}}}))
 	g := resilience.Must(keyed.New(b, keyed.Config{
 		Name: "hosts",
 		Keys: map[string]resilience.Policy{"batch": resilience.Compose()}, // no breaker

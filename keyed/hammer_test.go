@@ -37,7 +37,7 @@ func hammer(t *testing.T, keys int) *hammered {
 		retry:    resilience.Must(retry.New(retry.Config{MaxAttempts: 1})),
 		breaker:  opensAtOnce(clock.NewMock()),
 		bulkhead: resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: -1})),
-		own:      resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive(1)}, OpenFor: time.Hour})),
+		own:      resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive{Failures: 1}}, OpenFor: time.Hour})),
 	}
 	h.g = must(t, resilience.Compose(h.retry, h.breaker, h.bulkhead), keyed.Config{
 		Max: keys, Keys: map[string]resilience.Policy{"special": h.own},

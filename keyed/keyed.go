@@ -224,8 +224,16 @@ func (g *Group) evict(key any, e *entry) (drop bool) {
 		g.entries.CompareAndDelete(key, e)
 		g.len.Add(-1)
 		g.evicted.Add(1)
+		retire(e.policy)
 	}
 	return drop
+}
+
+// retire calls the optional method Retire of a fork that the group has dropped.
+func retire(p resilience.Policy) {
+	if r, ok := p.(interface{ Retire() }); ok {
+		r.Retire()
+	}
 }
 
 func idle(p resilience.Policy) bool {

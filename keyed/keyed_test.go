@@ -35,7 +35,7 @@ func must(t testing.TB, template resilience.Policy, c keyed.Config) *keyed.Group
 // opensAtOnce is a breaker that opens at the first failure for an hour of the mock.
 func opensAtOnce(mock *clock.Mock) *breaker.Breaker {
 	return resilience.Must(breaker.New(breaker.Config{
-		Trip: []breaker.Rule{breaker.Consecutive(1)}, OpenFor: time.Hour, Clock: mock,
+		Trip: []breaker.Rule{breaker.Consecutive{Failures: 1}}, OpenFor: time.Hour, Clock: mock,
 	}))
 }
 
@@ -296,7 +296,7 @@ func TestForksHaveStatesOfTheirOwn(t *testing.T) {
 
 func TestAnExceptionHasAPolicyOfItsOwnAndIsNoKeyOfTheGroup(t *testing.T) {
 	template := opensAtOnce(clock.NewMock())
-	own := resilience.Must(breaker.New(breaker.Config{Name: "own", Trip: []breaker.Rule{breaker.Consecutive(2)}, OpenFor: time.Hour}))
+	own := resilience.Must(breaker.New(breaker.Config{Name: "own", Trip: []breaker.Rule{breaker.Consecutive{Failures: 2}}, OpenFor: time.Hour}))
 	exceptions := map[string]resilience.Policy{"special": own, "free": resilience.Compose()}
 	g := must(t, template, keyed.Config{Max: 1, Keys: exceptions})
 	delete(exceptions, "special") // the map is copied

@@ -19,7 +19,7 @@ func TestErrorsAndEventsSayTheKey(t *testing.T) {
 	var heard resiliencetest.Recorder
 	template := resilience.Compose(
 		resilience.Must(retry.New(retry.Config{Observer: &heard})),
-		resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive(1)}, OpenFor: time.Hour, Observer: &heard})),
+		resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive{Failures: 1}}, OpenFor: time.Hour, Observer: &heard})),
 		resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: -1, Observer: &heard})),
 	)
 	p := must(t, template, keyed.Config{}).For(key)

@@ -285,7 +285,7 @@ func TestAPolicyOfTheNameOfARemovedOneBeginsAtZero(t *testing.T) {
 	mock := clock.NewMock()
 	down := func() *breaker.Breaker {
 		b := resilience.Must(breaker.New(breaker.Config{
-			Name: "b", Trip: []breaker.Rule{breaker.Consecutive(1)}, OpenFor: time.Minute, Clock: mock,
+			Name: "b", Trip: []breaker.Rule{breaker.Consecutive{Failures: 1}}, OpenFor: time.Minute, Clock: mock,
 		}))
 		_ = run(b, errDown)
 		return b
@@ -326,7 +326,7 @@ func TestTheTimeInOpenDoesNotFallWhenABreakerClosesDuringAScrape(t *testing.T) {
 	for at := 1; ; at++ {
 		c := &tricky{Mock: clock.NewMock()}
 		b := resilience.Must(breaker.New(breaker.Config{
-			Name: "b", Trip: []breaker.Rule{breaker.Consecutive(1)}, OpenFor: time.Minute, Clock: c,
+			Name: "b", Trip: []breaker.Rule{breaker.Consecutive{Failures: 1}}, OpenFor: time.Minute, Clock: c,
 		}))
 		reg, _ := register(t, newGroup(t, b, keyed.Config{Keys: map[string]resilience.Policy{"x": b}}))
 		_ = run(b, errDown)
@@ -357,7 +357,7 @@ func TestPoliciesMayBeAddedFromWithinAScrapeAndAnObserver(t *testing.T) {
 	var reg *prometheus.Registry
 	heard := 0
 	b := resilience.Must(breaker.New(breaker.Config{
-		Name: "b", Trip: []breaker.Rule{breaker.Consecutive(1)}, OpenFor: time.Minute, Clock: c,
+		Name: "b", Trip: []breaker.Rule{breaker.Consecutive{Failures: 1}}, OpenFor: time.Minute, Clock: c,
 		Observer: testkit.Observer(func(resilience.Event) {
 			heard++
 			scrape(t, reg)
@@ -380,6 +380,7 @@ func TestPoliciesMayBeAddedFromWithinAScrapeAndAnObserver(t *testing.T) {
 			}
 		}
 	}
+	scrape(t, reg)
 	scrape(t, reg)
 	got := scrape(t, reg)
 	for name, want := range map[string]bool{"b": true, "added 1": true, "added 2": false, "added 3": true, "heard 1": true} {

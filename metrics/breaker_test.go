@@ -24,7 +24,7 @@ func watch(t *testing.T) *watched {
 	t.Helper()
 	mock := clock.NewMock()
 	b := resilience.Must(breaker.New(breaker.Config{
-		Name: "b", Trip: []breaker.Rule{breaker.Consecutive(2)}, OpenFor: 10 * time.Second,
+		Name: "b", Trip: []breaker.Rule{breaker.Consecutive{Failures: 2}}, OpenFor: 10 * time.Second,
 		CloseAfter: 2, ProbeTimeout: 5 * time.Second, Clock: mock,
 	}))
 	reg, _ := register(t, b)
@@ -85,7 +85,7 @@ func TestStateAndTransitionsOfABreaker(t *testing.T) {
 	w.wants(t, states("b", 0, 1, 0))
 	w.mock.Add(10 * time.Second)
 	w.wants(t, states("b", 0, 0, 1)) // before any call
-	w.wants(t, scraped{transition("b", "closed open Consecutive(2)"): 1})
+	w.wants(t, scraped{transition("b", "closed open Consecutive{Failures: 2}"): 1})
 	_ = run(w, errDown)
 	w.wants(t, states("b", 0, 1, 0))
 	w.mock.Add(10 * time.Second)
@@ -94,10 +94,10 @@ func TestStateAndTransitionsOfABreaker(t *testing.T) {
 	_ = run(w, nil)
 	w.wants(t, states("b", 1, 0, 0))
 	w.wants(t, scraped{
-		transition("b", "closed open Consecutive(2)"):        1,
-		transition("b", "open half_open open time is over"):  2,
-		transition("b", "half_open open credit is used up"):  1,
-		transition("b", "half_open closed enough successes"): 1,
+		transition("b", "closed open Consecutive{Failures: 2}"): 1,
+		transition("b", "open half_open open time is over"):     2,
+		transition("b", "half_open open probe failed"):          1,
+		transition("b", "half_open closed enough successes"):    1,
 	})
 }
 
@@ -109,9 +109,9 @@ func TestTransitionsByHand(t *testing.T) {
 		"forced open":          {func(w *watched) { w.SetMode(breaker.ForcedOpen) }, []string{"closed open SetMode"}},
 		"and back":             {func(w *watched) { w.SetMode(breaker.ForcedOpen); w.SetMode(breaker.Auto) }, []string{"closed open SetMode", "open closed SetMode"}},
 		"disabled while open":  {func(w *watched) { w.open(); w.SetMode(breaker.Disabled) }, []string{"open closed SetMode"}},
-		"reset while open":     {func(w *watched) { w.open(); w.Reset() }, []string{"open closed Reset()"}},
+		"reset while open":     {func(w *watched) { w.open(); w.Reset() }, []string{"open closed Reset"}},
 		"reset while closed":   {func(w *watched) { w.Reset() }, nil},
-		"reset while probing":  {func(w *watched) { w.halfOpen(); _ = run(w, nil); w.Reset() }, []string{"half_open closed Reset()"}},
+		"reset while probing":  {func(w *watched) { w.halfOpen(); _ = run(w, nil); w.Reset() }, []string{"half_open closed Reset"}},
 		"forced while probing": {func(w *watched) { w.halfOpen(); _ = run(w, nil); w.SetMode(breaker.ForcedOpen) }, []string{"half_open open SetMode"}},
 		"and probing again": {func(w *watched) {
 			w.halfOpen()
@@ -130,7 +130,7 @@ func TestTransitionsByHand(t *testing.T) {
 				want[transition("b", transitionOf)] = 1
 			}
 			if s.Failures > 0 {
-				want[transition("b", "closed open Consecutive(2)")] = 1
+				want[transition("b", "closed open Consecutive{Failures: 2}")] = 1
 			}
 			if s.ProbesSucceeded > 0 {
 				want[transition("b", "open half_open open time is over")] = 1
@@ -200,7 +200,7 @@ func TestTheTimeSpentOpenIsExact(t *testing.T) {
 func TestTheTimeSpentOpenOfAGroupAddsUp(t *testing.T) {
 	mock := clock.NewMock()
 	b := resilience.Must(breaker.New(breaker.Config{
-		Name: "b", Trip: []breaker.Rule{breaker.Consecutive(1)}, OpenFor: 10 * time.Second, CloseAfter: 1, Clock: mock,
+		Name: "b", Trip: []breaker.Rule{breaker.Consecutive{Failures: 1}}, OpenFor: 10 * time.Second, CloseAfter: 1, Clock: mock,
 	}))
 	g := newGroup(t, b, keyed.Config{Max: 3})
 	reg, _ := register(t, g)

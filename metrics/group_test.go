@@ -19,7 +19,7 @@ import (
 // newBreaker returns one that opens with the first failure, for an hour.
 func newBreaker(name string) *breaker.Breaker {
 	return resilience.Must(breaker.New(breaker.Config{
-		Name: name, Trip: []breaker.Rule{breaker.Consecutive(1)}, OpenFor: time.Hour, Clock: clock.NewMock(),
+		Name: name, Trip: []breaker.Rule{breaker.Consecutive{Failures: 1}}, OpenFor: time.Hour, Clock: clock.NewMock(),
 	}))
 }
 

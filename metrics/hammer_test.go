@@ -58,7 +58,7 @@ func TestTheSumsAreExactAfterAMillionCalls(t *testing.T) {
 	c.Keyed.Max = keys / 2
 	c.Retry.BaseDelay = -1
 	c.Bulkhead.Slots, c.Bulkhead.MaxQueue = workers/4, -1
-	c.Breaker.Trip = []breaker.Rule{breaker.Consecutive(20)}
+	c.Breaker.Trip = []breaker.Rule{breaker.Consecutive{Failures: 20}}
 	c.Breaker.OpenFor, c.Breaker.CloseAfter = time.Millisecond, 2
 	p := resilience.Compose(resilience.Must(metrics.NewHistogram(metrics.HistogramConfig{Name: "p"})), resilience.Must(c.New()))
 	reg, _ := register(t, p)

@@ -421,7 +421,7 @@ func TestAHistogramAllocatesNothing(t *testing.T) {
 		t.Skip("the race detector allocates on its own account")
 	}
 	h := resilience.Must(metrics.NewHistogram(metrics.HistogramConfig{}))
-	open := resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive(1)}, OpenFor: time.Hour}))
+	open := resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive{Failures: 1}}, OpenFor: time.Hour}))
 	_ = run(open, errDown)
 	ctx, op := context.Background(), resilience.Func(func(context.Context) error { return nil })
 	for name, p := range map[string]resilience.Policy{"success": h, "rejected": resilience.Compose(h, open)} {

@@ -75,7 +75,7 @@ func TestNothingThatPeersSayIsInALabel(t *testing.T) {
 	})
 	c := stack.DefaultClient("mine")
 	c.Retry.BaseDelay = -1
-	c.Breaker.Trip = []breaker.Rule{breaker.Consecutive(2)}
+	c.Breaker.Trip = []breaker.Rule{breaker.Consecutive{Failures: 2}}
 	client := resilience.Compose(
 		resilience.Must(metrics.NewHistogram(metrics.HistogramConfig{Name: "mine"})), resilience.Must(c.New()),
 	)
@@ -98,7 +98,7 @@ func TestNothingThatPeersSayIsInALabel(t *testing.T) {
 		in.URL.Path, in.Host = fmt.Sprintf("/%s/%d/%s", secret, i, host), host
 		handler.ServeHTTP(httptest.NewRecorder(), in)
 	}
-	checkLabels(t, reg, []string{"mine", "served"}, []string{"Consecutive(2)"})
+	checkLabels(t, reg, []string{"mine", "served"}, []string{"Consecutive{Failures: 2}"})
 	got := scrape(t, reg)
 	if got[series("keyed_keys", "mine")] < 9 || got.sum("breaker_transitions_total", "mine") < 9 || got.sum("limit_calls_total", "served") != 11 {
 		t.Errorf("nothing was tested: %v", got)

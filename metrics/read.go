@@ -84,7 +84,7 @@ func (t tally) member(m *member) {
 	}
 	var own standing
 	if !m.template {
-		own.add(m.policy)
+		own.add(m.policy, false)
 	}
 	t.standing(m.id, &own)
 }
@@ -140,14 +140,16 @@ type standing struct {
 	overloads       int // there are now
 }
 
-func (s *standing) add(p resilience.Policy) {
+// add adds how p stands. A fork has its present OPEN to add to what is counted with its
+// origin, where the present OPEN of the origin is included already.
+func (s *standing) add(p resilience.Policy, fork bool) {
 	switch p := p.(type) {
 	case *breaker.Breaker:
 		state := p.State()
 		s.states[state]++
 		s.modes[p.Mode()]++
-		if state != breaker.Closed {
-			s.open += p.Stats().OpenNow.Seconds()
+		if fork && state != breaker.Closed {
+			s.open += presentOpen(p)
 		}
 	case *retry.Retry:
 		level, capacity := p.Budget()
@@ -163,6 +165,20 @@ func (s *standing) add(p resilience.Policy) {
 			s.overloads++
 		}
 	}
+}
+
+// presentOpen returns how many seconds the present OPEN of a fork has lasted.
+func presentOpen(fork resilience.Policy) float64 {
+	r, ok := fork.(resilience.Reporter)
+	if !ok {
+		return 0
+	}
+	for _, v := range r.Report(false).Values {
+		if v.Name == "open_seconds_total" {
+			return v.Value
+		}
+	}
+	return 0
 }
 
 func (t tally) standing(of id, s *standing) {
@@ -193,7 +209,8 @@ func (t tally) group(f *found, g *keyed.Group, shared map[resilience.Policy]bool
 		if f.names[of] == nil {
 			return nil // made by a Forker of the user, who may have named it after the key
 		}
-		if m := f.known[q]; m != nil {
+		m := f.known[q]
+		if m != nil {
 			if !m.template || shared[q] {
 				return nil
 			}
@@ -202,7 +219,7 @@ func (t tally) group(f *found, g *keyed.Group, shared map[resilience.Policy]bool
 		if all[of] == nil {
 			all[of] = &standing{}
 		}
-		all[of].add(q)
+		all[of].add(q, m == nil)
 		return nil
 	}
 	for _, p := range g.All() {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/breaker"
@@ -54,9 +55,9 @@ func rows(prefix, name string) map[string]bool {
 
 // The transitions of a breaker with the default rule, as "from to rule".
 var transitions = []string{
-	"closed open Silence(7, 1s)", "open half_open open time is over", "half_open closed enough successes",
-	"half_open open credit is used up", "closed open SetMode", "closed half_open SetMode", "open closed SetMode",
-	"open half_open SetMode", "half_open closed SetMode", "half_open open SetMode", "open closed Reset()", "half_open closed Reset()",
+	"closed open Silence{Failures: 7, Span: time.Second}", "open half_open open time is over", "half_open closed enough successes",
+	"half_open open probe failed", "closed open SetMode", "closed half_open SetMode", "open closed SetMode",
+	"open half_open SetMode", "half_open closed SetMode", "half_open open SetMode", "open closed Reset", "half_open closed Reset",
 }
 
 func transition(name, s string) string {
@@ -169,11 +170,11 @@ func TestTypesHelpAndLabelsAreThoseOfTheTable(t *testing.T) {
 
 // A rule is as its configuration says it, and rules that are alike are one series.
 func TestEachRuleOfABreakerIsASeries(t *testing.T) {
-	reg, _ := register(t, resilience.Must(breaker.New(breaker.Config{Name: "b", Trip: []breaker.Rule{
-		breaker.Consecutive(2), breaker.FailureRate(50, 10), breaker.Silence(2, 0),
+	reg, _ := register(t, resilience.Must(breaker.New(breaker.Config{Name: "b", OpenFor: time.Minute, Trip: []breaker.Rule{
+		breaker.Consecutive{Failures: 2}, breaker.Rate{Failures: 5, Of: 10}, breaker.Consecutive{Failures: 2},
 	}})))
 	b := scrape(t, reg)
-	for rule, there := range map[string]bool{"Consecutive(2)": true, "FailureRate(50, 10)": true, "Silence(7, 1s)": false} {
+	for rule, there := range map[string]bool{"Consecutive{Failures: 2}": true, "Rate{Failures: 5, Of: 10}": true, "Silence{Failures: 7, Span: time.Second}": false} {
 		if _, got := b[transition("b", "closed open "+rule)]; got != there {
 			t.Errorf("%s: there is %t, want %t", rule, got, there)
 		}

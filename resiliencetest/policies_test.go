@@ -39,7 +39,7 @@ var makers = []maker{
 var variants = []maker{
 	{"breaker, judging at the end", func() resilience.Policy {
 		return resilience.Must(breaker.New(breaker.Config{
-			Trip: []breaker.Rule{breaker.Consecutive(3)}, CloseAfter: 1, Until: resilience.Ended,
+			Trip: []breaker.Rule{breaker.Consecutive{Failures: 3}}, CloseAfter: 1, Until: resilience.Ended,
 		}))
 	}},
 	{"bulkhead of one", func() resilience.Policy { return resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1})) }},

@@ -159,7 +159,7 @@ func TestARejectionBetweenAttemptsLeavesTheLastRealError(t *testing.T) {
 
 func TestAnOpenBreakerAndAFullBulkheadAreNotRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive(2)}, OpenFor: time.Hour}))
+		b := resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive{Failures: 2}}, OpenFor: time.Hour}))
 		r := must(t, retry.Config{})
 		op, runs := script(errBoom)
 		err := run(resilience.Compose(r, b), op)
@@ -175,7 +175,7 @@ func TestAnOpenBreakerAndAFullBulkheadAreNotRetried(t *testing.T) {
 
 func TestARejectionAskedForWaitsUntilTheBreakerAdmitsOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive(1)}, OpenFor: 30 * time.Second}))
+		b := resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive{Failures: 1}}, OpenFor: 30 * time.Second}))
 		r := must(t, retry.Config{Backoff: fixed(0), MaxDelay: time.Minute, Retryable: func(error) bool { return true }})
 		op, runs := script(errBoom, nil)
 		start := time.Now()

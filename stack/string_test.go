@@ -23,7 +23,7 @@ func ExampleClientConfig_String() {
 	// Output:
 	// keyed "payments": up to 1000 keys, each with a state of its own
 	//   retry "payments": 3 attempts, waits of up to 1s, budget of 20 at 5 a retry, 20 after a timeout
-	//     breaker "payments": opens on Silence(7, 1s), for up to about 1/32 of the silence, 50ms to 5s, or what a failure asks for up to 1m0s; closes at 64 more successes than failures; a probe may take 15s; a success counts when answered
+	//     breaker "payments": opens on Silence{Failures: 7, Span: time.Second}, for about 1/32 of the silence, 50ms to 5s, or for the RetryAfter of a failure up to 1m0s; closes at 64 more successes than failures; probes have 15s; a success counts when answered
 	//       bulkhead "payments": 24 or more in flight as it sizes itself, half as many may wait for 100ms
 	//         timeout "payments": 10s until answered
 	//           operation
@@ -62,19 +62,19 @@ func TestEachPolicyDescribesTheNumbersThatItWorksWith(t *testing.T) {
 	newBulkhead := func(c bulkhead.Config) resilience.Policy { return resilience.Must(bulkhead.New(c)) }
 	newLimit := func(c limit.Config) resilience.Policy { return resilience.Must(limit.New(c)) }
 	answer := func(context.Context, error) error { return nil }
-	const open, rest = "opens on Consecutive(2), ", ", or what a failure asks for up to 1m0s; closes at 64 more successes than failures; a probe may take 15s; a success counts when answered"
-	trip := []breaker.Rule{breaker.Consecutive(2)}
+	const open, rest = "opens on Consecutive{Failures: 2}, ", ", or for the RetryAfter of a failure up to 1m0s; closes at 64 more successes than failures; probes have 15s; a success counts when answered"
+	trip := []breaker.Rule{breaker.Consecutive{Failures: 2}}
 	for _, test := range []struct {
 		policy resilience.Policy
 		want   string
 	}{
-		{newBreaker(breaker.Config{Name: "b", Trip: trip, MaxOpenFor: time.Second}), `breaker "b": ` + open + "for up to about 1/32 of the silence, 50ms to 1s" + rest},
+		{newBreaker(breaker.Config{Name: "b", Trip: trip, MaxOpenFor: time.Second}), `breaker "b": ` + open + "for about 1/32 of the silence, 50ms to 1s" + rest},
 		{newBreaker(breaker.Config{Trip: trip, OpenFor: time.Second}), "breaker: " + open + "for 1s" + rest},
 		{newBreaker(breaker.Config{Trip: trip, OpenFor: time.Second, MaxOpenFor: 8 * time.Second}), "breaker: " + open + "for 1s doubling up to 8s" + rest},
 		{newBreaker(breaker.Config{
-			Trip: []breaker.Rule{breaker.Consecutive(2), breaker.Silence(3, time.Minute)}, OpenFor: time.Second,
-			CloseAfter: 1, ProbeTimeout: -1, Until: resilience.Ended,
-		}), "breaker: opens on Consecutive(2) or Silence(3, 1m0s), for 1s, or what a failure asks for up to 1m0s; closes at the first success; a probe may take for ever; a success counts when ended"},
+			Trip: []breaker.Rule{breaker.Consecutive{Failures: 2}, breaker.Silence{Failures: 3, Span: time.Minute}}, OpenFor: time.Second,
+			CloseAfter: 1, ProbeTimeout: breaker.Unbounded, Until: resilience.Ended,
+		}), "breaker: opens on Consecutive{Failures: 2} or Silence{Failures: 3, Span: time.Minute}, for 1s, or for the RetryAfter of a failure up to 1m0s; closes at the first success; probes have no timeout; a success counts when ended"},
 		{newBreaker(breaker.Config{Trip: trip, OpenFor: time.Second}).(*breaker.Breaker).Fork("a.example"), `breaker for "a.example": ` + open + "for 1s" + rest},
 
 		{newRetry(retry.Config{MaxAttempts: 20, MaxDelay: time.Minute}), "retry: 20 attempts, waits of up to 1m0s, budget of 95 at 5 a retry, 20 after a timeout"},

@@ -198,7 +198,7 @@ func TestPoliciesSeeADeadlineAndTellItFromACancellation(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := must(t, stale.Config{})
-				b := resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive(1)}}))
+				b := resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive{Failures: 1}}}))
 				ctx, cancel := test.context(t.Context())
 				defer cancel()
 				want, limited := ctx.Deadline()

@@ -165,7 +165,7 @@ func TestAValueThatWasRememberedIsNeverOfAge0(t *testing.T) {
 // A policy that answers nil instead of the fetch has no value, so Do keeps the one it
 // has.
 func TestStaleDo_policyAnswersNil(t *testing.T) {
-	s := mustStale(t, stale.Config{Name: "rates"})
+	s := must(t, stale.Config{Name: "rates"})
 	learn(t, s, "eur", 7)
 	answers := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		_ = next.Run(ctx)
@@ -264,7 +264,9 @@ func TestTheObserverHearsOfCallsThatARememberedValueAnswered(t *testing.T) {
 func TestThePolicyGuardsTheFetch(t *testing.T) {
 	s := must(t, stale.Config{})
 	learn(t, s, "k", 1)
-	p := testkit.Policy(func(context.Context, resilience.Next) error { return &resilience.Rejection{Policy: "test", Name: "inner", Reason: resilience.Full} })
+	p := testkit.Policy(func(context.Context, resilience.Next) error {
+		return &resilience.Rejection{Policy: "test", Name: "inner", Reason: resilience.Full}
+	})
 	v, age, err := s.Do(t.Context(), p, "k", func(context.Context) (int, error) { t.Error("ran"); return 2, nil })
 	if v != 1 || age <= 0 || err != nil {
 		t.Errorf("%d of age %v, %v", v, age, err)

@@ -143,7 +143,7 @@ func key(i int) string { return fmt.Sprintf("https://host-%d.example.com:443", i
 // group returns breakers for all keys, each of which has seen a call that ended with
 // err, and opened if that is an error.
 func group(err error) *keyed.Group {
-	b := resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive(1)}, OpenFor: time.Hour}))
+	b := resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive{Failures: 1}}, OpenFor: time.Hour}))
 	g := resilience.Must(keyed.New(b, keyed.Config{}))
 	for i := range keys {
 		_ = resilience.Run(context.Background(), g.For(key(i)), func(context.Context) error { return err })

@@ -19,9 +19,9 @@ func TestADurationWithoutAUnitIsRefusedInEveryConfig(t *testing.T) {
 	for field, try := range map[string]func() error{
 		"Config.OpenFor":        func() error { _, err := breaker.New(breaker.Config{Name: "users", OpenFor: 60}); return err },
 		"Config.ProbeTimeout":   func() error { _, err := breaker.New(breaker.Config{Name: "users", ProbeTimeout: 60}); return err },
-		"Config.Trip[0]'s span": func() error { _, err := breaker.New(trip(breaker.Silence(7, 60))); return err },
-		"Config.Trip[0]'s slowerThan": func() error {
-			_, err := breaker.New(trip(breaker.SlowRate(50, 60, 10, time.Minute)))
+		"Config.Trip[0].Span": func() error { _, err := breaker.New(trip(breaker.Silence{Failures: 7, Span: 60})); return err },
+		"Config.Trip[0].LongerThan": func() error {
+			_, err := breaker.New(trip(breaker.Slow{LongerThan: 60, Calls: 5, Of: 10, Over: time.Minute}))
 			return err
 		},
 		"Config.MaxWait": func() error { _, err := bulkhead.New(bulkhead.Config{Name: "users", MaxWait: 60}); return err },

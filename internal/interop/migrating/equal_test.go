@@ -67,24 +67,24 @@ func TestTheRulesThatThePageMapsOpenAtTheSameCall(t *testing.T) {
 		rule      breaker.Rule
 		atFailure bool // theirs is asked only when a call has failed
 	}{
-		"gobreaker by default": {func() theirs { return fromGobreaker(gobreaker.Settings{}) }, breaker.Consecutive(6), false},
+		"gobreaker by default": {func() theirs { return fromGobreaker(gobreaker.Settings{}) }, breaker.Consecutive{Failures: 6}, false},
 		"gobreaker's failures in a row": {func() theirs {
 			return fromGobreaker(gobreaker.Settings{ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= 4 }})
-		}, breaker.Consecutive(4), false},
+		}, breaker.Consecutive{Failures: 4}, false},
 		"gobreaker's share of the interval": {func() theirs {
 			return fromGobreaker(gobreaker.Settings{Interval: time.Minute, ReadyToTrip: func(c gobreaker.Counts) bool {
 				return c.Requests >= 20 && 100*c.TotalFailures >= 60*c.Requests
 			}})
-		}, breaker.FailureRateOver(60, 20, time.Minute), true},
+		}, breaker.Rate{Failures: 12, Of: 20, Over: time.Minute}, true},
 		"failsafe's threshold": {func() theirs {
 			return fromFailsafe(circuitbreaker.NewBuilder[any]().WithFailureThreshold(4))
-		}, breaker.Consecutive(4), false},
+		}, breaker.Consecutive{Failures: 4}, false},
 		"failsafe's ratio": {func() theirs {
 			return fromFailsafe(circuitbreaker.NewBuilder[any]().WithFailureThresholdRatio(6, 10))
-		}, breaker.FailureRate(60, 10), false},
+		}, breaker.Rate{Failures: 6, Of: 10}, false},
 		"failsafe's rate": {func() theirs {
 			return fromFailsafe(circuitbreaker.NewBuilder[any]().WithFailureRateThreshold(0.6, 20, time.Minute))
-		}, breaker.FailureRateOver(60, 20, time.Minute), false},
+		}, breaker.Rate{Failures: 12, Of: 20, Over: time.Minute}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -115,7 +115,7 @@ func TestTheRulesThatThePageMapsOpenAtTheSameCall(t *testing.T) {
 
 func TestFailsafeRoundsARateToWholePercent(t *testing.T) {
 	peer := fromFailsafe(circuitbreaker.NewBuilder[any]().WithFailureRateThreshold(0.6, 42, time.Minute))
-	b := resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.FailureRateOver(60, 42, time.Minute)}, OpenFor: time.Minute}))
+	b := resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Rate{Failures: 60, Of: 100, Over: time.Minute, AtLeast: 42}}, OpenFor: time.Minute}))
 	open := false
 	for n := range 42 {
 		failed := n < 25 // 59.5 %

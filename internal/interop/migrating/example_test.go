@@ -184,7 +184,7 @@ func failsafeNearest() *http.Client {
 	c.Keyed, c.Bulkhead = nil, nil // one state for all hosts
 	c.Retry.Budget = -1
 	c.Retry.Backoff = retry.Exponential(50*time.Millisecond, time.Second, 0)
-	c.Breaker.Trip = []breaker.Rule{breaker.Consecutive(7)}
+	c.Breaker.Trip = []breaker.Rule{breaker.Consecutive{Failures: 7}}
 	c.Breaker.OpenFor = 5 * time.Second
 	c.Breaker.CloseAfter = 1
 	c.Attempt.Timeout = 3 * time.Second
@@ -249,7 +249,7 @@ func gobreakerAfter() *http.Client {
 
 func gobreakerNearest() *http.Client {
 	c := stack.ClientConfig{Name: "payments", Breaker: &breaker.Config{
-		Trip:       []breaker.Rule{breaker.Consecutive(6)},
+		Trip:       []breaker.Rule{breaker.Consecutive{Failures: 6}},
 		OpenFor:    time.Minute,
 		CloseAfter: 1,
 	}}

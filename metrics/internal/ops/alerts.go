@@ -44,7 +44,7 @@ var Alerts = []*Alert{
 			"So it closed in between: the dependency recovers and fails again. An outage opens a breaker from CLOSED only once.",
 		Look: "at \"Transitions by rule\" for the rule, and at \"Share that failed\" for what the dependency does when it is closed.",
 		Do: "look for what comes and goes on the other side: restarts, pauses, a health check that takes replicas out, a limit that is hit. " +
-			"With a rule of a rate or SlowRate, set OpenFor, or ask for more calls before it decides.",
+			"With a Rate or Slow rule, raise OpenFor, or AtLeast so that more calls decide.",
 		Ignore: "in a group of very many keys, of which another one has a short outage every few minutes.",
 	},
 	{

@@ -63,7 +63,7 @@ func client() resilience.Policy {
 
 func attempt() resilience.Policy {
 	return resilience.Compose(
-		must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive(1<<16 - 1)}})),
+		must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive{Failures: 1<<16 - 1}}})),
 		must(bulkhead.New(bulkhead.Config{Slots: 1000})),
 		must(timeout.New(timeout.Config{Timeout: time.Minute, Until: resilience.Answered})),
 	)

@@ -14,7 +14,8 @@ import (
 	"github.com/resilience-go/resilience/internal/testkit"
 )
 
-func TestProbesAreCountedByWhatTheyMeant(t *testing.T) {
+// TestCounters_probes: probes are counted by what they meant for HALF_OPEN.
+func TestCounters_probes(t *testing.T) {
 	full := resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: -1}))
 	type probes [4]uint64 // succeeded, failed, ignored, late
 	for name, tt := range map[string]struct {
@@ -32,7 +33,7 @@ func TestProbesAreCountedByWhatTheyMeant(t *testing.T) {
 			_ = resilience.Run(r.t.Context(), full, func(ctx context.Context) error {
 				err := resilience.Run(ctx, resilience.Compose(r.Breaker, full), func(context.Context) error { return nil })
 				if !errors.Is(err, bulkhead.ErrFull) {
-					r.t.Errorf("the bulkhead has room: %v", err)
+					r.t.Errorf("the bulkhead has a free slot: %v", err)
 				}
 				return nil
 			})
@@ -42,21 +43,21 @@ func TestProbesAreCountedByWhatTheyMeant(t *testing.T) {
 			r.clock.add(15 * time.Second)
 			p.Done(nil)
 		}, probes{0, 0, 0, 1}},
-		"late, its place taken": {func(r *rig) {
+		"late, its slot taken": {func(r *rig) {
 			p := r.permit()
 			r.clock.add(15 * time.Second)
 			r.permit().Done(nil)
 			p.Done(errDown)
 		}, probes{1, 0, 0, 1}},
-		"twice":                 {func(r *rig) { p := r.permit(); p.Done(nil); p.Done(errDown) }, probes{1, 0, 0, 0}},
-		"after a reset":         {func(r *rig) { p := r.permit(); r.Reset(); p.Done(nil) }, probes{}},
-		"after a change":        {func(r *rig) { p := r.permit(); r.SetMode(breaker.MetricsOnly); p.Done(nil) }, probes{}},
-		"rejected here":         {func(r *rig) { p := r.permit(); _ = r.run(nil); p.Done(nil) }, probes{1, 0, 0, 0}},
-		"MetricsOnly, no place": {func(r *rig) { r.SetMode(breaker.MetricsOnly); p := r.permit(); _ = r.run(errDown); p.Done(nil) }, probes{1, 0, 0, 0}},
+		"twice":                {func(r *rig) { p := r.permit(); p.Done(nil); p.Done(errDown) }, probes{1, 0, 0, 0}},
+		"after a reset":        {func(r *rig) { p := r.permit(); r.Reset(); p.Done(nil) }, probes{}},
+		"after a change":       {func(r *rig) { p := r.permit(); r.SetMode(breaker.MetricsOnly); p.Done(nil) }, probes{}},
+		"rejected here":        {func(r *rig) { p := r.permit(); _ = r.run(nil); p.Done(nil) }, probes{1, 0, 0, 0}},
+		"MetricsOnly, no slot": {func(r *rig) { r.SetMode(breaker.MetricsOnly); p := r.permit(); _ = r.run(errDown); p.Done(nil) }, probes{1, 0, 0, 0}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, breaker.Config{
-				Trip: []breaker.Rule{breaker.Consecutive(2), breaker.SlowRate(100, time.Second, 100, time.Minute)}, OpenFor: time.Second,
+				Trip: []breaker.Rule{breaker.Consecutive{Failures: 2}, breaker.Slow{LongerThan: time.Second, Calls: 100, Of: 100, Over: time.Minute}}, OpenFor: time.Second,
 			})
 			r.trip()
 			r.clock.add(time.Second)
@@ -74,9 +75,11 @@ func (r *rig) cancelProbe() {
 	_ = resilience.Run(ctx, r.Breaker, func(context.Context) error { cancel(); return ctx.Err() })
 }
 
-func TestTheTransitionsThatThereCanBeAreThereFromTheStart(t *testing.T) {
+// TestTransitions_fromTheStart: every possible transition is there from the start, in a
+// fixed order.
+func TestTransitions_fromTheStart(t *testing.T) {
 	r := newRig(t, breaker.Config{
-		Trip: []breaker.Rule{breaker.Consecutive(2), breaker.FailureRate(50, 100), breaker.Silence(2, 0), breaker.Consecutive(2)}, OpenFor: time.Second,
+		Trip: []breaker.Rule{breaker.Consecutive{Failures: 2}, breaker.Rate{Failures: 50, Of: 100}, breaker.Consecutive{Failures: 2}}, OpenFor: time.Second,
 	})
 	first := r.Transitions()
 	rules := 0
@@ -84,7 +87,7 @@ func TestTheTransitionsThatThereCanBeAreThereFromTheStart(t *testing.T) {
 		if c.Count != 0 {
 			t.Errorf("at the start %+v", c)
 		}
-		if c.From == breaker.Closed && c.To == breaker.Open && c.Rule != "SetMode" {
+		if c.From == breaker.Closed && c.To == breaker.Open && c.Rule != breaker.CauseSetMode {
 			rules++
 		}
 		if c.From == c.To {
@@ -100,19 +103,20 @@ func TestTheTransitionsThatThereCanBeAreThereFromTheStart(t *testing.T) {
 	}
 	for i, c := range r.Transitions() {
 		n := uint64(0)
-		if c.Rule == "Consecutive(2)" || c.Rule == "Reset()" && c.From == breaker.Open {
+		if c.Rule == "Consecutive{Failures: 2}" || c.Rule == breaker.CauseReset && c.From == breaker.Open {
 			n = 3
 		}
 		if c.Count != n {
 			t.Errorf("%+v, want %d", c, n)
 		}
 		if c.Count = 0; c != first[i] {
-			t.Errorf("place %d is that of %+v, was that of %+v", i, c, first[i])
+			t.Errorf("element %d is %+v, was %+v", i, c, first[i])
 		}
 	}
 }
 
-func TestEachTransitionThatThereCanBeIsCounted(t *testing.T) {
+// TestTransitions_eachIsCounted: each possible transition is counted.
+func TestTransitions_eachIsCounted(t *testing.T) {
 	r := newRig(t, quick)
 	halfOpen := func() { r.trip(); r.clock.add(time.Second); _ = r.permit() }
 	for _, m := range []breaker.Mode{breaker.ForcedOpen, breaker.Disabled} {
@@ -138,8 +142,9 @@ func TestEachTransitionThatThereCanBeIsCounted(t *testing.T) {
 	}
 }
 
-// Transitions and Stats read what others count.
-func TestCountsAreReadWhileTheyGrow(t *testing.T) {
+// TestTransitions_neverFall: counts that are read while other goroutines count never
+// fall.
+func TestTransitions_neverFall(t *testing.T) {
 	r := newRig(t, breaker.Config{Trip: quick.Trip, OpenFor: time.Microsecond, CloseAfter: 1})
 	done := make(chan struct{})
 	var reader sync.WaitGroup

@@ -12,9 +12,8 @@ import (
 	"github.com/resilience-go/resilience/internal/testkit"
 )
 
-// final returns a breaker in which a result has just now ended HALF_OPEN with that
-// credit, and the next episode is not there yet: no test from outside can hold it
-// there.
+// final returns a breaker in which a result has ended HALF_OPEN with that credit and the
+// next episode is not installed yet. No external test can hold it in that moment.
 func final(t *testing.T, left int) (*Breaker, *episode) {
 	t.Helper()
 	b, err := New(Config{CloseAfter: 3})
@@ -28,7 +27,9 @@ func final(t *testing.T, left int) (*Breaker, *episode) {
 	return b, h
 }
 
-func TestWhileHalfOpenClosesCallsNeedNoPlace(t *testing.T) {
+// TestEpisode_closingNeedsNoSlot: while CLOSED is being installed, calls need no slot
+// and move no credit.
+func TestEpisode_closingNeedsNoSlot(t *testing.T) {
 	b, h := final(t, 4)
 	for range 5 {
 		if _, err := b.Acquire(context.Background()); err != nil {
@@ -43,7 +44,9 @@ func TestWhileHalfOpenClosesCallsNeedNoPlace(t *testing.T) {
 	}
 }
 
-func TestWhileHalfOpenOpensNothingChangesItsCredit(t *testing.T) {
+// TestEpisode_finalCreditIsKept: while OPEN is being installed, calls are rejected and
+// move no credit.
+func TestEpisode_finalCreditIsKept(t *testing.T) {
 	b, h := final(t, 0)
 	if _, err := b.Acquire(context.Background()); err == nil {
 		t.Error("admitted")
@@ -53,7 +56,9 @@ func TestWhileHalfOpenOpensNothingChangesItsCredit(t *testing.T) {
 	}
 }
 
-func TestAChangeWaitsForTheEpisodeThatIsOnItsWay(t *testing.T) {
+// TestBreaker_changeAwaitsEpisode: change waits for the episode that is being
+// installed.
+func TestBreaker_changeAwaitsEpisode(t *testing.T) {
 	b, h := final(t, 0)
 	done := make(chan struct{})
 	go func() {
@@ -72,20 +77,23 @@ func TestAChangeWaitsForTheEpisodeThatIsOnItsWay(t *testing.T) {
 	<-done
 }
 
-func TestTheIDOfALeaseIsNeverThatOfNone(t *testing.T) {
+// TestLease_idIsNeverZero: the id of a lease is never 0, which is a free slot.
+func TestLease_idIsNeverZero(t *testing.T) {
 	_, h := final(t, 2)
 	leaseID.Store(1<<idBits - 3)
 	for range 4 {
 		token := h.claim(never)
 		if _, held := h.free(token); !held {
-			t.Fatalf("token %#x holds no place", token)
+			t.Fatalf("token %#x holds no slot", token)
 		}
 	}
 }
 
-func TestATransitionThatIsNotLinkedYetIsToldBeforeTheNext(t *testing.T) {
-	var told []string
-	b, err := New(Config{Observer: testkit.Observer(func(e resilience.Event) { told = append(told, e.Reason) })})
+// TestAnnouncer_linksLateEpisode: a transition that is not linked yet is announced
+// before the next one.
+func TestAnnouncer_linksLateEpisode(t *testing.T) {
+	var announced []string
+	b, err := New(Config{Observer: testkit.Observer(func(e resilience.Event) { announced = append(announced, e.Reason) })})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,13 +106,15 @@ func TestATransitionThatIsNotLinkedYetIsToldBeforeTheNext(t *testing.T) {
 
 	b.Reset()
 	slow.link()
-	b.announce()
-	if got := strings.Join(told, " "); got != "first Reset()" {
-		t.Errorf("told %s", got)
+	b.events.announce(b.cfg.Observer)
+	if got := strings.Join(announced, " "); got != "first Reset" {
+		t.Errorf("announced %s", got)
 	}
 }
 
-func TestAResultThatCameAfterAChangeDoesNotEndHalfOpen(t *testing.T) {
+// TestBreaker_resumeBoundsCredit: a result after a change of mode does not end the
+// resumed HALF_OPEN.
+func TestBreaker_resumeBoundsCredit(t *testing.T) {
 	for left, want := range map[int]int{0: 1, 2: 2, 4: 3} {
 		b, h := final(t, left)
 		if c := unpack(b.resume(h, 0).word.Load()); c.left != want || c.inFlight != 0 {
@@ -113,18 +123,20 @@ func TestAResultThatCameAfterAChangeDoesNotEndHalfOpen(t *testing.T) {
 	}
 }
 
-func TestAProbeThatEndsAfterAnotherHasEndedHalfOpenIsNotCounted(t *testing.T) {
+// TestCounters_probeAfterHalfOpen: a probe that ends after another has ended HALF_OPEN
+// is not counted.
+func TestCounters_probeAfterHalfOpen(t *testing.T) {
 	for _, left := range []int{0, 4} {
 		b, h := final(t, left)
 		for o := range resilience.Ignored + 1 {
-			b.record(context.Background(), h.claim(never-1), o, &nothing)
+			b.record(context.Background(), h.claim(never-1), o, &noFailure)
 		}
 		if s := b.Stats(); s.ProbesSucceeded+s.ProbesFailed+s.ProbesIgnored+s.ProbesLate != 3 || s.ProbesLate != 3 {
 			t.Errorf("late: %+v", s)
 		}
 		_, end := b.lease()
 		for o := range resilience.Ignored + 1 {
-			b.record(context.Background(), h.claim(end), o, &nothing)
+			b.record(context.Background(), h.claim(end), o, &noFailure)
 		}
 		if s := b.Stats(); s.ProbesSucceeded+s.ProbesFailed+s.ProbesIgnored != 0 {
 			t.Errorf("with a credit of %d: %+v", left, s)
@@ -132,8 +144,9 @@ func TestAProbeThatEndsAfterAnotherHasEndedHalfOpenIsNotCounted(t *testing.T) {
 	}
 }
 
-// A reader may come with an OPEN that another has left meanwhile.
-func TestAnOpenEpisodeThatWasLeftHasNoMoreTime(t *testing.T) {
+// TestEpisode_replacedHasNoTime: an OPEN episode that was replaced adds no time, even
+// to a reader that still has it.
+func TestEpisode_replacedHasNoTime(t *testing.T) {
 	mock := clock.NewMock()
 	b, err := New(Config{Clock: mock})
 	if err != nil {
@@ -145,8 +158,10 @@ func TestAnOpenEpisodeThatWasLeftHasNoMoreTime(t *testing.T) {
 	b.Reset()
 	b.SetMode(Auto)
 	mock.Add(time.Second)
-	b.charge(e, b.clock.Nanos())
-	if s := b.stats(e); s.OpenNow != 0 || s.OpenTime != time.Second {
-		t.Errorf("open for %v and %v, want a second", s.OpenTime, s.OpenNow)
+	if d := e.uncounted(b.clock.Nanos()); d != 0 {
+		t.Errorf("%d ns are not counted", d)
+	}
+	if s := b.stats(e); s.OpenTime != time.Second {
+		t.Errorf("open for %v, want a second", s.OpenTime)
 	}
 }

@@ -21,7 +21,8 @@ type observerFunc func(context.Context, resilience.Event)
 
 func (f observerFunc) Observe(ctx context.Context, e resilience.Event) { f(ctx, e) }
 
-func TestAReentrantObserverDoesNotDeadlock(t *testing.T) {
+// TestObserver_reentrant: an observer that uses the same breaker does not deadlock.
+func TestObserver_reentrant(t *testing.T) {
 	var r *rig
 	var order []string
 	c := quick
@@ -31,25 +32,26 @@ func TestAReentrantObserverDoesNotDeadlock(t *testing.T) {
 		_ = r.Stats()
 		if e.To == "OPEN" && len(order) == 1 {
 			r.clock.add(time.Second)
-			_ = r.run(nil) // HALF_OPEN, CLOSED: told after this one
+			_ = r.run(nil) // HALF_OPEN, CLOSED: announced after this event
 			if len(order) != 1 {
-				t.Error("an event was told within another")
+				t.Error("an event was announced within another")
 			}
 		}
 	})
 	r = newRig(t, c)
 	_, _ = r.run(errDown), r.run(errDown)
 	if got := strings.Join(order, " "); got != "OPEN HALF_OPEN CLOSED" {
-		t.Errorf("told %s", got)
+		t.Errorf("announced %s", got)
 	}
 }
 
-func TestASlowObserverDelaysOnlyTheCallThatMadeTheTransition(t *testing.T) {
+// TestObserver_slow: a slow observer delays only the call that made the transition.
+func TestObserver_slow(t *testing.T) {
 	entered, leave := make(chan bool), make(chan bool)
-	var told atomic.Int64
+	var announced atomic.Int64
 	c := quick
 	c.Observer = observerFunc(func(context.Context, resilience.Event) {
-		if told.Add(1) == 1 {
+		if announced.Add(1) == 1 {
 			entered <- true
 			<-leave
 		}
@@ -71,22 +73,24 @@ func TestASlowObserverDelaysOnlyTheCallThatMadeTheTransition(t *testing.T) {
 	r.want(breaker.Closed)
 	close(leave)
 	<-tripped
-	if told.Load() != 3 {
-		t.Errorf("told %d events, want 3", told.Load())
+	if announced.Load() != 3 {
+		t.Errorf("announced %d events, want 3", announced.Load())
 	}
 }
 
-func TestAnObserverThatPanicsOrExitsLosesNoEvent(t *testing.T) {
+// TestObserver_panicOrGoexit: an observer that panics or exits loses no event and no
+// slot.
+func TestObserver_panicOrGoexit(t *testing.T) {
 	for name, how := range map[string]func(){"panic": func() { panic("observer") }, "goexit": runtime.Goexit} {
 		t.Run(name, func(t *testing.T) {
-			var told []string
+			var announced []string
 			c := quick
 			c.Observer = observerFunc(func(_ context.Context, e resilience.Event) {
-				told = append(told, e.To)
+				announced = append(announced, e.To)
 				how()
 			})
 			r := newRig(t, c)
-			// Goexit ends the goroutine of a call, that of a probe before it runs.
+			// Goexit ends the goroutine of a call; a probe ends before it runs.
 			for _, err := range []error{errDown, errDown, nil, nil, errDown, errDown, errDown} {
 				var wg sync.WaitGroup
 				wg.Go(func() { _ = r.run(err) })
@@ -95,20 +99,21 @@ func TestAnObserverThatPanicsOrExitsLosesNoEvent(t *testing.T) {
 					r.clock.add(time.Second)
 				}
 			}
-			if got := strings.Join(told, " "); !strings.HasPrefix(got, "OPEN HALF_OPEN CLOSED OPEN") {
-				t.Errorf("told %s", got)
+			if got := strings.Join(announced, " "); !strings.HasPrefix(got, "OPEN HALF_OPEN CLOSED OPEN") {
+				t.Errorf("announced %s", got)
 			}
 			if s := r.Stats(); s.InFlight != 0 {
-				t.Errorf("a place is lost: %+v", s)
+				t.Errorf("a slot is lost: %+v", s)
 			}
 		})
 	}
 }
 
-func TestEventsCarryTheRuleTheCountAndTheError(t *testing.T) {
+// TestEvent_fields: an event has the rule, the counts and the error.
+func TestEvent_fields(t *testing.T) {
 	r := newRig(t, breaker.Config{
 		Name: "users", OpenFor: time.Second, CloseAfter: 1,
-		Trip: []breaker.Rule{breaker.Consecutive(50), breaker.Silence(3, 20*time.Millisecond)},
+		Trip: []breaker.Rule{breaker.Consecutive{Failures: 50}, breaker.Silence{Failures: 3, Span: 20 * time.Millisecond}},
 	})
 	for range 3 {
 		r.clock.add(10 * time.Millisecond)
@@ -118,14 +123,15 @@ func TestEventsCarryTheRuleTheCountAndTheError(t *testing.T) {
 	e := r.seen[0]
 	want := resilience.Event{
 		Kind: breaker.EventOpened, Level: slog.LevelWarn, Time: r.clock.Now(), Policy: "breaker", Name: "users", From: "CLOSED", To: "OPEN",
-		Reason: "Silence(3, 20ms)", Failures: 3, Delay: time.Second, Err: errDown,
+		Reason: "Silence{Failures: 3, Span: 20*time.Millisecond}", Failures: 3, Delay: time.Second, Err: errDown,
 	}
 	if e != want {
 		t.Errorf("event\n%+v\nwant\n%+v", e, want)
 	}
 }
 
-func TestEventsAlternateAndTheLastIsTheState(t *testing.T) {
+// TestEvent_order: events alternate, and the last one is the state installed last.
+func TestEvent_order(t *testing.T) {
 	r := newRig(t, breaker.Config{Trip: quick.Trip, OpenFor: time.Microsecond, CloseAfter: 2})
 	var wg sync.WaitGroup
 	for i := range 8 {
@@ -153,7 +159,7 @@ func TestEventsAlternateAndTheLastIsTheState(t *testing.T) {
 	}
 	s := r.Stats()
 	if s.Opened != counts["OPEN"] || s.HalfOpened != counts["HALF_OPEN"] || s.Closed != counts["CLOSED"] || s.Opened < 10 {
-		t.Errorf("told %v, counted %+v", counts, s)
+		t.Errorf("announced %v, counted %+v", counts, s)
 	}
 	if got := s.State.String(); got != last && !(last == "OPEN" && got == "HALF_OPEN") {
 		t.Errorf("state %s, last event %s", got, last)
@@ -163,12 +169,14 @@ func TestEventsAlternateAndTheLastIsTheState(t *testing.T) {
 	}
 }
 
-func TestEventsThatWaitForAnObserverThatExitsAreToldAllTheSame(t *testing.T) {
+// TestObserver_goexitWithPending: events that are pending when the observer exits are
+// still announced.
+func TestObserver_goexitWithPending(t *testing.T) {
 	var r *rig
-	told := 0
+	announced := 0
 	c := quick
 	c.Observer = observerFunc(func(context.Context, resilience.Event) {
-		if told++; told == 1 {
+		if announced++; announced == 1 {
 			for range 5 {
 				r.SetMode(breaker.Disabled)
 				r.SetMode(breaker.ForcedOpen)
@@ -178,12 +186,14 @@ func TestEventsThatWaitForAnObserverThatExitsAreToldAllTheSame(t *testing.T) {
 	})
 	r = newRig(t, c)
 	_ = testkit.Unwind(func() error { r.SetMode(breaker.ForcedOpen); return nil })
-	if told != 11 {
-		t.Errorf("told %d events, want 11", told)
+	if announced != 11 {
+		t.Errorf("announced %d events, want 11", announced)
 	}
 }
 
-func TestAnEventThatIsToldKeepsNoContext(t *testing.T) {
+// TestEvent_releasesContext: after an event is announced, the breaker does not keep its
+// context.
+func TestEvent_releasesContext(t *testing.T) {
 	r := newRig(t, quick)
 	type key struct{}
 	value := new([1 << 10]byte)
