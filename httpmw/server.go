@@ -202,7 +202,7 @@ func (e *exchange) Run(ctx context.Context) error {
 		cancel(context.Cause(r.Context()))
 		ctx = left
 	}
-	if !same(ctx, r.Context()) {
+	if !sameContext(ctx, r.Context()) {
 		r = r.WithContext(ctx)
 	}
 	switch {
@@ -264,7 +264,7 @@ func (e *exchange) verdict(ctx context.Context) error {
 	if code == 0 {
 		switch {
 		case expired(ctx):
-			return deadline(ctx, resilience.ContextError(ctx))
+			return asDeadlineCause(ctx, resilience.ContextError(ctx))
 		case ctx.Err() != nil:
 			return resilience.ContextError(ctx)
 		}
