@@ -124,106 +124,38 @@ func (w *recorder) push(target string, opts *http.PushOptions) error {
 	return w.inner.(http.Pusher).Push(target, opts)
 }
 
-// A handler finds out by assertion what its writer can do, so each set of
-// optional interfaces takes a type. All are an exchange under another name:
-// converting the pointer picks the methods and allocates nothing. The letters
-// stand for Flusher, Hijacker, ReaderFrom and Pusher.
-type (
-	plain     exchange
-	writerF   exchange
-	writerH   exchange
-	writerFH  exchange
-	writerR   exchange
-	writerFR  exchange
-	writerHR  exchange
-	writerFHR exchange
-	writerFP  exchange
+// A handler finds the abilities of its writer by type assertion, so each set of optional
+// interfaces needs a type. The types are in writer_sets.go, which a test generates:
+//
+//go:generate go test -run=^TestWriterSets_generated$ -update
+
+// Bits of an index into writerSets.
+const (
+	canFlush = 1 << iota
+	canHijack
+	canReadFrom
+	canPush
+	canCloseNotify
 )
 
-func (w *writerF) Flush()              { _ = w.flush() }
-func (w *writerFH) Flush()             { _ = w.flush() }
-func (w *writerFR) Flush()             { _ = w.flush() }
-func (w *writerFHR) Flush()            { _ = w.flush() }
-func (w *writerFP) Flush()             { _ = w.flush() }
-func (w *writerF) FlushError() error   { return w.flush() }
-func (w *writerFH) FlushError() error  { return w.flush() }
-func (w *writerFR) FlushError() error  { return w.flush() }
-func (w *writerFHR) FlushError() error { return w.flush() }
-func (w *writerFP) FlushError() error  { return w.flush() }
-func (w *plain) FlushError() error     { return w.flushThrough() }
-func (w *writerH) FlushError() error   { return w.flushThrough() }
-func (w *writerR) FlushError() error   { return w.flushThrough() }
-func (w *writerHR) FlushError() error  { return w.flushThrough() }
-
-func (w *writerH) Hijack() (net.Conn, *bufio.ReadWriter, error)   { return w.hijack() }
-func (w *writerFH) Hijack() (net.Conn, *bufio.ReadWriter, error)  { return w.hijack() }
-func (w *writerHR) Hijack() (net.Conn, *bufio.ReadWriter, error)  { return w.hijack() }
-func (w *writerFHR) Hijack() (net.Conn, *bufio.ReadWriter, error) { return w.hijack() }
-
-func (w *writerR) ReadFrom(r io.Reader) (int64, error)   { return w.readFrom(r) }
-func (w *writerFR) ReadFrom(r io.Reader) (int64, error)  { return w.readFrom(r) }
-func (w *writerHR) ReadFrom(r io.Reader) (int64, error)  { return w.readFrom(r) }
-func (w *writerFHR) ReadFrom(r io.Reader) (int64, error) { return w.readFrom(r) }
-
-func (w *writerFP) Push(target string, opts *http.PushOptions) error { return w.push(target, opts) }
-
-// The same once more for writers that are a http.CloseNotifier. A struct of one
-// pointer in an interface allocates nothing either.
-type (
-	closerC    struct{ *plain }
-	closerFC   struct{ *writerF }
-	closerHC   struct{ *writerH }
-	closerFHC  struct{ *writerFH }
-	closerRC   struct{ *writerR }
-	closerFRC  struct{ *writerFR }
-	closerHRC  struct{ *writerHR }
-	closerFHRC struct{ *writerFHR }
-	closerFPC  struct{ *writerFP }
-)
-
-func (w closerC) CloseNotify() <-chan bool    { return w.closeNotify() }
-func (w closerFC) CloseNotify() <-chan bool   { return w.closeNotify() }
-func (w closerHC) CloseNotify() <-chan bool   { return w.closeNotify() }
-func (w closerFHC) CloseNotify() <-chan bool  { return w.closeNotify() }
-func (w closerRC) CloseNotify() <-chan bool   { return w.closeNotify() }
-func (w closerFRC) CloseNotify() <-chan bool  { return w.closeNotify() }
-func (w closerHRC) CloseNotify() <-chan bool  { return w.closeNotify() }
-func (w closerFHRC) CloseNotify() <-chan bool { return w.closeNotify() }
-func (w closerFPC) CloseNotify() <-chan bool  { return w.closeNotify() }
-
-// writer returns e as an http.ResponseWriter with the optional interfaces that
-// the one of the server has.
+// writer returns e as an http.ResponseWriter with exactly the optional interfaces of the
+// server's writer. It allocates nothing.
 func (e *exchange) writer() http.ResponseWriter {
-	_, f := e.inner.(http.Flusher)
-	_, h := e.inner.(http.Hijacker)
-	_, r := e.inner.(io.ReaderFrom)
-	_, c := e.inner.(closeNotifier)
-	switch {
-	case f && h && r: // HTTP/1
-		return either(c, closerFHRC{(*writerFHR)(e)}, (*writerFHR)(e))
-	case f && !h && !r:
-		if _, p := e.inner.(http.Pusher); p { // HTTP/2
-			return either(c, closerFPC{(*writerFP)(e)}, (*writerFP)(e))
-		}
-		return either(c, closerFC{(*writerF)(e)}, (*writerF)(e))
-	case f && h:
-		return either(c, closerFHC{(*writerFH)(e)}, (*writerFH)(e))
-	case f:
-		return either(c, closerFRC{(*writerFR)(e)}, (*writerFR)(e))
-	case h && r:
-		return either(c, closerHRC{(*writerHR)(e)}, (*writerHR)(e))
-	case h:
-		return either(c, closerHC{(*writerH)(e)}, (*writerH)(e))
-	case r:
-		return either(c, closerRC{(*writerR)(e)}, (*writerR)(e))
-	default:
-		return either(c, closerC{(*plain)(e)}, (*plain)(e))
+	set := 0
+	if _, ok := e.inner.(http.Flusher); ok {
+		set |= canFlush
 	}
-}
-
-func either(first bool, a, b http.ResponseWriter) http.ResponseWriter {
-	if first {
-		return a
+	if _, ok := e.inner.(http.Hijacker); ok {
+		set |= canHijack
 	}
-	return b
+	if _, ok := e.inner.(io.ReaderFrom); ok {
+		set |= canReadFrom
+	}
+	if _, ok := e.inner.(http.Pusher); ok {
+		set |= canPush
+	}
+	if _, ok := e.inner.(closeNotifier); ok {
+		set |= canCloseNotify
+	}
+	return writerSets[set](e)
 }
