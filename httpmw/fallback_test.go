@@ -58,7 +58,7 @@ func TestFallbackAnswersForFailuresAndRefusals(t *testing.T) {
 				ctx = test.ctx
 			}
 			req := newRequest(t, "GET", "http://x", nil).WithContext(ctx)
-			tr := &httpmw.Transport{Base: test.base, Policy: test.policy}
+			tr := &httpmw.Transport{Base: test.base, Policy: resilience.Compose(test.policy)}
 			plain, plainErr := tr.RoundTrip(req)
 			asked := ""
 			tr.Fallback = func(r *http.Request, err error) *http.Response {
@@ -90,6 +90,7 @@ func TestFallbackIsAskedAboutADeadlineThatPassesMeanwhile(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		tr := &httpmw.Transport{
+			Policy: resilience.Compose(),
 			Base: roundTripper(func(r *http.Request) (*http.Response, error) {
 				<-r.Context().Done()
 				return nil, r.Context().Err()
@@ -123,6 +124,7 @@ func TestFallbackThatHasNoAnswerLeavesWhatThereWas(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			tr := &httpmw.Transport{
+				Policy: resilience.Compose(),
 				Base: roundTripper(func(*http.Request) (*http.Response, error) {
 					if test.err != nil {
 						return nil, test.err

@@ -29,7 +29,7 @@ func TestACauseThatCannotBeCompared(t *testing.T) {
 		return nil, cause
 	})
 	req := newRequest(t, "GET", "http://x", nil).WithContext(ctx)
-	if _, err := (&httpmw.Transport{Base: base}).RoundTrip(req); err == nil || err.Error() != "[gone]" {
+	if _, err := (&httpmw.Transport{Base: base, Policy: resilience.Compose()}).RoundTrip(req); err == nil || err.Error() != "[gone]" {
 		t.Errorf("got %v", err)
 	}
 }

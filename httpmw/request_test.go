@@ -144,7 +144,7 @@ func TestContextThatCannotBeCompared(t *testing.T) {
 }
 
 func TestMarkOfAnUpstreamRetryIsPassedOn(t *testing.T) {
-	for _, policy := range []resilience.Policy{nil, pass} {
+	for _, policy := range []resilience.Policy{resilience.Compose(), pass} {
 		base := roundTripper(func(r *http.Request) (*http.Response, error) {
 			if got := r.Header.Get("Retry-Attempt"); got != "2" {
 				t.Errorf("Retry-Attempt is %q", got)

@@ -138,7 +138,7 @@ func TestResponseIsUntouchedWhenNobodyWaits(t *testing.T) {
 		resp.Body = b
 		return resp, nil
 	})
-	for _, policy := range []resilience.Policy{nil, pass, newSlots(resilience.Answered)} {
+	for _, policy := range []resilience.Policy{resilience.Compose(), pass, newSlots(resilience.Answered)} {
 		resp, err := (&httpmw.Transport{Base: base, Policy: policy}).RoundTrip(newRequest(t, "GET", "http://x", nil))
 		if err != nil {
 			t.Fatal(err)
@@ -313,7 +313,7 @@ func (c *closer) CloseIdleConnections() { c.n++ }
 func TestZeroTransportIsTheDefaultTransport(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "body") }))
 	defer s.Close()
-	client := &http.Client{Transport: &httpmw.Transport{}}
+	client := &http.Client{Transport: &httpmw.Transport{Policy: resilience.Compose()}}
 	defer client.CloseIdleConnections()
 	resp, err := client.Get(s.URL)
 	if err != nil {

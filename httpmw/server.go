@@ -70,7 +70,18 @@ type Server struct {
 // HTTP/1, http.MaxBytesReader closes the connection of a body that is too large
 // only if it gets the writer of the server itself, as http.MaxBytesHandler does
 // around the handler that Wrap returns.
-func (s Server) Wrap(next http.Handler) http.Handler { return &handler{s, next} }
+//
+// Wrap panics if next or s.Policy is nil, as http.Handle does for a nil handler.
+func (s Server) Wrap(next http.Handler) http.Handler {
+	if next == nil {
+		panic("httpmw: Server.Wrap: the handler is nil")
+	}
+	if s.Policy == nil {
+		panic(`httpmw: Server.Policy is nil: set it, for instance to stack.Server("orders"), ` +
+			`or to resilience.Compose() to handle requests unguarded`)
+	}
+	return &handler{s, next}
+}
 
 // Unavailable answers with 503 Service Unavailable. If err is the rejection of a
 // policy it says in Retry-After when to come back: in whole seconds, rounded up,

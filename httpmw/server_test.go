@@ -247,7 +247,7 @@ func TestRetryAttemptHeaderIsReadBack(t *testing.T) {
 	}
 	r := httptest.NewRequest("GET", "/", nil)
 	r.Header["Retry-Attempt"] = []string{"2", "3"}
-	httpmw.Server{}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	httpmw.Server{Policy: resilience.Compose()}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if got := resilience.Attempt(r.Context()); got != 1 {
 			t.Errorf("two values: attempt %d", got)
 		}
@@ -270,7 +270,7 @@ func TestHopsDoNotMultiplyRetries(t *testing.T) {
 	defer leaf.Close()
 	client := &http.Client{Transport: &httpmw.Transport{Base: leaf.Client().Transport, Policy: once}}
 	hop := func(to string) *httptest.Server {
-		return httptest.NewServer(httpmw.Server{}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		return httptest.NewServer(httpmw.Server{Policy: resilience.Compose()}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			resp, err := client.Do(newRequest(t, "GET", to, nil).WithContext(r.Context()))
 			if err != nil {
 				t.Error(err)

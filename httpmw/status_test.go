@@ -162,7 +162,7 @@ func FuzzRetryAttempt(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, value string) {
 		got := 0
-		h := httpmw.Server{}.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = resilience.Attempt(r.Context()) }))
+		h := httpmw.Server{Policy: resilience.Compose()}.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = resilience.Attempt(r.Context()) }))
 		h.ServeHTTP(nil, &http.Request{Header: http.Header{"Retry-Attempt": {value}}})
 		// Only what Transport would send is read.
 		want := 1
