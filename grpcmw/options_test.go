@@ -103,7 +103,7 @@ func TestCallOptionsKeepTheAttemptBeforeARefusal(t *testing.T) {
 
 // The trailer that a call option collects may be used after the call.
 func TestTrailersOfTwoCallsAreNotMixedUp(t *testing.T) {
-	c := memory.serve(t, numbered(0), nil, unary(grpcmw.Client{}))
+	c := memory.serve(t, numbered(0), nil, unary(grpcmw.Client{Policy: resilience.Compose()}))
 	var first, second metadata.MD
 	for _, md := range []*metadata.MD{&first, &second} {
 		if _, err := c.UnaryCall(patience(t), &pb.SimpleRequest{}, grpc.Trailer(md), grpc.Trailer(md)); err != nil {
@@ -166,7 +166,7 @@ func TestOptionsThatInterceptorsAddDoNotOverwriteEachOther(t *testing.T) {
 			t.Errorf("an option became %T", first[len(first)-1])
 		}
 	}
-	c := grpcmw.Client{}
+	c := grpcmw.Client{Policy: resilience.Compose()}
 	_ = c.Unary(t.Context(), "/s/m", nil, nil, nil, func(_ context.Context, _ string, _, _ any, _ *grpc.ClientConn, opts ...grpc.CallOption) error {
 		check(opts)
 		return nil

@@ -343,7 +343,7 @@ func TestAMarkIsReadBackAndNothingElseIs(t *testing.T) {
 			got = append(got, resilience.Attempt(ctx))
 			return &pb.SimpleResponse{}, nil
 		}}
-		c := serve(t, s, unaryServer(grpcmw.Server{}))
+		c := serve(t, s, unaryServer(grpcmw.Server{Policy: resilience.Compose()}))
 		for _, values := range [][]string{nil, {"1"}, {"2"}, {"999"}, {"1000"}, {"-1"}, {"02"}, {"many"}, {"2", "2"}} {
 			ctx := metadata.NewOutgoingContext(patience(t), metadata.MD{"retry-attempt": values})
 			if _, err := c.UnaryCall(ctx, &pb.SimpleRequest{}); err != nil {

@@ -280,7 +280,7 @@ func TestAStatusIsNotReplacedByThatOfItsCause(t *testing.T) {
 		"without a status":    fmt.Errorf("get: %w", context.Canceled),
 		"tried again in vain": fmt.Errorf("get: %w", &refined{codes.Unavailable, context.DeadlineExceeded}),
 	} {
-		for around, p := range map[string]resilience.Policy{"nothing": nil, "a retry": retries(t, retry.Config{})} {
+		for around, p := range map[string]resilience.Policy{"nothing": resilience.Compose(), "a retry": retries(t, retry.Config{})} {
 			t.Run(name+", under "+around, func(t *testing.T) {
 				s := &service{unary: func(context.Context, *pb.SimpleRequest) (*pb.SimpleResponse, error) { return nil, err }}
 				_, want := memory.serve(t, s, nil).UnaryCall(patience(t), &pb.SimpleRequest{})

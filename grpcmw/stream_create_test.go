@@ -92,7 +92,7 @@ func TestTheOptionsOfAStreamAreLeftToTheirOwner(t *testing.T) {
 	opts[0], opts[1] = grpc.WaitForReady(true), grpc.StaticMethod()
 	whole := opts[:cap(opts)]
 	var seen []grpc.CallOption
-	if _, err := openFake(nil, func(_ context.Context, _ *grpc.StreamDesc, _ *grpc.ClientConn, _ string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	if _, err := openFake(resilience.Compose(), func(_ context.Context, _ *grpc.StreamDesc, _ *grpc.ClientConn, _ string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 		seen = append(opts, grpc.UseCompressor("gzip")) // as interceptors do
 		return &fakeStream{}, nil
 	}, opts...); err != nil {
@@ -218,7 +218,7 @@ func TestAStreamCarriesTheNumberOfItsAttempt(t *testing.T) {
 		md, _ := metadata.FromIncomingContext(st.Context())
 		got <- append(md.Get("retry-attempt"), md.Get("other")...)
 		return nil
-	}}, nil, guarded(nil))
+	}}, nil, guarded(resilience.Compose()))
 	for n, want := range map[int]string{1: "[kept]", 2: "[2 kept]", 7: "[7 kept]"} {
 		ctx := metadata.AppendToOutgoingContext(patience(t), "other", "kept")
 		r.open(t, resilience.WithAttempt(ctx, n)).Recv()
@@ -229,7 +229,7 @@ func TestAStreamCarriesTheNumberOfItsAttempt(t *testing.T) {
 }
 
 func TestRetryableIsNotAskedAboutStreams(t *testing.T) {
-	c := grpcmw.Client{Retryable: func(string, error) bool { t.Error("it was asked"); return true }}
+	c := grpcmw.Client{Policy: resilience.Compose(), Retryable: func(string, error) bool { t.Error("it was asked"); return true }}
 	_, err := c.Stream(t.Context(), duplexDesc, nil, "/s/m",
 		func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, ...grpc.CallOption) (grpc.ClientStream, error) {
 			return nil, status.Error(codes.Unavailable, "down")

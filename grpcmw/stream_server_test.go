@@ -246,7 +246,7 @@ func TestAHandlerOfStreamsKnowsTheAttemptOfItsClient(t *testing.T) {
 	r := memory.serve(t, &service{duplex: func(st duplex) error {
 		got <- resilience.Attempt(st.Context())
 		return nil
-	}}, guardedServer(nil), guarded(nil))
+	}}, guardedServer(resilience.Compose()), guarded(resilience.Compose()))
 	for _, n := range []int{1, 2, 5} {
 		r.open(t, resilience.WithAttempt(patience(t), n)).Recv()
 		if a := <-got; a != n {

@@ -166,7 +166,7 @@ func TestEndOfTheCallersContextIsThatError(t *testing.T) {
 	errLeft := errors.New("the user left")
 	everywhere(t, func(t *testing.T, serve serving) {
 		for name, p := range map[string]func() resilience.Policy{
-			"nothing": func() resilience.Policy { return nil },
+			"nothing": func() resilience.Policy { return resilience.Compose() },
 			"retry":   func() resilience.Policy { return retries(t, retry.Config{}) },
 			"wrapped": func() resilience.Policy { return resilience.Compose(retries(t, retry.Config{}), pass) },
 		} {
@@ -210,7 +210,7 @@ func TestWhatIsSaidAlreadyIsNotSaidAgain(t *testing.T) {
 		"a reply that came first":  {detailed(t, codes.NotFound, "none").Err(), codes.NotFound, "rpc error: code = NotFound desc = none"},
 	} {
 		ctx, cancel := context.WithCancelCause(t.Context())
-		err := grpcmw.Client{}.Unary(ctx, "/s/m", nil, nil, nil, func(context.Context, string, any, any, *grpc.ClientConn, ...grpc.CallOption) error {
+		err := grpcmw.Client{Policy: resilience.Compose()}.Unary(ctx, "/s/m", nil, nil, nil, func(context.Context, string, any, any, *grpc.ClientConn, ...grpc.CallOption) error {
 			cancel(errLeft)
 			return test.err
 		})
@@ -245,7 +245,7 @@ func TestCallerThatLeavesWhileARetryWaitsIsCanceled(t *testing.T) {
 // A server has the deadline, too, and may be the first to say so.
 func TestADeadlineThatTheServerSeesFirstIsTheCallersAllTheSame(t *testing.T) {
 	ctx := &slowTimer{t.Context(), time.Now().Add(-second)}
-	err := grpcmw.Client{}.Unary(ctx, "/s/m", nil, nil, nil, func(context.Context, string, any, any, *grpc.ClientConn, ...grpc.CallOption) error {
+	err := grpcmw.Client{Policy: resilience.Compose()}.Unary(ctx, "/s/m", nil, nil, nil, func(context.Context, string, any, any, *grpc.ClientConn, ...grpc.CallOption) error {
 		return status.Error(codes.DeadlineExceeded, "too late")
 	})
 	wantStatus(t, err, codes.DeadlineExceeded, context.DeadlineExceeded)
@@ -270,7 +270,7 @@ func TestStatusOfTheServerComesBackUntouched(t *testing.T) {
 		for _, code := range []codes.Code{codes.NotFound, codes.Internal, codes.DeadlineExceeded, codes.Canceled, 77} {
 			want := detailed(t, code, "broke")
 			for name, p := range map[string]resilience.Policy{
-				"nothing": nil,
+				"nothing": resilience.Compose(),
 				"default": resilience.Compose(retries(t, retry.Config{}), sensitive(), resilience.Must(bulkhead.New(bulkhead.Config{})), resilience.Must(timeout.New(timeout.Config{}))),
 			} {
 				var calls atomic.Int32
