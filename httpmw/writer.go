@@ -9,56 +9,58 @@ import (
 	"github.com/resilience-go/resilience"
 )
 
-// recorder is the http.ResponseWriter of a handler. It passes everything on,
-// remembers the status code, and tells those who wait when a stream or an upgrade
-// begins: from then on the handler goes on for as long as its client likes.
+// recorder is the http.ResponseWriter of a handler. It passes all calls on, stores the status
+// code, and calls Early.Answer when a stream or an upgrade begins.
 type recorder struct {
 	inner    http.ResponseWriter
-	r        *http.Request // as the server has it
+	r        *http.Request // the server's
 	early    resilience.Early
-	status   int16 // 0 while no final status was sent
+	status   int16 // 0 before a final status is sent
 	hijacked bool
-	// Of the exchange. Here they fit in beside the status:
+
+	// The fields below belong to the exchange. They are here because they fit into the
+	// padding after status.
+
 	ran     bool
-	left    bool // the client had left, as it seems, when the request came
+	left    bool // the client seemed to have left before the request arrived
 	aborted bool // the handler panicked with http.ErrAbortHandler
 }
 
-// answered tells those who wait that the client is being answered, if it is there.
-func (w *recorder) answered() { w.early.Answer(w.gone()) }
+// setAnswered settles the policies that wait for the answer: the response has begun.
+func (w *recorder) setAnswered() { w.early.Answer(w.clientLeft()) }
 
-// gone returns the error of a request whose client has left, nil for others.
-func (w *recorder) gone() error {
+// clientLeft returns the error of a request whose client has left, nil for other requests.
+func (w *recorder) clientLeft() error {
 	if ctx := w.r.Context(); canceled(ctx) {
-		return &goneError{resilience.ContextError(ctx)}
+		return &leftError{resilience.ContextError(ctx)}
 	}
 	return nil
 }
 
-// begun reports whether the handler has begun to answer.
+// begun reports whether the response has begun.
 func (w *recorder) begun() bool { return w.status != 0 || w.hijacked }
 
-// wrote notes what a body without a status before it implies.
+// wrote stores the status 200 of a body that is written before a status.
 func (w *recorder) wrote() {
 	if w.status == 0 {
 		w.status = http.StatusOK
 	}
 }
 
-// Unwrap is what http.ResponseController asks for.
+// Unwrap is for http.ResponseController.
 func (w *recorder) Unwrap() http.ResponseWriter { return w.inner }
 
 func (w *recorder) Header() http.Header { return w.inner.Header() }
 
-// WriteHeader notes the status, but for 1xx: these only announce it. 101 is final.
-// That of more than three digits is none: net/http panics.
+// WriteHeader stores a final status: 101, and all from 200 on. Other statuses of 1xx come
+// before the final one. net/http panics for a status that has not three digits.
 func (w *recorder) WriteHeader(code int) {
 	if w.status == 0 && (code >= 200 && code <= 999 || code == http.StatusSwitchingProtocols) {
 		w.status = int16(code)
 	}
 	w.inner.WriteHeader(code)
 	if w.status == http.StatusSwitchingProtocols {
-		w.answered()
+		w.setAnswered()
 	}
 }
 
@@ -67,14 +69,13 @@ func (w *recorder) Write(p []byte) (int, error) {
 	return w.inner.Write(p)
 }
 
-// WriteString is what io.WriteString asks for. It does what that would do if it
-// were not there.
+// WriteString is for io.WriteString, which behaves as without it.
 func (w *recorder) WriteString(s string) (int, error) {
 	w.wrote()
 	return io.WriteString(w.inner, s)
 }
 
-// flush is both Flush and FlushError, which http.ResponseController prefers.
+// flush implements Flush and FlushError. http.ResponseController prefers FlushError.
 func (w *recorder) flush() error {
 	w.wrote()
 	if f, ok := w.inner.(interface{ FlushError() error }); ok {
@@ -84,18 +85,18 @@ func (w *recorder) flush() error {
 	} else {
 		w.inner.(http.Flusher).Flush()
 	}
-	w.answered()
+	w.setAnswered()
 	return nil
 }
 
-// flushThrough flushes for an inner writer that is no http.Flusher, but may lead to
-// one by Unwrap. As FlushError it is seen by http.ResponseController and nobody
-// else; without it, a body begun in this way would go unnoticed.
+// flushThrough is FlushError of a writer whose inner writer is not an http.Flusher, but may
+// lead to one by Unwrap. Only http.ResponseController calls FlushError. Without it, a
+// response that begins with such a flush would go unnoticed.
 func (w *recorder) flushThrough() error {
 	err := http.NewResponseController(w.inner).Flush()
 	if err == nil {
 		w.wrote()
-		w.answered()
+		w.setAnswered()
 	}
 	return err
 }
@@ -104,7 +105,7 @@ func (w *recorder) hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := w.inner.(http.Hijacker).Hijack()
 	if err == nil {
 		w.hijacked = true
-		w.answered()
+		w.setAnswered()
 	}
 	return conn, rw, err
 }
@@ -114,8 +115,8 @@ func (w *recorder) readFrom(r io.Reader) (int64, error) {
 	return w.inner.(io.ReaderFrom).ReadFrom(r)
 }
 
-// closeNotify is that of http.CloseNotifier, an interface as old as it is
-// deprecated. Handlers that still assert it would panic without.
+// closeNotify implements http.CloseNotifier, which is deprecated. Handlers that still assert
+// it would panic without it.
 func (w *recorder) closeNotify() <-chan bool { return w.inner.(closeNotifier).CloseNotify() }
 
 type closeNotifier interface{ CloseNotify() <-chan bool }

@@ -28,7 +28,7 @@ func connected[Req, Res any](t *testing.T, n network, method string) *connect.Cl
 	base := &http.Transport{Protocols: new(http.Protocols)}
 	base.Protocols.SetUnencryptedHTTP2(true)
 	t.Cleanup(base.CloseIdleConnections)
-	return connect.NewClient[Req, Res](&http.Client{Transport: &httpmw.Transport{Base: base}}, "http://"+n.target+method, connect.WithGRPC())
+	return connect.NewClient[Req, Res](&http.Client{Transport: &httpmw.Transport{Base: base, Policy: resilience.Compose()}}, "http://"+n.target+method, connect.WithGRPC())
 }
 
 func TestTheMarkOfARetryGoesFromConnectToGRPC(t *testing.T) {
