@@ -115,7 +115,7 @@ func answered(t *testing.T, p resilience.Policy, o out, f func(context.Context) 
 func TestTheMarkOfARetryGoesFromGRPCToConnect(t *testing.T) {
 	var attempts []int
 	o := newOut()
-	conn := answered(t, nil, o, func(ctx context.Context) error {
+	conn := answered(t, resilience.Compose(), o, func(ctx context.Context) error {
 		attempts = append(attempts, resilience.Attempt(ctx))
 		return connect.NewError(connect.CodeUnavailable, errors.New("busy"))
 	})
@@ -151,7 +151,7 @@ func TestThePushbackOfConnectIsObeyed(t *testing.T) {
 			t.Parallel()
 			var runs atomic.Int32
 			o := newOut()
-			conn := answered(t, nil, o, func(context.Context) error {
+			conn := answered(t, resilience.Compose(), o, func(context.Context) error {
 				if runs.Add(1) > 1 {
 					return nil
 				}
