@@ -36,11 +36,7 @@ func ExampleTransport() {
 	}))
 	defer server.Close()
 
-	policy := resilience.Compose(
-		resilience.Must(retry.New(retry.Config{Name: "payments", BaseDelay: time.Millisecond})),
-		resilience.Must(breaker.New(breaker.Config{Name: "payments"})),
-	)
-	client := &http.Client{Transport: &httpmw.Transport{Policy: policy}}
+	client := &http.Client{Transport: &httpmw.Transport{Policy: stack.Client("payments")}}
 	defer client.CloseIdleConnections()
 
 	resp, err := client.Get(server.URL)
@@ -52,6 +48,13 @@ func ExampleTransport() {
 	body, _ := io.ReadAll(resp.Body)
 	fmt.Println(resp.Status, string(body))
 	// Output: 200 OK attempt 2
+}
+
+func ExampleServer_Wrap() {
+	order := http.NotFoundHandler()
+
+	mux := http.NewServeMux()
+	mux.Handle("GET /orders/{id}", httpmw.Server{Policy: stack.Server("orders")}.Wrap(order))
 }
 
 // Two hosts that fail: one gets what all get, the other has settings of its own.
@@ -66,12 +69,11 @@ func ExampleTransport_hosts() {
 	defer reports.Close()
 
 	slow := stack.DefaultClient("reports")
-	slow.Attempt.Timeout = time.Minute          // to make a report takes long,
-	slow.Breaker.ProbeTimeout = 2 * time.Minute // for a probe as well,
-	slow.Retry = nil                            // and is too dear to do it again
-	slow.Keyed = nil                            // it is for one host
-	request, _ := http.NewRequest("GET", reports.URL, nil)
-	host := httpmw.HostKey(request) // such as "https://reports.example.com:443"
+	slow.Attempt.Timeout = time.Minute                 // to make a report takes long,
+	slow.Breaker.ProbeTimeout = 2 * time.Minute        // for a probe as well,
+	slow.Retry = nil                                   // and is too dear to do it again
+	slow.Keyed = nil                                   // it is for one host
+	host := resilience.Must(httpmw.KeyOf(reports.URL)) // such as "https://reports.example.com:443"
 
 	c := stack.DefaultClient("partners") // for all other hosts, each with a state of its own
 	c.Attempt.Timeout = 500 * time.Millisecond
