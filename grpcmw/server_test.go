@@ -146,7 +146,7 @@ func TestClientObeysAServerThatRefuses(t *testing.T) {
 func TestFullServerIsResourceExhausted(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		began := make(chan struct{}, 1)
-		full := resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: -1}))
+		full := resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: bulkhead.NoQueue}))
 		calls := newWitness(resilience.Ended)
 		c := serve(t, hanging(began), unaryServer(grpcmw.Server{Policy: resilience.Compose(calls, full)}))
 		ctx, cancel := context.WithCancel(patience(t))

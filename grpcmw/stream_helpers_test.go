@@ -63,7 +63,7 @@ func newGuards() *guards {
 		answered: newWitness(resilience.Answered),
 		ended:    newWitness(resilience.Ended),
 		breaker:  sensitive(),
-		bulkhead: resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: -1})),
+		bulkhead: resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: bulkhead.NoQueue})),
 	}
 }
 

@@ -68,7 +68,7 @@ func TestAStreamHoldsItsSlotOnTheServerToItsEnd(t *testing.T) {
 	for name, n := range networks {
 		t.Run(name, func(t *testing.T) {
 			ended, judge := newWitness(resilience.Ended), newBreaker()
-			b := resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: -1}))
+			b := resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: bulkhead.NoQueue}))
 			r := n.serve(t, &service{duplex: hang(1)}, guardedServer(resilience.Compose(ended, b, judge)))
 			ctx, cancel := context.WithCancel(patience(t))
 			st := r.open(t, ctx)

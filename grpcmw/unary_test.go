@@ -100,7 +100,7 @@ func TestOpenBreakerIsErrOpen(t *testing.T) {
 func TestFullBulkheadIsErrFull(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		began := make(chan struct{}, 1)
-		full := resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: -1}))
+		full := resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: bulkhead.NoQueue}))
 		c := serve(t, hanging(began), nil, unary(grpcmw.Client{Policy: full}))
 		ctx, cancel := context.WithCancel(patience(t))
 		first := make(chan error, 1)

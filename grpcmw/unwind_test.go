@@ -23,7 +23,7 @@ type guard struct {
 }
 
 func newGuard(t *testing.T) *guard {
-	g := &guard{slots: resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: -1})), breaker: newBreaker()}
+	g := &guard{slots: resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: bulkhead.NoQueue})), breaker: newBreaker()}
 	g.policy = resilience.Compose(g.slots, g.breaker, retries(t, retry.Config{}), &keys{})
 	return g
 }

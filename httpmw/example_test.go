@@ -324,7 +324,7 @@ func inJSON(w http.ResponseWriter, _ *http.Request, err error) {
 }
 
 func ExampleServer() {
-	policy := resilience.Must(bulkhead.New(bulkhead.Config{Name: "orders", Slots: 1, MaxQueue: -1}))
+	policy := resilience.Must(bulkhead.New(bulkhead.Config{Name: "orders", Slots: 1, MaxQueue: bulkhead.NoQueue}))
 	busy, done := make(chan bool), make(chan bool)
 	orders := httpmw.Server{
 		Policy:       policy,
@@ -388,7 +388,7 @@ func ExampleServer_timeout() {
 // Each route has slots of its own: one that is slow does not close off the others.
 func ExampleServer_routes() {
 	busy, done := make(chan bool), make(chan bool)
-	slots := resilience.Must(bulkhead.New(bulkhead.Config{Name: "api", Slots: 1, MaxQueue: -1}))
+	slots := resilience.Must(bulkhead.New(bulkhead.Config{Name: "api", Slots: 1, MaxQueue: bulkhead.NoQueue}))
 	api := httpmw.Server{Policy: resilience.Must(keyed.New(slots, keyed.Config{Name: "api"}))}
 	mux := http.NewServeMux()
 	mux.Handle("GET /reports/{id}", api.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {

@@ -42,7 +42,7 @@ func TestFallbackAnswersForFailuresAndRefusals(t *testing.T) {
 		"unavailable after retries":     {base: answer(503), policy: resilience.Must(retry.New(retry.Config{MaxAttempts: 2, BaseDelay: time.Millisecond})), want: "http: status 503 Service Unavailable"},
 		"not implemented":               {base: answer(501)},
 		"no connection":                 {base: fail(refused), want: "connection refused"},
-		"refused by a policy":           {base: answer(200), policy: after(0), want: `breaker "test": open`},
+		"refused by a policy":           {base: answer(200), policy: after(0), want: `breaker "test": rejected: open`},
 		"a request that cannot be sent": {base: fail(errors.New("unsupported protocol scheme"))},
 		"a policy that makes light":     {base: answer(503), policy: testkit.Policy(func(ctx context.Context, next resilience.Next) error { _ = next.Run(ctx); return nil })},
 		"canceled before":               {base: answer(200), ctx: canceled},
@@ -154,7 +154,7 @@ func TestFallbackThatHasNoAnswerLeavesWhatThereWas(t *testing.T) {
 // The slot is free and the body closed before Fallback runs, so that it may send a
 // request through the same policy.
 func TestWhatLiesInsideIsGivenUpBeforeFallbackRuns(t *testing.T) {
-	slot := resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: -1}))
+	slot := resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: bulkhead.NoQueue}))
 	serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/other" {
 			w.WriteHeader(503)

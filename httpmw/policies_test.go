@@ -34,7 +34,7 @@ func newRetry() *retry.Retry {
 }
 
 func newBulkhead(limit int) *bulkhead.Bulkhead {
-	return resilience.Must(bulkhead.New(bulkhead.Config{Name: "test", Slots: limit, MaxQueue: -1}))
+	return resilience.Must(bulkhead.New(bulkhead.Config{Name: "test", Slots: limit, MaxQueue: bulkhead.NoQueue}))
 }
 
 func newTimeout(d time.Duration, until resilience.Moment) *timeout.Timeout {
