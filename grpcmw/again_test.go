@@ -28,7 +28,8 @@ import (
 
 func always(string, error) bool { return true }
 
-func TestRetriedByDefaultIsUnavailableOnly(t *testing.T) {
+// By default, only UNAVAILABLE is retried.
+func TestDefaultRetryable_unavailableOnly(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		var calls atomic.Int32
 		echo := &service{unary: func(_ context.Context, req *pb.SimpleRequest) (*pb.SimpleResponse, error) {
@@ -85,7 +86,8 @@ func pairs(values ...string) metadata.MD {
 	return metadata.MD{"grpc-retry-pushback-ms": values}
 }
 
-func TestPushbackIsObeyed(t *testing.T) {
+// A retry obeys the server's pushback.
+func TestClient_pushback(t *testing.T) {
 	after := func(d time.Duration) *errdetails.RetryInfo {
 		return &errdetails.RetryInfo{RetryDelay: durationpb.New(d)}
 	}
@@ -144,8 +146,8 @@ func TestPushbackIsObeyed(t *testing.T) {
 	})
 }
 
-// A policy may think that it knows better. It does not.
-func TestWhatMustNotBeTriedAgainIsNot(t *testing.T) {
+// A call that must not be retried is made once, whatever a policy does.
+func TestClient_finalOverridesPolicies(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		for name, p := range map[string]resilience.Policy{
 			"a retry of all errors": persistent(t),
@@ -166,7 +168,8 @@ func TestWhatMustNotBeTriedAgainIsNot(t *testing.T) {
 	})
 }
 
-func TestRetryOfTheServiceConfigIsNotMultiplied(t *testing.T) {
+// The attempts of a service config's retry are not multiplied.
+func TestClient_serviceConfigRetry(t *testing.T) {
 	const config = `{"methodConfig": [{
 		"name": [{"service": "grpc.testing.TestService", "method": "UnaryCall"}],
 		"retryPolicy": {"maxAttempts": 2, "initialBackoff": "0.001s", "maxBackoff": "0.001s", "backoffMultiplier": 1, "retryableStatusCodes": ["UNAVAILABLE"]}
@@ -198,7 +201,8 @@ func TestRetryOfTheServiceConfigIsNotMultiplied(t *testing.T) {
 	})
 }
 
-func TestAttemptTimeoutReachesTheServer(t *testing.T) {
+// The attempt timeout is sent to the server.
+func TestClient_sendsAttemptTimeout(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		left := make(chan time.Duration, 1)
 		s := &service{unary: func(ctx context.Context, _ *pb.SimpleRequest) (*pb.SimpleResponse, error) {
@@ -220,7 +224,8 @@ func TestAttemptTimeoutReachesTheServer(t *testing.T) {
 	})
 }
 
-func TestARetryThatCannotFinishIsNotStarted(t *testing.T) {
+// A retry that cannot end before the deadline does not start.
+func TestClient_noRetryPastDeadline(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		var calls atomic.Int32
 		p := retries(t, retry.Config{MaxDelay: time.Hour})
@@ -237,7 +242,8 @@ func TestARetryThatCannotFinishIsNotStarted(t *testing.T) {
 	})
 }
 
-func TestOneBreakerGuardsHTTPAndGRPC(t *testing.T) {
+// One breaker can guard HTTP and gRPC.
+func TestClient_breakerSharedWithHTTP(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		shared := sensitive()
 		var calls atomic.Int32

@@ -15,7 +15,8 @@ import (
 
 var held = resilience.Compose(&testkit.Holder{At: resilience.Answered}, &testkit.Holder{At: resilience.Ended})
 
-func TestUnaryClientAllocatesOnceMoreThanBare(t *testing.T) {
+// A unary call through a Client allocates once more than without it.
+func TestClient_unaryAllocatesOnceMore(t *testing.T) {
 	ctx := t.Context()
 	ok := invoke(nil, nil)
 	var header, trailer metadata.MD
@@ -35,7 +36,8 @@ func TestUnaryClientAllocatesOnceMoreThanBare(t *testing.T) {
 	}
 }
 
-func TestUnaryServerAllocatesOnceMoreThanBare(t *testing.T) {
+// A unary call through a Server allocates once more than without it.
+func TestServer_unaryAllocatesOnceMore(t *testing.T) {
 	ctx := t.Context()
 	info := &grpc.UnaryServerInfo{FullMethod: "/s/m"}
 	handler := func(_ context.Context, req any) (any, error) { return req, nil }
@@ -52,7 +54,8 @@ func TestUnaryServerAllocatesOnceMoreThanBare(t *testing.T) {
 	}
 }
 
-func TestAStreamCostsTwoAllocationsAndItsMessagesNone(t *testing.T) {
+// A stream costs two allocations, and its messages none.
+func TestClient_streamAllocatesTwice(t *testing.T) {
 	b := resilience.Must(breaker.New(breaker.Config{}))
 	for name, p := range map[string]resilience.Policy{
 		"no policy": resilience.Compose(),

@@ -17,7 +17,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-func TestAPlaceIsGivenBackWhenAHandlerAnswersAndASlotWhenItEnds(t *testing.T) {
+// A limit's slot is released when a handler answers, a bulkhead's when it returns.
+func TestServer_releasesAtAnswerAndEnd(t *testing.T) {
 	for name, kind := range kinds {
 		t.Run(name, func(t *testing.T) {
 			everywhere(t, func(t *testing.T, serve serving) {
@@ -49,7 +50,8 @@ func TestAPlaceIsGivenBackWhenAHandlerAnswersAndASlotWhenItEnds(t *testing.T) {
 	}
 }
 
-func TestAStreamWhoseClientLeavesBeforeTheAnswerHasNobodyToAnswer(t *testing.T) {
+// A policy that waits for a stream's answer gets the error of a client that left.
+func TestServer_streamClientLeft(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		p := newPlaces()
 		began := make(chan struct{})
@@ -71,7 +73,8 @@ func TestAStreamWhoseClientLeavesBeforeTheAnswerHasNobodyToAnswer(t *testing.T) 
 	})
 }
 
-func TestAUnaryCallWhoseDeadlinePassesHasNobodyToAnswer(t *testing.T) {
+// A policy that waits for a unary answer gets the error of the passed deadline.
+func TestServer_unaryDeadlinePassed(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		p := newPlaces()
 		deaf := &service{unary: func(ctx context.Context, _ *pb.SimpleRequest) (*pb.SimpleResponse, error) {
@@ -95,7 +98,8 @@ func TestAUnaryCallWhoseDeadlinePassesHasNobodyToAnswer(t *testing.T) {
 
 var errGone = errors.New("the client said good bye")
 
-func TestWhatThoseHearWhoWaitForAnAnswer(t *testing.T) {
+// A policy that waits for the answer gets the outcome of the handler.
+func TestServer_answerError(t *testing.T) {
 	late := resilience.Must(timeout.New(timeout.Config{Timeout: time.Millisecond}))
 	limited := &resilience.Rejection{Policy: "limit", Reason: resilience.Limited}
 	done := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
@@ -162,7 +166,8 @@ func TestWhatThoseHearWhoWaitForAnAnswer(t *testing.T) {
 // ends are what a limit takes for a client that has left.
 var ends = []error{context.Canceled, context.DeadlineExceeded}
 
-func TestAStreamAnswersWithTheFirstMessageThatIsSent(t *testing.T) {
+// A stream is answered with the first message that is sent.
+func TestServer_firstMessageIsAnswer(t *testing.T) {
 	for name, test := range map[string]struct {
 		sends  []error // what each Send returns
 		leaves int     // the client, at that one
@@ -208,7 +213,8 @@ func TestAStreamAnswersWithTheFirstMessageThatIsSent(t *testing.T) {
 	}
 }
 
-func TestAHandlerThatUnwindsGivesItsPlaceBackOnce(t *testing.T) {
+// A handler that panics or calls runtime.Goexit releases its slot once.
+func TestServer_unwindReleasesOnce(t *testing.T) {
 	for how, end := range testkit.Aborts("boom") {
 		unwinds := testkit.Policy(func(context.Context, resilience.Next) error { end.Abort(); return nil })
 		for name, test := range map[string]struct {
@@ -249,8 +255,8 @@ func TestAHandlerThatUnwindsGivesItsPlaceBackOnce(t *testing.T) {
 	}
 }
 
-// A retry has no business in front of a handler. Whatever it does, no place is lost.
-func TestAPolicyThatRunsAgainLosesNoPlace(t *testing.T) {
+// A policy that runs a handler again loses no slot.
+func TestServer_secondRunReleasesAll(t *testing.T) {
 	for name, test := range map[string]struct {
 		around func(p resilience.Policy) resilience.Policy
 		heard  []codes.Code
@@ -288,7 +294,8 @@ func TestAPolicyThatRunsAgainLosesNoPlace(t *testing.T) {
 	}
 }
 
-func TestOfACallThatIsOverBeforeThePoliciesAreAskedNobodyHears(t *testing.T) {
+// A call whose context is done before the policies run is not counted.
+func TestServer_doneCallIsNotCounted(t *testing.T) {
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	for kind, run := range onServer {

@@ -112,7 +112,8 @@ func overStreams(t *testing.T, serve serving, seen *marks, next hop) hop {
 	}
 }
 
-func TestThreeHopsDoNotMultiply(t *testing.T) {
+// Three hops of three attempts do not turn one call into 27.
+func TestServer_hopsDoNotMultiply(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		down := func(context.Context) error { return errors.New("down") }
 		for name, test := range map[string]struct {
@@ -138,7 +139,8 @@ func TestThreeHopsDoNotMultiply(t *testing.T) {
 	})
 }
 
-func TestAMarkThatTheCallerSendsIsReplaced(t *testing.T) {
+// Metadata retry-attempt of the caller is replaced.
+func TestClient_replacesRetryAttempt(t *testing.T) {
 	seen := &marks{}
 	p := resilience.Compose(stubborn(3))
 	s := &service{unary: func(ctx context.Context, _ *pb.SimpleRequest) (*pb.SimpleResponse, error) {

@@ -45,8 +45,9 @@ var refusedOf = map[string]func(t testing.TB, r *rig){
 	},
 }
 
-// A flood of calls, longer than a breaker needs to open, that a limit refuses.
-func TestAClientMakesOneCallThatALimitRefusesAndItsBreakerStaysClosed(t *testing.T) {
+// A call that a limit rejects is made once, and the breaker stays closed. The flood is
+// longer than a breaker needs to open.
+func TestClient_limitFloodKeepsClient(t *testing.T) {
 	const flood = 100
 	for name, retryable := range map[string]func(string, error) bool{"default": nil, "Retryable yes": always} {
 		for kind, call := range refusedOf {
@@ -91,7 +92,8 @@ func wantUntouched(t *testing.T, p resilience.Policy, calls uint64) {
 	}
 }
 
-func TestAClientOverAnyNetworkObeysALimit(t *testing.T) {
+// A Client makes one call over any network if a limit rejects it.
+func TestClient_limitRejectionIsFinal(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		for kind, call := range refusedOf {
 			for name, p := range map[string]resilience.Policy{"stack": stack.Client("test"), "a retry of all errors": persistent(t), "a policy": stubborn(3)} {
@@ -107,8 +109,8 @@ func TestAClientOverAnyNetworkObeysALimit(t *testing.T) {
 	})
 }
 
-// Not only ours: a client of gRPC alone, whose service config says to retry.
-func TestTheRetryOfAServiceConfigObeysALimit(t *testing.T) {
+// A client without this library, whose service config retries, obeys a limit, too.
+func TestServer_limitStopsServiceConfig(t *testing.T) {
 	const config = `{"methodConfig": [{
 		"name": [{"service": "grpc.testing.TestService"}],
 		"retryPolicy": {"maxAttempts": 3, "initialBackoff": "0.001s", "maxBackoff": "0.001s", "backoffMultiplier": 1, "retryableStatusCodes": ["RESOURCE_EXHAUSTED"]}

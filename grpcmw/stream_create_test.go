@@ -27,7 +27,8 @@ func openFake(p resilience.Policy, streamer grpc.Streamer, opts ...grpc.CallOpti
 	return grpcmw.Client{Policy: p}.Stream(context.Background(), duplexDesc, nil, "/s/m", streamer, opts...)
 }
 
-func TestAStreamThatCannotBeMadeIsCountedOnce(t *testing.T) {
+// A stream that cannot be made is counted once.
+func TestClient_failedStreamCountsOnce(t *testing.T) {
 	for name, streamer := range map[string]grpc.Streamer{
 		"OnFinish is not called": func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, ...grpc.CallOption) (grpc.ClientStream, error) {
 			return nil, errDown
@@ -67,7 +68,8 @@ func TestAStreamThatCannotBeMadeIsCountedOnce(t *testing.T) {
 	}
 }
 
-func TestAStreamThatGRPCCannotMakeIsCountedOnce(t *testing.T) {
+// A stream that gRPC itself cannot make is counted once.
+func TestClient_failedGRPCStreamCountsOnce(t *testing.T) {
 	g := newGuards()
 	r := sockets.serve(t, &service{}, nil, guarded(g.around()), grpc.WithPerRPCCredentials(failingCreds{errDown}))
 	_, err := r.FullDuplexCall(patience(t))
@@ -75,7 +77,8 @@ func TestAStreamThatGRPCCannotMakeIsCountedOnce(t *testing.T) {
 	g.end(t, codes.Unavailable, codes.Unavailable, resilience.Failure)
 }
 
-func TestAStreamThatARefusalPreventsIsNotMade(t *testing.T) {
+// A rejected stream is not made.
+func TestClient_rejectedStreamIsNotMade(t *testing.T) {
 	for reason, code := range map[string]codes.Code{resilience.Open: codes.Unavailable, resilience.Full: codes.ResourceExhausted} {
 		_, err := openFake(refuse(reason, time.Time{}), func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, ...grpc.CallOption) (grpc.ClientStream, error) {
 			t.Error("made")
@@ -87,7 +90,8 @@ func TestAStreamThatARefusalPreventsIsNotMade(t *testing.T) {
 	}
 }
 
-func TestTheOptionsOfAStreamAreLeftToTheirOwner(t *testing.T) {
+// The caller's options of a stream are unchanged.
+func TestClient_streamKeepsOptions(t *testing.T) {
 	opts := make([]grpc.CallOption, 2, 10)
 	opts[0], opts[1] = grpc.WaitForReady(true), grpc.StaticMethod()
 	whole := opts[:cap(opts)]
@@ -129,7 +133,8 @@ func (s *strict) RecvMsg(m any) error {
 	return err
 }
 
-func TestTheContextOfAStreamIsNotAskedForBeforeHeaders(t *testing.T) {
+// The context of a stream is not used before its headers.
+func TestClient_streamContextAfterHeaders(t *testing.T) {
 	inner := func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 		cs, err := streamer(ctx, desc, cc, method, opts...)
 		return &strict{ClientStream: cs, t: t}, err
@@ -155,9 +160,9 @@ func TestTheContextOfAStreamIsNotAskedForBeforeHeaders(t *testing.T) {
 	}
 }
 
-// An interceptor further in that keeps our OnFinish from gRPC breaks its contract.
-// What the stream itself says is then enough for all but one that is never read.
-func TestAnInterceptorThatDropsOptionsOrWrapsTheStream(t *testing.T) {
+// An interceptor further in that drops OnFinish breaks its contract. The errors of the
+// stream are then enough, unless the stream is never read.
+func TestClient_streamWithoutOnFinish(t *testing.T) {
 	tooLarge := status.Error(codes.ResourceExhausted, "trying to send message larger than max (2 vs. 1)")
 	for name, c := range map[string]struct {
 		stream          fakeStream
@@ -212,7 +217,8 @@ func TestAnInterceptorThatDropsOptionsOrWrapsTheStream(t *testing.T) {
 	}
 }
 
-func TestAStreamCarriesTheNumberOfItsAttempt(t *testing.T) {
+// A stream has the number of its attempt in the metadata.
+func TestClient_streamSendsRetryAttempt(t *testing.T) {
 	got := make(chan []string, 1)
 	r := memory.serve(t, &service{duplex: func(st duplex) error {
 		md, _ := metadata.FromIncomingContext(st.Context())
@@ -228,7 +234,8 @@ func TestAStreamCarriesTheNumberOfItsAttempt(t *testing.T) {
 	}
 }
 
-func TestRetryableIsNotAskedAboutStreams(t *testing.T) {
+// Retryable is not called for streams.
+func TestClient_streamSkipsRetryable(t *testing.T) {
 	c := grpcmw.Client{Policy: resilience.Compose(), Retryable: func(string, error) bool { t.Error("it was asked"); return true }}
 	_, err := c.Stream(t.Context(), duplexDesc, nil, "/s/m",
 		func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, ...grpc.CallOption) (grpc.ClientStream, error) {

@@ -12,7 +12,8 @@ import (
 	"github.com/resilience-go/resilience/keyed"
 )
 
-func TestClientAllocatesOnceMoreThanBare(t *testing.T) {
+// A call through a Transport allocates once more than without it.
+func TestTransport_allocatesOnceMore(t *testing.T) {
 	resp := response(200, "body")
 	bare := resp.Body
 	base := roundTripper(func(r *http.Request) (*http.Response, error) {
@@ -45,7 +46,8 @@ func TestClientAllocatesOnceMoreThanBare(t *testing.T) {
 	}
 }
 
-func TestServerAllocatesOnceMoreThanBare(t *testing.T) {
+// A request through a Server allocates once more than without it.
+func TestServer_allocatesOnceMore(t *testing.T) {
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(200) })
 	for name, policy := range map[string]resilience.Policy{
 		"no policy":   resilience.Compose(),

@@ -67,7 +67,8 @@ func unwrapping(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { next.ServeHTTP(wrapped{w}, r) })
 }
 
-func TestAStreamGivesItsPlaceBackWhenItBegins(t *testing.T) {
+// A stream is answered at its first flush.
+func TestServer_flushIsAnswer(t *testing.T) {
 	same := func(h http.Handler) http.Handler { return h }
 	control := func(w http.ResponseWriter) error { return http.NewResponseController(w).Flush() }
 	for name, test := range map[string]struct {
@@ -126,7 +127,8 @@ func TestAStreamGivesItsPlaceBackWhenItBegins(t *testing.T) {
 	}
 }
 
-func TestAnUpgradeGivesItsPlaceBackWhenItTakesTheConnection(t *testing.T) {
+// An upgrade is answered when the handler takes the connection over.
+func TestServer_hijackIsAnswer(t *testing.T) {
 	for name, hijack := range map[string]func(w http.ResponseWriter) (net.Conn, *bufio.ReadWriter, error){
 		"Hijack": func(w http.ResponseWriter) (net.Conn, *bufio.ReadWriter, error) { return w.(http.Hijacker).Hijack() },
 		"a controller": func(w http.ResponseWriter) (net.Conn, *bufio.ReadWriter, error) {
@@ -173,8 +175,8 @@ func TestAnUpgradeGivesItsPlaceBackWhenItTakesTheConnection(t *testing.T) {
 	}
 }
 
-// A body is work, however long: a limit that let go of it would pace nothing.
-func TestABodyThatIsNotFlushedHoldsItsPlaceToTheEnd(t *testing.T) {
+// A body without a flush is work to its end: a limit has to pace it.
+func TestServer_unflushedBodyIsWork(t *testing.T) {
 	large := strings.Repeat("x", 1<<20)
 	for name, write := range map[string]func(w http.ResponseWriter){
 		"Write":       func(w http.ResponseWriter) { w.Write([]byte(large)) },
@@ -210,7 +212,8 @@ func TestABodyThatIsNotFlushedHoldsItsPlaceToTheEnd(t *testing.T) {
 	}
 }
 
-func TestWhatItsPlaceHearsOfAHandler(t *testing.T) {
+// A policy that waits for the answer gets the outcome of the handler.
+func TestServer_answerError(t *testing.T) {
 	status := &httpmw.StatusError{}
 	gone, leave := context.WithCancel(t.Context())
 	leave()
@@ -281,7 +284,8 @@ func TestWhatItsPlaceHearsOfAHandler(t *testing.T) {
 // errAborts stands for an error that counts as nothing.
 var errAborts = errors.New("aborts")
 
-func TestAPlaceHearsOfAClientThatLeft(t *testing.T) {
+// A policy that waits for the answer gets the error of a client that left.
+func TestServer_answerOfLeftClient(t *testing.T) {
 	for name, answer := range map[string]func(w http.ResponseWriter){
 		"returns":  func(http.ResponseWriter) {},
 		"answers":  func(w http.ResponseWriter) { w.WriteHeader(500) },
@@ -315,7 +319,8 @@ func TestAPlaceHearsOfAClientThatLeft(t *testing.T) {
 	}
 }
 
-func TestAPlaceOfAHandlerThatNeverRunsIsGivenBack(t *testing.T) {
+// A policy that waits for the answer is settled if the handler never runs.
+func TestServer_answerWithoutRun(t *testing.T) {
 	for name, test := range map[string]struct {
 		inside testkit.Policy
 		told   error
@@ -348,7 +353,8 @@ func TestAPlaceOfAHandlerThatNeverRunsIsGivenBack(t *testing.T) {
 	}
 }
 
-func TestPlacesOfPoliciesThatRunTwiceAreAllGivenBack(t *testing.T) {
+// All policies that wait for the answer are settled if a policy runs the handler twice.
+func TestServer_answerOfSecondRun(t *testing.T) {
 	for name, test := range map[string]struct {
 		policy func(p, q *places) resilience.Policy
 		flush  bool
@@ -390,7 +396,8 @@ func (broken) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return nil, nil, http.ErrNotSupported
 }
 
-func TestWhatDoesNotReachTheClientIsNoAnswer(t *testing.T) {
+// A flush that fails is not an answer.
+func TestServer_failedFlushIsNoAnswer(t *testing.T) {
 	p := newPlaces()
 	httpmw.Server{Policy: p}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.(http.Flusher).Flush()
@@ -407,7 +414,8 @@ func TestWhatDoesNotReachTheClientIsNoAnswer(t *testing.T) {
 	p.free(t)
 }
 
-func TestSwitchingProtocolsIsAnAnswer(t *testing.T) {
+// Status 101 is an answer.
+func TestServer_status101IsAnswer(t *testing.T) {
 	for name, test := range map[string]struct {
 		before, held int
 	}{"as the first": {0, 0}, "after another status": {200, 1}} {

@@ -19,7 +19,8 @@ import (
 	"github.com/resilience-go/resilience/retry"
 )
 
-func TestFallbackAnswersForFailuresAndRefusals(t *testing.T) {
+// Fallback answers failed and rejected requests, and no others.
+func TestTransport_fallbackForFailures(t *testing.T) {
 	refused := errors.New("connection refused")
 	canceled, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -85,7 +86,8 @@ func TestFallbackAnswersForFailuresAndRefusals(t *testing.T) {
 	}
 }
 
-func TestFallbackIsAskedAboutADeadlineThatPassesMeanwhile(t *testing.T) {
+// Fallback is called if the caller's deadline passes during the call.
+func TestTransport_fallbackAfterDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -110,7 +112,8 @@ func TestFallbackIsAskedAboutADeadlineThatPassesMeanwhile(t *testing.T) {
 	})
 }
 
-func TestFallbackThatHasNoAnswerLeavesWhatThereWas(t *testing.T) {
+// If Fallback returns nil, the caller gets the call's own result.
+func TestTransport_nilFallbackKeepsResult(t *testing.T) {
 	refused := errors.New("connection refused")
 	long := strings.Repeat("x", 64<<10+1)
 	for name, test := range map[string]struct {
@@ -151,9 +154,9 @@ func TestFallbackThatHasNoAnswerLeavesWhatThereWas(t *testing.T) {
 	}
 }
 
-// The slot is free and the body closed before Fallback runs, so that it may send a
+// The slot is free and the body closed before Fallback runs, so that Fallback can send a
 // request through the same policy.
-func TestWhatLiesInsideIsGivenUpBeforeFallbackRuns(t *testing.T) {
+func TestTransport_fallbackRunsAfterRelease(t *testing.T) {
 	slot := resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: bulkhead.NoQueue}))
 	serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/other" {
@@ -188,7 +191,8 @@ func TestWhatLiesInsideIsGivenUpBeforeFallbackRuns(t *testing.T) {
 	})
 }
 
-func TestFallbackWithoutABodyIsCompleted(t *testing.T) {
+// A response of Fallback without a body gets an empty one.
+func TestTransport_fallbackWithoutBody(t *testing.T) {
 	tr := &httpmw.Transport{
 		Policy:   after(0),
 		Fallback: func(*http.Request, error) *http.Response { return &http.Response{StatusCode: 204} },
@@ -201,8 +205,8 @@ func TestFallbackWithoutABodyIsCompleted(t *testing.T) {
 	read(t, resp)
 }
 
-// However Fallback ends, the request body is closed once and nothing is held.
-func TestFallbackThatPanicsLeaksNothing(t *testing.T) {
+// However Fallback ends, the request body is closed once and no slot is held.
+func TestTransport_fallbackPanicReleases(t *testing.T) {
 	for how, end := range testkit.Aborts("boom") {
 		t.Run(how, func(t *testing.T) {
 			upload := &body{Reader: strings.NewReader("content")}

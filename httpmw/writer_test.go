@@ -80,7 +80,8 @@ func offers(w http.ResponseWriter) (s string) {
 	return s
 }
 
-func TestServerSentEventsArriveOneByOne(t *testing.T) {
+// Server-sent events arrive one by one.
+func TestServer_events(t *testing.T) {
 	seen := make(chan struct{})
 	wrap := httpmw.Server{Policy: newSlots(resilience.Ended)}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rc := http.NewResponseController(w)
@@ -113,7 +114,8 @@ func TestServerSentEventsArriveOneByOne(t *testing.T) {
 	})
 }
 
-func TestHijackedConnectionIsLeftAlone(t *testing.T) {
+// A Server does not touch a hijacked connection.
+func TestServer_hijackedConnection(t *testing.T) {
 	late := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
 		return errors.Join(next.Run(ctx), errors.New("too late"))
 	})
@@ -145,7 +147,8 @@ func TestHijackedConnectionIsLeftAlone(t *testing.T) {
 	}
 }
 
-func TestReadFromReachesTheServer(t *testing.T) {
+// ReadFrom reaches the server's writer.
+func TestServer_readFrom(t *testing.T) {
 	outcomes := make(chan resilience.Outcome, 1)
 	s := httptest.NewServer(httpmw.Server{Policy: judged(outcomes)}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if n, err := io.Copy(w, strings.NewReader("body")); n != 4 || err != nil {
