@@ -60,14 +60,14 @@ func TestDefaultRetryable_unavailableOnly(t *testing.T) {
 	})
 }
 
-// reply is what told says in its trailer and in a detail of its status.
+// reply is what failing sends in its trailer and in a detail of its status.
 type reply struct {
 	trailer metadata.MD
 	info    *errdetails.RetryInfo
 }
 
-// told is a service that fails with r.
-func told(calls *atomic.Int32, r *reply) *service {
+// failing is a service that fails with r.
+func failing(calls *atomic.Int32, r *reply) *service {
 	return &service{unary: func(ctx context.Context, _ *pb.SimpleRequest) (*pb.SimpleResponse, error) {
 		calls.Add(1)
 		_ = grpc.SetTrailer(ctx, r.trailer)
@@ -101,8 +101,8 @@ func TestClient_pushback(t *testing.T) {
 			}
 		})})
 		clients := map[string]pb.TestServiceClient{
-			"default":       serve(t, told(&calls, &says), nil, unary(grpcmw.Client{Policy: p})),
-			"Retryable yes": serve(t, told(&calls, &says), nil, unary(grpcmw.Client{Policy: p, Retryable: always})),
+			"default":       serve(t, failing(&calls, &says), nil, unary(grpcmw.Client{Policy: p})),
+			"Retryable yes": serve(t, failing(&calls, &says), nil, unary(grpcmw.Client{Policy: p, Retryable: always})),
 		}
 		for name, test := range map[string]struct {
 			trailer metadata.MD
@@ -124,22 +124,22 @@ func TestClient_pushback(t *testing.T) {
 			"detail":                      {nil, after(30 * time.Millisecond), 2, 30 * time.Millisecond},
 			"detail of long ago":          {nil, after(-time.Hour), 2, 0},
 			"empty detail":                {nil, &errdetails.RetryInfo{}, 2, 0},
-			"detail for ever":             {nil, &errdetails.RetryInfo{RetryDelay: &durationpb.Duration{Seconds: 1 << 62}}, 1, 0},
+			"detail forever":              {nil, &errdetails.RetryInfo{RetryDelay: &durationpb.Duration{Seconds: 1 << 62}}, 1, 0},
 			"invalid detail":              {nil, &errdetails.RetryInfo{RetryDelay: &durationpb.Duration{Seconds: -1, Nanos: 1}}, 2, 0},
 			"the trailer before a detail": {pairs("20"), after(time.Hour), 2, 20 * time.Millisecond},
 			"no, though a detail says":    {pairs("-1"), after(time.Millisecond), 1, 0},
 		} {
-			for who, c := range clients {
+			for whose, c := range clients {
 				says, waits = reply{test.trailer, test.info}, nil
 				calls.Store(0)
 				start := time.Now()
 				_, err := c.UnaryCall(patience(t), &pb.SimpleRequest{})
 				wantStatus(t, err, codes.Unavailable)
 				if calls.Load() != test.calls || len(waits) != int(test.calls)-1 {
-					t.Errorf("%s, %s: %d calls after waits of %v", name, who, calls.Load(), waits)
+					t.Errorf("%s, %s: %d calls after waits of %v", name, whose, calls.Load(), waits)
 				}
 				if len(waits) > 0 && (waits[0] < test.wait || time.Since(start) < test.wait) {
-					t.Errorf("%s, %s: waited %v", name, who, waits)
+					t.Errorf("%s, %s: waited %v", name, whose, waits)
 				}
 			}
 		}
@@ -155,7 +155,7 @@ func TestClient_finalOverridesPolicies(t *testing.T) {
 		} {
 			var calls atomic.Int32
 			b := resilience.Must(breaker.New(breaker.Config{}))
-			c := serve(t, told(&calls, &reply{trailer: pairs("-1")}), nil, unary(grpcmw.Client{Policy: resilience.Compose(p, b)}))
+			c := serve(t, failing(&calls, &reply{trailer: pairs("-1")}), nil, unary(grpcmw.Client{Policy: resilience.Compose(p, b)}))
 			_, err := c.UnaryCall(patience(t), &pb.SimpleRequest{})
 			wantStatus(t, err, codes.Unavailable)
 			if calls.Load() != 1 || !strings.Contains(err.Error(), "not sent again") {
@@ -190,7 +190,7 @@ func TestClient_serviceConfigRetry(t *testing.T) {
 			_, err := c.UnaryCall(patience(t), &pb.SimpleRequest{})
 			wantStatus(t, err, codes.Unavailable)
 			if n := calls.Swap(0); n != 2 {
-				t.Errorf("%s: %d calls, want those of the service config", name, n)
+				t.Errorf("%s: %d calls, want the service config's", name, n)
 			}
 			_, err = c.EmptyCall(patience(t), &pb.Empty{})
 			wantStatus(t, err, codes.Unavailable)
@@ -229,7 +229,7 @@ func TestClient_noRetryPastDeadline(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		var calls atomic.Int32
 		p := retries(t, retry.Config{MaxDelay: time.Hour})
-		c := serve(t, told(&calls, &reply{trailer: pairs("60000")}), nil, unary(grpcmw.Client{Policy: p}))
+		c := serve(t, failing(&calls, &reply{trailer: pairs("60000")}), nil, unary(grpcmw.Client{Policy: p}))
 		ctx := patience(t) // ends before the minute that the server asks for
 		_, err := c.UnaryCall(ctx, &pb.SimpleRequest{})
 		wantStatus(t, err, codes.Unavailable)

@@ -22,7 +22,7 @@ func TestServer_releasesAtAnswerAndEnd(t *testing.T) {
 	for name, kind := range kinds {
 		t.Run(name, func(t *testing.T) {
 			everywhere(t, func(t *testing.T, serve serving) {
-				outer, inner, ended, slot := newPlaces(), newPlaces(), newWitness(resilience.Ended), newGuard(t)
+				outer, inner, ended, slot := newAnswerSlots(), newAnswerSlots(), newWitness(resilience.Ended), newGuard(t)
 				s := &service{}
 				kind.handle(t, outer, s)
 				server := grpcmw.Server{Policy: resilience.Compose(ended, outer, slot.policy, inner, testkit.Policy(func(ctx context.Context, next resilience.Next) error {
@@ -36,13 +36,13 @@ func TestServer_releasesAtAnswerAndEnd(t *testing.T) {
 				if err := <-ended.heard; err != nil {
 					t.Error(err)
 				}
-				for _, p := range []*places{outer, inner} {
+				for _, p := range []*answerSlots{outer, inner} {
 					if err := p.one(t); err != nil {
 						t.Errorf("answered with %v", err)
 					}
 				}
 				slot.wantFree(t, false)
-				if s := slot.breaker.Stats(); s.Successes != 2 || s.Failures+s.Ignored != 0 { // one is that of wantFree
+				if s := slot.breaker.Stats(); s.Successes != 2 || s.Failures+s.Ignored != 0 { // one is wantFree's
 					t.Errorf("judged %+v", s)
 				}
 			})
@@ -53,7 +53,7 @@ func TestServer_releasesAtAnswerAndEnd(t *testing.T) {
 // A policy that waits for a stream's answer gets the error of a client that left.
 func TestServer_streamClientLeft(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
-		p := newPlaces()
+		p := newAnswerSlots()
 		began := make(chan struct{})
 		r := serve(t, &service{duplex: func(st duplex) error {
 			close(began)
@@ -76,7 +76,7 @@ func TestServer_streamClientLeft(t *testing.T) {
 // A policy that waits for a unary answer gets the error of the passed deadline.
 func TestServer_unaryDeadlinePassed(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
-		p := newPlaces()
+		p := newAnswerSlots()
 		deaf := &service{unary: func(ctx context.Context, _ *pb.SimpleRequest) (*pb.SimpleResponse, error) {
 			<-ctx.Done()
 			return &pb.SimpleResponse{}, nil // all the same
@@ -104,7 +104,7 @@ func TestServer_answerError(t *testing.T) {
 	limited := &resilience.Rejection{Policy: "limit", Reason: resilience.Limited}
 	done := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 	for name, test := range map[string]struct {
-		inner   resilience.Policy // between the places and the handler
+		inner   resilience.Policy // between the slots and the handler
 		leaves  bool              // the client, while the handler runs
 		handler func(ctx context.Context) error
 		is, not []error // what is heard
@@ -120,8 +120,8 @@ func TestServer_answerError(t *testing.T) {
 		"a limit of a policy":      {inner: late, handler: done, not: ends, code: codes.DeadlineExceeded, judged: resilience.Failure},
 		"a deadline of its own":    {handler: func(context.Context) error { return context.DeadlineExceeded }, not: ends, code: codes.DeadlineExceeded, judged: resilience.Failure},
 		"a call that it gave up":   {handler: func(context.Context) error { return context.Canceled }, not: ends, code: codes.Canceled, judged: resilience.Ignored},
-		"a call that was refused":  {handler: func(context.Context) error { return limited }, not: []error{resilience.ErrRejected}, code: codes.ResourceExhausted, judged: resilience.Success},
-		"refused further in":       {inner: refuse(resilience.Full, time.Time{}), is: []error{resilience.ErrRejected}, code: codes.Unknown, judged: resilience.Ignored},
+		"a call that was rejected": {handler: func(context.Context) error { return limited }, not: []error{resilience.ErrRejected}, code: codes.ResourceExhausted, judged: resilience.Success},
+		"rejected further in":      {inner: reject(resilience.Full, time.Time{}), is: []error{resilience.ErrRejected}, code: codes.Unknown, judged: resilience.Ignored},
 		"no policy runs it":        {inner: misuse["nothing"], code: codes.Internal, judged: resilience.Failure},
 		"too late for a policy":    {inner: testkit.Policy(func(context.Context, resilience.Next) error { return &timeout.Error{} }), not: ends, code: codes.DeadlineExceeded, judged: resilience.Failure},
 		"run twice":                {inner: misuse["twice"], handler: func(context.Context) error { return errDown }, code: codes.Unavailable, judged: resilience.Failure},
@@ -131,7 +131,7 @@ func TestServer_answerError(t *testing.T) {
 			t.Run(name+", "+kind, func(t *testing.T) {
 				ctx, cancel := context.WithCancelCause(t.Context())
 				defer cancel(nil)
-				p := newPlaces()
+				p := newAnswerSlots()
 				_ = run(ctx, resilience.Compose(p, test.inner), nil, func(ctx context.Context, _ grpc.ServerStream) error {
 					if test.leaves {
 						cancel(errGone)
@@ -172,7 +172,7 @@ func TestServer_firstMessageIsAnswer(t *testing.T) {
 		sends  []error // what each Send returns
 		leaves int     // the client, at that one
 		end    error   // of the handler
-		free   int     // the number of Sends after which the place is free, 0 for the end
+		free   int     // the number of Sends after which the slot is free, 0 for the end
 		is     error   // what is heard
 	}{
 		"the first":             {sends: []error{nil, nil, nil}, free: 1},
@@ -180,13 +180,13 @@ func TestServer_firstMessageIsAnswer(t *testing.T) {
 		"the second":            {sends: []error{errBroken, nil, nil}, free: 2},
 		"none":                  {sends: []error{errBroken, errBroken}, end: errBroken, is: errBroken},
 		"none, and all is well": {},
-		"to nobody":             {sends: []error{nil, nil}, leaves: 1, free: 1, is: context.Canceled},
+		"to a left client":      {sends: []error{nil, nil}, leaves: 1, free: 1, is: context.Canceled},
 		"before he left":        {sends: []error{nil, nil}, leaves: 2, free: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			p, n := newPlaces(), 0
+			p, n := newAnswerSlots(), 0
 			send := func() error {
 				if n++; n == test.leaves {
 					cancel()
@@ -231,7 +231,7 @@ func TestServer_unwindReleasesOnce(t *testing.T) {
 					continue
 				}
 				t.Run(name+", "+how+", "+kind, func(t *testing.T) {
-					outer, p := newPlaces(), newPlaces()
+					outer, p := newAnswerSlots(), newAnswerSlots()
 					got := testkit.Unwind(func() error {
 						return run(t.Context(), resilience.Compose(outer, p, test.inner), nil, func(_ context.Context, ss grpc.ServerStream) error {
 							if test.sends {
@@ -244,7 +244,7 @@ func TestServer_unwindReleasesOnce(t *testing.T) {
 					if got != end {
 						t.Errorf("ended with %+v", got)
 					}
-					for _, p := range []*places{outer, p} {
+					for _, p := range []*answerSlots{outer, p} {
 						if err := p.one(t); err != test.want {
 							t.Errorf("heard %v, want %v", err, test.want)
 						}
@@ -261,7 +261,7 @@ func TestServer_secondRunReleasesAll(t *testing.T) {
 		around func(p resilience.Policy) resilience.Policy
 		heard  []codes.Code
 	}{
-		"around the places": {
+		"around the slots": {
 			func(p resilience.Policy) resilience.Policy { return resilience.Compose(stubborn(3), p) },
 			[]codes.Code{codes.Unavailable, codes.Unavailable, codes.Unavailable},
 		},
@@ -269,16 +269,16 @@ func TestServer_secondRunReleasesAll(t *testing.T) {
 			func(p resilience.Policy) resilience.Policy { return resilience.Compose(p, stubborn(3)) },
 			[]codes.Code{codes.Unavailable},
 		},
-		"around what is refused": {
+		"around what is rejected": {
 			func(p resilience.Policy) resilience.Policy {
-				return resilience.Compose(stubborn(3), p, refuse(resilience.Full, time.Time{}))
+				return resilience.Compose(stubborn(3), p, reject(resilience.Full, time.Time{}))
 			},
 			[]codes.Code{codes.Unknown, codes.Unknown, codes.Unknown},
 		},
 	} {
 		for kind, run := range onServer {
 			t.Run(name+", "+kind, func(t *testing.T) {
-				p, runs := newPlaces(), 0
+				p, runs := newAnswerSlots(), 0
 				_ = run(t.Context(), test.around(p), nil, func(context.Context, grpc.ServerStream) error { runs++; return errDown })
 				p.want(t, "at the end", 0)
 				close(p.heard)
@@ -299,7 +299,7 @@ func TestServer_doneCallIsNotCounted(t *testing.T) {
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	for kind, run := range onServer {
-		p := newPlaces()
+		p := newAnswerSlots()
 		err := run(gone, p, nil, func(context.Context, grpc.ServerStream) error { t.Error("handled"); return nil })
 		if wantCode(t, err, codes.Canceled); len(p.heard) != 0 || p.taken.Load() != 0 {
 			t.Errorf("%s: heard of it", kind)

@@ -280,7 +280,7 @@ func ExampleClient_serviceConfig() {
 }
 
 // A service that is called over gRPC and over HTTP is one dependency: one breaker
-// hears of both.
+// counts both.
 func ExampleClient_http() {
 	shared := resilience.Must(breaker.New(breaker.Config{
 		Name:    "payments",

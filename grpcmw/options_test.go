@@ -38,7 +38,7 @@ func numbered(last int32) *service {
 // Call options collect from the last attempt.
 func TestClient_optionsCollectLastAttempt(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
-		for name, policy := range map[string]resilience.Policy{"with us": retries(t, retry.Config{}), "told to": stubborn(3)} {
+		for name, policy := range map[string]resilience.Policy{"with us": retries(t, retry.Config{}), "stubborn": stubborn(3)} {
 			var finished atomic.Int32
 			c := serve(t, numbered(3), nil, unary(grpcmw.Client{Policy: policy}))
 			var header, trailer metadata.MD

@@ -50,14 +50,14 @@ func TestServer_rejectionStatus(t *testing.T) {
 		}{
 			"open":               {resilience.Open, in(time.Minute), codes.Unavailable, 30 * time.Second, time.Minute, false},
 			"open, long over":    {resilience.Open, in(-time.Hour), codes.Unavailable, time.Millisecond, time.Millisecond, false},
-			"open for ever":      {resilience.Open, in(math.MaxInt64), codes.Unavailable, 364 * 24 * time.Hour, 365 * 24 * time.Hour, false},
-			"open, nobody knows": {resilience.Open, time.Time{}, codes.Unavailable, time.Second, time.Second, false},
+			"open forever":       {resilience.Open, in(math.MaxInt64), codes.Unavailable, 364 * 24 * time.Hour, 365 * 24 * time.Hour, false},
+			"open, unknown":      {resilience.Open, time.Time{}, codes.Unavailable, time.Second, time.Second, false},
 			"full":               {resilience.Full, time.Time{}, codes.ResourceExhausted, time.Second, time.Second, false},
 			"limited":            {resilience.Limited, time.Time{}, codes.ResourceExhausted, time.Second, time.Second, true},
 			"limited, and knows": {resilience.Limited, in(time.Hour), codes.ResourceExhausted, 30 * time.Minute, time.Hour, true},
 		} {
 			var calls atomic.Int32
-			c := serve(t, answers(&calls, nil), unaryServer(grpcmw.Server{Policy: refuse(test.reason, test.at)}))
+			c := serve(t, answers(&calls, nil), unaryServer(grpcmw.Server{Policy: reject(test.reason, test.at)}))
 			var trailer metadata.MD
 			_, err := c.UnaryCall(patience(t), &pb.SimpleRequest{}, grpc.Trailer(&trailer))
 			wantStatus(t, err, test.code)
@@ -83,7 +83,7 @@ func TestServer_rejectionStatus(t *testing.T) {
 // Pushback is rounded up: a client that comes back in time is not rejected for that again.
 func TestServer_pushbackRoundsUp(t *testing.T) {
 	at := time.Now().Add(time.Second)
-	server := grpcmw.Server{Policy: refuse(resilience.Open, at)}
+	server := grpcmw.Server{Policy: reject(resilience.Open, at)}
 	_, err := server.Unary(t.Context(), nil, &grpc.UnaryServerInfo{FullMethod: "/s/m"}, nil)
 	if back := time.Now().Add(delayOf(err)); back.Before(at) {
 		t.Errorf("asked to come back %v too early", at.Sub(back))
@@ -110,7 +110,7 @@ func TestServer_rejectionHidesCause(t *testing.T) {
 		_, err = c.UnaryCall(patience(t), &pb.SimpleRequest{})
 		wantStatus(t, err, codes.Unavailable)
 		if strings.Contains(err.Error(), "secret") {
-			t.Errorf("the client was told %v", err)
+			t.Errorf("the client got %v", err)
 		}
 		wantStatus(t, logged, codes.Unavailable, breaker.ErrOpen)
 		if r, ok := errors.AsType[*resilience.Rejection](logged); !ok || r.Cause == nil || !strings.Contains(logged.Error(), "secret") {
@@ -167,7 +167,7 @@ func TestServer_fullIsResourceExhausted(t *testing.T) {
 		cancel()
 		wantStatus(t, <-first, codes.Canceled)
 		<-calls.heard
-		<-calls.heard // the server hears of it when it does
+		<-calls.heard // the server notices the end
 		if s := full.Stats(); s.InFlight != 0 {
 			t.Errorf("the slot is not free: %+v", s)
 		}
@@ -229,7 +229,7 @@ func TestServer_nestedRejectionIsFailure(t *testing.T) {
 		wantStatus(t, err, codes.Unavailable)
 		wantCounted(t, err, b, resilience.Failure)
 		if calls.Load() != 1 || delayOf(err) != -1 || trailer.Get("grpc-retry-pushback-ms") != nil {
-			t.Errorf("taken for a refusal of the server: %v, %v", err, trailer)
+			t.Errorf("taken for a rejection of the server: %v, %v", err, trailer)
 		}
 		wantStatus(t, outside, codes.Unavailable, breaker.ErrOpen)
 	})

@@ -61,7 +61,7 @@ func TestClient_failedStreamCountsOnce(t *testing.T) {
 				return err
 			})
 			if _, err := openFake(resilience.Compose(outer, g.around(quiet)), streamer); err != errDown {
-				t.Errorf("got %v, want that of gRPC, untouched", err)
+				t.Errorf("got %v, want gRPC's, unchanged", err)
 			}
 			g.end(t, codes.Unavailable, codes.Unavailable, resilience.Failure)
 		})
@@ -80,7 +80,7 @@ func TestClient_failedGRPCStreamCountsOnce(t *testing.T) {
 // A rejected stream is not made.
 func TestClient_rejectedStreamIsNotMade(t *testing.T) {
 	for reason, code := range map[string]codes.Code{resilience.Open: codes.Unavailable, resilience.Full: codes.ResourceExhausted} {
-		_, err := openFake(refuse(reason, time.Time{}), func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, ...grpc.CallOption) (grpc.ClientStream, error) {
+		_, err := openFake(reject(reason, time.Time{}), func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, ...grpc.CallOption) (grpc.ClientStream, error) {
 			t.Error("made")
 			return nil, nil
 		})

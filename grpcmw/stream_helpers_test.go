@@ -32,7 +32,7 @@ func guardedServer(p resilience.Policy) []grpc.ServerOption {
 	return []grpc.ServerOption{grpc.ChainStreamInterceptor(grpcmw.Server{Policy: p}.Stream)}
 }
 
-// witness hears of a moment of each stream.
+// witness records a moment of each stream.
 type witness struct {
 	at    resilience.Moment
 	heard chan error // with what

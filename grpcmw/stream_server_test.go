@@ -26,7 +26,7 @@ import (
 func TestServer_rejectsStream(t *testing.T) {
 	for name, c := range map[string]struct {
 		reason   string
-		in       time.Duration // when to come back, 0 for nobody knows
+		in       time.Duration // when to come back, 0 for unknown
 		code     codes.Code
 		pushback string
 		info     time.Duration
@@ -45,7 +45,7 @@ func TestServer_rejectsStream(t *testing.T) {
 				}
 				b := resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive(1)}, OpenFor: second / 2}))
 				r := memory.serve(t, &service{duplex: func(duplex) error { t.Error("handled"); return nil }},
-					guardedServer(refuse(c.reason, at)), guarded(b))
+					guardedServer(reject(c.reason, at)), guarded(b))
 				st := r.open(t, patience(t))
 				_, err := st.Recv()
 				wantCode(t, err, c.code)
@@ -77,7 +77,7 @@ func TestServer_streamHoldsSlot(t *testing.T) {
 			recv(t, st, 1)
 			_, err := r.open(t, patience(t)).Recv()
 			wantCode(t, err, codes.ResourceExhausted)
-			<-ended.heard // of the refusal
+			<-ended.heard // of the rejection
 			if n := b.Stats().InFlight; n != 1 {
 				t.Errorf("%d slots taken", n)
 			}
@@ -144,7 +144,7 @@ func TestServer_streamOutcome(t *testing.T) {
 		"not found":             {answer(1, status.Error(codes.NotFound, "nothing")), codes.NotFound, resilience.Success},
 		"internal":              {answer(3, status.Error(codes.Internal, "broken")), codes.Internal, resilience.Failure},
 		"an error of no status": {answer(0, errPolicy), codes.Unknown, resilience.Failure},
-		"a call it made was refused": {
+		"a call it made was rejected": {
 			answer(0, &resilience.Rejection{Reason: resilience.Open}), codes.Unavailable, resilience.Failure,
 		},
 	} {
@@ -283,7 +283,7 @@ func (markedStream) Context() context.Context {
 
 // Exempt streams skip the policy.
 func TestServer_exemptStream(t *testing.T) {
-	refused := refuse(resilience.Open, time.Time{})
+	refused := reject(resilience.Open, time.Time{})
 	own := func(method string) bool { return method == "/own/m" }
 	for method, exempt := range map[string]func(string) bool{
 		"/grpc.health.v1.Health/Watch": nil, "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": nil, "/own/m": own,

@@ -71,7 +71,7 @@ func TestClient_rejectionCodes(t *testing.T) {
 			"full":    {resilience.Full, codes.ResourceExhausted, resilience.ErrRejected},
 			"limited": {resilience.Limited, codes.ResourceExhausted, resilience.ErrRejected},
 		} {
-			c := serve(t, answers(&calls, nil), nil, unary(grpcmw.Client{Policy: refuse(test.reason, time.Time{})}))
+			c := serve(t, answers(&calls, nil), nil, unary(grpcmw.Client{Policy: reject(test.reason, time.Time{})}))
 			_, err := c.UnaryCall(patience(t), &pb.SimpleRequest{})
 			wantStatus(t, err, test.code, test.is)
 			if r, ok := errors.AsType[*resilience.Rejection](err); !ok || r.Reason != test.reason {
@@ -79,7 +79,7 @@ func TestClient_rejectionCodes(t *testing.T) {
 			}
 		}
 		if calls.Load() != 0 {
-			t.Error("a refused call was made")
+			t.Error("a rejected call was made")
 		}
 	})
 }
@@ -395,7 +395,7 @@ func TestClient_breakerPerMethod(t *testing.T) {
 
 // Exempt methods skip the policy.
 func TestClient_exempt(t *testing.T) {
-	never := refuse(resilience.Open, time.Time{})
+	never := reject(resilience.Open, time.Time{})
 	for name, test := range map[string]struct {
 		exempt func(string) bool
 		method string

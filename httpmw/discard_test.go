@@ -141,7 +141,7 @@ func TestTransport_drainIsBoundedInTime(t *testing.T) {
 					t.Errorf("the body was closed %d times", b.closes.Load())
 				}
 				if _, ok := errors.AsType[*httpmw.StatusError](<-s.settled); !ok {
-					t.Error("the policy did not hear of its own verdict")
+					t.Error("the policy did not get its own verdict")
 				}
 			})
 		})
@@ -223,7 +223,7 @@ func TestTransport_keepsDrainedResponse(t *testing.T) {
 		next   error // of Base at the second attempt
 		ok     func(*http.Response, error) bool
 	}{
-		"is handed over when the next attempt is refused": {policy: resilience.Compose(again(3), after(1)), size: 64 << 10,
+		"is handed over when the next attempt is rejected": {policy: resilience.Compose(again(3), after(1)), size: 64 << 10,
 			ok: func(resp *http.Response, err error) bool { return err == nil && resp.StatusCode == 503 }},
 		"is not when it was too long": {policy: resilience.Compose(again(3), after(1)), size: 64<<10 + 1,
 			ok: func(_ *http.Response, err error) bool { _, ok := errors.AsType[*httpmw.StatusError](err); return ok }},
@@ -231,10 +231,10 @@ func TestTransport_keepsDrainedResponse(t *testing.T) {
 			ok: func(_ *http.Response, err error) bool { return errors.Is(err, context.Canceled) }},
 		"is not when the next attempt failed": {policy: again(2), size: 10, next: boom,
 			ok: func(_ *http.Response, err error) bool { return errors.Is(err, boom) }},
-		"is handed over when a fallback makes light of it": {size: 10,
+		"is handed over when a fallback drops the error": {size: 10,
 			policy: testkit.Policy(func(ctx context.Context, next resilience.Next) error { _ = next.Run(ctx); next.Discard(); return nil }),
 			ok:     func(resp *http.Response, err error) bool { return err == nil && resp.StatusCode == 503 }},
-		"is not when another error came in its place": {size: 10,
+		"is not when another error replaced it": {size: 10,
 			policy: testkit.Policy(func(ctx context.Context, next resilience.Next) error {
 				err := next.Run(ctx)
 				next.Discard()

@@ -239,7 +239,7 @@ func send(ctx context.Context, method string) {
 	fmt.Println(resp.Status)
 }
 
-// Somebody waits for each letter of a word that is typed, and types the next one.
+// The client waits for each letter that it typed, and types the next one.
 func ExampleWithoutRetry() {
 	ctx := context.Background()
 	send(ctx, http.MethodGet)
@@ -416,7 +416,7 @@ func ExampleServer_routes() {
 	// /users/8 200
 }
 
-// Events hold a place in a limit until the first of them is sent.
+// Events hold a slot of a limit until the first of them is sent.
 func ExampleServer_events() {
 	feed := slices.Values([]string{"created", "paid"})
 	orders := httpmw.Server{Policy: resilience.Must(limit.New(limit.Config{Name: "orders"}))}

@@ -43,9 +43,9 @@ func TestTransport_fallbackForFailures(t *testing.T) {
 		"unavailable after retries":     {base: answer(503), policy: resilience.Must(retry.New(retry.Config{MaxAttempts: 2, BaseDelay: time.Millisecond})), want: "http: status 503 Service Unavailable"},
 		"not implemented":               {base: answer(501)},
 		"no connection":                 {base: fail(refused), want: "connection refused"},
-		"refused by a policy":           {base: answer(200), policy: after(0), want: `breaker "test": rejected: open`},
+		"rejected by a policy":          {base: answer(200), policy: after(0), want: `breaker "test": rejected: open`},
 		"a request that cannot be sent": {base: fail(errors.New("unsupported protocol scheme"))},
-		"a policy that makes light":     {base: answer(503), policy: testkit.Policy(func(ctx context.Context, next resilience.Next) error { _ = next.Run(ctx); return nil })},
+		"a policy that drops the error": {base: answer(503), policy: testkit.Policy(func(ctx context.Context, next resilience.Next) error { _ = next.Run(ctx); return nil })},
 		"canceled before":               {base: answer(200), ctx: canceled},
 		"late before":                   {base: answer(200), ctx: late},
 		"canceled meanwhile": {base: roundTripper(func(*http.Request) (*http.Response, error) {

@@ -25,7 +25,7 @@ import (
 	"github.com/resilience-go/resilience/stack"
 )
 
-// limited refuses all, as a limit does in an overload.
+// limited rejects all, as a limit does during an overload.
 var limited = testkit.Policy(func(context.Context, resilience.Next) error {
 	return &resilience.Rejection{Policy: "limit", Name: "test", Reason: resilience.Limited}
 })
@@ -106,7 +106,7 @@ func TestTransport_limitRejectionIsFinal(t *testing.T) {
 				t.Errorf("%s: %d requests", method, n.Load())
 			}
 			if method == "HEAD" && !reused {
-				t.Error("the refusal before it has cost the connection")
+				t.Error("the rejection before it has cost the connection")
 			}
 		}
 	})

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -198,3 +199,21 @@ func TestTransport_cachedKeysEqualHostKey(t *testing.T) {
 }
 
 type wanted struct{}
+
+// The key of a request is its pattern, or Key's.
+func TestServer_key(t *testing.T) {
+	var keys []string
+	policy := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
+		keys = append(keys, next.Key())
+		return next.Run(ctx)
+	})
+	mux := http.NewServeMux()
+	mux.Handle("GET /items/{id}", httpmw.Server{Policy: policy}.Wrap(http.NotFoundHandler()))
+	mux.Handle("/own", httpmw.Server{Policy: policy, Key: func(r *http.Request) string { return r.Host }}.Wrap(http.NotFoundHandler()))
+	for _, path := range []string{"/items/7", "/own"} {
+		mux.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", path, nil))
+	}
+	if len(keys) != 2 || keys[0] != "GET /items/{id}" || keys[1] != "example.com" {
+		t.Errorf("keys %q", keys)
+	}
+}

@@ -224,7 +224,7 @@ func TestTransport_fallbackPolicy(t *testing.T) {
 	for name, test := range map[string]struct {
 		handle error
 		want   error
-	}{"makes light of it": {nil, nil}, "fails too": {boom, boom}} {
+	}{"drops the error": {nil, nil}, "fails too": {boom, boom}} {
 		f := resilience.Must(fallback.New(fallback.Config{Handle: func(context.Context, error) error { return test.handle }}))
 		resp, err := (&httpmw.Transport{Base: answer(503), Policy: f}).RoundTrip(newRequest(t, "GET", "http://x", nil))
 		if !errors.Is(err, test.want) || (resp == nil) == (err == nil) {

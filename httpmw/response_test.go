@@ -238,7 +238,7 @@ func TestTransport_rejectionThroughClient(t *testing.T) {
 	}
 }
 
-// limitError is an error that is a deadline for those who ask.
+// limitError is an error that is a deadline by its Is method.
 type limitError struct{ error }
 
 func (limitError) Is(target error) bool { return target == context.DeadlineExceeded }

@@ -189,7 +189,7 @@ func TestServer_leftClientIsIgnored(t *testing.T) {
 		w.WriteHeader(200)
 	})).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil).WithContext(gone))
 	if got := <-outcomes; got != resilience.Ignored {
-		t.Errorf("answered 200 to nobody: counted as a %v", got)
+		t.Errorf("answered 200 to a left client: counted as a %v", got)
 	}
 }
 
@@ -207,7 +207,7 @@ func TestServer_halfClosedClientIsHandled(t *testing.T) {
 	}{
 		"left":                  {left, nil, 202},
 		"left, with a limit":    {left, newTimeout(time.Hour, 0), 202},
-		"left, and refused":     {left, after(0), 503},
+		"left, and rejected":    {left, after(0), 503},
 		"its deadline has gone": {late, nil, 503},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -263,7 +263,7 @@ func TestServer_readsRetryAttempt(t *testing.T) {
 
 // Three hops of three attempts do not turn one call into 27.
 func TestServer_hopsDoNotMultiply(t *testing.T) {
-	// once is a retry that obeys the mark of somebody upstream.
+	// once is a retry that obeys the mark of an upstream call.
 	once := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
 		if resilience.Attempt(ctx) >= 2 {
 			return next.Run(ctx)
@@ -367,15 +367,15 @@ func TestServer_handlerRunsOnce(t *testing.T) {
 // If a policy neither runs the handler nor returns an error, the answer is 503.
 func TestServer_policyWithoutRunIs503(t *testing.T) {
 	for name, policy := range map[string]testkit.Policy{
-		"not run":     func(context.Context, resilience.Next) error { return nil },
-		"makes light": func(ctx context.Context, next resilience.Next) error { _ = cutOff(0)(ctx, next); return nil },
+		"not run":         func(context.Context, resilience.Next) error { return nil },
+		"drops the error": func(ctx context.Context, next resilience.Next) error { _ = cutOff(0)(ctx, next); return nil },
 		"fails success": func(ctx context.Context, next resilience.Next) error {
 			return errors.Join(next.Run(ctx), errors.New("no"))
 		},
 	} {
 		w := httptest.NewRecorder()
 		httpmw.Server{Policy: policy}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if name == "makes light" {
+			if name == "drops the error" {
 				<-r.Context().Done()
 			}
 		})).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
@@ -415,24 +415,6 @@ func TestServer_copiesRequestBack(t *testing.T) {
 		t.Fatal("the form is lost: net/http would leave its files behind")
 	}
 	r.MultipartForm.RemoveAll()
-}
-
-// The key of a request is its pattern, or Key's.
-func TestServer_key(t *testing.T) {
-	var keys []string
-	policy := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
-		keys = append(keys, next.Key())
-		return next.Run(ctx)
-	})
-	mux := http.NewServeMux()
-	mux.Handle("GET /items/{id}", httpmw.Server{Policy: policy}.Wrap(http.NotFoundHandler()))
-	mux.Handle("/own", httpmw.Server{Policy: policy, Key: func(r *http.Request) string { return r.Host }}.Wrap(http.NotFoundHandler()))
-	for _, path := range []string{"/items/7", "/own"} {
-		mux.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", path, nil))
-	}
-	if len(keys) != 2 || keys[0] != "GET /items/{id}" || keys[1] != "example.com" {
-		t.Errorf("keys %q", keys)
-	}
 }
 
 // A rejected client does not send a body that waits for 100 Continue.

@@ -259,7 +259,7 @@ func TestTransport_closesBodiesOnce(t *testing.T) {
 	})
 }
 
-// ownError is an error of the caller, who can say so.
+// ownError is an error of the caller, with an outcome of its own.
 type ownError struct{}
 
 func (ownError) Error() string               { return "the disk is broken" }
@@ -271,7 +271,7 @@ func TestTransport_brokenUpload(t *testing.T) {
 		io.Copy(io.Discard, r.Body)
 	}, func(t *testing.T, addr string, base *http.Transport) {
 		for _, want := range []error{ownError{}, errors.New("broken")} {
-			outcome := resilience.Failure // as long as nobody says that it was not the server
+			outcome := resilience.Failure // without another outcome
 			if want == (ownError{}) {
 				outcome = resilience.Ignored
 			}
