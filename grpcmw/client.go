@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/resilience-go/resilience"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -68,6 +69,18 @@ func exempt(choose func(string) bool, method string) bool {
 // that could return it.
 var errNoClientPolicy = status.Error(codes.Internal, "grpcmw: Client.Policy is nil: set it, "+
 	"for instance to stack.Client(\"payments\"), or to resilience.Compose() to make calls unguarded")
+
+// key returns the key of a call: Client.Key, or target and method.
+func (c *Client) key(ctx context.Context, cc *grpc.ClientConn, method string) string {
+	target := ""
+	if cc != nil { // nil in a test of an interceptor
+		target = cc.Target()
+	}
+	if c.Key == nil {
+		return target + method
+	}
+	return c.Key(ctx, target, method)
+}
 
 // asFailure returns the error for the policies of a call that failed with err and trailer.
 func (c *Client) asFailure(method string, err error, trailer metadata.MD) *failure {

@@ -1,26 +1,12 @@
 package grpcmw
 
 import (
-	"context"
 	"fmt"
 	"strings"
 
-	"google.golang.org/grpc"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 )
-
-// key returns the key of a call: Client.Key, or target and method.
-func (c *Client) key(ctx context.Context, cc *grpc.ClientConn, method string) string {
-	target := ""
-	if cc != nil { // nil in a test of an interceptor
-		target = cc.Target()
-	}
-	if c.Key == nil {
-		return target + method
-	}
-	return c.Key(ctx, target, method)
-}
 
 // KeyOf returns the default key of a call, for instance to write it in keyed.Config.Keys:
 //
