@@ -28,7 +28,8 @@ import (
 
 func always(string, error) bool { return true }
 
-func TestRetriedByDefaultIsUnavailableOnly(t *testing.T) {
+// By default, only UNAVAILABLE is retried.
+func TestDefaultRetryable_unavailableOnly(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		var calls atomic.Int32
 		echo := &service{unary: func(_ context.Context, req *pb.SimpleRequest) (*pb.SimpleResponse, error) {
@@ -59,14 +60,14 @@ func TestRetriedByDefaultIsUnavailableOnly(t *testing.T) {
 	})
 }
 
-// reply is what told says in its trailer and in a detail of its status.
+// reply is what failing sends in its trailer and in a detail of its status.
 type reply struct {
 	trailer metadata.MD
 	info    *errdetails.RetryInfo
 }
 
-// told is a service that fails with r.
-func told(calls *atomic.Int32, r *reply) *service {
+// failing is a service that fails with r.
+func failing(calls *atomic.Int32, r *reply) *service {
 	return &service{unary: func(ctx context.Context, _ *pb.SimpleRequest) (*pb.SimpleResponse, error) {
 		calls.Add(1)
 		_ = grpc.SetTrailer(ctx, r.trailer)
@@ -85,7 +86,8 @@ func pairs(values ...string) metadata.MD {
 	return metadata.MD{"grpc-retry-pushback-ms": values}
 }
 
-func TestPushbackIsObeyed(t *testing.T) {
+// A retry obeys the server's pushback.
+func TestClient_pushback(t *testing.T) {
 	after := func(d time.Duration) *errdetails.RetryInfo {
 		return &errdetails.RetryInfo{RetryDelay: durationpb.New(d)}
 	}
@@ -99,8 +101,8 @@ func TestPushbackIsObeyed(t *testing.T) {
 			}
 		})})
 		clients := map[string]pb.TestServiceClient{
-			"default":       serve(t, told(&calls, &says), nil, unary(grpcmw.Client{Policy: p})),
-			"Retryable yes": serve(t, told(&calls, &says), nil, unary(grpcmw.Client{Policy: p, Retryable: always})),
+			"default":       serve(t, failing(&calls, &says), nil, unary(grpcmw.Client{Policy: p})),
+			"Retryable yes": serve(t, failing(&calls, &says), nil, unary(grpcmw.Client{Policy: p, Retryable: always})),
 		}
 		for name, test := range map[string]struct {
 			trailer metadata.MD
@@ -122,30 +124,30 @@ func TestPushbackIsObeyed(t *testing.T) {
 			"detail":                      {nil, after(30 * time.Millisecond), 2, 30 * time.Millisecond},
 			"detail of long ago":          {nil, after(-time.Hour), 2, 0},
 			"empty detail":                {nil, &errdetails.RetryInfo{}, 2, 0},
-			"detail for ever":             {nil, &errdetails.RetryInfo{RetryDelay: &durationpb.Duration{Seconds: 1 << 62}}, 1, 0},
+			"detail forever":              {nil, &errdetails.RetryInfo{RetryDelay: &durationpb.Duration{Seconds: 1 << 62}}, 1, 0},
 			"invalid detail":              {nil, &errdetails.RetryInfo{RetryDelay: &durationpb.Duration{Seconds: -1, Nanos: 1}}, 2, 0},
 			"the trailer before a detail": {pairs("20"), after(time.Hour), 2, 20 * time.Millisecond},
 			"no, though a detail says":    {pairs("-1"), after(time.Millisecond), 1, 0},
 		} {
-			for who, c := range clients {
+			for whose, c := range clients {
 				says, waits = reply{test.trailer, test.info}, nil
 				calls.Store(0)
 				start := time.Now()
 				_, err := c.UnaryCall(patience(t), &pb.SimpleRequest{})
 				wantStatus(t, err, codes.Unavailable)
 				if calls.Load() != test.calls || len(waits) != int(test.calls)-1 {
-					t.Errorf("%s, %s: %d calls after waits of %v", name, who, calls.Load(), waits)
+					t.Errorf("%s, %s: %d calls after waits of %v", name, whose, calls.Load(), waits)
 				}
 				if len(waits) > 0 && (waits[0] < test.wait || time.Since(start) < test.wait) {
-					t.Errorf("%s, %s: waited %v", name, who, waits)
+					t.Errorf("%s, %s: waited %v", name, whose, waits)
 				}
 			}
 		}
 	})
 }
 
-// A policy may think that it knows better. It does not.
-func TestWhatMustNotBeTriedAgainIsNot(t *testing.T) {
+// A call that must not be retried is made once, whatever a policy does.
+func TestClient_finalOverridesPolicies(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		for name, p := range map[string]resilience.Policy{
 			"a retry of all errors": persistent(t),
@@ -153,7 +155,7 @@ func TestWhatMustNotBeTriedAgainIsNot(t *testing.T) {
 		} {
 			var calls atomic.Int32
 			b := resilience.Must(breaker.New(breaker.Config{}))
-			c := serve(t, told(&calls, &reply{trailer: pairs("-1")}), nil, unary(grpcmw.Client{Policy: resilience.Compose(p, b)}))
+			c := serve(t, failing(&calls, &reply{trailer: pairs("-1")}), nil, unary(grpcmw.Client{Policy: resilience.Compose(p, b)}))
 			_, err := c.UnaryCall(patience(t), &pb.SimpleRequest{})
 			wantStatus(t, err, codes.Unavailable)
 			if calls.Load() != 1 || !strings.Contains(err.Error(), "not sent again") {
@@ -166,7 +168,8 @@ func TestWhatMustNotBeTriedAgainIsNot(t *testing.T) {
 	})
 }
 
-func TestRetryOfTheServiceConfigIsNotMultiplied(t *testing.T) {
+// The attempts of a service config's retry are not multiplied.
+func TestClient_serviceConfigRetry(t *testing.T) {
 	const config = `{"methodConfig": [{
 		"name": [{"service": "grpc.testing.TestService", "method": "UnaryCall"}],
 		"retryPolicy": {"maxAttempts": 2, "initialBackoff": "0.001s", "maxBackoff": "0.001s", "backoffMultiplier": 1, "retryableStatusCodes": ["UNAVAILABLE"]}
@@ -187,7 +190,7 @@ func TestRetryOfTheServiceConfigIsNotMultiplied(t *testing.T) {
 			_, err := c.UnaryCall(patience(t), &pb.SimpleRequest{})
 			wantStatus(t, err, codes.Unavailable)
 			if n := calls.Swap(0); n != 2 {
-				t.Errorf("%s: %d calls, want those of the service config", name, n)
+				t.Errorf("%s: %d calls, want the service config's", name, n)
 			}
 			_, err = c.EmptyCall(patience(t), &pb.Empty{})
 			wantStatus(t, err, codes.Unavailable)
@@ -198,7 +201,8 @@ func TestRetryOfTheServiceConfigIsNotMultiplied(t *testing.T) {
 	})
 }
 
-func TestAttemptTimeoutReachesTheServer(t *testing.T) {
+// The attempt timeout is sent to the server.
+func TestClient_sendsAttemptTimeout(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		left := make(chan time.Duration, 1)
 		s := &service{unary: func(ctx context.Context, _ *pb.SimpleRequest) (*pb.SimpleResponse, error) {
@@ -220,11 +224,12 @@ func TestAttemptTimeoutReachesTheServer(t *testing.T) {
 	})
 }
 
-func TestARetryThatCannotFinishIsNotStarted(t *testing.T) {
+// A retry that cannot end before the deadline does not start.
+func TestClient_noRetryPastDeadline(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		var calls atomic.Int32
 		p := retries(t, retry.Config{MaxDelay: time.Hour})
-		c := serve(t, told(&calls, &reply{trailer: pairs("60000")}), nil, unary(grpcmw.Client{Policy: p}))
+		c := serve(t, failing(&calls, &reply{trailer: pairs("60000")}), nil, unary(grpcmw.Client{Policy: p}))
 		ctx := patience(t) // ends before the minute that the server asks for
 		_, err := c.UnaryCall(ctx, &pb.SimpleRequest{})
 		wantStatus(t, err, codes.Unavailable)
@@ -237,7 +242,8 @@ func TestARetryThatCannotFinishIsNotStarted(t *testing.T) {
 	})
 }
 
-func TestOneBreakerGuardsHTTPAndGRPC(t *testing.T) {
+// One breaker can guard HTTP and gRPC.
+func TestClient_breakerSharedWithHTTP(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		shared := sensitive()
 		var calls atomic.Int32

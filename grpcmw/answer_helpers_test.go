@@ -15,18 +15,18 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-// places is a policy that does what a limit does, without one: a call has a place
+// answerSlots is a policy that does what a limit does, without one: a call has a slot
 // until it answers.
-type places struct {
+type answerSlots struct {
 	taken atomic.Int32
 	heard chan error
 }
 
-func newPlaces() *places { return &places{heard: make(chan error, 100)} }
+func newAnswerSlots() *answerSlots { return &answerSlots{heard: make(chan error, 100)} }
 
 const placeToken = 8
 
-func (p *places) Apply(ctx context.Context, next resilience.Next) (err error) {
+func (p *answerSlots) Apply(ctx context.Context, next resilience.Next) (err error) {
 	p.taken.Add(1)
 	if next.Await(p, placeToken) {
 		return next.Run(ctx)
@@ -37,7 +37,7 @@ func (p *places) Apply(ctx context.Context, next resilience.Next) (err error) {
 	return err
 }
 
-func (p *places) Settle(token uint64, err error) {
+func (p *answerSlots) Settle(token uint64, err error) {
 	if token != placeToken {
 		err = errors.New("another token")
 	}
@@ -45,11 +45,11 @@ func (p *places) Settle(token uint64, err error) {
 	p.heard <- err
 }
 
-// one wants all places free, and returns what the only call that has had one came to.
-func (p *places) one(t testing.TB) error {
+// one wants all slots free, and returns what the only call that has had one came to.
+func (p *answerSlots) one(t testing.TB) error {
 	t.Helper()
 	if n := p.taken.Load(); n != 0 {
-		t.Errorf("%d places taken", n)
+		t.Errorf("%d slots taken", n)
 	}
 	if n := len(p.heard); n != 1 {
 		t.Fatalf("heard of %d answers", n)
@@ -57,8 +57,8 @@ func (p *places) one(t testing.TB) error {
 	return <-p.heard
 }
 
-// wait waits for what a call that has had a place came to.
-func (p *places) wait(t testing.TB) error {
+// wait waits for what a call that has had a slot came to.
+func (p *answerSlots) wait(t testing.TB) error {
 	t.Helper()
 	select {
 	case err := <-p.heard:
@@ -69,19 +69,19 @@ func (p *places) wait(t testing.TB) error {
 	}
 }
 
-// want wants the number of places that are taken.
-func (p *places) want(t testing.TB, when string, n int32) {
+// want wants the number of slots that are taken.
+func (p *answerSlots) want(t testing.TB, when string, n int32) {
 	t.Helper()
 	if got := p.taken.Load(); got != n {
-		t.Errorf("%s: %d places taken, want %d", when, got, n)
+		t.Errorf("%s: %d slots taken, want %d", when, got, n)
 	}
 }
 
 // kind is a kind of method: how a client calls it, and a handler that wants to find
-// its place taken until it answers, and free from then on.
+// its slot taken until it answers, and free from then on.
 type kind struct {
 	call   func(t testing.TB, r *rig)
-	handle func(t testing.TB, p *places, s *service)
+	handle func(t testing.TB, p *answerSlots, s *service)
 }
 
 var kinds = map[string]kind{
@@ -90,7 +90,7 @@ var kinds = map[string]kind{
 			_, err := r.UnaryCall(patience(t), &pb.SimpleRequest{})
 			wantCode(t, err, codes.OK)
 		},
-		func(t testing.TB, p *places, s *service) {
+		func(t testing.TB, p *answerSlots, s *service) {
 			s.unary = func(context.Context, *pb.SimpleRequest) (*pb.SimpleResponse, error) {
 				p.want(t, "in the handler", 1)
 				return &pb.SimpleResponse{}, nil
@@ -107,7 +107,7 @@ var kinds = map[string]kind{
 			_, err = st.Recv()
 			wantEOF(t, err)
 		},
-		func(t testing.TB, p *places, s *service) {
+		func(t testing.TB, p *answerSlots, s *service) {
 			s.output = func(_ *request, st grpc.ServerStreamingServer[response]) error {
 				if err := st.SendHeader(metadata.Pairs("no", "answer")); err != nil {
 					return err
@@ -130,7 +130,7 @@ var kinds = map[string]kind{
 			_, err = st.CloseAndRecv()
 			wantCode(t, err, codes.OK)
 		},
-		func(t testing.TB, p *places, s *service) {
+		func(t testing.TB, p *answerSlots, s *service) {
 			s.input = func(st grpc.ClientStreamingServer[pb.StreamingInputCallRequest, pb.StreamingInputCallResponse]) error {
 				for _, err := st.Recv(); err != io.EOF; _, err = st.Recv() {
 					if p.want(t, "while it reads", 1); err != nil {
@@ -158,7 +158,7 @@ var kinds = map[string]kind{
 			_, err := st.Recv()
 			wantEOF(t, err)
 		},
-		func(t testing.TB, p *places, s *service) {
+		func(t testing.TB, p *answerSlots, s *service) {
 			s.duplex = func(st duplex) error {
 				for range 2 {
 					if _, err := st.Recv(); err != nil {
@@ -185,7 +185,7 @@ func wantEOF(t testing.TB, err error) {
 }
 
 // answers2 sends two messages.
-func answers2(t testing.TB, p *places, send func(*response) error) error {
+func answers2(t testing.TB, p *answerSlots, send func(*response) error) error {
 	p.want(t, "before a message", 1)
 	for range 2 {
 		if err := send(&response{}); err != nil {

@@ -17,11 +17,12 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-func TestAPlaceIsGivenBackWhenAHandlerAnswersAndASlotWhenItEnds(t *testing.T) {
+// A limit's slot is released when a handler answers, a bulkhead's when it returns.
+func TestServer_releasesAtAnswerAndEnd(t *testing.T) {
 	for name, kind := range kinds {
 		t.Run(name, func(t *testing.T) {
 			everywhere(t, func(t *testing.T, serve serving) {
-				outer, inner, ended, slot := newPlaces(), newPlaces(), newWitness(resilience.Ended), newGuard(t)
+				outer, inner, ended, slot := newAnswerSlots(), newAnswerSlots(), newWitness(resilience.Ended), newGuard(t)
 				s := &service{}
 				kind.handle(t, outer, s)
 				server := grpcmw.Server{Policy: resilience.Compose(ended, outer, slot.policy, inner, testkit.Policy(func(ctx context.Context, next resilience.Next) error {
@@ -35,13 +36,13 @@ func TestAPlaceIsGivenBackWhenAHandlerAnswersAndASlotWhenItEnds(t *testing.T) {
 				if err := <-ended.heard; err != nil {
 					t.Error(err)
 				}
-				for _, p := range []*places{outer, inner} {
+				for _, p := range []*answerSlots{outer, inner} {
 					if err := p.one(t); err != nil {
 						t.Errorf("answered with %v", err)
 					}
 				}
 				slot.wantFree(t, false)
-				if s := slot.breaker.Stats(); s.Successes != 2 || s.Failures+s.Ignored != 0 { // one is that of wantFree
+				if s := slot.breaker.Stats(); s.Successes != 2 || s.Failures+s.Ignored != 0 { // one is wantFree's
 					t.Errorf("judged %+v", s)
 				}
 			})
@@ -49,9 +50,10 @@ func TestAPlaceIsGivenBackWhenAHandlerAnswersAndASlotWhenItEnds(t *testing.T) {
 	}
 }
 
-func TestAStreamWhoseClientLeavesBeforeTheAnswerHasNobodyToAnswer(t *testing.T) {
+// A policy that waits for a stream's answer gets the error of a client that left.
+func TestServer_streamClientLeft(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
-		p := newPlaces()
+		p := newAnswerSlots()
 		began := make(chan struct{})
 		r := serve(t, &service{duplex: func(st duplex) error {
 			close(began)
@@ -71,9 +73,10 @@ func TestAStreamWhoseClientLeavesBeforeTheAnswerHasNobodyToAnswer(t *testing.T) 
 	})
 }
 
-func TestAUnaryCallWhoseDeadlinePassesHasNobodyToAnswer(t *testing.T) {
+// A policy that waits for a unary answer gets the error of the passed deadline.
+func TestServer_unaryDeadlinePassed(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
-		p := newPlaces()
+		p := newAnswerSlots()
 		deaf := &service{unary: func(ctx context.Context, _ *pb.SimpleRequest) (*pb.SimpleResponse, error) {
 			<-ctx.Done()
 			return &pb.SimpleResponse{}, nil // all the same
@@ -95,12 +98,13 @@ func TestAUnaryCallWhoseDeadlinePassesHasNobodyToAnswer(t *testing.T) {
 
 var errGone = errors.New("the client said good bye")
 
-func TestWhatThoseHearWhoWaitForAnAnswer(t *testing.T) {
+// A policy that waits for the answer gets the outcome of the handler.
+func TestServer_answerError(t *testing.T) {
 	late := resilience.Must(timeout.New(timeout.Config{Timeout: time.Millisecond}))
 	limited := &resilience.Rejection{Policy: "limit", Reason: resilience.Limited}
 	done := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 	for name, test := range map[string]struct {
-		inner   resilience.Policy // between the places and the handler
+		inner   resilience.Policy // between the slots and the handler
 		leaves  bool              // the client, while the handler runs
 		handler func(ctx context.Context) error
 		is, not []error // what is heard
@@ -116,8 +120,8 @@ func TestWhatThoseHearWhoWaitForAnAnswer(t *testing.T) {
 		"a limit of a policy":      {inner: late, handler: done, not: ends, code: codes.DeadlineExceeded, judged: resilience.Failure},
 		"a deadline of its own":    {handler: func(context.Context) error { return context.DeadlineExceeded }, not: ends, code: codes.DeadlineExceeded, judged: resilience.Failure},
 		"a call that it gave up":   {handler: func(context.Context) error { return context.Canceled }, not: ends, code: codes.Canceled, judged: resilience.Ignored},
-		"a call that was refused":  {handler: func(context.Context) error { return limited }, not: []error{resilience.ErrRejected}, code: codes.ResourceExhausted, judged: resilience.Success},
-		"refused further in":       {inner: refuse(resilience.Full, time.Time{}), is: []error{resilience.ErrRejected}, code: codes.Unknown, judged: resilience.Ignored},
+		"a call that was rejected": {handler: func(context.Context) error { return limited }, not: []error{resilience.ErrRejected}, code: codes.ResourceExhausted, judged: resilience.Success},
+		"rejected further in":      {inner: reject(resilience.Full, time.Time{}), is: []error{resilience.ErrRejected}, code: codes.Unknown, judged: resilience.Ignored},
 		"no policy runs it":        {inner: misuse["nothing"], code: codes.Internal, judged: resilience.Failure},
 		"too late for a policy":    {inner: testkit.Policy(func(context.Context, resilience.Next) error { return &timeout.Error{} }), not: ends, code: codes.DeadlineExceeded, judged: resilience.Failure},
 		"run twice":                {inner: misuse["twice"], handler: func(context.Context) error { return errDown }, code: codes.Unavailable, judged: resilience.Failure},
@@ -127,7 +131,7 @@ func TestWhatThoseHearWhoWaitForAnAnswer(t *testing.T) {
 			t.Run(name+", "+kind, func(t *testing.T) {
 				ctx, cancel := context.WithCancelCause(t.Context())
 				defer cancel(nil)
-				p := newPlaces()
+				p := newAnswerSlots()
 				_ = run(ctx, resilience.Compose(p, test.inner), nil, func(ctx context.Context, _ grpc.ServerStream) error {
 					if test.leaves {
 						cancel(errGone)
@@ -162,12 +166,13 @@ func TestWhatThoseHearWhoWaitForAnAnswer(t *testing.T) {
 // ends are what a limit takes for a client that has left.
 var ends = []error{context.Canceled, context.DeadlineExceeded}
 
-func TestAStreamAnswersWithTheFirstMessageThatIsSent(t *testing.T) {
+// A stream is answered with the first message that is sent.
+func TestServer_firstMessageIsAnswer(t *testing.T) {
 	for name, test := range map[string]struct {
 		sends  []error // what each Send returns
 		leaves int     // the client, at that one
 		end    error   // of the handler
-		free   int     // the number of Sends after which the place is free, 0 for the end
+		free   int     // the number of Sends after which the slot is free, 0 for the end
 		is     error   // what is heard
 	}{
 		"the first":             {sends: []error{nil, nil, nil}, free: 1},
@@ -175,13 +180,13 @@ func TestAStreamAnswersWithTheFirstMessageThatIsSent(t *testing.T) {
 		"the second":            {sends: []error{errBroken, nil, nil}, free: 2},
 		"none":                  {sends: []error{errBroken, errBroken}, end: errBroken, is: errBroken},
 		"none, and all is well": {},
-		"to nobody":             {sends: []error{nil, nil}, leaves: 1, free: 1, is: context.Canceled},
+		"to a left client":      {sends: []error{nil, nil}, leaves: 1, free: 1, is: context.Canceled},
 		"before he left":        {sends: []error{nil, nil}, leaves: 2, free: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			p, n := newPlaces(), 0
+			p, n := newAnswerSlots(), 0
 			send := func() error {
 				if n++; n == test.leaves {
 					cancel()
@@ -208,7 +213,8 @@ func TestAStreamAnswersWithTheFirstMessageThatIsSent(t *testing.T) {
 	}
 }
 
-func TestAHandlerThatUnwindsGivesItsPlaceBackOnce(t *testing.T) {
+// A handler that panics or calls runtime.Goexit releases its slot once.
+func TestServer_unwindReleasesOnce(t *testing.T) {
 	for how, end := range testkit.Aborts("boom") {
 		unwinds := testkit.Policy(func(context.Context, resilience.Next) error { end.Abort(); return nil })
 		for name, test := range map[string]struct {
@@ -225,7 +231,7 @@ func TestAHandlerThatUnwindsGivesItsPlaceBackOnce(t *testing.T) {
 					continue
 				}
 				t.Run(name+", "+how+", "+kind, func(t *testing.T) {
-					outer, p := newPlaces(), newPlaces()
+					outer, p := newAnswerSlots(), newAnswerSlots()
 					got := testkit.Unwind(func() error {
 						return run(t.Context(), resilience.Compose(outer, p, test.inner), nil, func(_ context.Context, ss grpc.ServerStream) error {
 							if test.sends {
@@ -238,7 +244,7 @@ func TestAHandlerThatUnwindsGivesItsPlaceBackOnce(t *testing.T) {
 					if got != end {
 						t.Errorf("ended with %+v", got)
 					}
-					for _, p := range []*places{outer, p} {
+					for _, p := range []*answerSlots{outer, p} {
 						if err := p.one(t); err != test.want {
 							t.Errorf("heard %v, want %v", err, test.want)
 						}
@@ -249,13 +255,13 @@ func TestAHandlerThatUnwindsGivesItsPlaceBackOnce(t *testing.T) {
 	}
 }
 
-// A retry has no business in front of a handler. Whatever it does, no place is lost.
-func TestAPolicyThatRunsAgainLosesNoPlace(t *testing.T) {
+// A policy that runs a handler again loses no slot.
+func TestServer_secondRunReleasesAll(t *testing.T) {
 	for name, test := range map[string]struct {
 		around func(p resilience.Policy) resilience.Policy
 		heard  []codes.Code
 	}{
-		"around the places": {
+		"around the slots": {
 			func(p resilience.Policy) resilience.Policy { return resilience.Compose(stubborn(3), p) },
 			[]codes.Code{codes.Unavailable, codes.Unavailable, codes.Unavailable},
 		},
@@ -263,16 +269,16 @@ func TestAPolicyThatRunsAgainLosesNoPlace(t *testing.T) {
 			func(p resilience.Policy) resilience.Policy { return resilience.Compose(p, stubborn(3)) },
 			[]codes.Code{codes.Unavailable},
 		},
-		"around what is refused": {
+		"around what is rejected": {
 			func(p resilience.Policy) resilience.Policy {
-				return resilience.Compose(stubborn(3), p, refuse(resilience.Full, time.Time{}))
+				return resilience.Compose(stubborn(3), p, reject(resilience.Full, time.Time{}))
 			},
 			[]codes.Code{codes.Unknown, codes.Unknown, codes.Unknown},
 		},
 	} {
 		for kind, run := range onServer {
 			t.Run(name+", "+kind, func(t *testing.T) {
-				p, runs := newPlaces(), 0
+				p, runs := newAnswerSlots(), 0
 				_ = run(t.Context(), test.around(p), nil, func(context.Context, grpc.ServerStream) error { runs++; return errDown })
 				p.want(t, "at the end", 0)
 				close(p.heard)
@@ -288,11 +294,12 @@ func TestAPolicyThatRunsAgainLosesNoPlace(t *testing.T) {
 	}
 }
 
-func TestOfACallThatIsOverBeforeThePoliciesAreAskedNobodyHears(t *testing.T) {
+// A call whose context is done before the policies run is not counted.
+func TestServer_doneCallIsNotCounted(t *testing.T) {
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	for kind, run := range onServer {
-		p := newPlaces()
+		p := newAnswerSlots()
 		err := run(gone, p, nil, func(context.Context, grpc.ServerStream) error { t.Error("handled"); return nil })
 		if wantCode(t, err, codes.Canceled); len(p.heard) != 0 || p.taken.Load() != 0 {
 			t.Errorf("%s: heard of it", kind)

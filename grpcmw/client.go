@@ -9,56 +9,55 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 )
 
-// attemptKey is the metadata that carries the number of an attempt, from the
-// second one on.
+// attemptKey is the metadata with the number of an attempt, from the second one on.
 const attemptKey = "retry-attempt"
 
-// Client guards the calls of a grpc.ClientConn with a Policy. Its methods are
-// interceptors:
+// Client guards the calls of a grpc.ClientConn with a Policy. Its methods are interceptors:
 //
 //	client := grpcmw.Client{Policy: stack.Client("payments")}
 //	conn, err := grpc.NewClient(target, creds,
 //		grpc.WithChainUnaryInterceptor(client.Unary), grpc.WithChainStreamInterceptor(client.Stream))
 //
-// The zero value guards with nothing. A Client is safe for concurrent use if its
-// functions are.
+// A Client is safe for concurrent use if its functions are.
 type Client struct {
-	// Policy guards each call. nil guards with nothing.
+	// Policy guards each call. It is required: with nil, calls fail with INTERNAL.
+	// resilience.Compose() makes calls unguarded.
 	Policy resilience.Policy
 
-	// Key returns what a keyed.Group picks the policy of a call by: something of
-	// which there are few, such as the tenant. nil is the target of the connection
-	// and the method, as in "dns:///payments:443/payments.v1.Payments/Charge": each
-	// method has a policy of its own.
+	// Key returns the key by which a keyed.Group selects the policy of a call. Use
+	// something with few values, such as the tenant. nil is the target of the connection
+	// and the method, as in "dns:///payments:443/payments.v1.Payments/Charge": each method
+	// has a policy of its own. KeyOf returns that key for a configuration.
 	Key func(ctx context.Context, target, method string) string
 
-	// Classify says what the code of a status tells about the health of the server. gRPC
-	// may ask on a goroutine of its own, where a panic ends the program. nil is
-	// CodeOutcome.
+	// Classify returns the outcome of a status code: whether the server works. gRPC may
+	// call it on another goroutine, where a panic ends the program. nil is CodeOutcome.
 	Classify func(method string, code codes.Code) resilience.Outcome
 
-	// Retryable says whether a unary call that failed with err, which has a status,
-	// may be made again. It is not asked, and the call is not made again whatever the
-	// Policy wants, if the server has said in its pushback that it may not, if the
-	// service config has a retry policy for the method, since retries are then left to
-	// gRPC (see the package documentation), or if the message could not be sent or
-	// taken. nil is DefaultRetryable.
+	// Retryable reports whether a unary call that failed with err is safe to retry. err
+	// has a status. nil is DefaultRetryable.
+	//
+	// Some calls are made once whatever Policy and Retryable decide, and Retryable is not
+	// called for them: calls whose server forbids a retry by its pushback, calls whose
+	// message could not be sent or received, and calls whose method has a retry policy in
+	// the service config. gRPC retries the latter, see the package documentation.
 	Retryable func(method string, err error) bool
 
-	// Exempt chooses the methods that are not guarded, as in
+	// Exempt reports whether calls of a method skip the policy, as in
 	// "/grpc.health.v1.Health/Check". nil is Infrastructure.
 	Exempt func(method string) bool
 }
 
-// Infrastructure reports whether a method belongs to health checking or to
-// reflection, which are there to be used when the rest does not work.
+// Infrastructure reports whether a method belongs to health checking or to reflection.
+// Both have to work when the service does not.
 func Infrastructure(method string) bool {
 	return strings.HasPrefix(method, "/grpc.health.v1.") || strings.HasPrefix(method, "/grpc.reflection.")
 }
 
-// exempt reports whether a method is not guarded; choose is a field Exempt.
+// exempt reports whether a method skips the policy. choose is a field Exempt.
 func exempt(choose func(string) bool, method string) bool {
 	if choose == nil {
 		return Infrastructure(method)
@@ -66,9 +65,15 @@ func exempt(choose func(string) bool, method string) bool {
 	return choose(method)
 }
 
+// errNoClientPolicy is the error of a Client without a Policy: a Client has no constructor
+// that could return it.
+var errNoClientPolicy = status.Error(codes.Internal, "grpcmw: Client.Policy is nil: set it, "+
+	"for instance to stack.Client(\"payments\"), or to resilience.Compose() to make calls unguarded")
+
+// key returns the key of a call: Client.Key, or target and method.
 func (c *Client) key(ctx context.Context, cc *grpc.ClientConn, method string) string {
 	target := ""
-	if cc != nil { // it is in a test of an interceptor
+	if cc != nil { // nil in a test of an interceptor
 		target = cc.Target()
 	}
 	if c.Key == nil {
@@ -77,22 +82,22 @@ func (c *Client) key(ctx context.Context, cc *grpc.ClientConn, method string) st
 	return c.Key(ctx, target, method)
 }
 
-// failed returns what policies see of a call that failed with err and the trailer.
-func (c *Client) failed(method string, err error, trailer metadata.MD) *failure {
+// asFailure returns the error for the policies of a call that failed with err and trailer.
+func (c *Client) asFailure(method string, err error, trailer metadata.MD) *failure {
 	f := &failure{err: err, outcome: resilience.Ignored, final: true}
 	if local(err) {
-		return f // it says nothing about the server and would come back
+		return f // not the server's error, and a retry would fail in the same way
 	}
-	f.err = said(err)
+	f.err = withFoundStatus(err)
 	f.outcome = outcome(c.Classify, method, f.err)
 	may, after := pushback(trailer, f.err)
 	f.final, f.after = !may, after
 	return f
 }
 
-// marked returns ctx with the number of the attempt in its outgoing metadata, from
-// the second one on.
-func marked(ctx context.Context) context.Context {
+// withAttemptMetadata returns ctx with the number of the attempt in its outgoing metadata,
+// from the second one on.
+func withAttemptMetadata(ctx context.Context) context.Context {
 	if n := resilience.Attempt(ctx); n >= 2 {
 		md, _ := metadata.FromOutgoingContext(ctx) // a copy
 		if md == nil {

@@ -1,5 +1,5 @@
-// Package grpcmw puts policies around gRPC: [Client] around the calls of a
-// connection, [Server] around the handlers of a server.
+// Package grpcmw puts policies around gRPC: [Client] around the calls of a connection,
+// [Server] around the handlers of a server.
 //
 //	client := grpcmw.Client{Policy: stack.Client("payments")}
 //	conn, err := grpc.NewClient(target, creds,
@@ -8,53 +8,52 @@
 //	server := grpcmw.Server{Policy: stack.Server("orders")}
 //	s := grpc.NewServer(grpc.ChainUnaryInterceptor(server.Unary), grpc.ChainStreamInterceptor(server.Stream))
 //
-// Put them outside of what is for one attempt, such as authentication, and inside
-// of what is for a call, such as its log:
+// Interceptors for a whole call, such as its log, come before them in the chain.
+// Interceptors for one attempt, such as authentication, come after them:
 //
 //	your code --> log -->[ retry( breaker( bulkhead( timeout( ]--> auth --> connection
 //	                     '------------- Policy --------------'
 //
 // # Errors
 //
-// Every error has a status (it has the method GRPCStatus), and is what it was for
-// errors.Is and errors.As. That of the server comes back untouched if it is all
-// there is to say. Else
+// Every error has a status (a method GRPCStatus), and errors.Is and errors.As find the
+// policy's error in it. If the server's status is all there is to report, it comes back
+// unchanged. Otherwise the code is
 //
 //	a breaker is open                 UNAVAILABLE
 //	a bulkhead or a limit is full     RESOURCE_EXHAUSTED
 //	a timeout, a deadline             DEADLINE_EXCEEDED
 //	the caller canceled               CANCELLED
+//	Policy is nil                     INTERNAL
 //
-// What a status says about the health of a server is in [CodeOutcome], and what is
-// tried again in [DefaultRetryable].
+// [CodeOutcome] decides which codes are failures, and [DefaultRetryable] which calls are
+// retried. [KeyOf] returns the key of a method for the Keys of a keyed.Group.
 //
 // # Streams
 //
-// A stream is never tried again here: once a message has gone either way nobody but
-// its user knows what a second stream would repeat. The service config of the
-// server can have gRPC do it as long as nothing has come back (gRFC A6).
+// A Client never retries a stream: after a message went either way, only the caller knows
+// what a second stream would repeat. A service config can make gRPC retry a stream until
+// the first message of the server (gRFC A6).
 //
-// On a server a stream answers with its first message. That is when a limit gets its
-// place back, so long-lived streams take none; a bulkhead has to wait for the end.
+// On a server, a stream is answered with its first message. A limit then releases its slot,
+// so long-lived streams hold none; a bulkhead holds its slot to the end.
 //
 // # Overload
 //
-// What a limit on the server refuses, with the reason [resilience.Limited], is
-// RESOURCE_EXHAUSTED with a pushback of -1: Client, and gRPC by a service config, do not
-// make such a call again, and for a breaker the server is alive.
+// A call that a limit on the server rejects, with the reason [resilience.Limited], gets
+// RESOURCE_EXHAUSTED with a pushback of -1. A Client does not retry such a call, and
+// neither does gRPC by a service config. It is a success for a breaker: the server works.
 //
 // # Retries of gRPC
 //
-// A method that has a retry policy in the service config is tried again by gRPC and
-// not by Policy, so that three attempts of one and three of the other are three. All
-// of them are one attempt for Policy, with one slot and one outcome. With
-// grpc.WithDisableRetry that leaves nobody to retry it; with
-// grpc.WithDisableServiceConfig a service config of the resolver does not count, and
-// Policy retries.
+// If the service config has a retry policy for a method, gRPC retries the method and Policy
+// does not: otherwise three attempts of each would be nine. All attempts of gRPC are one
+// attempt for Policy, with one slot and one outcome. With grpc.WithDisableRetry, neither
+// retries such a method. With grpc.WithDisableServiceConfig, the resolver's service config
+// has no effect, and Policy retries.
 //
-// What never reached the server, or what the server has refused unseen, gRPC sends
-// once more by itself, whatever the service config says. That is part of an attempt
-// too.
+// Whatever the service config contains, gRPC sends a call once more if the server provably
+// did not process it. This is part of an attempt, too.
 //
 // # Several hops
 //
@@ -62,9 +61,9 @@
 //
 //	retry-attempt: 2
 //
-// and Server puts the number into the context of its handler, from where a further
-// call takes it, over gRPC or over HTTP. A retry that finds it there does not try
-// again, so three hops of three attempts each do not turn one call into 27. That takes a
-// Server at each hop, with or without a Policy; for methods that are exempt it
-// passes nothing on.
+// and Server puts the number into the context of its handler. Calls that the handler makes
+// with this context, over gRPC or HTTP, pass the number on, and their retry makes one
+// attempt only. So three hops of three attempts each do not turn one call into 27. This
+// takes a Server at each hop, also for exempt methods; a hop that needs no policy has
+// resilience.Compose(). A Client sends no such metadata for methods that it exempts.
 package grpcmw

@@ -83,10 +83,7 @@ func ExampleClient() {
 	}})
 	defer srv.Stop()
 
-	client := grpcmw.Client{Policy: resilience.Compose(
-		resilience.Must(retry.New(retry.Config{Name: "payments", BaseDelay: time.Millisecond})),
-		resilience.Must(breaker.New(breaker.Config{Name: "payments"})),
-	)}
+	client := grpcmw.Client{Policy: stack.Client("payments")}
 	conn, err := grpc.NewClient(target, creds, network,
 		grpc.WithChainUnaryInterceptor(client.Unary), grpc.WithChainStreamInterceptor(client.Stream))
 	if err != nil {
@@ -153,7 +150,7 @@ func ExampleClient_methods() {
 	c.Attempt.Timeout = 500 * time.Millisecond
 	c.Retry.BaseDelay = time.Millisecond
 	c.Keyed.Keys = map[string]resilience.Policy{
-		target + pb.TestService_UnaryCall_FullMethodName: resilience.Must(report.New()),
+		resilience.Must(grpcmw.KeyOf(target, pb.TestService_UnaryCall_FullMethodName)): resilience.Must(report.New()),
 	}
 	client := grpcmw.Client{Policy: resilience.Must(c.New())}
 	conn := resilience.Must(grpc.NewClient(target, creds, network, grpc.WithChainUnaryInterceptor(client.Unary)))
@@ -283,7 +280,7 @@ func ExampleClient_serviceConfig() {
 }
 
 // A service that is called over gRPC and over HTTP is one dependency: one breaker
-// hears of both.
+// counts both.
 func ExampleClient_http() {
 	shared := resilience.Must(breaker.New(breaker.Config{
 		Name:    "payments",
@@ -322,11 +319,11 @@ func ExampleClient_http() {
 	// Unavailable true
 }
 
-// The only place is taken. The client hears that, and when to come back.
+// The only slot is taken. The client gets that, and when to retry.
 func ExampleServer() {
 	busy, done := make(chan bool), make(chan bool)
-	policy := resilience.Must(bulkhead.New(bulkhead.Config{Name: "payments", Slots: 1, MaxQueue: -1}))
-	server := grpcmw.Server{Policy: policy} // stack.Server("payments") finds out how many it has
+	policy := resilience.Must(bulkhead.New(bulkhead.Config{Name: "payments", Slots: 1, MaxQueue: bulkhead.NoQueue}))
+	server := grpcmw.Server{Policy: policy} // use stack.Server("payments")
 	srv := grpc.NewServer(grpc.ChainUnaryInterceptor(server.Unary), grpc.ChainStreamInterceptor(server.Stream))
 	network := inMemory(srv, payments{do: func(context.Context) error {
 		busy <- true
@@ -360,11 +357,11 @@ func ExampleServer() {
 	// OK
 }
 
-// Each method has places of its own.
+// Each method has slots of its own.
 func ExampleServer_methods() {
 	busy, done := make(chan bool), make(chan bool)
-	places := resilience.Must(bulkhead.New(bulkhead.Config{Name: "payments", Slots: 1, MaxQueue: -1}))
-	server := grpcmw.Server{Policy: resilience.Must(keyed.New(places, keyed.Config{Name: "payments"}))}
+	slots := resilience.Must(bulkhead.New(bulkhead.Config{Name: "payments", Slots: 1, MaxQueue: bulkhead.NoQueue}))
+	server := grpcmw.Server{Policy: resilience.Must(keyed.New(slots, keyed.Config{Name: "payments"}))}
 	srv := grpc.NewServer(grpc.ChainUnaryInterceptor(server.Unary), grpc.ChainStreamInterceptor(server.Stream))
 	network := inMemory(srv, payments{do: func(ctx context.Context) error {
 		if method, _ := grpc.Method(ctx); method == pb.TestService_UnaryCall_FullMethodName {
@@ -398,8 +395,8 @@ func ExampleServer_methods() {
 
 // The limit is the deadline of the context of the handler, which must heed it.
 func ExampleServer_limit() {
-	limit := resilience.Must(timeout.New(timeout.Config{Name: "payments", Timeout: 10 * time.Millisecond}))
-	server := grpcmw.Server{Policy: limit}
+	deadline := resilience.Must(timeout.New(timeout.Config{Name: "payments", Timeout: 10 * time.Millisecond}))
+	server := grpcmw.Server{Policy: deadline}
 	srv := grpc.NewServer(grpc.ChainUnaryInterceptor(server.Unary), grpc.ChainStreamInterceptor(server.Stream))
 	network := inMemory(srv, payments{do: func(ctx context.Context) error {
 		<-ctx.Done() // a query that takes too long, and heeds its context

@@ -112,7 +112,7 @@ var (
 	networks = map[string]network{"memory": memory, "TLS": sockets}
 )
 
-// certificate is that of package httptest, which is for 127.0.0.1 among others.
+// certificate is that of package httptest, whose name is 127.0.0.1 among others.
 var certificate = sync.OnceValues(func() (*tls.Certificate, *x509.CertPool) {
 	s := httptest.NewTLSServer(nil)
 	defer s.Close()
@@ -232,8 +232,8 @@ func patience(t testing.TB) context.Context {
 	return ctx
 }
 
-// refuse is a policy that rejects.
-func refuse(reason string, at time.Time) testkit.Policy {
+// reject is a policy that rejects.
+func reject(reason string, at time.Time) testkit.Policy {
 	return func(context.Context, resilience.Next) error {
 		return &resilience.Rejection{Policy: "test", Name: "test", Reason: reason, RetryAt: at}
 	}

@@ -51,7 +51,7 @@ func overGRPC(t *testing.T, serve serving, seen *marks, next hop) hop {
 		}
 		return &pb.SimpleResponse{}, nil
 	}}
-	c := serve(t, s, unaryServer(grpcmw.Server{}), unary(grpcmw.Client{Policy: p}))
+	c := serve(t, s, unaryServer(grpcmw.Server{Policy: resilience.Compose()}), unary(grpcmw.Client{Policy: p}))
 	return func(ctx context.Context) error {
 		// What the caller wants to send goes along; what another hop sent does not.
 		_, err := c.UnaryCall(metadata.AppendToOutgoingContext(ctx, "other", "1"), &pb.SimpleRequest{})
@@ -60,7 +60,7 @@ func overGRPC(t *testing.T, serve serving, seen *marks, next hop) hop {
 }
 
 func overHTTP(t *testing.T, seen *marks, next hop) hop {
-	s := httptest.NewServer(httpmw.Server{}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s := httptest.NewServer(httpmw.Server{Policy: resilience.Compose()}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		seen.add(r.Header["Retry-Attempt"])
 		if next(r.Context()) != nil {
 			w.WriteHeader(http.StatusServiceUnavailable)
@@ -99,7 +99,7 @@ func overStreams(t *testing.T, serve serving, seen *marks, next hop) hop {
 		}
 		return nil
 	}}
-	r := serve(t, s, guardedServer(nil), guarded(retries(t, retry.Config{})))
+	r := serve(t, s, guardedServer(resilience.Compose()), guarded(retries(t, retry.Config{})))
 	return func(ctx context.Context) error {
 		st, err := r.FullDuplexCall(ctx)
 		for err == nil {
@@ -112,7 +112,8 @@ func overStreams(t *testing.T, serve serving, seen *marks, next hop) hop {
 	}
 }
 
-func TestThreeHopsDoNotMultiply(t *testing.T) {
+// Three hops of three attempts do not turn one call into 27.
+func TestServer_hopsDoNotMultiply(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		down := func(context.Context) error { return errors.New("down") }
 		for name, test := range map[string]struct {
@@ -138,7 +139,8 @@ func TestThreeHopsDoNotMultiply(t *testing.T) {
 	})
 }
 
-func TestAMarkThatTheCallerSendsIsReplaced(t *testing.T) {
+// Metadata retry-attempt of the caller is replaced.
+func TestClient_replacesRetryAttempt(t *testing.T) {
 	seen := &marks{}
 	p := resilience.Compose(stubborn(3))
 	s := &service{unary: func(ctx context.Context, _ *pb.SimpleRequest) (*pb.SimpleResponse, error) {
@@ -146,7 +148,7 @@ func TestAMarkThatTheCallerSendsIsReplaced(t *testing.T) {
 		seen.add(append(md.Get("retry-attempt"), strconv.Itoa(resilience.Attempt(ctx))))
 		return nil, status.Error(codes.Unavailable, "down")
 	}}
-	c := memory.serve(t, s, unaryServer(grpcmw.Server{}), unary(grpcmw.Client{Policy: p}))
+	c := memory.serve(t, s, unaryServer(grpcmw.Server{Policy: resilience.Compose()}), unary(grpcmw.Client{Policy: p}))
 	ctx := metadata.AppendToOutgoingContext(patience(t), "Retry-Attempt", "x", "retry-attempt", "y")
 	_, err := c.UnaryCall(ctx, &pb.SimpleRequest{})
 	wantStatus(t, err, codes.Unavailable)

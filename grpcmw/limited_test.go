@@ -19,7 +19,7 @@ import (
 	pb "google.golang.org/grpc/interop/grpc_testing"
 )
 
-// overloaded is a policy that refuses as a limit does, and counts the calls.
+// overloaded is a policy that rejects as a limit does, and counts the calls.
 func overloaded(calls *atomic.Int32) testkit.Policy {
 	return func(context.Context, resilience.Next) error {
 		calls.Add(1)
@@ -27,14 +27,14 @@ func overloaded(calls *atomic.Int32) testkit.Policy {
 	}
 }
 
-// refusals is a server of which every method is refused by p.
-func refusals(p resilience.Policy) []grpc.ServerOption {
+// rejecting is a server of which every method is rejected by p.
+func rejecting(p resilience.Policy) []grpc.ServerOption {
 	server := grpcmw.Server{Policy: p}
 	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(server.Unary), grpc.ChainStreamInterceptor(server.Stream)}
 }
 
-// refusedOf makes a call of each kind that has to be refused.
-var refusedOf = map[string]func(t testing.TB, r *rig){
+// rejectedCalls makes a call of each kind that has to be rejected.
+var rejectedCalls = map[string]func(t testing.TB, r *rig){
 	"unary": func(t testing.TB, r *rig) {
 		_, err := r.UnaryCall(patience(t), &pb.SimpleRequest{})
 		wantCode(t, err, codes.ResourceExhausted)
@@ -45,17 +45,18 @@ var refusedOf = map[string]func(t testing.TB, r *rig){
 	},
 }
 
-// A flood of calls, longer than a breaker needs to open, that a limit refuses.
-func TestAClientMakesOneCallThatALimitRefusesAndItsBreakerStaysClosed(t *testing.T) {
+// A call that a limit rejects is made once, and the breaker stays closed. The flood is
+// longer than a breaker needs to open.
+func TestClient_limitFloodKeepsClient(t *testing.T) {
 	const flood = 100
 	for name, retryable := range map[string]func(string, error) bool{"default": nil, "Retryable yes": always} {
-		for kind, call := range refusedOf {
+		for kind, call := range rejectedCalls {
 			t.Run(name+", "+kind, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					var calls atomic.Int32
 					p := stack.Client("test")
 					client := grpcmw.Client{Policy: p, Retryable: retryable}
-					r := memory.serve(t, &service{}, refusals(overloaded(&calls)),
+					r := memory.serve(t, &service{}, rejecting(overloaded(&calls)),
 						grpc.WithChainUnaryInterceptor(client.Unary), grpc.WithChainStreamInterceptor(client.Stream))
 					for range flood {
 						call(t, r)
@@ -83,7 +84,7 @@ func wantUntouched(t *testing.T, p resilience.Policy, calls uint64) {
 				t.Errorf("the breaker has counted %+v", s)
 			}
 		case *retry.Retry:
-			// A stream that is there is a first try: nobody retries it later.
+			// A stream that is there is a first try: no retry comes later.
 			if s := p.Stats(); s.FirstTry+s.Stopped[retry.NotRetryable] != calls || s.Calls() != calls || s.Retries != 0 || s.Spent != 0 || s.Refunded != 0 || s.Level != s.Capacity {
 				t.Errorf("the retry has counted %+v", s)
 			}
@@ -91,13 +92,14 @@ func wantUntouched(t *testing.T, p resilience.Policy, calls uint64) {
 	}
 }
 
-func TestAClientOverAnyNetworkObeysALimit(t *testing.T) {
+// A Client makes one call over any network if a limit rejects it.
+func TestClient_limitRejectionIsFinal(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
-		for kind, call := range refusedOf {
+		for kind, call := range rejectedCalls {
 			for name, p := range map[string]resilience.Policy{"stack": stack.Client("test"), "a retry of all errors": persistent(t), "a policy": stubborn(3)} {
 				var calls atomic.Int32
 				client := grpcmw.Client{Policy: p, Retryable: always}
-				call(t, serve(t, &service{}, refusals(overloaded(&calls)),
+				call(t, serve(t, &service{}, rejecting(overloaded(&calls)),
 					grpc.WithChainUnaryInterceptor(client.Unary), grpc.WithChainStreamInterceptor(client.Stream)))
 				if n := calls.Load(); n != 1 {
 					t.Errorf("%s, %s: %d calls", kind, name, n)
@@ -107,22 +109,22 @@ func TestAClientOverAnyNetworkObeysALimit(t *testing.T) {
 	})
 }
 
-// Not only ours: a client of gRPC alone, whose service config says to retry.
-func TestTheRetryOfAServiceConfigObeysALimit(t *testing.T) {
+// A client without this library, whose service config retries, obeys a limit, too.
+func TestServer_limitStopsServiceConfig(t *testing.T) {
 	const config = `{"methodConfig": [{
 		"name": [{"service": "grpc.testing.TestService"}],
 		"retryPolicy": {"maxAttempts": 3, "initialBackoff": "0.001s", "maxBackoff": "0.001s", "backoffMultiplier": 1, "retryableStatusCodes": ["RESOURCE_EXHAUSTED"]}
 	}]}`
 	everywhere(t, func(t *testing.T, serve serving) {
-		for kind, call := range refusedOf {
+		for kind, call := range rejectedCalls {
 			for reason, want := range map[string]int32{resilience.Limited: 1, resilience.Full: 3} {
 				var calls atomic.Int32
-				no := refuse(reason, time.Now()) // one may come back at once
+				no := reject(reason, time.Now()) // a retry may come at once
 				p := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
 					calls.Add(1)
 					return no(ctx, next)
 				})
-				call(t, serve(t, &service{}, refusals(p), grpc.WithDefaultServiceConfig(config)))
+				call(t, serve(t, &service{}, rejecting(p), grpc.WithDefaultServiceConfig(config)))
 				if n := calls.Load(); n != want {
 					t.Errorf("%s, %s: %d calls, want %d", kind, reason, n, want)
 				}

@@ -35,9 +35,10 @@ func numbered(last int32) *service {
 	}}
 }
 
-func TestCallOptionsCollectOfTheLastAttempt(t *testing.T) {
+// Call options collect from the last attempt.
+func TestClient_optionsCollectLastAttempt(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
-		for name, policy := range map[string]resilience.Policy{"with us": retries(t, retry.Config{}), "told to": stubborn(3)} {
+		for name, policy := range map[string]resilience.Policy{"with us": retries(t, retry.Config{}), "stubborn": stubborn(3)} {
 			var finished atomic.Int32
 			c := serve(t, numbered(3), nil, unary(grpcmw.Client{Policy: policy}))
 			var header, trailer metadata.MD
@@ -62,8 +63,8 @@ func TestCallOptionsCollectOfTheLastAttempt(t *testing.T) {
 	})
 }
 
-// An attempt whose metadata cannot be sent gets no stream.
-func TestCallOptionsForgetTheAttemptBeforeIfTheLastGetsNoStream(t *testing.T) {
+// Call options are reset if the last attempt gets no stream: its metadata cannot be sent.
+func TestClient_optionsResetWithoutStream(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		second := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
 			_ = next.Run(ctx)
@@ -80,8 +81,8 @@ func TestCallOptionsForgetTheAttemptBeforeIfTheLastGetsNoStream(t *testing.T) {
 	})
 }
 
-// The attempt after it was refused, so this one is the last.
-func TestCallOptionsKeepTheAttemptBeforeARefusal(t *testing.T) {
+// Call options keep the last attempt's values if the next attempt is rejected.
+func TestClient_optionsKeepBeforeRejection(t *testing.T) {
 	once := make(chan struct{}, 1)
 	once <- struct{}{}
 	refused := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
@@ -101,9 +102,9 @@ func TestCallOptionsKeepTheAttemptBeforeARefusal(t *testing.T) {
 	}
 }
 
-// The trailer that a call option collects may be used after the call.
-func TestTrailersOfTwoCallsAreNotMixedUp(t *testing.T) {
-	c := memory.serve(t, numbered(0), nil, unary(grpcmw.Client{}))
+// The trailers of two calls are not mixed up, and may be used after the call.
+func TestClient_trailersOfTwoCalls(t *testing.T) {
+	c := memory.serve(t, numbered(0), nil, unary(grpcmw.Client{Policy: resilience.Compose()}))
 	var first, second metadata.MD
 	for _, md := range []*metadata.MD{&first, &second} {
 		if _, err := c.UnaryCall(patience(t), &pb.SimpleRequest{}, grpc.Trailer(md), grpc.Trailer(md)); err != nil {
@@ -115,7 +116,8 @@ func TestTrailersOfTwoCallsAreNotMixedUp(t *testing.T) {
 	}
 }
 
-func TestOptionsOfTheCallerAreUntouched(t *testing.T) {
+// The caller's options are unchanged.
+func TestClient_keepsOptions(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		c := serve(t, &service{}, nil, unary(grpcmw.Client{Policy: retries(t, retry.Config{})}))
 		for _, n := range []int{0, 1, 3, 4, 9} {
@@ -138,9 +140,8 @@ func TestOptionsOfTheCallerAreUntouched(t *testing.T) {
 	})
 }
 
-// An interceptor further in that adds an option of its own, as many do, must find it
-// once, at each attempt.
-func TestOptionsThatAnInterceptorAddsDoNotAddUp(t *testing.T) {
+// An option that an interceptor further in adds is there once in each attempt.
+func TestClient_addedOptionOncePerAttempt(t *testing.T) {
 	var seen []int
 	add := func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 		opts = append(opts, grpc.WaitForReady(true))
@@ -156,9 +157,8 @@ func TestOptionsThatAnInterceptorAddsDoNotAddUp(t *testing.T) {
 	}
 }
 
-// Two options that are added to the same slice must not overwrite each other: whoever
-// sends a call twice at once adds what differs to what he was given.
-func TestOptionsThatInterceptorsAddDoNotOverwriteEachOther(t *testing.T) {
+// Two interceptors that append to the same options do not overwrite each other's.
+func TestClient_addedOptionsDoNotOverlap(t *testing.T) {
 	check := func(opts []grpc.CallOption) {
 		first := append(opts, grpc.WaitForReady(true))
 		_ = append(opts, grpc.ForceCodecV2(nil))
@@ -166,7 +166,7 @@ func TestOptionsThatInterceptorsAddDoNotOverwriteEachOther(t *testing.T) {
 			t.Errorf("an option became %T", first[len(first)-1])
 		}
 	}
-	c := grpcmw.Client{}
+	c := grpcmw.Client{Policy: resilience.Compose()}
 	_ = c.Unary(t.Context(), "/s/m", nil, nil, nil, func(_ context.Context, _ string, _, _ any, _ *grpc.ClientConn, opts ...grpc.CallOption) error {
 		check(opts)
 		return nil

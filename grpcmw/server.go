@@ -14,107 +14,122 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Server guards the handlers of a grpc.Server with a Policy. Its methods are
-// interceptors:
+// Server guards the handlers of a grpc.Server with a Policy. Its methods are interceptors:
 //
 //	server := grpcmw.Server{Policy: stack.Server("orders")}
 //	s := grpc.NewServer(grpc.ChainUnaryInterceptor(server.Unary), grpc.ChainStreamInterceptor(server.Stream))
 //
-// The zero value guards with nothing. A Server is safe for concurrent use if its
-// functions are.
+// A Server is safe for concurrent use if its functions are.
 //
-// A call that a policy refuses is answered with the status that the package
-// documentation names, a RetryInfo detail, and grpc-retry-pushback-ms in its
-// trailer. If the reason is resilience.Limited that is -1, do not try again: the
-// server has more to do than it can. The message of a stream is not read then; that of
-// a unary call has been read before interceptors are asked.
+// A rejected call is answered with the status that the package documentation lists, a
+// RetryInfo detail, and grpc-retry-pushback-ms in the trailer. If the reason is
+// resilience.Limited, the pushback is -1, which forbids a retry: the server has more calls
+// than capacity. The messages of a rejected stream are not read; gRPC reads the message of
+// a unary call before it calls interceptors.
 //
-// A policy that waits for the answer, as a limit does, gives its place back when a
-// unary handler is over, and when a stream has sent its first message, or is over if
-// that is sooner. It hears the end of the client's context if that is done by then.
+// A limit releases its slot when the call answers: when a unary handler returns, and when a
+// stream has sent its first message or ends before. If the client's context is done by
+// then, the limit gets the error of that context.
 //
-// A handler runs once, whatever the Policy wants: a retry belongs to the client.
-// Policies that limit its time do so through its context: a handler is not
-// abandoned. One that panics is a failure, and the panic goes on. A call whose
-// client has left, or whose deadline has passed, before the policies were asked is
-// not handled.
+// A handler runs once, whatever Policy decides: a retry belongs to the client. A timeout in
+// Policy ends the context of the handler; the handler itself is not abandoned. A handler
+// that panics is a failure, and the panic continues. A call whose client left, or whose
+// deadline passed, before the policies ran is not handled.
 type Server struct {
-	// Policy guards each call. nil guards with nothing.
+	// Policy guards each call. It is required: with nil, calls fail with INTERNAL.
+	// resilience.Compose() handles calls unguarded.
 	Policy resilience.Policy
 
-	// Key returns what a keyed.Group picks the policy of a call by. nil is the
+	// Key returns the key by which a keyed.Group selects the policy of a call. nil is the
 	// method, as in "/orders.v1.Orders/Get".
 	Key func(ctx context.Context, method string) string
 
-	// Classify says what the code of a status tells about the health of the handler.
-	// nil is CodeOutcome.
+	// Classify returns the outcome of a status code: whether the handler works. nil is
+	// CodeOutcome.
 	Classify func(method string, code codes.Code) resilience.Outcome
 
-	// Exempt chooses the methods that are not guarded. nil is Infrastructure.
+	// Exempt reports whether calls of a method skip the policy. nil is Infrastructure.
 	Exempt func(method string) bool
 }
 
+// errNoServerPolicy is the error of a Server without a Policy: a Server has no constructor
+// that could return it.
+var errNoServerPolicy = status.Error(codes.Internal, "grpcmw: Server.Policy is nil: set it, "+
+	"for instance to stack.Server(\"orders\"), or to resilience.Compose() to handle calls unguarded")
+
 // Unary implements grpc.UnaryServerInterceptor.
 func (s Server) Unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	ctx = attempt(ctx)
-	h := &unaryHandling{handling: handling{s: s, ctx: ctx, method: info.FullMethod}, req: req, handler: handler}
-	came := resilience.ErrAborted
-	defer func() { h.neverRan(came) }()
-	came = resilience.RunOperation(ctx, s.policy(info.FullMethod), h)
-	trailer, err := h.result(came)
-	if trailer != nil {
-		_ = grpc.SetTrailer(ctx, trailer) // fails only where there is no call
-	}
+	policy, err := s.policy(info.FullMethod)
 	if err != nil {
 		return nil, err
+	}
+	ctx = withAttempt(ctx)
+	h := &unaryHandling{handling: handling{s: s, ctx: ctx, method: info.FullMethod}, req: req, handler: handler}
+	err = resilience.ErrAborted
+	defer func() { h.answerUnlessRan(err) }()
+	err = resilience.RunOperation(ctx, policy, h)
+	trailer, public := h.result(err)
+	if trailer != nil {
+		_ = grpc.SetTrailer(ctx, trailer) // fails only outside of a call, in a test
+	}
+	if public != nil {
+		return nil, public
 	}
 	return h.resp, nil
 }
 
-// Stream implements grpc.StreamServerInterceptor. A stream is judged at its end, and
-// holds what it holds until then, except for what a policy wants back when it answers,
-// which is with its first message. Its Context is that of the policies, but a Send or
-// Recv that waits does so for the client alone: no limit of time cuts it short.
+// Stream implements grpc.StreamServerInterceptor. A stream is judged at its end. Policies
+// hold their slots until then, except for those that release at the answer, which is the
+// first message. The Context of the stream is the policies' context, but a blocked Send or
+// Recv heeds the client's context only: no timeout of a policy ends it.
 func (s Server) Stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	ctx := attempt(ss.Context())
+	policy, err := s.policy(info.FullMethod)
+	if err != nil {
+		return err
+	}
+	ctx := withAttempt(ss.Context())
 	h := &streamHandling{handling: handling{s: s, ctx: ctx, method: info.FullMethod}, ServerStream: ss, srv: srv, handler: handler}
-	came := resilience.ErrAborted
-	defer func() { h.neverRan(came) }()
-	came = resilience.RunOperation(ctx, s.policy(info.FullMethod), h)
-	trailer, err := h.result(came)
+	err = resilience.ErrAborted
+	defer func() { h.answerUnlessRan(err) }()
+	err = resilience.RunOperation(ctx, policy, h)
+	trailer, public := h.result(err)
 	if trailer != nil {
 		ss.SetTrailer(trailer)
 	}
-	return err
+	return public
 }
 
-// policy returns what guards a method: nothing if it is exempt.
-func (s *Server) policy(method string) resilience.Policy {
-	if exempt(s.Exempt, method) {
-		return nil
+// policy returns the policy that guards a method, nil if the method is exempt.
+func (s *Server) policy(method string) (resilience.Policy, error) {
+	switch {
+	case exempt(s.Exempt, method):
+		return nil, nil
+	case s.Policy == nil:
+		return nil, errNoServerPolicy
+	default:
+		return s.Policy, nil
 	}
-	return s.Policy
 }
 
-// attempt returns ctx with the number of the attempt that the client says it is.
-func attempt(ctx context.Context) context.Context {
+// withAttempt returns ctx with the number of the attempt in the client's metadata.
+func withAttempt(ctx context.Context) context.Context {
 	if n := marker.Parse(metadata.ValueFromIncomingContext(ctx, attemptKey)); n >= 2 {
 		return resilience.WithAttempt(ctx, n)
 	}
 	return ctx
 }
 
-// handling is what the calls of both kinds have in common. Each is an operation
-// that the policies run, and the only allocation of its call.
+// handling is the common part of unary and streaming calls. Each is the operation that the
+// policies run, and the only allocation of its call.
 type handling struct {
 	s      Server
-	ctx    context.Context // of the client
+	ctx    context.Context // the client's
 	method string
 	err    error    // what the handler returned
-	judged *failure // what policies see of it
+	judged *failure // err for the policies, nil without an error of its own
 
 	ran     bool
-	awaited bool // somebody waits for the answer, and else nobody looks for it
+	awaited bool // a policy waits for the answer
 	early   resilience.Early
 }
 
@@ -130,56 +145,57 @@ const handledOnce = "grpcmw: a policy ran a handler twice: a retry belongs to th
 
 var errHandledAgain = &failure{err: status.Error(codes.Internal, handledOnce), outcome: resilience.Ignored}
 
-// again returns what a policy gets that runs a handler once more.
-func (h *handling) again() error {
+// againError returns the error for a policy that runs a handler a second time.
+func (h *handling) againError() error {
 	if h.judged == nil {
 		return errHandledAgain
 	}
 	return &failure{err: fmt.Errorf("%s: %w", handledOnce, h.judged.err), outcome: resilience.Ignored}
 }
 
-// judge returns what policies see of a handler that returned err.
+// judge stores err, the error of the handler, and returns it as an error for the policies.
 func (h *handling) judge(ctx context.Context, err error) error {
 	h.err = err
-	if err == nil || err == ctx.Err() { // which policies know when they see it
+	if err == nil || err == ctx.Err() { // policies recognise the error of their context
 		return err
 	}
-	err = said(err) // with its code
+	err = withFoundStatus(err) // with its code
 	f := &failure{err: err, outcome: outcome(h.s.Classify, h.method, err)}
 	if errors.Is(err, resilience.ErrRejected) {
-		// It was a call of the handler that was rejected; the handler did run.
+		// A call that the handler made was rejected. The handler itself did run.
 		f.err = status.Convert(err).Err()
 	}
 	h.judged = f
 	return f
 }
 
-// Await is called by resilience.Next.Await. After the handler has run, there is no
-// answer to wait for.
+// Await is the optional method that resilience.Next.Await calls. After the handler ran there
+// is nothing to wait for.
 func (h *handling) Await(s resilience.Settler, token uint64) bool {
 	h.awaited = h.awaited || !h.ran
 	return h.awaited && h.early.Await(s, token)
 }
 
-// answer tells those who wait for it that the call has answered, if err is nil, or
-// else what it came to without an answer.
-func (h *handling) answer(err error) {
+// setAnswer settles the policies that wait for the answer: with nil if the call has
+// answered, otherwise with the error err, after which no answer comes.
+func (h *handling) setAnswer(err error) {
 	if h.awaited {
-		h.early.Answer(h.told(err))
+		h.early.Answer(h.answerError(err))
 	}
 }
 
-// told returns what those hear who wait for the answer: the end of the client's
-// context if nobody is there to be answered, and no such end otherwise.
-func (h *handling) told(err error) error {
+// answerError returns err for policies that wait for the answer. If the client's context is
+// done, the error is that context's: the client does not get the answer. No other end of a context counts
+// as the client's.
+func (h *handling) answerError(err error) error {
 	if end := resilience.ContextError(h.ctx); end != nil {
 		return end
 	}
 	if !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	// What ended was a call of the handler, or the time that a policy gives it.
-	f := &failure{err: &withStatus{errors.New(err.Error()), status.Convert(public(err))}, outcome: resilience.Failure}
+	// A call that the handler made ended, or a policy's timeout for the handler passed.
+	f := &failure{err: &withStatus{errors.New(err.Error()), status.Convert(publicError(err))}, outcome: resilience.Failure}
 	if e, ok := err.(*failure); ok {
 		f.outcome = e.outcome
 	}
@@ -188,35 +204,35 @@ func (h *handling) told(err error) error {
 
 var errNeverRan = status.Error(codes.Internal, "grpcmw: the policy neither ran the handler nor returned an error")
 
-// neverRan tells those who wait for the answer that there is none, because policies
-// came to err without the handler.
-func (h *handling) neverRan(err error) {
+// answerUnlessRan settles the policies that wait for the answer if the handler did not run.
+// err is the result of the policies.
+func (h *handling) answerUnlessRan(err error) {
 	switch {
 	case h.ran:
 	case err == nil:
-		h.answer(errNeverRan)
+		h.setAnswer(errNeverRan)
 	default:
-		h.answer(err)
+		h.setAnswer(err)
 	}
 }
 
-// result returns what the client is told when the policies returned err.
+// result returns the trailer and the error for the client after the policies returned err.
 func (h *handling) result(err error) (trailer metadata.MD, _ error) {
 	switch {
 	case err == nil && h.err != nil:
-		return nil, said(h.err) // a policy dropped it, but there is nothing else to say
+		return nil, withFoundStatus(h.err) // a policy dropped the error, but there is no reply to return
 	case err == nil && !h.ran:
 		return nil, errNeverRan
 	case err == nil:
 		return nil, nil
 	case !h.ran && errors.Is(err, resilience.ErrRejected):
-		s, trailer := refusal(err, time.Now())
+		s, trailer := rejectionStatus(err, time.Now())
 		return trailer, &withStatus{err, s}
 	}
 	if _, ok := err.(*failure); ok && h.err != nil {
-		return nil, said(h.err)
+		return nil, withFoundStatus(h.err)
 	}
-	return nil, public(err)
+	return nil, publicError(err)
 }
 
 type unaryHandling struct {
@@ -229,35 +245,35 @@ type unaryHandling struct {
 // Run implements resilience.Operation.
 func (h *unaryHandling) Run(ctx context.Context) (err error) {
 	if h.ran {
-		return h.again()
+		return h.againError()
 	}
 	h.ran = true
 	err = resilience.ErrAborted
-	defer func() { h.answer(err) }()
+	defer func() { h.setAnswer(err) }()
 	resp, failed := h.handler(ctx, h.req)
 	h.resp = resp
 	err = h.judge(ctx, failed)
 	return err
 }
 
-// streamHandling is also the stream of its handler.
+// streamHandling is the operation of a stream, and the grpc.ServerStream of its handler.
 type streamHandling struct {
 	handling
 	grpc.ServerStream
 	srv     any
 	handler grpc.StreamHandler
-	own     context.Context // that of the policies
-	sent    bool            // SendMsg, which is for one goroutine at a time, has sent a message
+	own     context.Context // the policies' context
+	sent    bool            // SendMsg has sent a message; one goroutine at a time calls SendMsg
 }
 
 // Run implements resilience.Operation.
 func (h *streamHandling) Run(ctx context.Context) (err error) {
 	if h.ran {
-		return h.again()
+		return h.againError()
 	}
 	h.ran, h.own = true, ctx
 	err = resilience.ErrAborted
-	defer func() { h.answer(err) }()
+	defer func() { h.setAnswer(err) }()
 	err = h.judge(ctx, h.handler(h.srv, h))
 	return err
 }
@@ -267,10 +283,10 @@ func (h *streamHandling) SendMsg(m any) error {
 	err := h.ServerStream.SendMsg(m)
 	if err == nil && !h.sent {
 		h.sent = true
-		h.answer(nil)
+		h.setAnswer(nil)
 	}
 	return err
 }
 
-// Context returns the context of the stream as policies have made it.
+// Context implements grpc.ServerStream. It returns the policies' context.
 func (h *streamHandling) Context() context.Context { return h.own }

@@ -37,7 +37,8 @@ func delayOf(err error) time.Duration {
 	return -1
 }
 
-func TestServerRefusesWithPushbackAndRetryInfo(t *testing.T) {
+// A rejection has a status, a pushback and a RetryInfo.
+func TestServer_rejectionStatus(t *testing.T) {
 	in := func(d time.Duration) time.Time { return time.Now().Add(d) }
 	everywhere(t, func(t *testing.T, serve serving) {
 		for name, test := range map[string]struct {
@@ -49,14 +50,14 @@ func TestServerRefusesWithPushbackAndRetryInfo(t *testing.T) {
 		}{
 			"open":               {resilience.Open, in(time.Minute), codes.Unavailable, 30 * time.Second, time.Minute, false},
 			"open, long over":    {resilience.Open, in(-time.Hour), codes.Unavailable, time.Millisecond, time.Millisecond, false},
-			"open for ever":      {resilience.Open, in(math.MaxInt64), codes.Unavailable, 364 * 24 * time.Hour, 365 * 24 * time.Hour, false},
-			"open, nobody knows": {resilience.Open, time.Time{}, codes.Unavailable, time.Second, time.Second, false},
+			"open forever":       {resilience.Open, in(math.MaxInt64), codes.Unavailable, 364 * 24 * time.Hour, 365 * 24 * time.Hour, false},
+			"open, unknown":      {resilience.Open, time.Time{}, codes.Unavailable, time.Second, time.Second, false},
 			"full":               {resilience.Full, time.Time{}, codes.ResourceExhausted, time.Second, time.Second, false},
 			"limited":            {resilience.Limited, time.Time{}, codes.ResourceExhausted, time.Second, time.Second, true},
 			"limited, and knows": {resilience.Limited, in(time.Hour), codes.ResourceExhausted, 30 * time.Minute, time.Hour, true},
 		} {
 			var calls atomic.Int32
-			c := serve(t, answers(&calls, nil), unaryServer(grpcmw.Server{Policy: refuse(test.reason, test.at)}))
+			c := serve(t, answers(&calls, nil), unaryServer(grpcmw.Server{Policy: reject(test.reason, test.at)}))
 			var trailer metadata.MD
 			_, err := c.UnaryCall(patience(t), &pb.SimpleRequest{}, grpc.Trailer(&trailer))
 			wantStatus(t, err, test.code)
@@ -79,10 +80,10 @@ func TestServerRefusesWithPushbackAndRetryInfo(t *testing.T) {
 	})
 }
 
-// Who comes back when the server has said is not refused by it again.
-func TestPushbackIsRoundedUp(t *testing.T) {
+// Pushback is rounded up: a client that comes back in time is not rejected for that again.
+func TestServer_pushbackRoundsUp(t *testing.T) {
 	at := time.Now().Add(time.Second)
-	server := grpcmw.Server{Policy: refuse(resilience.Open, at)}
+	server := grpcmw.Server{Policy: reject(resilience.Open, at)}
 	_, err := server.Unary(t.Context(), nil, &grpc.UnaryServerInfo{FullMethod: "/s/m"}, nil)
 	if back := time.Now().Add(delayOf(err)); back.Before(at) {
 		t.Errorf("asked to come back %v too early", at.Sub(back))
@@ -92,8 +93,8 @@ func TestPushbackIsRoundedUp(t *testing.T) {
 	}
 }
 
-// What made a breaker open was the error of another call, and so of another client.
-func TestARefusalDoesNotTellOneClientWhatAnotherGot(t *testing.T) {
+// A rejection leaves out the error of another client's call that opened the breaker.
+func TestServer_rejectionHidesCause(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		var logged error
 		log := func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
@@ -109,7 +110,7 @@ func TestARefusalDoesNotTellOneClientWhatAnotherGot(t *testing.T) {
 		_, err = c.UnaryCall(patience(t), &pb.SimpleRequest{})
 		wantStatus(t, err, codes.Unavailable)
 		if strings.Contains(err.Error(), "secret") {
-			t.Errorf("the client was told %v", err)
+			t.Errorf("the client got %v", err)
 		}
 		wantStatus(t, logged, codes.Unavailable, breaker.ErrOpen)
 		if r, ok := errors.AsType[*resilience.Rejection](logged); !ok || r.Cause == nil || !strings.Contains(logged.Error(), "secret") {
@@ -118,7 +119,8 @@ func TestARefusalDoesNotTellOneClientWhatAnotherGot(t *testing.T) {
 	})
 }
 
-func TestClientObeysAServerThatRefuses(t *testing.T) {
+// A Client obeys a Server's rejection.
+func TestClient_obeysRejection(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		var calls atomic.Int32
 		once := make(chan struct{}, 1)
@@ -143,10 +145,11 @@ func TestClientObeysAServerThatRefuses(t *testing.T) {
 	})
 }
 
-func TestFullServerIsResourceExhausted(t *testing.T) {
+// A full server answers RESOURCE_EXHAUSTED.
+func TestServer_fullIsResourceExhausted(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		began := make(chan struct{}, 1)
-		full := resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: -1}))
+		full := resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: bulkhead.NoQueue}))
 		calls := newWitness(resilience.Ended)
 		c := serve(t, hanging(began), unaryServer(grpcmw.Server{Policy: resilience.Compose(calls, full)}))
 		ctx, cancel := context.WithCancel(patience(t))
@@ -164,14 +167,15 @@ func TestFullServerIsResourceExhausted(t *testing.T) {
 		cancel()
 		wantStatus(t, <-first, codes.Canceled)
 		<-calls.heard
-		<-calls.heard // the server hears of it when it does
+		<-calls.heard // the server notices the end
 		if s := full.Stats(); s.InFlight != 0 {
 			t.Errorf("the slot is not free: %+v", s)
 		}
 	})
 }
 
-func TestTimeoutOfAHandlerIsDeadlineExceeded(t *testing.T) {
+// A handler's timeout is DEADLINE_EXCEEDED.
+func TestServer_timeoutIsDeadlineExceeded(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		b := sensitive()
 		p := resilience.Compose(b, resilience.Must(timeout.New(timeout.Config{Name: "handler", Timeout: 10 * time.Millisecond})))
@@ -185,7 +189,8 @@ func TestTimeoutOfAHandlerIsDeadlineExceeded(t *testing.T) {
 	})
 }
 
-func TestAnExpiredCallIsNotRun(t *testing.T) {
+// A call whose deadline has passed is not handled.
+func TestServer_expiredCallIsNotRun(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		b := newBreaker()
 		server := grpcmw.Server{Policy: b}
@@ -204,8 +209,9 @@ func TestAnExpiredCallIsNotRun(t *testing.T) {
 	})
 }
 
-// The handler ran, and could not do without its dependency.
-func TestARejectionThatAHandlerMetIsItsFailure(t *testing.T) {
+// A rejection of a call that the handler made is the handler's failure: the handler did
+// run.
+func TestServer_nestedRejectionIsFailure(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		b := newBreaker()
 		var calls atomic.Int32
@@ -223,7 +229,7 @@ func TestARejectionThatAHandlerMetIsItsFailure(t *testing.T) {
 		wantStatus(t, err, codes.Unavailable)
 		wantCounted(t, err, b, resilience.Failure)
 		if calls.Load() != 1 || delayOf(err) != -1 || trailer.Get("grpc-retry-pushback-ms") != nil {
-			t.Errorf("taken for a refusal of the server: %v, %v", err, trailer)
+			t.Errorf("taken for a rejection of the server: %v, %v", err, trailer)
 		}
 		wantStatus(t, outside, codes.Unavailable, breaker.ErrOpen)
 	})
@@ -252,7 +258,8 @@ var misuse = map[string]testkit.Policy{
 	},
 }
 
-func TestAHandlerRunsOnceWhateverThePolicyDoes(t *testing.T) {
+// A handler runs once, whatever the policy does.
+func TestServer_handlerRunsOnce(t *testing.T) {
 	notFound := detailed(t, codes.NotFound, "none")
 	for name, test := range map[string]struct {
 		err        error
@@ -294,7 +301,8 @@ func TestAHandlerRunsOnceWhateverThePolicyDoes(t *testing.T) {
 	}
 }
 
-func TestRetryOfAServerDoesNotRunAHandlerTwice(t *testing.T) {
+// A retry on a server does not run a handler twice.
+func TestServer_retryRunsHandlerOnce(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		for name, c := range map[string]retry.Config{"default": {}, "of all errors": {Retryable: func(error) bool { return true }}} {
 			var calls atomic.Int32
@@ -308,8 +316,8 @@ func TestRetryOfAServerDoesNotRunAHandlerTwice(t *testing.T) {
 	})
 }
 
-// A reply is the server's, or there is an error.
-func TestACallIsNeverAnsweredByNobody(t *testing.T) {
+// The client gets the server's reply, or an error.
+func TestServer_policyWithoutRun(t *testing.T) {
 	notFound := detailed(t, codes.NotFound, "none")
 	everywhere(t, func(t *testing.T, serve serving) {
 		for name, test := range map[string]struct {
@@ -336,14 +344,15 @@ func TestACallIsNeverAnsweredByNobody(t *testing.T) {
 	})
 }
 
-func TestAMarkIsReadBackAndNothingElseIs(t *testing.T) {
+// The handler's context has the number of retry-attempt, if it is valid.
+func TestServer_readsRetryAttempt(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		var got []int
 		s := &service{unary: func(ctx context.Context, _ *pb.SimpleRequest) (*pb.SimpleResponse, error) {
 			got = append(got, resilience.Attempt(ctx))
 			return &pb.SimpleResponse{}, nil
 		}}
-		c := serve(t, s, unaryServer(grpcmw.Server{}))
+		c := serve(t, s, unaryServer(grpcmw.Server{Policy: resilience.Compose()}))
 		for _, values := range [][]string{nil, {"1"}, {"2"}, {"999"}, {"1000"}, {"-1"}, {"02"}, {"many"}, {"2", "2"}} {
 			ctx := metadata.NewOutgoingContext(patience(t), metadata.MD{"retry-attempt": values})
 			if _, err := c.UnaryCall(ctx, &pb.SimpleRequest{}); err != nil {

@@ -18,15 +18,15 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
-// CodeOutcome is what a status code says about the health of a server by default:
+// CodeOutcome returns the default outcome of a status code: whether the server works.
 //
 //	UNKNOWN, DEADLINE_EXCEEDED, INTERNAL,       Failure
 //	UNAVAILABLE, DATA_LOSS
-//	CANCELLED                                    Ignored
-//	all others, OK among them                   Success: the server works
+//	CANCELLED                                   Ignored
+//	all other codes, also OK                    Success
 //
-// RESOURCE_EXHAUSTED is a success as 429 is over HTTP: the server is alive and asks
-// for less. A code that there is not is a Failure, as UNKNOWN is.
+// RESOURCE_EXHAUSTED is a Success, as 429 is over HTTP: the server works and asks for fewer
+// calls. An undefined code is a Failure, as UNKNOWN is.
 func CodeOutcome(code codes.Code) resilience.Outcome {
 	switch code {
 	case codes.OK, codes.InvalidArgument, codes.NotFound, codes.AlreadyExists, codes.PermissionDenied, codes.ResourceExhausted,
@@ -39,10 +39,9 @@ func CodeOutcome(code codes.Code) resilience.Outcome {
 	}
 }
 
-// DefaultRetryable reports whether a call that failed with err may be made again:
-// if its code is UNAVAILABLE, whatever the method. gRPC says by no code that a
-// server has not seen a call, but UNAVAILABLE is the one that its services use for
-// that (gRFC A6).
+// DefaultRetryable reports whether a call that failed with err is safe to retry: if its
+// code is UNAVAILABLE, whatever the method. No code of gRPC guarantees that a server has
+// not seen a call; UNAVAILABLE is the code that gRFC A6 uses for it.
 func DefaultRetryable(_ string, err error) bool { return status.Code(err) == codes.Unavailable }
 
 func outcome(of func(string, codes.Code) resilience.Outcome, method string, err error) resilience.Outcome {
@@ -53,12 +52,12 @@ func outcome(of func(string, codes.Code) resilience.Outcome, method string, err 
 	return of(method, code)
 }
 
-// failure is what policies see of a call or a handler that failed with err.
+// failure is the error for the policies of a call or a handler that failed with err.
 type failure struct {
 	err       error
 	outcome   resilience.Outcome
 	retryable bool
-	final     bool // whatever a policy says, it is not tried again
+	final     bool // not sent again, whatever the policies decide
 	after     time.Duration
 }
 
@@ -68,9 +67,9 @@ func (f *failure) Outcome() resilience.Outcome { return f.outcome }
 func (f *failure) Retryable() bool             { return f.retryable }
 func (f *failure) RetryAfter() time.Duration   { return f.after }
 
-// local reports whether gRPC says by err that it could not send or take a message:
-// the fault of neither server nor network. Text is all there is to tell it by. A
-// server says the same words of a message that is too large for it.
+// local reports whether err is gRPC's own error for a message that it could not send or
+// receive. Neither server nor network caused it. Only the text shows it, and a server uses
+// the same text for a message that is too large for it.
 func local(err error) bool {
 	s, _ := status.FromError(err)
 	for _, prefix := range localMessages[s.Code()] {
@@ -81,8 +80,8 @@ func local(err error) bool {
 	return false
 }
 
-// localMessages is how what gRPC says of a message that it did not send or take
-// begins.
+// localMessages are the beginnings of gRPC's errors for messages that it could not send or
+// receive.
 var localMessages = map[codes.Code][]string{
 	codes.ResourceExhausted: {
 		"trying to send message larger than max", "grpc: message too large",
@@ -98,15 +97,16 @@ var localMessages = map[codes.Code][]string{
 	codes.Unauthenticated: {"transport: per-RPC creds failed", "transport: cannot send secure credentials"},
 }
 
-// pushbackKey is the metadata by which a server says when to try again, in
-// milliseconds, and that one must not, by anything else (gRFC A6).
+// pushbackKey is the metadata of a server's pushback: after how many milliseconds to retry.
+// Any other value forbids a retry (gRFC A6).
 const pushbackKey = "grpc-retry-pushback-ms"
 
-// maxRetryAfter keeps sums of times and durations far from overflow.
+// maxRetryAfter is the longest delay that a server can ask for. A year keeps sums of times
+// and durations far from overflow.
 const maxRetryAfter = 365 * 24 * time.Hour
 
-// pushback returns whether the server lets a failed call be made again, and how
-// long it asks to wait: in its trailer, or else in a RetryInfo detail.
+// pushback returns whether the server permits a retry of a failed call, and the delay that
+// it asks for: in its trailer, otherwise in a RetryInfo detail.
 func pushback(trailer metadata.MD, err error) (may bool, after time.Duration) {
 	if v := trailer.Get(pushbackKey); len(v) > 0 {
 		ms, err := strconv.ParseUint(v[0], 10, 63)
@@ -123,9 +123,9 @@ func pushback(trailer metadata.MD, err error) (may bool, after time.Duration) {
 	return true, 0
 }
 
-// public returns err as an interceptor of a client returns it.
-func public(err error) error {
-	switch e := err.(type) { // what is around an error says more than it does
+// publicError returns err as an interceptor of a client returns it.
+func publicError(err error) error {
+	switch e := err.(type) { // only err itself: an error around a failure has more to say
 	case nil:
 		return nil
 	case *failure:
@@ -137,10 +137,10 @@ func public(err error) error {
 	return &statusError{err}
 }
 
-// said returns err, which is that of a handler or of a call, with the status that
-// gRPC finds in it, whatever else it wraps.
-func said(err error) error {
-	switch e := public(err).(type) {
+// withFoundStatus returns err, the error of a handler or of a call, with the status that
+// gRPC finds in it, also if a policy's error is in err too.
+func withFoundStatus(err error) error {
+	switch e := publicError(err).(type) {
 	case *statusError:
 		if s, ok := status.FromError(e.err); ok {
 			return &withStatus{e.err, s}
@@ -151,7 +151,7 @@ func said(err error) error {
 	}
 }
 
-// withStatus is an error with a status that its own text does not decide.
+// withStatus is an error with a status of its own.
 type withStatus struct {
 	error
 	status *status.Status
@@ -160,30 +160,29 @@ type withStatus struct {
 func (e *withStatus) Unwrap() error              { return e.error }
 func (e *withStatus) GRPCStatus() *status.Status { return e.status }
 
-// statusError is an error of policies, with a status.
+// statusError is an error of the policies, with a status derived from it.
 type statusError struct{ err error }
 
 func (e *statusError) Error() string { return e.err.Error() }
 func (e *statusError) Unwrap() error { return e.err }
 
-// GRPCStatus returns the status that errors of policies have, as the package
-// documentation says, or that of the call which they are about. Its message is all
-// of the error's text.
+// GRPCStatus returns the status of a policy's error, as the package documentation lists
+// them, or the status of the failed call in e. The message of the status is e's text.
 func (e *statusError) GRPCStatus() *status.Status {
 	if r, ok := e.err.(*resilience.Rejection); ok {
-		return status.New(refusedCode(r), r.Error()) // of which there may be many
+		return status.New(rejectedCode(r), r.Error()) // a shortcut: an overload makes many
 	}
 	s, ok := status.FromError(e.err) // with its details
 	code := s.Code()
 	switch {
-	case says(e.err, resilience.ErrRejected):
+	case isOutsideStatus(e.err, resilience.ErrRejected):
 		code = codes.Unavailable
 		if r, ok := errors.AsType[*resilience.Rejection](e.err); ok {
-			code = refusedCode(r)
+			code = rejectedCode(r)
 		}
-	case says(e.err, context.DeadlineExceeded):
+	case isOutsideStatus(e.err, context.DeadlineExceeded):
 		code = codes.DeadlineExceeded
-	case says(e.err, context.Canceled):
+	case isOutsideStatus(e.err, context.Canceled):
 		code = codes.Canceled
 	}
 	if ok && s.Code() == code {
@@ -192,15 +191,15 @@ func (e *statusError) GRPCStatus() *status.Status {
 	return status.New(code, e.Error())
 }
 
-func refusedCode(r *resilience.Rejection) codes.Code {
+func rejectedCode(r *resilience.Rejection) codes.Code {
 	if r.Reason == resilience.Open {
 		return codes.Unavailable
 	}
 	return codes.ResourceExhausted
 }
 
-// says is errors.Is without a look into what has a status, which speaks for itself.
-func says(err, target error) bool {
+// isOutsideStatus is errors.Is, but does not look into errors that have a status.
+func isOutsideStatus(err, target error) bool {
 	switch e := err.(type) {
 	case nil, interface{ GRPCStatus() *status.Status }:
 		return false
@@ -214,20 +213,20 @@ func says(err, target error) bool {
 	}
 	switch e := err.(type) {
 	case interface{ Unwrap() error }:
-		return says(e.Unwrap(), target)
+		return isOutsideStatus(e.Unwrap(), target)
 	case interface{ Unwrap() []error }:
-		return slices.ContainsFunc(e.Unwrap(), func(err error) bool { return says(err, target) })
+		return slices.ContainsFunc(e.Unwrap(), func(err error) bool { return isOutsideStatus(err, target) })
 	}
 	return false
 }
 
-// ended returns err with the end of the caller's context, if err says so with a
-// status alone, which errors.Is does not understand.
-func ended(ctx context.Context, err error) error {
+// wrapContextEnd returns err with the end of the caller's context, if only the status of
+// err shows that end: errors.Is does not look at a status.
+func wrapContextEnd(ctx context.Context, err error) error {
 	end := resilience.ContextError(ctx)
 	kind := ctx.Err()
 	if deadline, ok := ctx.Deadline(); ok && kind == nil && time.Until(deadline) <= 0 {
-		// A server, which knows the deadline, may be quicker than the context.
+		// The server has the same deadline, and its answer may come before our timer.
 		end, kind = context.DeadlineExceeded, context.DeadlineExceeded
 	}
 	if kind == nil || errors.Is(err, kind) || status.Code(err) != status.FromContextError(kind).Code() {
@@ -236,14 +235,13 @@ func ended(ctx context.Context, err error) error {
 	return &statusError{fmt.Errorf("%w: %w", end, err)}
 }
 
-// notAgain is the pushback that says so.
-const notAgain = -1
+// noRetry is the pushback that forbids a retry.
+const noRetry = -1
 
-// refusal returns the status by which a server refuses a call, and its trailer. Both
-// say when to come back: in a second, if the policy does not know. To a call that a
-// limit has refused the trailer says not to: more calls are what the server has too
-// many of.
-func refusal(err error, now time.Time) (*status.Status, metadata.MD) {
+// rejectionStatus returns the status and the trailer of a rejected call. Both contain the
+// time until a retry makes sense: a second, if the policy does not know it. If a limit
+// rejected the call, the trailer forbids a retry: the server has too many calls already.
+func rejectionStatus(err error, now time.Time) (*status.Status, metadata.MD) {
 	after, limited := time.Second, false
 	if r, ok := errors.AsType[*resilience.Rejection](err); ok {
 		if !r.RetryAt.IsZero() {
@@ -252,7 +250,7 @@ func refusal(err error, now time.Time) (*status.Status, metadata.MD) {
 		limited = r.Reason == resilience.Limited
 		if r.Cause != nil {
 			own := *r
-			own.Cause = nil // the error of another call, and so of another client
+			own.Cause = nil // another call's error, which may be another client's
 			err = &own
 		}
 	}
@@ -262,7 +260,7 @@ func refusal(err error, now time.Time) (*status.Status, metadata.MD) {
 		s = detailed
 	}
 	if limited {
-		ms = notAgain
+		ms = noRetry
 	}
 	return s, metadata.Pairs(pushbackKey, strconv.FormatInt(ms, 10))
 }

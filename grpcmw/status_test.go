@@ -45,7 +45,8 @@ func wantCounted(t *testing.T, what any, b *breaker.Breaker, want resilience.Out
 	}
 }
 
-func TestOutcomeOfEveryCode(t *testing.T) {
+// Every code has its outcome.
+func TestCodeOutcome_allCodes(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		for code, want := range outcomes {
 			var calls atomic.Int32
@@ -64,7 +65,8 @@ func TestOutcomeOfEveryCode(t *testing.T) {
 	})
 }
 
-func TestOutcomeReplacesTheTable(t *testing.T) {
+// Classify replaces CodeOutcome.
+func TestClient_classify(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		own := func(method string, code codes.Code) resilience.Outcome {
 			if code == codes.ResourceExhausted && strings.HasSuffix(method, "/UnaryCall") {
@@ -119,8 +121,9 @@ func counting(n *atomic.Int32) grpc.DialOption {
 	})
 }
 
-// What gRPC could not send or take says nothing about the server, and would come back.
-func TestALocalErrorIsNeitherRetriedNorCounted(t *testing.T) {
+// A message that gRPC cannot send or receive is no evidence about the server, and is not
+// retried.
+func TestClient_localErrorIsIgnored(t *testing.T) {
 	big := &pb.SimpleRequest{Payload: &pb.Payload{Body: make([]byte, 10_000)}} // of zeros, which compress well
 	replies := &service{unary: func(context.Context, *pb.SimpleRequest) (*pb.SimpleResponse, error) {
 		return &pb.SimpleResponse{Payload: big.Payload}, nil
@@ -188,9 +191,9 @@ func TestALocalErrorIsNeitherRetriedNorCounted(t *testing.T) {
 	}
 }
 
-// Some of what gRPC says takes more than a test has, such as a message of 4 GiB, or a
-// server of long ago.
-func TestALocalErrorIsToldByItsWords(t *testing.T) {
+// Local errors are recognised by their text. Some need more than a test has, such as a
+// message of 4 GiB or an old server.
+func TestClient_localErrorTexts(t *testing.T) {
 	for _, err := range []error{
 		status.Error(codes.ResourceExhausted, "grpc: message too large (4294967296 bytes)"),
 		status.Error(codes.ResourceExhausted, "grpc: message after decompression larger than max (2 vs. 1)"),
@@ -215,8 +218,8 @@ func TestALocalErrorIsToldByItsWords(t *testing.T) {
 	}
 }
 
-// An interceptor further in may return what it likes.
-func TestAnErrorWithoutAStatusGetsOne(t *testing.T) {
+// An error of an interceptor further in that has no status gets one.
+func TestClient_errorWithoutStatus(t *testing.T) {
 	for name, test := range map[string]struct {
 		err  error
 		code codes.Code
@@ -270,7 +273,8 @@ func (e *refined) Error() string              { return "refined: " + e.cause.Err
 func (e *refined) Unwrap() error              { return e.cause }
 func (e *refined) GRPCStatus() *status.Status { return status.New(e.code, e.Error()) }
 
-func TestAStatusIsNotReplacedByThatOfItsCause(t *testing.T) {
+// A status is not replaced by the status of its cause.
+func TestClient_keepsStatus(t *testing.T) {
 	for name, err := range map[string]error{
 		"cancellation":        &refined{codes.Aborted, context.Canceled},
 		"wrapped":             fmt.Errorf("get: %w", &refined{codes.Aborted, context.Canceled}),
@@ -280,7 +284,7 @@ func TestAStatusIsNotReplacedByThatOfItsCause(t *testing.T) {
 		"without a status":    fmt.Errorf("get: %w", context.Canceled),
 		"tried again in vain": fmt.Errorf("get: %w", &refined{codes.Unavailable, context.DeadlineExceeded}),
 	} {
-		for around, p := range map[string]resilience.Policy{"nothing": nil, "a retry": retries(t, retry.Config{})} {
+		for around, p := range map[string]resilience.Policy{"nothing": resilience.Compose(), "a retry": retries(t, retry.Config{})} {
 			t.Run(name+", under "+around, func(t *testing.T) {
 				s := &service{unary: func(context.Context, *pb.SimpleRequest) (*pb.SimpleResponse, error) { return nil, err }}
 				_, want := memory.serve(t, s, nil).UnaryCall(patience(t), &pb.SimpleRequest{})

@@ -18,25 +18,28 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// Stream implements grpc.StreamClientInterceptor. Policies run while the stream is
-// made; those that judge it do so at its first message or its end, whichever is
-// first, and those that hold something for it, such as a slot or its context, hold
-// it to its end. As always, a stream ends when RecvMsg has returned an error, or
-// its context is over (see grpc.ClientConn.NewStream).
+// Stream implements grpc.StreamClientInterceptor. The policies run while the stream is
+// made. They judge the stream at its first message or at its end, whichever comes first.
+// What they hold for it, such as a slot or its context, they hold to its end. As always
+// with gRPC, a stream ends when RecvMsg returns an error or when its context is done (see
+// grpc.ClientConn.NewStream).
 //
-// It is made once, whatever the Policy wants, and costs two allocations and none
-// for a message. An interceptor further in must pass on the options that it is given:
-// without our grpc.OnFinish nobody hears of a stream that is canceled and not read.
-// Policies hear when to come back from a RetryInfo detail of its status, and not from
-// its trailer.
+// A stream is made once, whatever Policy decides. It costs two allocations, and none for a
+// message. An interceptor further in must pass on its call options: without our
+// grpc.OnFinish, the end of a stream that is canceled and not read goes unnoticed. The
+// policies get the delay before a retry from a RetryInfo detail of the status, not from the
+// trailer.
 func (c Client) Stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	if exempt(c.Exempt, method) {
 		return streamer(ctx, desc, cc, method, opts...)
 	}
+	if c.Policy == nil {
+		return nil, errNoClientPolicy
+	}
 	s := &stream{c: c, ctx: ctx, desc: desc, cc: cc, method: method, streamer: streamer}
-	// Clipped, or the appends of two further in would meet in our array.
+	// Without Clip, two interceptors further in that append would write to one array.
 	s.opts = slices.Clip(append(append(s.room[:0], grpc.OnFinishCallOption{OnFinish: s.finish}), opts...))
-	defer s.abandon() // unless it is handed over, however this ends
+	defer s.abandon() // has no effect after handed is set
 	err := resilience.RunOperation(ctx, c.Policy, s)
 	if err == nil && s.ClientStream == nil {
 		err = s.err // a policy dropped the error, but there is nothing else to return
@@ -45,20 +48,20 @@ func (c Client) Stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.Clie
 		err = status.Error(codes.Internal, "grpcmw: the policy returned neither an error nor a stream")
 	}
 	if err != nil {
-		return nil, public(err)
+		return nil, publicError(err)
 	}
 	s.handed = true
 	return s, nil
 }
 
-// stream is one stream: the operation that the policies run, and what its user
-// sends and receives by. Its finish is the other allocation.
+// stream is one stream: the operation that the policies run, and the grpc.ClientStream of
+// the caller. The method value of finish is the other allocation.
 type stream struct {
 	resilience.Tail
-	grpc.ClientStream // nil until it is there
+	grpc.ClientStream // nil until it is made
 
 	c        Client
-	ctx      context.Context // of the caller, and then of the stream
+	ctx      context.Context // the caller's, later the stream's
 	desc     *grpc.StreamDesc
 	cc       *grpc.ClientConn
 	method   string
@@ -66,10 +69,10 @@ type stream struct {
 	opts     []grpc.CallOption
 	room     [4]grpc.CallOption
 
-	run       uint32 // its number in the Tail, 0 before
-	err       error  // of making it
-	handed    bool   // it belongs to the user
-	answered  bool   // RecvMsg, which is for one goroutine at a time, has returned a message
+	run       uint32 // the number of the run in the Tail, 0 before
+	err       error  // why the stream could not be made
+	handed    bool   // the stream belongs to the caller
+	answered  bool   // RecvMsg has returned a message; one goroutine at a time calls RecvMsg
 	abandoned atomic.Bool
 }
 
@@ -83,9 +86,9 @@ func (s *stream) Run(ctx context.Context) error {
 	}
 	s.ctx = ctx
 	s.run = s.Begin()
-	cs, err := s.streamer(marked(ctx), s.desc, s.cc, s.method, s.opts...)
+	cs, err := s.streamer(withAttemptMetadata(ctx), s.desc, s.cc, s.method, s.opts...)
 	if err != nil {
-		f := s.failed(err, s.late(err))
+		f := s.asFailure(err, s.asDeadline(err))
 		s.err = f.err
 		s.End(s.run, f)
 		return f
@@ -99,21 +102,22 @@ var (
 	errAbandoned = &failure{err: status.Error(codes.Canceled, "grpcmw: a policy gave up the stream"), outcome: resilience.Ignored}
 )
 
-// failed returns what policies see of a stream that failed with err, which is late or
-// not.
-func (s *stream) failed(err, late error) *failure {
+// asFailure returns the error for the policies of a stream that failed with err. late is
+// asDeadline(err).
+func (s *stream) asFailure(err, late error) *failure {
 	if late != nil {
 		return &failure{err: late, outcome: resilience.Failure}
 	}
-	return s.c.failed(s.method, err, nil)
+	return s.c.asFailure(s.method, err, nil)
 }
 
-// late returns an error that says why, if err says no more than that the context of
-// the stream is over and what ended it was a limit of time. It is nil otherwise.
-func (s *stream) late(err error) error {
+// asDeadline returns an error with the cause of the deadline, if err reports only that the
+// context of the stream is done and a deadline with a cause of its own ended that context.
+// Otherwise it returns nil.
+func (s *stream) asDeadline(err error) error {
 	code := status.Code(err)
 	if code == codes.DeadlineExceeded {
-		s.expire()
+		s.awaitDeadline()
 	}
 	if code != codes.Canceled && code != codes.DeadlineExceeded || s.ctx.Err() == nil {
 		return nil
@@ -125,43 +129,43 @@ func (s *stream) late(err error) error {
 	return &statusError{fmt.Errorf("%w: %w", cause, err)}
 }
 
-// expire waits for the context of the stream to be done if its deadline has passed.
-// The server has that deadline too, and its answer may be quicker than our timer.
-func (s *stream) expire() {
+// awaitDeadline waits until the context of the stream is done, if its deadline has passed.
+// The server has the same deadline, and its answer may come before our timer.
+func (s *stream) awaitDeadline() {
 	deadline, ok := s.ctx.Deadline()
 	if !ok || s.ctx.Err() != nil || time.Until(deadline) > 0 {
 		return
 	}
 	select {
 	case <-s.ctx.Done():
-	case <-time.After(maxTimerDelay): // a context that does not keep its word
+	case <-time.After(maxTimerDelay): // a context whose Done does not heed its Deadline
 	}
 }
 
-// maxTimerDelay is far more than a timer is late by.
+// maxTimerDelay is far more than the delay of a timer: those are late by about 1 ms.
 const maxTimerDelay = 100 * time.Millisecond
 
-// finish hears from gRPC how the stream ended, on any goroutine. It may come before
-// the stream is there, and does for one that cannot be made.
-func (s *stream) finish(err error) { s.end(err, s.late(err)) }
+// finish is the function of grpc.OnFinish. gRPC calls it at the end of the stream, on any
+// goroutine, and also for a stream that cannot be made.
+func (s *stream) finish(err error) { s.end(err, s.asDeadline(err)) }
 
 func (s *stream) end(err, late error) {
 	if s.abandoned.Load() {
-		return // abandon has the say, once gRPC is done with the stream
+		return // abandon calls End after gRPC is done with the stream
 	}
-	end := resilience.ErrAborted // if a function of the Client unwinds
+	end := resilience.ErrAborted // if a function of the Client panics
 	defer func() { s.End(s.run, end) }()
 	if err == nil {
 		end = nil
 	} else {
-		end = s.failed(err, late)
+		end = s.asFailure(err, late)
 	}
 }
 
-// over ends a stream that says itself that it ended with err, and returns what its
-// user gets. An interceptor further in may have kept our OnFinish from gRPC.
-func (s *stream) over(err error) error {
-	late := s.late(err)
+// endWith ends a stream one of whose methods returned err, and returns the error for the
+// caller. It does not rely on OnFinish: an interceptor further in may have dropped it.
+func (s *stream) endWith(err error) error {
+	late := s.asDeadline(err)
 	s.end(err, late)
 	if late != nil {
 		return late
@@ -173,17 +177,16 @@ func (s *stream) over(err error) error {
 func (s *stream) Header() (metadata.MD, error) {
 	md, err := s.ClientStream.Header()
 	if err != nil && err != io.EOF {
-		err = s.over(err)
+		err = s.endWith(err)
 	}
 	return md, err
 }
 
-// SendMsg implements grpc.ClientStream. That it returns io.EOF means that RecvMsg
-// has the error.
+// SendMsg implements grpc.ClientStream. If it returns io.EOF, RecvMsg returns the error.
 func (s *stream) SendMsg(m any) error {
 	err := s.ClientStream.SendMsg(m)
 	if err != nil && err != io.EOF {
-		err = s.over(err)
+		err = s.endWith(err)
 	}
 	return err
 }
@@ -195,9 +198,9 @@ func (s *stream) RecvMsg(m any) error {
 	case err == io.EOF:
 		s.finish(nil)
 	case err != nil:
-		err = s.over(err)
+		err = s.endWith(err)
 	case !s.desc.ServerStreams:
-		s.finish(nil) // there is no other message
+		s.finish(nil) // there is no further message
 	case !s.answered:
 		s.answered = true
 		s.Answer(s.run)
@@ -208,7 +211,7 @@ func (s *stream) RecvMsg(m any) error {
 // Discard implements resilience.Lasting.
 func (s *stream) Discard() { s.abandon() }
 
-// abandon ends a stream that nobody has seen, and nobody will.
+// abandon ends a stream that the caller does not get.
 func (s *stream) abandon() {
 	if s.run == 0 || s.handed {
 		return
@@ -217,9 +220,9 @@ func (s *stream) abandon() {
 	defer s.End(s.run, errAbandoned)
 	if cs := s.ClientStream; cs != nil {
 		s.ClientStream = nil
-		// A stream has no Close. A message that cannot be encoded ends it, and its
-		// server hears that it is canceled: a string must be UTF-8. After CloseSend,
-		// which is for codecs that do not mind, it may take it for complete.
+		// A stream has no Close. A message that cannot be encoded ends the stream, and
+		// gRPC cancels it for the server: a string must be valid UTF-8. Some codecs encode
+		// it; CloseSend is for them, though the server may take the stream for complete.
 		unsendable := wrapperspb.String("\xff")
 		if err := cs.SendMsg(unsendable); err == nil || err == io.EOF {
 			_ = cs.CloseSend()

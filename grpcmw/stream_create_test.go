@@ -27,7 +27,8 @@ func openFake(p resilience.Policy, streamer grpc.Streamer, opts ...grpc.CallOpti
 	return grpcmw.Client{Policy: p}.Stream(context.Background(), duplexDesc, nil, "/s/m", streamer, opts...)
 }
 
-func TestAStreamThatCannotBeMadeIsCountedOnce(t *testing.T) {
+// A stream that cannot be made is counted once.
+func TestClient_failedStreamCountsOnce(t *testing.T) {
 	for name, streamer := range map[string]grpc.Streamer{
 		"OnFinish is not called": func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, ...grpc.CallOption) (grpc.ClientStream, error) {
 			return nil, errDown
@@ -60,14 +61,15 @@ func TestAStreamThatCannotBeMadeIsCountedOnce(t *testing.T) {
 				return err
 			})
 			if _, err := openFake(resilience.Compose(outer, g.around(quiet)), streamer); err != errDown {
-				t.Errorf("got %v, want that of gRPC, untouched", err)
+				t.Errorf("got %v, want gRPC's, unchanged", err)
 			}
 			g.end(t, codes.Unavailable, codes.Unavailable, resilience.Failure)
 		})
 	}
 }
 
-func TestAStreamThatGRPCCannotMakeIsCountedOnce(t *testing.T) {
+// A stream that gRPC itself cannot make is counted once.
+func TestClient_failedGRPCStreamCountsOnce(t *testing.T) {
 	g := newGuards()
 	r := sockets.serve(t, &service{}, nil, guarded(g.around()), grpc.WithPerRPCCredentials(failingCreds{errDown}))
 	_, err := r.FullDuplexCall(patience(t))
@@ -75,9 +77,10 @@ func TestAStreamThatGRPCCannotMakeIsCountedOnce(t *testing.T) {
 	g.end(t, codes.Unavailable, codes.Unavailable, resilience.Failure)
 }
 
-func TestAStreamThatARefusalPreventsIsNotMade(t *testing.T) {
+// A rejected stream is not made.
+func TestClient_rejectedStreamIsNotMade(t *testing.T) {
 	for reason, code := range map[string]codes.Code{resilience.Open: codes.Unavailable, resilience.Full: codes.ResourceExhausted} {
-		_, err := openFake(refuse(reason, time.Time{}), func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, ...grpc.CallOption) (grpc.ClientStream, error) {
+		_, err := openFake(reject(reason, time.Time{}), func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, ...grpc.CallOption) (grpc.ClientStream, error) {
 			t.Error("made")
 			return nil, nil
 		})
@@ -87,12 +90,13 @@ func TestAStreamThatARefusalPreventsIsNotMade(t *testing.T) {
 	}
 }
 
-func TestTheOptionsOfAStreamAreLeftToTheirOwner(t *testing.T) {
+// The caller's options of a stream are unchanged.
+func TestClient_streamKeepsOptions(t *testing.T) {
 	opts := make([]grpc.CallOption, 2, 10)
 	opts[0], opts[1] = grpc.WaitForReady(true), grpc.StaticMethod()
 	whole := opts[:cap(opts)]
 	var seen []grpc.CallOption
-	if _, err := openFake(nil, func(_ context.Context, _ *grpc.StreamDesc, _ *grpc.ClientConn, _ string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	if _, err := openFake(resilience.Compose(), func(_ context.Context, _ *grpc.StreamDesc, _ *grpc.ClientConn, _ string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 		seen = append(opts, grpc.UseCompressor("gzip")) // as interceptors do
 		return &fakeStream{}, nil
 	}, opts...); err != nil {
@@ -129,7 +133,8 @@ func (s *strict) RecvMsg(m any) error {
 	return err
 }
 
-func TestTheContextOfAStreamIsNotAskedForBeforeHeaders(t *testing.T) {
+// The context of a stream is not used before its headers.
+func TestClient_streamContextAfterHeaders(t *testing.T) {
 	inner := func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 		cs, err := streamer(ctx, desc, cc, method, opts...)
 		return &strict{ClientStream: cs, t: t}, err
@@ -155,9 +160,9 @@ func TestTheContextOfAStreamIsNotAskedForBeforeHeaders(t *testing.T) {
 	}
 }
 
-// An interceptor further in that keeps our OnFinish from gRPC breaks its contract.
-// What the stream itself says is then enough for all but one that is never read.
-func TestAnInterceptorThatDropsOptionsOrWrapsTheStream(t *testing.T) {
+// An interceptor further in that drops OnFinish breaks its contract. The errors of the
+// stream are then enough, unless the stream is never read.
+func TestClient_streamWithoutOnFinish(t *testing.T) {
 	tooLarge := status.Error(codes.ResourceExhausted, "trying to send message larger than max (2 vs. 1)")
 	for name, c := range map[string]struct {
 		stream          fakeStream
@@ -212,13 +217,14 @@ func TestAnInterceptorThatDropsOptionsOrWrapsTheStream(t *testing.T) {
 	}
 }
 
-func TestAStreamCarriesTheNumberOfItsAttempt(t *testing.T) {
+// A stream has the number of its attempt in the metadata.
+func TestClient_streamSendsRetryAttempt(t *testing.T) {
 	got := make(chan []string, 1)
 	r := memory.serve(t, &service{duplex: func(st duplex) error {
 		md, _ := metadata.FromIncomingContext(st.Context())
 		got <- append(md.Get("retry-attempt"), md.Get("other")...)
 		return nil
-	}}, nil, guarded(nil))
+	}}, nil, guarded(resilience.Compose()))
 	for n, want := range map[int]string{1: "[kept]", 2: "[2 kept]", 7: "[7 kept]"} {
 		ctx := metadata.AppendToOutgoingContext(patience(t), "other", "kept")
 		r.open(t, resilience.WithAttempt(ctx, n)).Recv()
@@ -228,8 +234,9 @@ func TestAStreamCarriesTheNumberOfItsAttempt(t *testing.T) {
 	}
 }
 
-func TestRetryableIsNotAskedAboutStreams(t *testing.T) {
-	c := grpcmw.Client{Retryable: func(string, error) bool { t.Error("it was asked"); return true }}
+// Retryable is not called for streams.
+func TestClient_streamSkipsRetryable(t *testing.T) {
+	c := grpcmw.Client{Policy: resilience.Compose(), Retryable: func(string, error) bool { t.Error("it was asked"); return true }}
 	_, err := c.Stream(t.Context(), duplexDesc, nil, "/s/m",
 		func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, ...grpc.CallOption) (grpc.ClientStream, error) {
 			return nil, status.Error(codes.Unavailable, "down")

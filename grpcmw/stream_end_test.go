@@ -160,7 +160,8 @@ func (s *scene) wantCode(t *testing.T, want codes.Code) {
 	wantCode(t, err, want)
 }
 
-func TestAStreamIsJudgedAtItsFirstMessageOrItsEnd(t *testing.T) {
+// A stream is judged at its first message or its end.
+func TestClient_streamOutcome(t *testing.T) {
 	for name, n := range networks {
 		t.Run(name, func(t *testing.T) {
 			for name, c := range endings {
@@ -185,7 +186,8 @@ func TestAStreamIsJudgedAtItsFirstMessageOrItsEnd(t *testing.T) {
 	}
 }
 
-func TestOtherKindsOfStreamsAreJudgedTheSameWay(t *testing.T) {
+// Client streams and bidirectional streams are judged in the same way.
+func TestClient_streamKindsOutcome(t *testing.T) {
 	output := func(n int, err error) *service {
 		return &service{output: func(_ *request, st grpc.ServerStreamingServer[response]) error {
 			for range n {
@@ -265,7 +267,8 @@ func TestOtherKindsOfStreamsAreJudgedTheSameWay(t *testing.T) {
 	}
 }
 
-func TestAProbeThatIsAStreamIsOverWithItsFirstMessage(t *testing.T) {
+// A probe that is a stream ends with its first message.
+func TestClient_streamAsProbe(t *testing.T) {
 	mock := clock.NewMock()
 	b := resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive{Failures: 1}}, OpenFor: time.Second, CloseAfter: 1, Clock: mock}))
 	fail := true
@@ -297,7 +300,8 @@ func TestAProbeThatIsAStreamIsOverWithItsFirstMessage(t *testing.T) {
 	}
 }
 
-func TestAFullBulkheadOfStreamsRefusesUntilOneEnds(t *testing.T) {
+// A full bulkhead rejects streams until one ends.
+func TestClient_streamsFillBulkhead(t *testing.T) {
 	g := newGuards()
 	r := memory.serve(t, &service{duplex: hang(1)}, nil, guarded(g.bulkhead))
 	ctx, cancel := context.WithCancel(patience(t))

@@ -32,7 +32,7 @@ func guardedServer(p resilience.Policy) []grpc.ServerOption {
 	return []grpc.ServerOption{grpc.ChainStreamInterceptor(grpcmw.Server{Policy: p}.Stream)}
 }
 
-// witness hears of a moment of each stream.
+// witness records a moment of each stream.
 type witness struct {
 	at    resilience.Moment
 	heard chan error // with what
@@ -63,7 +63,7 @@ func newGuards() *guards {
 		answered: newWitness(resilience.Answered),
 		ended:    newWitness(resilience.Ended),
 		breaker:  sensitive(),
-		bulkhead: resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: -1})),
+		bulkhead: resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: bulkhead.NoQueue})),
 	}
 }
 

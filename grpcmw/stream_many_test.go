@@ -83,9 +83,10 @@ func drain(ctx context.Context, open func(context.Context) (call, error), want c
 	return nil
 }
 
-func TestTenThousandStreamsLeaveNothing(t *testing.T) {
+// Ten thousand streams leave no slot, goroutine or memory behind.
+func TestClient_tenThousandStreams(t *testing.T) {
 	const streams, workers = 10_000, 20
-	clientSlots := resilience.Must(bulkhead.New(bulkhead.Config{Slots: workers, MaxWait: -1, MaxQueue: workers}))
+	clientSlots := resilience.Must(bulkhead.New(bulkhead.Config{Slots: workers, MaxWait: bulkhead.Unbounded, MaxQueue: workers}))
 	serverSlots := resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1000}))
 	b := resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive{Failures: streams}}}))
 	l := resilience.Must(timeout.New(timeout.Config{Until: resilience.Answered}))

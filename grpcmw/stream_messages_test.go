@@ -39,7 +39,8 @@ func echo(st duplex) error {
 	}
 }
 
-func TestOneGoroutineSendsWhileAnotherReceives(t *testing.T) {
+// One goroutine may send while another receives.
+func TestClient_streamSendWhileReceive(t *testing.T) {
 	const messages = 500
 	for name, n := range networks {
 		t.Run(name, func(t *testing.T) {
@@ -79,7 +80,8 @@ func TestOneGoroutineSendsWhileAnotherReceives(t *testing.T) {
 	}
 }
 
-func TestSendersAndReceiversMayMeetTheEndAtOnce(t *testing.T) {
+// Sender and receiver may get the end of a stream at the same time.
+func TestClient_streamConcurrentEnd(t *testing.T) {
 	g := newGuards()
 	r := memory.serve(t, &service{duplex: answer(1, status.Error(codes.Internal, "broken"))}, nil, guarded(g.around()))
 	st := r.open(t, patience(t))
@@ -100,7 +102,8 @@ func TestSendersAndReceiversMayMeetTheEndAtOnce(t *testing.T) {
 	g.end(t, codes.OK, codes.Internal, resilience.Success)
 }
 
-func TestNoMessageOfAStreamArrivesTwice(t *testing.T) {
+// No message of a stream arrives twice.
+func TestClient_streamMessagesOnce(t *testing.T) {
 	for name, c := range map[string]struct {
 		config string // of the service
 		calls  int
@@ -157,7 +160,8 @@ func TestNoMessageOfAStreamArrivesTwice(t *testing.T) {
 
 const quickRetries = `{"methodConfig": [{"name": [{}], "retryPolicy": {"maxAttempts": 3, "initialBackoff": "0.001s", "maxBackoff": "0.001s", "backoffMultiplier": 1, "retryableStatusCodes": ["UNAVAILABLE"]}}]}`
 
-func TestHeadersAndTrailersOfStreamsArrive(t *testing.T) {
+// Headers and trailers of streams arrive.
+func TestClient_streamMetadata(t *testing.T) {
 	s := &service{duplex: func(st duplex) error {
 		if err := st.SetHeader(metadata.Pairs("head", "h")); err != nil {
 			return err

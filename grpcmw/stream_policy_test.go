@@ -28,7 +28,8 @@ type settlerFunc func()
 
 func (f settlerFunc) Settle(uint64, error) { f() }
 
-func TestAStreamThatAPolicyGivesUpIsEnded(t *testing.T) {
+// A stream that a policy gives up is ended.
+func TestClient_abandonedStreamEnds(t *testing.T) {
 	policies := map[string]resilience.Policy{
 		"an error after success": failsAfterSuccess,
 		"Discard": testkit.Policy(func(ctx context.Context, next resilience.Next) error {
@@ -118,8 +119,8 @@ func waitFor(come chan struct{}) testkit.Policy {
 	}
 }
 
-// Nor is one that could not be made a failure more than once.
-func TestAStreamIsNeverMadeTwice(t *testing.T) {
+// A stream is made once, and a stream that cannot be made is one failure.
+func TestClient_streamIsMadeOnce(t *testing.T) {
 	for name, p := range map[string]resilience.Policy{
 		"retry":      retries(t, retry.Config{}),
 		"persistent": persistent(t),
@@ -147,7 +148,8 @@ func TestAStreamIsNeverMadeTwice(t *testing.T) {
 	}
 }
 
-func TestALiveStreamThatIsRunAgainOpensNoOther(t *testing.T) {
+// A policy that runs a live stream again makes no other.
+func TestClient_secondRunMakesNoStream(t *testing.T) {
 	for name, discard := range map[string]bool{"after Discard": true, "without Discard": false} {
 		t.Run(name, func(t *testing.T) {
 			g := newGuards()
@@ -174,7 +176,8 @@ func TestALiveStreamThatIsRunAgainOpensNoOther(t *testing.T) {
 	}
 }
 
-func TestThereIsAnErrorWhereAPolicyHasNeitherStreamNorError(t *testing.T) {
+// If a policy returns neither a stream nor an error, the caller gets an error.
+func TestClient_policyWithoutStream(t *testing.T) {
 	_, err := openFake(misuse["drops"], func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, ...grpc.CallOption) (grpc.ClientStream, error) {
 		return nil, errDown
 	})
@@ -185,10 +188,10 @@ func TestThereIsAnErrorWhereAPolicyHasNeitherStreamNorError(t *testing.T) {
 	wantCode(t, err, codes.Internal)
 }
 
-// A settler that unwinds does so on the goroutine that brought the moment about. The
-// others are settled all the same, and the stream is then up to its caller's
-// context, since another goroutine may be sending.
-func TestASettlerThatUnwindsKeepsNothing(t *testing.T) {
+// A settler that unwinds does so on the goroutine that caused the moment. The others are
+// settled, and the stream is left to its caller's context: another goroutine may be
+// sending.
+func TestClient_streamSettlerUnwinds(t *testing.T) {
 	for name, how := range testkit.Aborts(errPolicy) {
 		for at, read := range map[resilience.Moment]int{resilience.Answered: 1, resilience.Ended: 2} {
 			t.Run(name+" "+at.String(), func(t *testing.T) {
@@ -224,7 +227,8 @@ func TestASettlerThatUnwindsKeepsNothing(t *testing.T) {
 	}
 }
 
-func TestAPanicWhileAStreamIsMadeSettlesAll(t *testing.T) {
+// A panic while a stream is made settles all policies.
+func TestClient_streamPanicSettlesAll(t *testing.T) {
 	for name, how := range testkit.Aborts(errPolicy) {
 		t.Run(name, func(t *testing.T) {
 			g := newGuards()

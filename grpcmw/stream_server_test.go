@@ -22,10 +22,11 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-func TestAServerRefusesAStreamWithAPushback(t *testing.T) {
+// A rejected stream gets a pushback.
+func TestServer_rejectsStream(t *testing.T) {
 	for name, c := range map[string]struct {
 		reason   string
-		in       time.Duration // when to come back, 0 for nobody knows
+		in       time.Duration // when to come back, 0 for unknown
 		code     codes.Code
 		pushback string
 		info     time.Duration
@@ -44,7 +45,7 @@ func TestAServerRefusesAStreamWithAPushback(t *testing.T) {
 				}
 				b := resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive{Failures: 1}}, OpenFor: second / 2}))
 				r := memory.serve(t, &service{duplex: func(duplex) error { t.Error("handled"); return nil }},
-					guardedServer(refuse(c.reason, at)), guarded(b))
+					guardedServer(reject(c.reason, at)), guarded(b))
 				st := r.open(t, patience(t))
 				_, err := st.Recv()
 				wantCode(t, err, c.code)
@@ -64,18 +65,19 @@ func TestAServerRefusesAStreamWithAPushback(t *testing.T) {
 	}
 }
 
-func TestAStreamHoldsItsSlotOnTheServerToItsEnd(t *testing.T) {
+// A stream on a server holds its bulkhead slot to its end.
+func TestServer_streamHoldsSlot(t *testing.T) {
 	for name, n := range networks {
 		t.Run(name, func(t *testing.T) {
 			ended, judge := newWitness(resilience.Ended), newBreaker()
-			b := resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: -1}))
+			b := resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: bulkhead.NoQueue}))
 			r := n.serve(t, &service{duplex: hang(1)}, guardedServer(resilience.Compose(ended, b, judge)))
 			ctx, cancel := context.WithCancel(patience(t))
 			st := r.open(t, ctx)
 			recv(t, st, 1)
 			_, err := r.open(t, patience(t)).Recv()
 			wantCode(t, err, codes.ResourceExhausted)
-			<-ended.heard // of the refusal
+			<-ended.heard // of the rejection
 			if n := b.Stats().InFlight; n != 1 {
 				t.Errorf("%d slots taken", n)
 			}
@@ -88,7 +90,8 @@ func TestAStreamHoldsItsSlotOnTheServerToItsEnd(t *testing.T) {
 	}
 }
 
-func TestTheContextOfAHandlerOfStreamsIsThatOfThePolicies(t *testing.T) {
+// The context of a stream's handler is the policies'.
+func TestServer_streamContext(t *testing.T) {
 	for name, at := range map[string]resilience.Moment{"until answered": resilience.Answered, "until ended": resilience.Ended} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -130,7 +133,8 @@ func TestTheContextOfAHandlerOfStreamsIsThatOfThePolicies(t *testing.T) {
 	}
 }
 
-func TestAHandlerOfStreamsIsJudgedByWhatItReturns(t *testing.T) {
+// A stream's handler is judged by its result.
+func TestServer_streamOutcome(t *testing.T) {
 	for name, c := range map[string]struct {
 		handler func(duplex) error
 		code    codes.Code
@@ -140,7 +144,7 @@ func TestAHandlerOfStreamsIsJudgedByWhatItReturns(t *testing.T) {
 		"not found":             {answer(1, status.Error(codes.NotFound, "nothing")), codes.NotFound, resilience.Success},
 		"internal":              {answer(3, status.Error(codes.Internal, "broken")), codes.Internal, resilience.Failure},
 		"an error of no status": {answer(0, errPolicy), codes.Unknown, resilience.Failure},
-		"a call it made was refused": {
+		"a call it made was rejected": {
 			answer(0, &resilience.Rejection{Reason: resilience.Open}), codes.Unavailable, resilience.Failure,
 		},
 	} {
@@ -177,7 +181,8 @@ func handle(p resilience.Policy, handler func() error) error {
 		func(any, grpc.ServerStream) error { return handler() })
 }
 
-func TestAHandlerOfStreamsThatUnwindsIsAFailure(t *testing.T) {
+// A stream's handler that panics or calls runtime.Goexit is a failure.
+func TestServer_streamUnwindIsFailure(t *testing.T) {
 	for name, how := range testkit.Aborts(errPolicy) {
 		t.Run(name, func(t *testing.T) {
 			g := newGuards()
@@ -190,7 +195,8 @@ func TestAHandlerOfStreamsThatUnwindsIsAFailure(t *testing.T) {
 	}
 }
 
-func TestAHandlerOfStreamsRunsOnce(t *testing.T) {
+// A stream's handler runs once.
+func TestServer_streamHandlerRunsOnce(t *testing.T) {
 	for name, c := range map[string]struct {
 		p    resilience.Policy
 		err  error // of the handler
@@ -211,7 +217,8 @@ func TestAHandlerOfStreamsRunsOnce(t *testing.T) {
 	}
 }
 
-func TestAServerSaysWhatAPolicyKeptQuietAbout(t *testing.T) {
+// The client gets the handler's error if a policy drops it.
+func TestServer_streamDroppedError(t *testing.T) {
 	wantCode(t, handle(misuse["drops"], func() error { return errDown }), codes.Unavailable)
 	wantCode(t, handle(misuse["drops"], func() error { return nil }), codes.OK)
 	wantCode(t, handle(misuse["nothing"], func() error { t.Error("ran"); return nil }), codes.Internal)
@@ -221,7 +228,8 @@ func TestAServerSaysWhatAPolicyKeptQuietAbout(t *testing.T) {
 	}
 }
 
-func TestAStreamWhoseClientHasLeftIsNotHandled(t *testing.T) {
+// A stream whose client has left is not handled.
+func TestServer_streamOfLeftClient(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	g := newGuards()
@@ -241,12 +249,13 @@ type goneStream struct {
 
 func (s *goneStream) Context() context.Context { return s.ctx }
 
-func TestAHandlerOfStreamsKnowsTheAttemptOfItsClient(t *testing.T) {
+// A stream's handler has the number of the client's attempt in its context.
+func TestServer_streamReadsRetryAttempt(t *testing.T) {
 	got := make(chan int, 1)
 	r := memory.serve(t, &service{duplex: func(st duplex) error {
 		got <- resilience.Attempt(st.Context())
 		return nil
-	}}, guardedServer(nil), guarded(nil))
+	}}, guardedServer(resilience.Compose()), guarded(resilience.Compose()))
 	for _, n := range []int{1, 2, 5} {
 		r.open(t, resilience.WithAttempt(patience(t), n)).Recv()
 		if a := <-got; a != n {
@@ -272,8 +281,9 @@ func (markedStream) Context() context.Context {
 	return metadata.NewIncomingContext(context.Background(), metadata.Pairs("retry-attempt", "2"))
 }
 
-func TestExemptStreamsAreNotGuarded(t *testing.T) {
-	refused := refuse(resilience.Open, time.Time{})
+// Exempt streams skip the policy.
+func TestServer_exemptStream(t *testing.T) {
+	refused := reject(resilience.Open, time.Time{})
 	own := func(method string) bool { return method == "/own/m" }
 	for method, exempt := range map[string]func(string) bool{
 		"/grpc.health.v1.Health/Watch": nil, "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": nil, "/own/m": own,

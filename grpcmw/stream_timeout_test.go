@@ -30,7 +30,8 @@ func limited(t *testing.T, at resilience.Moment, handler func(duplex) error, use
 	})
 }
 
-func TestAStreamCutOffByALimitIsAFailureOfItsServer(t *testing.T) {
+// A stream that a timeout cuts off is a failure of the server.
+func TestClient_streamTimeoutIsFailure(t *testing.T) {
 	for name, at := range map[string]resilience.Moment{"until answered": resilience.Answered, "until ended": resilience.Ended} {
 		t.Run(name+", read", func(t *testing.T) {
 			limited(t, at, hang(0), func(t *testing.T, g *guards, l *timeout.Timeout, st call) {
@@ -67,7 +68,8 @@ func wantExceeded(t *testing.T, err error) {
 	}
 }
 
-func TestALimitUntilAnsweredLeavesTheRestOfAStreamAlone(t *testing.T) {
+// A timeout until Answered does not affect the rest of a stream.
+func TestClient_streamTimeoutUntilAnswered(t *testing.T) {
 	slow := func(st duplex) error {
 		for range 3 {
 			if err := st.Send(&response{}); err != nil {
@@ -90,7 +92,8 @@ func TestALimitUntilAnsweredLeavesTheRestOfAStreamAlone(t *testing.T) {
 	})
 }
 
-func TestALimitUntilEndedCutsOffAStreamThatHasAnswered(t *testing.T) {
+// A timeout until Ended cuts off a stream that has answered.
+func TestClient_streamTimeoutUntilEnded(t *testing.T) {
 	limited(t, resilience.Ended, hang(1), func(t *testing.T, g *guards, l *timeout.Timeout, st call) {
 		recv(t, st, 1)
 		_, err := st.Recv()
@@ -99,7 +102,8 @@ func TestALimitUntilEndedCutsOffAStreamThatHasAnswered(t *testing.T) {
 	})
 }
 
-func TestALimitUntilEndedReachesTheServer(t *testing.T) {
+// A timeout until Ended is sent to the server.
+func TestClient_streamTimeoutIsSent(t *testing.T) {
 	left := make(chan time.Duration, 1)
 	limited(t, resilience.Ended, func(st duplex) error {
 		deadline, _ := st.Context().Deadline()
@@ -113,7 +117,8 @@ func TestALimitUntilEndedReachesTheServer(t *testing.T) {
 	})
 }
 
-func TestAStreamThatCannotBeMadeInTimeIsLate(t *testing.T) {
+// A stream that cannot be made in time is a timeout.
+func TestClient_streamTimeoutOnCreate(t *testing.T) {
 	for name, at := range map[string]resilience.Moment{"until answered": resilience.Answered, "until ended": resilience.Ended} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -131,7 +136,8 @@ func TestAStreamThatCannotBeMadeInTimeIsLate(t *testing.T) {
 	}
 }
 
-func TestTheDeadlineOfTheCallerIsAFailureOfTheServer(t *testing.T) {
+// The caller's deadline is a failure of the server.
+func TestClient_streamDeadlineIsFailure(t *testing.T) {
 	odd := errors.New("odd")
 	for name, c := range map[string]struct {
 		with  func(context.Context) (context.Context, context.CancelFunc)
@@ -186,9 +192,8 @@ func canceledAfter(ctx context.Context, cause error) (context.Context, context.C
 
 const slowRetries = `{"methodConfig": [{"name": [{}], "retryPolicy": {"maxAttempts": 5, "initialBackoff": "20s", "maxBackoff": "20s", "backoffMultiplier": 1, "retryableStatusCodes": ["UNAVAILABLE"]}}]}`
 
-// While gRPC waits to make a stream again, SendMsg waits with it, and it is SendMsg
-// that says why that came to nothing.
-func TestASendThatIsCutOffByALimitSaysSo(t *testing.T) {
+// SendMsg returns the timeout while gRPC waits to make the stream again.
+func TestClient_streamTimeoutOnSend(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGuards()
 		l := resilience.Must(timeout.New(timeout.Config{Timeout: second, Until: resilience.Answered}))
@@ -209,8 +214,8 @@ type slowTimer struct {
 
 func (s *slowTimer) Deadline() (time.Time, bool) { return s.deadline, true }
 
-// A server has the deadline of a stream too, and can say so first.
-func TestAServerThatIsQuickerThanTheTimerDoesNotHideTheLimit(t *testing.T) {
+// A server that reports the deadline before our timer does not hide the timeout.
+func TestClient_streamTimeoutFromServer(t *testing.T) {
 	exceeded := &timeout.Error{After: second}
 	said := status.Error(codes.DeadlineExceeded, "the server says so")
 	for name, c := range map[string]struct {

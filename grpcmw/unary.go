@@ -14,39 +14,41 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Unary implements grpc.UnaryClientInterceptor. What the call options of the caller
-// collect (grpc.Header, Trailer and Peer) is that of the last attempt; what else they
-// do, such as grpc.OnFinish, they do for each attempt.
+// Unary implements grpc.UnaryClientInterceptor. The call options grpc.Header, Trailer and
+// Peer collect from the last attempt; other options, such as grpc.OnFinish, act on each
+// attempt.
 //
-// The reply is that of the server: if a policy drops the error of a call, Unary
-// returns it all the same.
+// Unary returns nil only with a reply of the server: if a policy drops the error of a call,
+// Unary returns it.
 func (c Client) Unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	if exempt(c.Exempt, method) {
 		return invoker(ctx, method, req, reply, cc, opts...)
 	}
+	if c.Policy == nil {
+		return errNoClientPolicy
+	}
 	u := &unary{c: c, ctx: ctx, method: method, req: req, reply: reply, cc: cc, invoker: invoker}
-	// The trailer is told to us first, and the slice of the caller left alone.
-	// Clipped, or the appends of two further in would meet in our array.
+	// Our trailer option comes first, and the caller's slice stays unchanged. Without
+	// Clip, two interceptors further in that append would write to one array.
 	u.opts = slices.Clip(append(append(u.room[:0], grpc.TrailerCallOption{TrailerAddr: &u.trailer}), opts...))
 	err := resilience.RunOperation(ctx, c.Policy, u)
 	switch {
 	case err != nil:
 	case u.last != nil:
-		err = u.last // a policy dropped it, but there is no reply to return
+		err = u.last // a policy dropped the error, but there is no reply to return
 	case !u.ran:
 		err = errNotRun
 	default:
 		return nil
 	}
-	return ended(ctx, public(err))
+	return wrapContextEnd(ctx, publicError(err))
 }
 
-// unary is one call: the operation that the policies run. With the room for its
-// options that makes it the only allocation of a call, beside the copy that gRPC
-// makes of the trailer.
+// unary is one call: the operation that the policies run. It has room for its options, so
+// it is the only allocation of a call, beside gRPC's copy of the trailer.
 type unary struct {
 	c          Client
-	ctx        context.Context // of the caller
+	ctx        context.Context // the caller's
 	method     string
 	req, reply any
 	cc         *grpc.ClientConn
@@ -54,7 +56,9 @@ type unary struct {
 	opts       []grpc.CallOption
 	room       [4]grpc.CallOption
 	ran        bool
-	// Of the last attempt:
+
+	// The fields below are about the last attempt.
+
 	trailer metadata.MD
 	last    *failure // nil if it did not fail
 }
@@ -73,20 +77,20 @@ func (u *unary) Run(ctx context.Context) error {
 		clearCollected(u.opts)
 	}
 	u.ran, u.last = true, nil
-	err := u.invoker(marked(ctx), u.method, u.req, u.reply, u.cc, u.opts...)
+	err := u.invoker(withAttemptMetadata(ctx), u.method, u.req, u.reply, u.cc, u.opts...)
 	if err == nil {
 		return nil
 	}
-	u.last = u.c.failed(u.method, err, u.trailer)
-	u.mayAgain(u.last)
+	u.last = u.c.asFailure(u.method, err, u.trailer)
+	u.setRetryable(u.last)
 	if ctx.Err() == context.Canceled && errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
-		u.last.outcome = resilience.Failure // gRPC does not know that it was a limit of time
+		u.last.outcome = resilience.Failure // a policy's timeout, which gRPC cannot tell from a cancel
 	}
 	return u.last
 }
 
-// mayAgain decides whether the call may be made again after f.
-func (u *unary) mayAgain(f *failure) {
+// setRetryable sets whether the call is safe to retry after f.
+func (u *unary) setRetryable(f *failure) {
 	switch {
 	case f.final:
 	case u.cc != nil && u.cc.GetMethodConfig(u.method).RetryPolicy != nil:
@@ -98,8 +102,8 @@ func (u *unary) mayAgain(f *failure) {
 	}
 }
 
-// clearCollected makes call options forget what they have collected of the attempt
-// before: one that gets no stream collects nothing.
+// clearCollected resets what call options have collected from the previous attempt. An
+// attempt that gets no stream collects nothing.
 func clearCollected(opts []grpc.CallOption) {
 	for _, o := range opts {
 		switch o := o.(type) {

@@ -58,7 +58,8 @@ func hanging(began chan<- struct{}) *service {
 	}}
 }
 
-func TestClientRefusesAsUnavailableOrExhausted(t *testing.T) {
+// A rejection is UNAVAILABLE or RESOURCE_EXHAUSTED.
+func TestClient_rejectionCodes(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		var calls atomic.Int32
 		for name, test := range map[string]struct {
@@ -70,7 +71,7 @@ func TestClientRefusesAsUnavailableOrExhausted(t *testing.T) {
 			"full":    {resilience.Full, codes.ResourceExhausted, resilience.ErrRejected},
 			"limited": {resilience.Limited, codes.ResourceExhausted, resilience.ErrRejected},
 		} {
-			c := serve(t, answers(&calls, nil), nil, unary(grpcmw.Client{Policy: refuse(test.reason, time.Time{})}))
+			c := serve(t, answers(&calls, nil), nil, unary(grpcmw.Client{Policy: reject(test.reason, time.Time{})}))
 			_, err := c.UnaryCall(patience(t), &pb.SimpleRequest{})
 			wantStatus(t, err, test.code, test.is)
 			if r, ok := errors.AsType[*resilience.Rejection](err); !ok || r.Reason != test.reason {
@@ -78,12 +79,13 @@ func TestClientRefusesAsUnavailableOrExhausted(t *testing.T) {
 			}
 		}
 		if calls.Load() != 0 {
-			t.Error("a refused call was made")
+			t.Error("a rejected call was made")
 		}
 	})
 }
 
-func TestOpenBreakerIsErrOpen(t *testing.T) {
+// An open breaker's error matches breaker.ErrOpen.
+func TestClient_openBreakerIsErrOpen(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		var calls atomic.Int32
 		c := serve(t, answers(&calls, status.Error(codes.Internal, "broken")), nil, unary(grpcmw.Client{Policy: sensitive()}))
@@ -97,10 +99,11 @@ func TestOpenBreakerIsErrOpen(t *testing.T) {
 	})
 }
 
-func TestFullBulkheadIsErrFull(t *testing.T) {
+// A full bulkhead's error matches bulkhead.ErrFull.
+func TestClient_fullBulkheadIsErrFull(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		began := make(chan struct{}, 1)
-		full := resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: -1}))
+		full := resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: bulkhead.NoQueue}))
 		c := serve(t, hanging(began), nil, unary(grpcmw.Client{Policy: full}))
 		ctx, cancel := context.WithCancel(patience(t))
 		first := make(chan error, 1)
@@ -119,7 +122,8 @@ func TestFullBulkheadIsErrFull(t *testing.T) {
 	})
 }
 
-func TestAttemptTimeoutIsDeadlineExceededAndAFailure(t *testing.T) {
+// An attempt timeout is DEADLINE_EXCEEDED and a failure.
+func TestClient_timeoutIsFailure(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		for _, inner := range []bool{false, true} {
 			b := sensitive()
@@ -138,8 +142,8 @@ func TestAttemptTimeoutIsDeadlineExceededAndAFailure(t *testing.T) {
 	})
 }
 
-// gRPC says that such a call was canceled, since there is no deadline.
-func TestLimitWithoutADeadlineIsAFailureToo(t *testing.T) {
+// A timeout without a context deadline is a failure, although gRPC reports a cancel.
+func TestClient_timeoutWithoutDeadline(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		began := make(chan struct{}, 1)
 		var limited context.CancelCauseFunc
@@ -162,11 +166,12 @@ func TestLimitWithoutADeadlineIsAFailureToo(t *testing.T) {
 	})
 }
 
-func TestEndOfTheCallersContextIsThatError(t *testing.T) {
+// The end of the caller's context is the error of that context.
+func TestClient_callerContextError(t *testing.T) {
 	errLeft := errors.New("the user left")
 	everywhere(t, func(t *testing.T, serve serving) {
 		for name, p := range map[string]func() resilience.Policy{
-			"nothing": func() resilience.Policy { return nil },
+			"nothing": func() resilience.Policy { return resilience.Compose() },
 			"retry":   func() resilience.Policy { return retries(t, retry.Config{}) },
 			"wrapped": func() resilience.Policy { return resilience.Compose(retries(t, retry.Config{}), pass) },
 		} {
@@ -199,7 +204,8 @@ func TestEndOfTheCallersContextIsThatError(t *testing.T) {
 	})
 }
 
-func TestWhatIsSaidAlreadyIsNotSaidAgain(t *testing.T) {
+// An error that has the end of the context already is not wrapped again.
+func TestClient_contextErrorOnce(t *testing.T) {
 	errLeft := errors.New("the user left")
 	for name, test := range map[string]struct {
 		err  error
@@ -210,7 +216,7 @@ func TestWhatIsSaidAlreadyIsNotSaidAgain(t *testing.T) {
 		"a reply that came first":  {detailed(t, codes.NotFound, "none").Err(), codes.NotFound, "rpc error: code = NotFound desc = none"},
 	} {
 		ctx, cancel := context.WithCancelCause(t.Context())
-		err := grpcmw.Client{}.Unary(ctx, "/s/m", nil, nil, nil, func(context.Context, string, any, any, *grpc.ClientConn, ...grpc.CallOption) error {
+		err := grpcmw.Client{Policy: resilience.Compose()}.Unary(ctx, "/s/m", nil, nil, nil, func(context.Context, string, any, any, *grpc.ClientConn, ...grpc.CallOption) error {
 			cancel(errLeft)
 			return test.err
 		})
@@ -221,8 +227,8 @@ func TestWhatIsSaidAlreadyIsNotSaidAgain(t *testing.T) {
 	}
 }
 
-// What ended the call is the end of the context, and not what the server said before.
-func TestCallerThatLeavesWhileARetryWaitsIsCanceled(t *testing.T) {
+// A caller that cancels during the backoff gets CANCELLED, not the last status.
+func TestClient_cancelDuringBackoff(t *testing.T) {
 	errLeft := errors.New("the user left")
 	everywhere(t, func(t *testing.T, serve serving) {
 		ctx, cancel := context.WithCancelCause(t.Context()) // no deadline, or the wait would be too long
@@ -242,10 +248,10 @@ func TestCallerThatLeavesWhileARetryWaitsIsCanceled(t *testing.T) {
 	})
 }
 
-// A server has the deadline, too, and may be the first to say so.
-func TestADeadlineThatTheServerSeesFirstIsTheCallersAllTheSame(t *testing.T) {
+// A deadline that the server reports first is still the caller's deadline.
+func TestClient_deadlineFromServer(t *testing.T) {
 	ctx := &slowTimer{t.Context(), time.Now().Add(-second)}
-	err := grpcmw.Client{}.Unary(ctx, "/s/m", nil, nil, nil, func(context.Context, string, any, any, *grpc.ClientConn, ...grpc.CallOption) error {
+	err := grpcmw.Client{Policy: resilience.Compose()}.Unary(ctx, "/s/m", nil, nil, nil, func(context.Context, string, any, any, *grpc.ClientConn, ...grpc.CallOption) error {
 		return status.Error(codes.DeadlineExceeded, "too late")
 	})
 	wantStatus(t, err, codes.DeadlineExceeded, context.DeadlineExceeded)
@@ -265,12 +271,13 @@ func detailed(t testing.TB, code codes.Code, text string) *status.Status {
 	return s
 }
 
-func TestStatusOfTheServerComesBackUntouched(t *testing.T) {
+// The server's status comes back unchanged.
+func TestClient_returnsServerStatus(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		for _, code := range []codes.Code{codes.NotFound, codes.Internal, codes.DeadlineExceeded, codes.Canceled, 77} {
 			want := detailed(t, code, "broke")
 			for name, p := range map[string]resilience.Policy{
-				"nothing": nil,
+				"nothing": resilience.Compose(),
 				"default": resilience.Compose(retries(t, retry.Config{}), sensitive(), resilience.Must(bulkhead.New(bulkhead.Config{})), resilience.Must(timeout.New(timeout.Config{}))),
 			} {
 				var calls atomic.Int32
@@ -286,7 +293,8 @@ func TestStatusOfTheServerComesBackUntouched(t *testing.T) {
 	})
 }
 
-func TestErrorOfARetryHasTheLastStatus(t *testing.T) {
+// The error of a retry has the last attempt's status.
+func TestClient_retryErrorHasLastStatus(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		var calls atomic.Int32
 		s := answers(&calls, status.Error(codes.Unavailable, "first"), detailed(t, codes.Unavailable, "second").Err())
@@ -303,7 +311,8 @@ func TestErrorOfARetryHasTheLastStatus(t *testing.T) {
 	})
 }
 
-func TestEachFailedAttemptIsCountedOnce(t *testing.T) {
+// Each failed attempt is counted once.
+func TestClient_countsAttemptsOnce(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		var calls atomic.Int32
 		b := resilience.Must(breaker.New(breaker.Config{}))
@@ -319,7 +328,8 @@ func TestEachFailedAttemptIsCountedOnce(t *testing.T) {
 	})
 }
 
-func TestAConnectionThatCannotBeMadeIsCountedOncePerAttempt(t *testing.T) {
+// A connection that cannot be made is counted once for each attempt.
+func TestClient_failedConnectionCountsOnce(t *testing.T) {
 	b := resilience.Must(breaker.New(breaker.Config{}))
 	c := memory.serve(t, &service{}, nil, unary(grpcmw.Client{Policy: resilience.Compose(retries(t, retry.Config{}), b)}),
 		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) { return nil, net.ErrClosed }))
@@ -346,7 +356,8 @@ func (k *keys) Apply(ctx context.Context, next resilience.Next) error {
 
 type tenantKey struct{}
 
-func TestKeyOfACall(t *testing.T) {
+// The key of a call is target and method, or Key's.
+func TestClient_key(t *testing.T) {
 	client, server := &keys{}, &keys{}
 	c := memory.serve(t, &service{}, unaryServer(grpcmw.Server{Policy: server}), unary(grpcmw.Client{Policy: client}))
 	own := memory.serve(t, &service{}, unaryServer(grpcmw.Server{Policy: server, Key: func(_ context.Context, method string) string { return "server of " + method }}),
@@ -367,7 +378,8 @@ func TestKeyOfACall(t *testing.T) {
 	}
 }
 
-func TestFailingMethodOpensOnlyItself(t *testing.T) {
+// A failing method opens its own breaker and no other.
+func TestClient_breakerPerMethod(t *testing.T) {
 	everywhere(t, func(t *testing.T, serve serving) {
 		group := resilience.Must(keyed.New(sensitive(), keyed.Config{}))
 		var calls atomic.Int32
@@ -381,8 +393,9 @@ func TestFailingMethodOpensOnlyItself(t *testing.T) {
 	})
 }
 
-func TestExemptMethodsAreNotGuarded(t *testing.T) {
-	never := refuse(resilience.Open, time.Time{})
+// Exempt methods skip the policy.
+func TestClient_exempt(t *testing.T) {
+	never := reject(resilience.Open, time.Time{})
 	for name, test := range map[string]struct {
 		exempt func(string) bool
 		method string

@@ -23,7 +23,7 @@ type guard struct {
 }
 
 func newGuard(t *testing.T) *guard {
-	g := &guard{slots: resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: -1})), breaker: newBreaker()}
+	g := &guard{slots: resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: bulkhead.NoQueue})), breaker: newBreaker()}
 	g.policy = resilience.Compose(g.slots, g.breaker, retries(t, retry.Config{}), &keys{})
 	return g
 }
@@ -43,7 +43,8 @@ func (g *guard) wantFree(t *testing.T, ran bool) {
 	}
 }
 
-func TestFunctionsOfAClientThatUnwindLeakNothing(t *testing.T) {
+// A hook of a Client that panics or calls runtime.Goexit leaks nothing.
+func TestClient_hooksThatUnwind(t *testing.T) {
 	down := invoke(nil, status.Error(codes.Unavailable, "down"))
 	for how, end := range testkit.Aborts("boom") {
 		for name, test := range map[string]struct {
@@ -73,7 +74,8 @@ func TestFunctionsOfAClientThatUnwindLeakNothing(t *testing.T) {
 	}
 }
 
-func TestAHandlerOrAFunctionOfAServerThatUnwindsReleasesAndGoesOn(t *testing.T) {
+// A handler or a hook that unwinds releases its slot, and the panic continues.
+func TestServer_unwindReleases(t *testing.T) {
 	down := func(context.Context, any) (any, error) { return nil, status.Error(codes.Unavailable, "down") }
 	for how, end := range testkit.Aborts("boom") {
 		for name, test := range map[string]struct {
@@ -102,7 +104,8 @@ func TestAHandlerOrAFunctionOfAServerThatUnwindsReleasesAndGoesOn(t *testing.T) 
 	}
 }
 
-func TestOutcomeOfAStreamThatUnwindsFreesItsSlot(t *testing.T) {
+// A Classify that unwinds at the end of a stream frees the slot.
+func TestClient_streamClassifyUnwinds(t *testing.T) {
 	for how, end := range testkit.Aborts("boom") {
 		t.Run(how, func(t *testing.T) {
 			g := newGuards()

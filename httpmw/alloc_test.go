@@ -12,7 +12,8 @@ import (
 	"github.com/resilience-go/resilience/keyed"
 )
 
-func TestClientAllocatesOnceMoreThanBare(t *testing.T) {
+// A call through a Transport allocates once more than without it.
+func TestTransport_allocatesOnceMore(t *testing.T) {
 	resp := response(200, "body")
 	bare := resp.Body
 	base := roundTripper(func(r *http.Request) (*http.Response, error) {
@@ -23,7 +24,7 @@ func TestClientAllocatesOnceMoreThanBare(t *testing.T) {
 	upload := newRequest(t, "PUT", "http://x", strings.NewReader("content"))
 	real := resilience.Compose(newRetry(), newBreaker(3), newBulkhead(10))
 	for name, policy := range map[string]resilience.Policy{
-		"no policy":              nil,
+		"no policy":              resilience.Compose(),
 		"body not held":          &testkit.Holder{At: resilience.Answered},
 		"body held":              resilience.Compose(again(3), &testkit.Holder{At: resilience.Answered}, &testkit.Holder{At: resilience.Ended}),
 		"real policies":          real,
@@ -45,10 +46,11 @@ func TestClientAllocatesOnceMoreThanBare(t *testing.T) {
 	}
 }
 
-func TestServerAllocatesOnceMoreThanBare(t *testing.T) {
+// A request through a Server allocates once more than without it.
+func TestServer_allocatesOnceMore(t *testing.T) {
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(200) })
 	for name, policy := range map[string]resilience.Policy{
-		"no policy":   nil,
+		"no policy":   resilience.Compose(),
 		"real policy": newBreaker(3),
 		"held":        resilience.Compose(&testkit.Holder{At: resilience.Answered}, &testkit.Holder{At: resilience.Ended}),
 	} {

@@ -1,55 +1,40 @@
 package httpmw
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"reflect"
-	"strconv"
-	"time"
 
 	"github.com/resilience-go/resilience"
 )
 
-// attemptHeader carries the number of an attempt, from the second one on. In a
-// response it carries final, or nothing that is for us.
-const (
-	attemptHeader = "Retry-Attempt"
-	final         = "0" // no further attempt is wanted
-)
-
-// isFinal reports whether the server wants no further attempt after resp. It says so
-// in one form only.
-func isFinal(resp *http.Response) bool {
-	v := resp.Header[attemptHeader]
-	return len(v) == 1 && v[0] == final
-}
-
-// call is one RoundTrip: the operation that the policies run and, when somebody
-// waits for its end, also the body that the caller reads. That makes it the only
-// allocation of a call. It is not pooled: a policy that kept it too long would
-// then answer one request with the response of another.
+// call is one RoundTrip. It is the operation that the policies run. If a policy waits for
+// the end of the response body, call is also the body that the caller reads. One type for
+// both makes call the only allocation of a RoundTrip.
+//
+// Calls are not pooled: a policy that kept an operation for too long would then answer
+// one request with the response to another.
 type call struct {
 	resilience.Tail
 	t   *Transport
-	req *http.Request // the caller's, never changed
+	req *http.Request // the caller's request, never changed
 
-	// upload is a request body that nobody else has promised to close.
+	// upload is a request body that call has to close: Base was not called with it.
 	upload io.Closer
 	ran    bool
 	final  bool // the server wants no further attempt
 
-	// Of the last attempt:
+	// The fields below are about the last attempt.
+
 	ctx    context.Context
-	run    uint32         // its number in the Tail, if held
-	held   bool           // somebody waits for the end of body
-	resp   *http.Response // nil if there was none or it cannot be handed over any more
-	body   io.ReadCloser  // of resp, nil if there is none or it was drained
+	run    uint32         // the number of the attempt in the Tail, if held
+	held   bool           // a policy waits for the end of body
+	resp   *http.Response // nil without a response, and after the response became unusable
+	body   io.ReadCloser  // the body of resp, nil without one and after it was drained
 	err    error          // what Run returned
-	status *StatusError   // err, if resp is the reason for it
+	status *StatusError   // err, if resp is its reason
 	handed bool           // resp belongs to the caller
 }
 
@@ -69,12 +54,12 @@ func (c *call) Run(ctx context.Context) error {
 	c.Discard()
 	if c.ran {
 		if why := c.unrepeatable(); why != "" {
-			// The result of the attempt before this one stays what it was.
+			// The result stays the previous attempt's.
 			return &replayError{why, c.err}
 		}
 	}
 	c.ctx, c.resp, c.err, c.status, c.held = ctx, nil, nil, nil, false
-	req, err := c.request(ctx)
+	req, err := c.attemptRequest(ctx)
 	if err != nil {
 		c.err = &requestError{failure{err: fmt.Errorf("httpmw: get the request body again: %w", err)}}
 		return c.err
@@ -82,63 +67,27 @@ func (c *call) Run(ctx context.Context) error {
 	c.ran = true
 	base := c.t.base()
 	resp, err := base.RoundTrip(req)
-	// Base has closed the body, as http.RoundTripper demands. Had it panicked,
-	// release would close it: better twice than not at all.
+	// Base has closed the body, as http.RoundTripper demands. If Base panics, release
+	// closes the body: closing it twice is better than not at all.
 	c.upload = nil
 	switch {
 	case err != nil:
 		if resp != nil && resp.Body != nil {
 			resp.Body.Close()
 		}
-		c.err = c.failed(ctx, err)
+		c.err = c.asFailure(ctx, err)
 	case resp == nil:
 		c.err = &failure{err: fmt.Errorf("httpmw: %T returned neither a response nor an error", base)}
 	default:
-		c.err = c.answered(resp)
+		c.err = c.accept(resp)
 	}
 	return c.err
 }
 
-// unrepeatable says why the request cannot be sent once more, "" if it can.
-func (c *call) unrepeatable() string {
-	switch {
-	case c.final:
-		return "the server wants no further attempt"
-	case c.uploads() && c.req.GetBody == nil:
-		return "the request body was sent already and Request.GetBody is nil"
-	case settingsOf(c.req.Context()).once:
-		return "the context of the request has WithoutRetry"
-	default:
-		return ""
-	}
-}
-
-// request returns the request of an attempt under ctx: the caller's own if that
-// will do, else a copy.
-func (c *call) request(ctx context.Context) (*http.Request, error) {
-	n := resilience.Attempt(ctx)
-	if !c.ran && n < 2 && same(ctx, c.req.Context()) {
-		return c.req, nil
-	}
-	req := c.req.WithContext(ctx)
-	if n >= 2 && req.Header != nil {
-		req.Header = req.Header.Clone()
-		req.Header.Set(attemptHeader, strconv.Itoa(n))
-	}
-	if c.ran && c.uploads() {
-		body, err := req.GetBody()
-		if err != nil {
-			return nil, err
-		}
-		req.Body, c.upload = body, body
-	}
-	return req, nil
-}
-
-// failed makes the error of an attempt that had no response but err.
-func (c *call) failed(ctx context.Context, err error) error {
+// asFailure returns the error for the policies of an attempt that has no response.
+func (c *call) asFailure(ctx context.Context, err error) error {
 	f := failure{
-		err:       deadline(ctx, err),
+		err:       asDeadlineCause(ctx, err),
 		retryable: c.unrepeatable() == "" && c.t.retryable(c.req, nil, err),
 	}
 	f.late = errors.Is(f.err, context.DeadlineExceeded) && errors.Is(context.Cause(ctx), f.err)
@@ -148,28 +97,8 @@ func (c *call) failed(ctx context.Context, err error) error {
 	return &f
 }
 
-// answered takes resp over and returns the error that it is for the policies.
-func (c *call) answered(resp *http.Response) error {
-	c.resp = resp
-	if resp.Body != nil && resp.Body != http.NoBody {
-		c.body = resp.Body
-	}
-	if resp.StatusCode < 400 && c.t.Classify == nil && c.t.Retryable == nil {
-		return nil // as the rest would find
-	}
-	c.final = isFinal(resp)
-	outcome := c.t.outcome(resp)
-	retryable := c.unrepeatable() == "" && c.t.retryable(c.req, resp, nil)
-	if outcome == resilience.Success && !retryable && !retriedStatus(resp.StatusCode) {
-		return nil
-	}
-	c.status = newStatusError(resp.StatusCode, resp.Header, outcome, retryable)
-	return c.status
-}
-
-// Hold implements resilience.Lasting. The headers are there when Run returns, so
-// only the end of a body is yet to come. The Tail does not begin before somebody
-// waits for it.
+// Hold implements resilience.Lasting. The headers are there when Run returns, so only the
+// end of a body can be waited for. The Tail begins with the first policy that waits.
 func (c *call) Hold(at resilience.Moment, s resilience.Settler, token uint64) bool {
 	if at == resilience.Answered || c.body == nil {
 		return false
@@ -181,27 +110,27 @@ func (c *call) Hold(at resilience.Moment, s resilience.Settler, token uint64) bo
 	return c.Tail.Hold(at, s, token)
 }
 
-// end ends the run that somebody may wait for.
+// end ends the attempt in the Tail if a policy waits for it.
 func (c *call) end(err error) {
 	if c.held {
 		c.End(c.run, err)
 	}
 }
 
-// Discard implements resilience.Lasting. It reads what is left of the response,
-// within bounds, so that the connection can be used again, and keeps it, so that
-// the caller can still have the response if there is no further attempt.
+// Discard implements resilience.Lasting. It reads the rest of the response, within the
+// bounds of drain, so that the connection can be used again. It keeps what it has read:
+// the caller gets this response if there is no further attempt.
 func (c *call) Discard() {
 	if c.body == nil || c.handed {
 		return
 	}
 	body, resp := c.body, c.resp
 	c.body, c.resp = nil, nil
-	err := resilience.ErrAborted // of a body that panics
+	err := resilience.ErrAborted // if body panics
 	defer func() { c.end(err) }()
 	length := resp.ContentLength
 	if c.req.Method == http.MethodHead {
-		length = 0 // it is that of a body which does not come
+		length = 0 // the header's length describes a body that HEAD does not send
 	}
 	kept, err := drain(body, length, c.uploads())
 	if kept != nil {
@@ -210,84 +139,7 @@ func (c *call) Discard() {
 	}
 }
 
-// result decides what the caller gets when the policies returned err.
-func (c *call) result(err error) (*http.Response, error) {
-	if c.resp != nil && (err == nil || c.status != nil && says(err, c.status)) {
-		return c.handOver(), nil
-	}
-	c.abandon(nil)
-	if err == nil {
-		err = c.err // a policy dropped the error, but there is nothing else to return
-	}
-	if err == nil {
-		err = errors.New("httpmw: the policy returned neither an error nor a response")
-	}
-	return nil, public(err)
-}
-
-// fallBack answers in place of a request for which the policies returned err, if
-// that is one to answer for.
-func (c *call) fallBack(err error) (*http.Response, error) {
-	ctx := c.req.Context()
-	refused := ctx.Err() == nil && errors.Is(err, resilience.ErrRejected)
-	if !refused && resilience.OutcomeOf(ctx, err, nil) != resilience.Failure {
-		return c.result(err)
-	}
-	c.Discard()
-	resp := c.t.Fallback(c.req, public(err))
-	if resp == nil {
-		return c.result(err)
-	}
-	resp.Request = c.req
-	if resp.Body == nil {
-		resp.Body = http.NoBody
-	}
-	return resp, nil
-}
-
-// says reports whether err says nothing but that the status of the response was
-// s. The end of a context says more, and so does what has another error beside s.
-func says(err error, s *StatusError) bool {
-	return leads(err, s) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
-}
-
-func leads(err error, s *StatusError) bool {
-	for err != nil && err != error(s) {
-		switch e := err.(type) { // this walks the tree itself
-		case interface{ Unwrap() error }:
-			err = e.Unwrap()
-		case interface{ Unwrap() []error }:
-			all := e.Unwrap()
-			for _, branch := range all {
-				if !leads(branch, s) {
-					return false
-				}
-			}
-			return len(all) > 0
-		default:
-			return false
-		}
-	}
-	return err != nil
-}
-
-// handOver gives the response to the caller, untouched unless somebody waits for
-// its end.
-func (c *call) handOver() *http.Response {
-	c.handed = true
-	c.resp.Request = c.req
-	if c.held && c.body != nil {
-		c.resp.Body = c
-		if c.resp.StatusCode == http.StatusSwitchingProtocols {
-			if w, ok := c.body.(io.Writer); ok {
-				c.resp.Body = &duplex{c, w}
-			}
-		}
-	}
-	return c.resp
-}
-
-// release closes what is left open, however RoundTrip came to its end.
+// release closes what is still open, however RoundTrip ended.
 func (c *call) release() {
 	if c.upload != nil {
 		c.upload.Close()
@@ -295,7 +147,7 @@ func (c *call) release() {
 	c.abandon(resilience.ErrAborted)
 }
 
-// abandon closes a response that the caller will not get.
+// abandon closes a response that the caller does not get.
 func (c *call) abandon(err error) {
 	if c.body == nil || c.handed {
 		return
@@ -304,131 +156,4 @@ func (c *call) abandon(err error) {
 	c.body, c.resp = nil, nil
 	defer c.end(err)
 	shut(body, c.uploads())
-}
-
-// uploads reports whether the request has a body, of which nobody knows whether it
-// has been sent.
-func (c *call) uploads() bool { return c.req.Body != nil && c.req.Body != http.NoBody }
-
-// Read reads the response body. Its end is the end of the operation.
-func (c *call) Read(p []byte) (int, error) {
-	n, err := c.body.Read(p)
-	switch err {
-	case nil:
-	case io.EOF:
-		c.End(c.run, nil)
-	default:
-		err = deadline(c.ctx, err)
-		c.End(c.run, err)
-	}
-	return n, err
-}
-
-// Close closes the response body, which ends the operation.
-func (c *call) Close() error {
-	defer c.End(c.run, nil)
-	return c.body.Close()
-}
-
-// duplex is the body of a response that switched protocols.
-type duplex struct {
-	*call
-	io.Writer
-}
-
-// CloseWrite does what the body of net/http does.
-func (d *duplex) CloseWrite() error {
-	if w, ok := d.Writer.(interface{ CloseWrite() error }); ok {
-		return w.CloseWrite()
-	}
-	return fmt.Errorf("CloseWrite: %w", http.ErrNotSupported)
-}
-
-// Bounds of what is read of a response that nobody will see: enough for an error
-// page, and less than what another connection costs.
-const (
-	drainBytes = 64 << 10
-	drainTime  = 50 * time.Millisecond
-)
-
-// drain reads body to its end, if that is near, and closes it. It returns a body
-// to read again, nil if the end was not reached, and the error of a body that
-// broke. length is the length of the body, -1 if that is not known; uploads is
-// whether the request has a body.
-func drain(body io.ReadCloser, length int64, uploads bool) (io.ReadCloser, error) {
-	if length > drainBytes {
-		shut(body, uploads)
-		return nil, nil
-	}
-	// A Read can block for as long as the server likes. Closing the body from
-	// beside it is the one way to end it that asks nothing of the context.
-	late := make(chan struct{})
-	timer := time.AfterFunc(drainTime, func() {
-		defer close(late)
-		defer func() { _ = recover() }() // on this goroutine nobody else could
-		body.Close()
-	})
-	var timedOut bool
-	b, err := func() ([]byte, error) {
-		defer func() {
-			if timer.Stop() {
-				shut(body, uploads)
-				return
-			}
-			await(late, uploads)
-			timedOut = true
-		}()
-		return io.ReadAll(io.LimitReader(body, drainBytes+1))
-	}()
-	switch {
-	case err == nil && len(b) <= drainBytes:
-		return io.NopCloser(bytes.NewReader(b)), nil
-	case timedOut:
-		return nil, nil // the error is ours, not the server's
-	default:
-		return nil, err
-	}
-}
-
-// shut closes a response body that the caller will not get.
-func shut(body io.Closer, uploads bool) {
-	if !uploads {
-		body.Close()
-		return
-	}
-	closed := make(chan struct{})
-	go func() {
-		defer close(closed)
-		defer func() { _ = recover() }() // on this goroutine nobody else could
-		body.Close()
-	}()
-	await(closed, uploads)
-}
-
-// await waits until a response body is closed. Over HTTP/2 its Close waits for the
-// goroutine that sends the request, and that for the caller's body, whose Read may
-// block for as long as it likes: that is not waited for any longer than a server.
-func await(closed <-chan struct{}, uploads bool) {
-	if !uploads {
-		<-closed
-		return
-	}
-	timer := time.NewTimer(drainTime)
-	defer timer.Stop()
-	select {
-	case <-closed:
-	case <-timer.C:
-	}
-}
-
-// same reports whether a and b are one context. A context may be of any type, and
-// to compare two of a type that cannot be compared panics; so only pointers are,
-// and types without a size, such as that of context.Background, of which there is
-// only one value.
-func same(a, b context.Context) bool {
-	t := reflect.TypeOf(a)
-	if t.Kind() == reflect.Pointer {
-		return a == b
-	}
-	return t.Size() == 0 && t == reflect.TypeOf(b)
 }

@@ -1,8 +1,11 @@
 package httpmw
 
-import "context"
+import (
+	"context"
+	"reflect"
+)
 
-// settings are what a context says about the requests under it.
+// settings are what a context configures for the requests under it.
 type settings struct {
 	once       bool
 	idempotent bool
@@ -17,34 +20,44 @@ func settingsOf(ctx context.Context) settings {
 	return s
 }
 
-func with(ctx context.Context, s settings) context.Context {
+func withSettings(ctx context.Context, s settings) context.Context {
 	return context.WithValue(ctx, settingsKey{}, s)
 }
 
-// WithoutRetry returns a context whose requests a Transport sends once, whatever
-// its policies and its Retryable say. Like the others of its kind it holds for all
-// requests under the context, those that follow a redirect among them, and adds to
-// what the context says already.
+// WithoutRetry returns a context whose requests a Transport sends once, whatever its Policy
+// and Retryable decide. It holds for all requests under the context, including requests
+// that follow a redirect. WithoutRetry, WithIdempotent and WithKey can be combined.
 func WithoutRetry(ctx context.Context) context.Context {
 	s := settingsOf(ctx)
 	s.once = true
-	return with(ctx, s)
+	return withSettings(ctx, s)
 }
 
-// WithIdempotent returns a context whose requests may be sent again whatever their
-// method: DefaultRetryable takes them as if they had the header Idempotency-Key,
-// which is not sent. The server must do no harm when it handles one twice.
+// WithIdempotent returns a context whose requests are safe to retry whatever their method.
+// DefaultRetryable treats them as requests with the header Idempotency-Key; the header is
+// not sent. Use it only if the server does no harm when it handles such a request twice.
 func WithIdempotent(ctx context.Context) context.Context {
 	s := settingsOf(ctx)
 	s.idempotent = true
-	return with(ctx, s)
+	return withSettings(ctx, s)
 }
 
-// WithKey returns a context whose requests have that key, such as a route or a
-// tenant, in place of the one that Transport.Key gives them. A keyed.Group keeps
-// state for each key: let there be few of them, and none that a stranger can choose.
+// WithKey returns a context whose requests have the given key, such as a route or a tenant.
+// It overrides Transport.Key. A keyed.Group keeps state for each key, so use few keys, and
+// none that a client can choose freely.
 func WithKey(ctx context.Context, key string) context.Context {
 	s := settingsOf(ctx)
 	s.keyed, s.key = true, key
-	return with(ctx, s)
+	return withSettings(ctx, s)
+}
+
+// sameContext reports whether a and b are one context. Comparing two values of an
+// uncomparable type panics, so sameContext compares pointers only. Types without a size,
+// such as context.Background's, have one value only.
+func sameContext(a, b context.Context) bool {
+	t := reflect.TypeOf(a)
+	if t.Kind() == reflect.Pointer {
+		return a == b
+	}
+	return t.Size() == 0 && t == reflect.TypeOf(b)
 }

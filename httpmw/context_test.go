@@ -17,7 +17,8 @@ import (
 	"github.com/resilience-go/resilience/keyed"
 )
 
-func TestSettingsOfACall(t *testing.T) {
+// WithoutRetry and WithIdempotent override the method, the policies and Retryable.
+func TestWithoutRetry_andWithIdempotent(t *testing.T) {
 	always := func(*http.Request, *http.Response, error) bool { return true }
 	for name, test := range map[string]struct {
 		method    string
@@ -74,7 +75,8 @@ func both(f, g func(context.Context) context.Context) func(context.Context) cont
 
 func tenant(ctx context.Context) context.Context { return httpmw.WithKey(ctx, "tenant") }
 
-func TestKeyOfACallIsThatOfItsContext(t *testing.T) {
+// WithKey overrides Transport.Key.
+func TestWithKey_overridesTransportKey(t *testing.T) {
 	var got []string
 	tr := &httpmw.Transport{Base: answer(200), Policy: testkit.Policy(func(ctx context.Context, next resilience.Next) error {
 		got = append(got, next.Key())
@@ -97,7 +99,7 @@ func TestKeyOfACallIsThatOfItsContext(t *testing.T) {
 }
 
 // A tenant that fails opens its own breaker and no other.
-func TestKeyOfACallPicksAPolicy(t *testing.T) {
+func TestWithKey_selectsPolicy(t *testing.T) {
 	group := resilience.Must(keyed.New(resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive{Failures: 1}}})), keyed.Config{}))
 	tr := &httpmw.Transport{Base: answer(503, 200), Policy: group}
 	for _, step := range []struct {
@@ -114,7 +116,8 @@ func TestKeyOfACallPicksAPolicy(t *testing.T) {
 	}
 }
 
-func TestSettingsOfACallFollowARedirect(t *testing.T) {
+// The settings of a context hold for the requests that follow a redirect.
+func TestWithKey_followsRedirect(t *testing.T) {
 	var attempts atomic.Int32
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/" {

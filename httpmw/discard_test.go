@@ -20,7 +20,8 @@ import (
 	"github.com/resilience-go/resilience/internal/testkit"
 )
 
-func TestExhaustedOn503HandsTheLastResponseOver(t *testing.T) {
+// If all attempts end with 503, the caller gets the last response.
+func TestTransport_exhaustedReturnsLastResponse(t *testing.T) {
 	var n atomic.Int32
 	serve(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("A", "b")
@@ -45,7 +46,8 @@ func TestExhaustedOn503HandsTheLastResponseOver(t *testing.T) {
 	})
 }
 
-func TestFailureThatIsNotRetriedIsHandedOver(t *testing.T) {
+// A failed response that is not retried is returned as it is.
+func TestTransport_failureWithoutRetryIsReturned(t *testing.T) {
 	for _, code := range []int{500, 501, 404, 429} {
 		resp, err := (&httpmw.Transport{Base: answer(code), Policy: again(3)}).RoundTrip(newRequest(t, "POST", "http://x", nil))
 		if err != nil || resp.StatusCode != code || read(t, resp) != "body" {
@@ -54,7 +56,8 @@ func TestFailureThatIsNotRetriedIsHandedOver(t *testing.T) {
 	}
 }
 
-func TestDiscardedResponseIsDrainedAndItsConnectionReused(t *testing.T) {
+// A response before a retry is drained, so that its connection is used again.
+func TestTransport_drainReusesConnection(t *testing.T) {
 	attempts := 0
 	serveStill(t, func(w http.ResponseWriter, r *http.Request) {
 		if attempts++; attempts%3 != 0 {
@@ -109,7 +112,8 @@ func (b *endless) Close() error {
 	return nil
 }
 
-func TestDiscardIsBoundedInTime(t *testing.T) {
+// Draining a response takes at most a bounded time.
+func TestTransport_drainIsBoundedInTime(t *testing.T) {
 	for name, pause := range map[string]time.Duration{"blocks": 0, "dribbles": time.Millisecond} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -137,14 +141,15 @@ func TestDiscardIsBoundedInTime(t *testing.T) {
 					t.Errorf("the body was closed %d times", b.closes.Load())
 				}
 				if _, ok := errors.AsType[*httpmw.StatusError](<-s.settled); !ok {
-					t.Error("the policy did not hear of its own verdict")
+					t.Error("the policy did not get its own verdict")
 				}
 			})
 		})
 	}
 }
 
-func TestDiscardOfAnAnswerThatHangsLeavesNothingBehind(t *testing.T) {
+// Draining a body that hangs leaves no goroutine behind.
+func TestTransport_drainOfHangingBody(t *testing.T) {
 	serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Retry-Attempt") != "" {
 			return
@@ -161,7 +166,8 @@ func TestDiscardOfAnAnswerThatHangsLeavesNothingBehind(t *testing.T) {
 	})
 }
 
-func TestDiscardIsBoundedInBytes(t *testing.T) {
+// Draining reads at most 64 KiB.
+func TestTransport_drainIsBoundedInBytes(t *testing.T) {
 	for _, known := range []bool{true, false} {
 		var b *bounded
 		base := roundTripper(func(r *http.Request) (*http.Response, error) {
@@ -200,7 +206,8 @@ func (b *bounded) Read(p []byte) (int, error) {
 
 func (b *bounded) Close() error { b.closed++; return nil }
 
-func TestResponseThatWasDrained(t *testing.T) {
+// A drained response is returned if the next attempt is rejected.
+func TestTransport_keepsDrainedResponse(t *testing.T) {
 	boom := errors.New("boom")
 	ctx, cancel := context.WithCancel(context.Background())
 	// canceling is a retry whose caller cancels while it waits.
@@ -216,7 +223,7 @@ func TestResponseThatWasDrained(t *testing.T) {
 		next   error // of Base at the second attempt
 		ok     func(*http.Response, error) bool
 	}{
-		"is handed over when the next attempt is refused": {policy: resilience.Compose(again(3), after(1)), size: 64 << 10,
+		"is handed over when the next attempt is rejected": {policy: resilience.Compose(again(3), after(1)), size: 64 << 10,
 			ok: func(resp *http.Response, err error) bool { return err == nil && resp.StatusCode == 503 }},
 		"is not when it was too long": {policy: resilience.Compose(again(3), after(1)), size: 64<<10 + 1,
 			ok: func(_ *http.Response, err error) bool { _, ok := errors.AsType[*httpmw.StatusError](err); return ok }},
@@ -224,10 +231,10 @@ func TestResponseThatWasDrained(t *testing.T) {
 			ok: func(_ *http.Response, err error) bool { return errors.Is(err, context.Canceled) }},
 		"is not when the next attempt failed": {policy: again(2), size: 10, next: boom,
 			ok: func(_ *http.Response, err error) bool { return errors.Is(err, boom) }},
-		"is handed over when a fallback makes light of it": {size: 10,
+		"is handed over when a fallback drops the error": {size: 10,
 			policy: testkit.Policy(func(ctx context.Context, next resilience.Next) error { _ = next.Run(ctx); next.Discard(); return nil }),
 			ok:     func(resp *http.Response, err error) bool { return err == nil && resp.StatusCode == 503 }},
-		"is not when another error came in its place": {size: 10,
+		"is not when another error replaced it": {size: 10,
 			policy: testkit.Policy(func(ctx context.Context, next resilience.Next) error {
 				err := next.Run(ctx)
 				next.Discard()
@@ -266,7 +273,8 @@ func TestResponseThatWasDrained(t *testing.T) {
 	}
 }
 
-func TestResponseIsClosedWhenTheCallerGetsAnError(t *testing.T) {
+// If the caller gets an error, the response is closed.
+func TestTransport_errorClosesResponse(t *testing.T) {
 	boom := errors.New("boom")
 	for name, policy := range map[string]testkit.Policy{
 		"policy fails a failure": func(ctx context.Context, next resilience.Next) error { _ = next.Run(ctx); return boom },
@@ -294,7 +302,8 @@ func TestResponseIsClosedWhenTheCallerGetsAnError(t *testing.T) {
 	}
 }
 
-func TestNextAttemptDiscardsWhatThePolicyForgot(t *testing.T) {
+// The next attempt discards a response that the policy did not discard.
+func TestTransport_nextAttemptDiscards(t *testing.T) {
 	forgetful := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
 		_ = next.Run(ctx)
 		return next.Run(resilience.WithAttempt(ctx, 2))

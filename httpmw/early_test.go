@@ -18,16 +18,16 @@ import (
 	"github.com/resilience-go/resilience/internal/testkit"
 )
 
-// places holds something of each request until it is answered, as a limit does, and
+// answerSlots holds something of each request until its answer, as a limit does, and
 // remembers how each one was settled.
-type places struct {
+type answerSlots struct {
 	held, most atomic.Int32
 	settled    chan error
 }
 
-func newPlaces() *places { return &places{settled: make(chan error, 100)} }
+func newAnswerSlots() *answerSlots { return &answerSlots{settled: make(chan error, 100)} }
 
-func (p *places) Apply(ctx context.Context, next resilience.Next) (err error) {
+func (p *answerSlots) Apply(ctx context.Context, next resilience.Next) (err error) {
 	p.most.Store(max(p.most.Load(), p.held.Add(1)))
 	if next.Await(p, 1) {
 		return next.Run(ctx)
@@ -38,18 +38,18 @@ func (p *places) Apply(ctx context.Context, next resilience.Next) (err error) {
 	return err
 }
 
-func (p *places) Settle(_ uint64, err error) {
+func (p *answerSlots) Settle(_ uint64, err error) {
 	p.held.Add(-1)
 	p.settled <- err
 }
 
-// free checks that one place was taken and given back, and returns how.
-func (p *places) free(t *testing.T) (err error) {
+// free checks that one slot was taken and released, and returns how.
+func (p *answerSlots) free(t *testing.T) (err error) {
 	t.Helper()
 	select {
 	case err = <-p.settled:
 	default:
-		t.Error("the place was not given back")
+		t.Error("the slot was not released")
 	}
 	if p.held.Load() != 0 || len(p.settled) != 0 {
 		t.Errorf("%d are held, and %d more were given back", p.held.Load(), len(p.settled))
@@ -67,7 +67,8 @@ func unwrapping(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { next.ServeHTTP(wrapped{w}, r) })
 }
 
-func TestAStreamGivesItsPlaceBackWhenItBegins(t *testing.T) {
+// A stream is answered at its first flush.
+func TestServer_flushIsAnswer(t *testing.T) {
 	same := func(h http.Handler) http.Handler { return h }
 	control := func(w http.ResponseWriter) error { return http.NewResponseController(w).Flush() }
 	for name, test := range map[string]struct {
@@ -81,7 +82,7 @@ func TestAStreamGivesItsPlaceBackWhenItBegins(t *testing.T) {
 		"a middleware outside, and inside": {unwrapping, unwrapping, control},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p, bulk := newPlaces(), newSlots(resilience.Ended)
+			p, bulk := newAnswerSlots(), newSlots(resilience.Ended)
 			seen := make(chan struct{})
 			guard := httpmw.Server{Policy: resilience.Compose(bulk, p)}
 			h := test.outside(guard.Wrap(test.inside(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -95,7 +96,7 @@ func TestAStreamGivesItsPlaceBackWhenItBegins(t *testing.T) {
 					}
 					if i == 0 {
 						if err := p.free(t); err != nil {
-							t.Errorf("it was told %v", err)
+							t.Errorf("the policy got %v", err)
 						}
 					}
 					<-seen
@@ -126,7 +127,8 @@ func TestAStreamGivesItsPlaceBackWhenItBegins(t *testing.T) {
 	}
 }
 
-func TestAnUpgradeGivesItsPlaceBackWhenItTakesTheConnection(t *testing.T) {
+// An upgrade is answered when the handler takes the connection over.
+func TestServer_hijackIsAnswer(t *testing.T) {
 	for name, hijack := range map[string]func(w http.ResponseWriter) (net.Conn, *bufio.ReadWriter, error){
 		"Hijack": func(w http.ResponseWriter) (net.Conn, *bufio.ReadWriter, error) { return w.(http.Hijacker).Hijack() },
 		"a controller": func(w http.ResponseWriter) (net.Conn, *bufio.ReadWriter, error) {
@@ -137,7 +139,7 @@ func TestAnUpgradeGivesItsPlaceBackWhenItTakesTheConnection(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := newPlaces()
+			p := newAnswerSlots()
 			over := make(chan struct{}) // no server waits for a connection that was taken over
 			h := httpmw.Server{Policy: p}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				conn, rw, err := hijack(w)
@@ -147,7 +149,7 @@ func TestAnUpgradeGivesItsPlaceBackWhenItTakesTheConnection(t *testing.T) {
 				}
 				defer conn.Close()
 				if err := p.free(t); err != nil {
-					t.Errorf("it was told %v", err)
+					t.Errorf("the policy got %v", err)
 				}
 				echo(rw)
 			}))
@@ -173,8 +175,8 @@ func TestAnUpgradeGivesItsPlaceBackWhenItTakesTheConnection(t *testing.T) {
 	}
 }
 
-// A body is work, however long: a limit that let go of it would pace nothing.
-func TestABodyThatIsNotFlushedHoldsItsPlaceToTheEnd(t *testing.T) {
+// A body without a flush is work to its end: a limit has to pace it.
+func TestServer_unflushedBodyIsWork(t *testing.T) {
 	large := strings.Repeat("x", 1<<20)
 	for name, write := range map[string]func(w http.ResponseWriter){
 		"Write":       func(w http.ResponseWriter) { w.Write([]byte(large)) },
@@ -185,11 +187,11 @@ func TestABodyThatIsNotFlushedHoldsItsPlaceToTheEnd(t *testing.T) {
 		"nothing":     func(w http.ResponseWriter) {},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p, over := newPlaces(), make(chan struct{}, 2)
+			p, over := newAnswerSlots(), make(chan struct{}, 2)
 			h := httpmw.Server{Policy: p}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				write(w)
 				if p.held.Load() != 1 {
-					t.Error("the place was given back")
+					t.Error("the slot was released")
 				}
 			}))
 			serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -203,14 +205,15 @@ func TestABodyThatIsNotFlushedHoldsItsPlaceToTheEnd(t *testing.T) {
 				read(t, resp)
 				<-over
 				if err := p.free(t); err != nil {
-					t.Errorf("it was told %v", err)
+					t.Errorf("the policy got %v", err)
 				}
 			})
 		})
 	}
 }
 
-func TestWhatItsPlaceHearsOfAHandler(t *testing.T) {
+// A policy that waits for the answer gets the outcome of the handler.
+func TestServer_answerError(t *testing.T) {
 	status := &httpmw.StatusError{}
 	gone, leave := context.WithCancel(t.Context())
 	leave()
@@ -218,7 +221,7 @@ func TestWhatItsPlaceHearsOfAHandler(t *testing.T) {
 		ctx    context.Context
 		handle func()
 		status int
-		told   error // nil, or as errors.Is or errors.As has it
+		answer error // nil, or as errors.Is or errors.As has it
 	}{
 		"returns":                       {t.Context(), func() {}, 200, nil},
 		"fails":                         {t.Context(), func() {}, 500, status},
@@ -233,7 +236,7 @@ func TestWhatItsPlaceHearsOfAHandler(t *testing.T) {
 	} {
 		for _, flush := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, flushed %t", name, flush), func(t *testing.T) {
-				p := newPlaces()
+				p := newAnswerSlots()
 				var inner resilience.Policy
 				if test.status < 0 {
 					inner = cutOff(0)
@@ -242,7 +245,7 @@ func TestWhatItsPlaceHearsOfAHandler(t *testing.T) {
 					if flush {
 						w.(http.Flusher).Flush()
 						if p.held.Load() != 0 {
-							t.Error("the place was not given back")
+							t.Error("the slot was not released")
 						}
 					}
 					if test.status > 0 {
@@ -257,21 +260,21 @@ func TestWhatItsPlaceHearsOfAHandler(t *testing.T) {
 					h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil).WithContext(test.ctx))
 					return nil
 				})
-				err, want := p.free(t), test.told
+				err, want := p.free(t), test.answer
 				if flush && want != context.Canceled {
 					want = nil
 				}
 				switch {
 				case want == status:
 					if s, ok := errors.AsType[*httpmw.StatusError](err); !ok || s.StatusCode != test.status {
-						t.Errorf("it was told %v", err)
+						t.Errorf("the policy got %v", err)
 					}
 				case want == errAborts:
 					if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || resilience.OutcomeOf(t.Context(), err, nil) != resilience.Ignored {
-						t.Errorf("it was told %v", err)
+						t.Errorf("the policy got %v", err)
 					}
 				case want == nil && err != nil, want != nil && !errors.Is(err, want):
-					t.Errorf("it was told %v, want %v", err, want)
+					t.Errorf("the policy got %v, want %v", err, want)
 				}
 			})
 		}
@@ -281,7 +284,8 @@ func TestWhatItsPlaceHearsOfAHandler(t *testing.T) {
 // errAborts stands for an error that counts as nothing.
 var errAborts = errors.New("aborts")
 
-func TestAPlaceHearsOfAClientThatLeft(t *testing.T) {
+// A policy that waits for the answer gets the error of a client that left.
+func TestServer_answerOfLeftClient(t *testing.T) {
 	for name, answer := range map[string]func(w http.ResponseWriter){
 		"returns":  func(http.ResponseWriter) {},
 		"answers":  func(w http.ResponseWriter) { w.WriteHeader(500) },
@@ -289,7 +293,7 @@ func TestAPlaceHearsOfAClientThatLeft(t *testing.T) {
 		"gives up": func(http.ResponseWriter) { panic(http.ErrAbortHandler) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := newPlaces()
+			p := newAnswerSlots()
 			started, left := make(chan struct{}), make(chan struct{})
 			h := httpmw.Server{Policy: p}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				started <- struct{}{}
@@ -308,30 +312,31 @@ func TestAPlaceHearsOfAClientThatLeft(t *testing.T) {
 				}
 				left <- struct{}{}
 				if err := <-p.settled; !errors.Is(err, context.Canceled) {
-					t.Errorf("it was told %v", err)
+					t.Errorf("the policy got %v", err)
 				}
 			})
 		})
 	}
 }
 
-func TestAPlaceOfAHandlerThatNeverRunsIsGivenBack(t *testing.T) {
+// A policy that waits for the answer is settled if the handler never runs.
+func TestServer_answerWithoutRun(t *testing.T) {
 	for name, test := range map[string]struct {
 		inside testkit.Policy
-		told   error
+		answer error
 	}{
-		"refused":      {after(0), resilience.ErrRejected},
+		"rejected":     {after(0), resilience.ErrRejected},
 		"panics":       {func(context.Context, resilience.Next) error { panic("no") }, resilience.ErrAborted},
 		"Goexit":       {func(context.Context, resilience.Next) error { testkit.Ending{Goexit: true}.Abort(); return nil }, resilience.ErrAborted},
 		"does nothing": {func(context.Context, resilience.Next) error { return nil }, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p, q := newPlaces(), newPlaces()
+			p, q := newAnswerSlots(), newAnswerSlots()
 			h := httpmw.Server{
 				Policy: resilience.Compose(p, q, test.inside),
 				ErrorHandler: func(http.ResponseWriter, *http.Request, error) {
 					if p.held.Load() != 0 || q.held.Load() != 0 {
-						t.Error("places are held while the refusal is written")
+						t.Error("slots are held while the rejection is written")
 					}
 				},
 			}.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the handler ran") }))
@@ -339,42 +344,43 @@ func TestAPlaceOfAHandlerThatNeverRunsIsGivenBack(t *testing.T) {
 				h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
 				return nil
 			})
-			for _, p := range []*places{p, q} {
-				if err := p.free(t); err == nil || test.told != nil && !errors.Is(err, test.told) {
-					t.Errorf("it was told %v", err)
+			for _, p := range []*answerSlots{p, q} {
+				if err := p.free(t); err == nil || test.answer != nil && !errors.Is(err, test.answer) {
+					t.Errorf("the policy got %v", err)
 				}
 			}
 		})
 	}
 }
 
-func TestPlacesOfPoliciesThatRunTwiceAreAllGivenBack(t *testing.T) {
+// All policies that wait for the answer are settled if a policy runs the handler twice.
+func TestServer_answerOfSecondRun(t *testing.T) {
 	for name, test := range map[string]struct {
-		policy func(p, q *places) resilience.Policy
+		policy func(p, q *answerSlots) resilience.Policy
 		flush  bool
 		want   int   // how often each of them took one
 		most   int32 // how many at once
 	}{
-		"one in the other":               {func(p, q *places) resilience.Policy { return resilience.Compose(p, q) }, false, 1, 1},
-		"one in the other, of a stream":  {func(p, q *places) resilience.Policy { return resilience.Compose(p, q) }, true, 1, 1},
-		"a retry around":                 {func(p, q *places) resilience.Policy { return resilience.Compose(stubborn(3), p, q) }, false, 3, 1},
-		"a retry around, of a stream":    {func(p, q *places) resilience.Policy { return resilience.Compose(stubborn(3), p, q) }, true, 3, 1},
-		"a retry around what is refused": {func(p, q *places) resilience.Policy { return resilience.Compose(stubborn(3), p, q, after(0)) }, false, 3, 3},
+		"one in the other":                {func(p, q *answerSlots) resilience.Policy { return resilience.Compose(p, q) }, false, 1, 1},
+		"one in the other, of a stream":   {func(p, q *answerSlots) resilience.Policy { return resilience.Compose(p, q) }, true, 1, 1},
+		"a retry around":                  {func(p, q *answerSlots) resilience.Policy { return resilience.Compose(stubborn(3), p, q) }, false, 3, 1},
+		"a retry around, of a stream":     {func(p, q *answerSlots) resilience.Policy { return resilience.Compose(stubborn(3), p, q) }, true, 3, 1},
+		"a retry around what is rejected": {func(p, q *answerSlots) resilience.Policy { return resilience.Compose(stubborn(3), p, q, after(0)) }, false, 3, 3},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p, q := newPlaces(), newPlaces()
+			p, q := newAnswerSlots(), newAnswerSlots()
 			httpmw.Server{Policy: test.policy(p, q)}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				w.WriteHeader(500)
 				if test.flush {
 					w.(http.Flusher).Flush()
 				}
 			})).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
-			for _, p := range []*places{p, q} {
+			for _, p := range []*answerSlots{p, q} {
 				if p.held.Load() != 0 || len(p.settled) != test.want || p.most.Load() != test.most {
 					t.Fatalf("%d are held, %d were given back; %d were held at once", p.held.Load(), len(p.settled), p.most.Load())
 				}
 				if first := <-p.settled; test.flush != (first == nil) {
-					t.Errorf("the first was told %v", first)
+					t.Errorf("the first policy got %v", first)
 				}
 			}
 		})
@@ -390,8 +396,9 @@ func (broken) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return nil, nil, http.ErrNotSupported
 }
 
-func TestWhatDoesNotReachTheClientIsNoAnswer(t *testing.T) {
-	p := newPlaces()
+// A flush that fails is not an answer.
+func TestServer_failedFlushIsNoAnswer(t *testing.T) {
+	p := newAnswerSlots()
 	httpmw.Server{Policy: p}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.(http.Flusher).Flush()
 		if err := http.NewResponseController(w).Flush(); err != io.ErrClosedPipe {
@@ -401,17 +408,18 @@ func TestWhatDoesNotReachTheClientIsNoAnswer(t *testing.T) {
 			t.Errorf("the hijack says %v", err)
 		}
 		if p.held.Load() != 1 {
-			t.Error("the place was given back")
+			t.Error("the slot was released")
 		}
 	})).ServeHTTP(broken{httptest.NewRecorder()}, httptest.NewRequest("GET", "/", nil))
 	p.free(t)
 }
 
-func TestSwitchingProtocolsIsAnAnswer(t *testing.T) {
+// Status 101 is an answer.
+func TestServer_status101IsAnswer(t *testing.T) {
 	for name, test := range map[string]struct {
 		before, held int
 	}{"as the first": {0, 0}, "after another status": {200, 1}} {
-		p := newPlaces()
+		p := newAnswerSlots()
 		httpmw.Server{Policy: p}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if test.before != 0 {
 				w.WriteHeader(test.before)

@@ -7,8 +7,8 @@ import (
 	"github.com/resilience-go/resilience"
 )
 
-// failure is what policies see of an attempt that had no response. The caller of
-// RoundTrip gets err itself, unless a policy wraps it.
+// failure is the error for the policies of an attempt that has no response. The caller of
+// RoundTrip gets err itself, unless a policy wraps the failure.
 type failure struct {
 	err       error
 	retryable bool
@@ -17,7 +17,7 @@ type failure struct {
 
 func (f *failure) Error() string {
 	if f.late {
-		return "no response in time" // what err says, the policy that set the deadline says too
+		return "no response in time" // the policy that set the deadline adds err's text
 	}
 	return f.err.Error()
 }
@@ -26,14 +26,13 @@ func (f *failure) Unwrap() error   { return f.err }
 func (f *failure) Retryable() bool { return f.retryable }
 func (f *failure) Timeout() bool   { return timedOut(f.err) }
 
-// requestError is the failure of a request that could not be sent: a mistake of
-// the caller, which must not open a breaker.
+// requestError is the failure of a request that cannot be sent. The mistake is the
+// caller's and must not open a breaker.
 type requestError struct{ failure }
 
 func (*requestError) Outcome() resilience.Outcome { return resilience.Ignored }
 
-// replayError is what a policy gets that runs a request again which must not be
-// sent again.
+// replayError is the error of a second Run for a request that must not be sent again.
 type replayError struct {
 	why  string
 	last error
@@ -51,8 +50,8 @@ func (e *replayError) Unwrap() error             { return e.last }
 func (*replayError) Retryable() bool             { return false }
 func (*replayError) Outcome() resilience.Outcome { return resilience.Ignored }
 
-// timeoutError lets url.Error see that an error is a timeout. It asks an error
-// itself and not those that it wraps.
+// timeoutError marks an error as a timeout for url.Error, whose Timeout method looks at
+// the error itself and not at the errors that it wraps.
 type timeoutError struct{ error }
 
 func (e *timeoutError) Unwrap() error { return e.error }
@@ -63,31 +62,31 @@ type timeouter interface {
 	Timeout() bool
 }
 
-// timedOut reports whether the first error of the chain that can tell says that
-// it is a timeout.
+// timedOut reports whether the first error in the chain that has a Timeout method is a
+// timeout.
 func timedOut(err error) bool {
 	t, ok := errors.AsType[timeouter](err)
 	return ok && t.Timeout()
 }
 
-// public returns err as RoundTrip returns it.
-func public(err error) error {
-	switch e := err.(type) { // what is around an error says more than it does
+// publicError returns err as RoundTrip returns it.
+func publicError(err error) error {
+	switch e := err.(type) { // only err itself: an error around a failure has more to say
 	case *failure:
 		err = e.err
 	case *requestError:
 		err = e.err
 	}
-	if _, ok := err.(timeouter); !ok && timedOut(err) { // as url.Error asks
+	if _, ok := err.(timeouter); !ok && timedOut(err) {
 		return &timeoutError{err}
 	}
 	return err
 }
 
-// deadline returns the cause of a deadline of ours in place of an err that is
-// only its echo: the bare error of the context. HTTP/2 says "context canceled"
-// when an attempt has timed out.
-func deadline(ctx context.Context, err error) error {
+// asDeadlineCause returns the cause of ctx's deadline if err is only an echo of that
+// deadline: the bare error of ctx. HTTP/2 returns "context canceled" after an attempt's
+// timeout. Otherwise it returns err.
+func asDeadlineCause(ctx context.Context, err error) error {
 	if ctx.Err() == nil || !errors.Is(err, ctx.Err()) {
 		return err
 	}

@@ -36,11 +36,7 @@ func ExampleTransport() {
 	}))
 	defer server.Close()
 
-	policy := resilience.Compose(
-		resilience.Must(retry.New(retry.Config{Name: "payments", BaseDelay: time.Millisecond})),
-		resilience.Must(breaker.New(breaker.Config{Name: "payments"})),
-	)
-	client := &http.Client{Transport: &httpmw.Transport{Policy: policy}}
+	client := &http.Client{Transport: &httpmw.Transport{Policy: stack.Client("payments")}}
 	defer client.CloseIdleConnections()
 
 	resp, err := client.Get(server.URL)
@@ -52,6 +48,13 @@ func ExampleTransport() {
 	body, _ := io.ReadAll(resp.Body)
 	fmt.Println(resp.Status, string(body))
 	// Output: 200 OK attempt 2
+}
+
+func ExampleServer_Wrap() {
+	order := http.NotFoundHandler()
+
+	mux := http.NewServeMux()
+	mux.Handle("GET /orders/{id}", httpmw.Server{Policy: stack.Server("orders")}.Wrap(order))
 }
 
 // Two hosts that fail: one gets what all get, the other has settings of its own.
@@ -66,12 +69,11 @@ func ExampleTransport_hosts() {
 	defer reports.Close()
 
 	slow := stack.DefaultClient("reports")
-	slow.Attempt.Timeout = time.Minute          // to make a report takes long,
-	slow.Breaker.ProbeTimeout = 2 * time.Minute // for a probe as well,
-	slow.Retry = nil                            // and is too dear to do it again
-	slow.Keyed = nil                            // it is for one host
-	request, _ := http.NewRequest("GET", reports.URL, nil)
-	host := httpmw.HostKey(request) // such as "https://reports.example.com:443"
+	slow.Attempt.Timeout = time.Minute                 // to make a report takes long,
+	slow.Breaker.ProbeTimeout = 2 * time.Minute        // for a probe as well,
+	slow.Retry = nil                                   // and is too dear to do it again
+	slow.Keyed = nil                                   // it is for one host
+	host := resilience.Must(httpmw.KeyOf(reports.URL)) // such as "https://reports.example.com:443"
 
 	c := stack.DefaultClient("partners") // for all other hosts, each with a state of its own
 	c.Attempt.Timeout = 500 * time.Millisecond
@@ -237,7 +239,7 @@ func send(ctx context.Context, method string) {
 	fmt.Println(resp.Status)
 }
 
-// Somebody waits for each letter of a word that is typed, and types the next one.
+// The client waits for each letter that it typed, and types the next one.
 func ExampleWithoutRetry() {
 	ctx := context.Background()
 	send(ctx, http.MethodGet)
@@ -322,7 +324,7 @@ func inJSON(w http.ResponseWriter, _ *http.Request, err error) {
 }
 
 func ExampleServer() {
-	policy := resilience.Must(bulkhead.New(bulkhead.Config{Name: "orders", Slots: 1, MaxQueue: -1}))
+	policy := resilience.Must(bulkhead.New(bulkhead.Config{Name: "orders", Slots: 1, MaxQueue: bulkhead.NoQueue}))
 	busy, done := make(chan bool), make(chan bool)
 	orders := httpmw.Server{
 		Policy:       policy,
@@ -386,7 +388,7 @@ func ExampleServer_timeout() {
 // Each route has slots of its own: one that is slow does not close off the others.
 func ExampleServer_routes() {
 	busy, done := make(chan bool), make(chan bool)
-	slots := resilience.Must(bulkhead.New(bulkhead.Config{Name: "api", Slots: 1, MaxQueue: -1}))
+	slots := resilience.Must(bulkhead.New(bulkhead.Config{Name: "api", Slots: 1, MaxQueue: bulkhead.NoQueue}))
 	api := httpmw.Server{Policy: resilience.Must(keyed.New(slots, keyed.Config{Name: "api"}))}
 	mux := http.NewServeMux()
 	mux.Handle("GET /reports/{id}", api.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
@@ -414,7 +416,7 @@ func ExampleServer_routes() {
 	// /users/8 200
 }
 
-// Events hold a place in a limit until the first of them is sent.
+// Events hold a slot of a limit until the first of them is sent.
 func ExampleServer_events() {
 	feed := slices.Values([]string{"created", "paid"})
 	orders := httpmw.Server{Policy: resilience.Must(limit.New(limit.Config{Name: "orders"}))}

@@ -19,7 +19,8 @@ import (
 	"github.com/resilience-go/resilience/retry"
 )
 
-func TestFallbackAnswersForFailuresAndRefusals(t *testing.T) {
+// Fallback answers failed and rejected requests, and no others.
+func TestTransport_fallbackForFailures(t *testing.T) {
 	refused := errors.New("connection refused")
 	canceled, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -42,9 +43,9 @@ func TestFallbackAnswersForFailuresAndRefusals(t *testing.T) {
 		"unavailable after retries":     {base: answer(503), policy: resilience.Must(retry.New(retry.Config{MaxAttempts: 2, BaseDelay: time.Millisecond})), want: "http: status 503 Service Unavailable"},
 		"not implemented":               {base: answer(501)},
 		"no connection":                 {base: fail(refused), want: "connection refused"},
-		"refused by a policy":           {base: answer(200), policy: after(0), want: `breaker "test": open`},
+		"rejected by a policy":          {base: answer(200), policy: after(0), want: `breaker "test": rejected: open`},
 		"a request that cannot be sent": {base: fail(errors.New("unsupported protocol scheme"))},
-		"a policy that makes light":     {base: answer(503), policy: testkit.Policy(func(ctx context.Context, next resilience.Next) error { _ = next.Run(ctx); return nil })},
+		"a policy that drops the error": {base: answer(503), policy: testkit.Policy(func(ctx context.Context, next resilience.Next) error { _ = next.Run(ctx); return nil })},
 		"canceled before":               {base: answer(200), ctx: canceled},
 		"late before":                   {base: answer(200), ctx: late},
 		"canceled meanwhile": {base: roundTripper(func(*http.Request) (*http.Response, error) {
@@ -58,7 +59,7 @@ func TestFallbackAnswersForFailuresAndRefusals(t *testing.T) {
 				ctx = test.ctx
 			}
 			req := newRequest(t, "GET", "http://x", nil).WithContext(ctx)
-			tr := &httpmw.Transport{Base: test.base, Policy: test.policy}
+			tr := &httpmw.Transport{Base: test.base, Policy: resilience.Compose(test.policy)}
 			plain, plainErr := tr.RoundTrip(req)
 			asked := ""
 			tr.Fallback = func(r *http.Request, err error) *http.Response {
@@ -85,11 +86,13 @@ func TestFallbackAnswersForFailuresAndRefusals(t *testing.T) {
 	}
 }
 
-func TestFallbackIsAskedAboutADeadlineThatPassesMeanwhile(t *testing.T) {
+// Fallback is called if the caller's deadline passes during the call.
+func TestTransport_fallbackAfterDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		tr := &httpmw.Transport{
+			Policy: resilience.Compose(),
 			Base: roundTripper(func(r *http.Request) (*http.Response, error) {
 				<-r.Context().Done()
 				return nil, r.Context().Err()
@@ -109,7 +112,8 @@ func TestFallbackIsAskedAboutADeadlineThatPassesMeanwhile(t *testing.T) {
 	})
 }
 
-func TestFallbackThatHasNoAnswerLeavesWhatThereWas(t *testing.T) {
+// If Fallback returns nil, the caller gets the call's own result.
+func TestTransport_nilFallbackKeepsResult(t *testing.T) {
 	refused := errors.New("connection refused")
 	long := strings.Repeat("x", 64<<10+1)
 	for name, test := range map[string]struct {
@@ -123,6 +127,7 @@ func TestFallbackThatHasNoAnswerLeavesWhatThereWas(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			tr := &httpmw.Transport{
+				Policy: resilience.Compose(),
 				Base: roundTripper(func(*http.Request) (*http.Response, error) {
 					if test.err != nil {
 						return nil, test.err
@@ -149,10 +154,10 @@ func TestFallbackThatHasNoAnswerLeavesWhatThereWas(t *testing.T) {
 	}
 }
 
-// The slot is free and the body closed before Fallback runs, so that it may send a
+// The slot is free and the body closed before Fallback runs, so that Fallback can send a
 // request through the same policy.
-func TestWhatLiesInsideIsGivenUpBeforeFallbackRuns(t *testing.T) {
-	slot := resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: -1}))
+func TestTransport_fallbackRunsAfterRelease(t *testing.T) {
+	slot := resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: bulkhead.NoQueue}))
 	serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/other" {
 			w.WriteHeader(503)
@@ -186,7 +191,8 @@ func TestWhatLiesInsideIsGivenUpBeforeFallbackRuns(t *testing.T) {
 	})
 }
 
-func TestFallbackWithoutABodyIsCompleted(t *testing.T) {
+// A response of Fallback without a body gets an empty one.
+func TestTransport_fallbackWithoutBody(t *testing.T) {
 	tr := &httpmw.Transport{
 		Policy:   after(0),
 		Fallback: func(*http.Request, error) *http.Response { return &http.Response{StatusCode: 204} },
@@ -199,8 +205,8 @@ func TestFallbackWithoutABodyIsCompleted(t *testing.T) {
 	read(t, resp)
 }
 
-// However Fallback ends, the request body is closed once and nothing is held.
-func TestFallbackThatPanicsLeaksNothing(t *testing.T) {
+// However Fallback ends, the request body is closed once and no slot is held.
+func TestTransport_fallbackPanicReleases(t *testing.T) {
 	for how, end := range testkit.Aborts("boom") {
 		t.Run(how, func(t *testing.T) {
 			upload := &body{Reader: strings.NewReader("content")}

@@ -25,12 +25,13 @@ import (
 	"github.com/resilience-go/resilience/stack"
 )
 
-// limited refuses all, as a limit does in an overload.
+// limited rejects all, as a limit does during an overload.
 var limited = testkit.Policy(func(context.Context, resilience.Next) error {
 	return &resilience.Rejection{Policy: "limit", Name: "test", Reason: resilience.Limited}
 })
 
-func TestOnlyTheRefusalOfALimitWantsNoFurtherAttempt(t *testing.T) {
+// Only a limit's rejection has the header Retry-Attempt: 0.
+func TestUnavailable_onlyLimitIsFinal(t *testing.T) {
 	later := time.Now().Add(time.Hour)
 	for name, test := range map[string]struct {
 		err         error
@@ -52,7 +53,8 @@ func TestOnlyTheRefusalOfALimitWantsNoFurtherAttempt(t *testing.T) {
 	}
 }
 
-func TestLimitRefusesBeforeContinue(t *testing.T) {
+// A limit rejects a request before the client sends its body.
+func TestServer_limitRejectsBeforeContinue(t *testing.T) {
 	s := httptest.NewServer(httpmw.Server{Policy: limited}.Wrap(http.NotFoundHandler()))
 	defer s.Close()
 	conn, err := net.Dial("tcp", s.Listener.Addr().String())
@@ -71,7 +73,8 @@ func TestLimitRefusesBeforeContinue(t *testing.T) {
 	}
 }
 
-func TestOurClientSendsWhatALimitRefusesOnce(t *testing.T) {
+// A Transport sends a request once if a limit rejects it.
+func TestTransport_limitRejectionIsFinal(t *testing.T) {
 	var n atomic.Int32
 	h := httpmw.Server{Policy: limited}.Wrap(http.NotFoundHandler())
 	serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -103,13 +106,14 @@ func TestOurClientSendsWhatALimitRefusesOnce(t *testing.T) {
 				t.Errorf("%s: %d requests", method, n.Load())
 			}
 			if method == "HEAD" && !reused {
-				t.Error("the refusal before it has cost the connection")
+				t.Error("the rejection before it has cost the connection")
 			}
 		}
 	})
 }
 
-func TestAFloodOfRefusalsByALimitChangesNothingInTheClient(t *testing.T) {
+// A flood of limit rejections opens no breaker and costs no retry budget.
+func TestTransport_limitFloodKeepsClient(t *testing.T) {
 	var n atomic.Int32
 	refuse := httpmw.Server{Policy: limited}.Wrap(http.NotFoundHandler())
 	const flood = 50
@@ -161,7 +165,8 @@ func finally(n *atomic.Int32, code int, mark ...string) roundTripper {
 	}
 }
 
-func TestTheMarkIsBelievedInOneFormOnly(t *testing.T) {
+// Only the value 0, sent once, means that no further attempt is wanted.
+func TestTransport_finalInOneFormOnly(t *testing.T) {
 	for _, test := range []struct {
 		mark     []string
 		attempts int32
@@ -198,7 +203,8 @@ func TestTheMarkIsBelievedInOneFormOnly(t *testing.T) {
 	}
 }
 
-func TestTheMarkHoldsWhateverAPolicySays(t *testing.T) {
+// Retry-Attempt: 0 overrides the policies and Retryable.
+func TestTransport_finalOverridesPolicies(t *testing.T) {
 	always := func(*http.Request, *http.Response, error) bool { return true }
 	failure := func(*http.Response) resilience.Outcome { return resilience.Failure }
 	eager := func() resilience.Policy {
@@ -242,8 +248,8 @@ func TestTheMarkHoldsWhateverAPolicySays(t *testing.T) {
 	}
 }
 
-// The last attempt of a call may be the one that is refused.
-func TestTheMarkOfALaterAttemptEndsTheCall(t *testing.T) {
+// Retry-Attempt: 0 in a later attempt's response ends the call.
+func TestTransport_finalOnLaterAttempt(t *testing.T) {
 	var n atomic.Int32
 	base := roundTripper(func(r *http.Request) (*http.Response, error) {
 		if n.Load() == 0 {
@@ -261,9 +267,9 @@ func TestTheMarkOfALaterAttemptEndsTheCall(t *testing.T) {
 	}
 }
 
-// A service that hands on what another one said hands on that no further attempt is
-// wanted, or each hop would try again what the last one refuses.
-func TestARelayHandsTheMarkOn(t *testing.T) {
+// A service that forwards a response forwards Retry-Attempt: 0. Otherwise each hop would
+// retry.
+func TestTransport_relayForwardsFinal(t *testing.T) {
 	var leaf, relay atomic.Int32
 	refuse := httpmw.Server{Policy: limited}.Wrap(http.NotFoundHandler())
 	end := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -300,7 +306,8 @@ func TestARelayHandsTheMarkOn(t *testing.T) {
 	})
 }
 
-func TestARealLimitHearsOfAnswersAndOfClientsThatLeft(t *testing.T) {
+// A limit counts answered requests as useful, and requests of left clients not.
+func TestServer_limitCountsAnswers(t *testing.T) {
 	gone, leave := context.WithCancel(t.Context())
 	leave()
 	for name, test := range map[string]struct {
@@ -333,7 +340,8 @@ func TestARealLimitHearsOfAnswersAndOfClientsThatLeft(t *testing.T) {
 	}
 }
 
-func TestAHandlerThatRunsOutOfTheTimeOfAPolicyHasACallerStill(t *testing.T) {
+// After a policy's timeout, the client still waits: the limit must not count it as left.
+func TestServer_policyTimeoutHasCaller(t *testing.T) {
 	p := resilience.Must(limit.New(limit.Config{}))
 	h := httpmw.Server{Policy: resilience.Compose(p, newTimeout(time.Millisecond, 0))}.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		<-r.Context().Done()

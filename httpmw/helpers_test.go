@@ -23,7 +23,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // pass is a policy that does nothing.
 var pass = testkit.Policy(func(ctx context.Context, next resilience.Next) error { return next.Run(ctx) })
 
-// again is a retry without a wait, of at most n attempts, that does as it is told.
+// again is a retry without a wait, of at most n attempts, that retries what is retryable.
 func again(n int) testkit.Policy {
 	return func(ctx context.Context, next resilience.Next) error {
 		err := next.Run(ctx)
@@ -59,7 +59,7 @@ func stubborn(n int) testkit.Policy {
 	}
 }
 
-// after lets n runs through and refuses the others, as a breaker does.
+// after lets n runs through and rejects the others, as a breaker does.
 func after(n int32) testkit.Policy {
 	var count atomic.Int32
 	return func(ctx context.Context, next resilience.Next) error {

@@ -34,7 +34,8 @@ func probing(t *testing.T) (resilience.Policy, *breaker.Breaker, *bulkhead.Bulkh
 	return policy, b, slots, now
 }
 
-func TestFunctionsOfAClientThatDoNotReturnLeaveNothingBehind(t *testing.T) {
+// A hook of a Transport that panics or calls runtime.Goexit leaks nothing.
+func TestTransport_hooksThatUnwind(t *testing.T) {
 	serve(t, func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
 		if r.URL.Path == "/busy" {
@@ -118,7 +119,8 @@ func (c closing) Close() error {
 	return c.inner.Close()
 }
 
-func TestABaseThatBreaksItsContractLeavesNothingBehind(t *testing.T) {
+// A Base that breaks its contract leaks nothing.
+func TestTransport_brokenBase(t *testing.T) {
 	boom := errors.New("boom")
 	for name, base := range map[string]func(b io.ReadCloser) (*http.Response, error){
 		"both":    func(b io.ReadCloser) (*http.Response, error) { return &http.Response{StatusCode: 200, Body: b}, boom },
@@ -178,7 +180,8 @@ func TestABaseThatBreaksItsContractLeavesNothingBehind(t *testing.T) {
 	}
 }
 
-func TestFunctionsOfAServerThatDoNotReturnLeaveNothingBehind(t *testing.T) {
+// A hook of a Server that panics or calls runtime.Goexit leaks nothing.
+func TestServer_hooksThatUnwind(t *testing.T) {
 	for name, how := range testkit.Aborts("boom") {
 		for hook, set := range map[string]func(*httpmw.Server){
 			"Status": func(s *httpmw.Server) {
@@ -219,8 +222,8 @@ func TestFunctionsOfAServerThatDoNotReturnLeaveNothingBehind(t *testing.T) {
 	}
 }
 
-// That of a 503 which opens the breaker is how long it stays open.
-func TestRetryAfterOfA503IsTheOpenTimeOfTheBreaker(t *testing.T) {
+// Retry-After of the 503 that opens a breaker is how long the breaker stays open.
+func TestTransport_retryAfterOpensBreaker(t *testing.T) {
 	serveStill(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Retry-After", "7")
 		w.WriteHeader(map[string]int{"/busy": 503, "/later": 429}[r.URL.Path])

@@ -21,7 +21,8 @@ type several []error
 
 func (s several) Error() string { return fmt.Sprint([]error(s)) }
 
-func TestACauseThatCannotBeCompared(t *testing.T) {
+// A cause of an uncomparable type does not panic.
+func TestTransport_uncomparableCause(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	base := roundTripper(func(*http.Request) (*http.Response, error) {
 		cause := several{errors.New("gone")}
@@ -29,7 +30,7 @@ func TestACauseThatCannotBeCompared(t *testing.T) {
 		return nil, cause
 	})
 	req := newRequest(t, "GET", "http://x", nil).WithContext(ctx)
-	if _, err := (&httpmw.Transport{Base: base}).RoundTrip(req); err == nil || err.Error() != "[gone]" {
+	if _, err := (&httpmw.Transport{Base: base, Policy: resilience.Compose()}).RoundTrip(req); err == nil || err.Error() != "[gone]" {
 		t.Errorf("got %v", err)
 	}
 }
@@ -43,7 +44,8 @@ func (h hidden) Write(p []byte) (int, error) { return h.inner.Write(p) }
 func (h hidden) WriteHeader(code int)        { h.inner.WriteHeader(code) }
 func (h hidden) Unwrap() http.ResponseWriter { return h.inner }
 
-func TestABodyBegunByAFlushOfAHiddenWriterIsLeftAlone(t *testing.T) {
+// A response that begins with a flush through Unwrap stays as it is.
+func TestServer_flushThroughUnwrap(t *testing.T) {
 	late := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
 		_ = next.Run(ctx)
 		return context.DeadlineExceeded
@@ -68,7 +70,8 @@ func TestABodyBegunByAFlushOfAHiddenWriterIsLeftAlone(t *testing.T) {
 	}
 }
 
-func TestRetryAfterOfARejectionForEver(t *testing.T) {
+// Retry-After does not overflow for a rejection without an end.
+func TestUnavailable_retryAtFarAhead(t *testing.T) {
 	w := httptest.NewRecorder()
 	httpmw.Unavailable(w, nil, &resilience.Rejection{RetryAt: time.Now().Add(math.MaxInt64)})
 	if got := w.Header().Get("Retry-After"); len(got) < 9 {

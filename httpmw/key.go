@@ -1,77 +1,93 @@
 package httpmw
 
 import (
+	"errors"
+	"fmt"
 	"hash/maphash"
 	"net/http"
+	"net/url"
+	"strconv"
 	"strings"
 	"sync/atomic"
+
+	"github.com/resilience-go/resilience/internal/origin"
 )
 
-// origins remembers what HostKey said of a few URLs, so that it need not be put
-// together anew for each request. Two hosts with one place take turns in it.
-type origins [16]atomic.Pointer[origin]
+// HostKey returns scheme, host and port of the URL of r, as in
+// "https://api.example.com:443" and "http://[::1]:8080". All spellings of one origin have
+// one key (RFC 9110, section 4.2.3):
+//
+//   - scheme and host are in lower case;
+//   - an IPv6 address has its shortest form (RFC 5952);
+//   - the port has no leading zeros, and the default port of http and https is there. With
+//     another scheme, a URL without a port gives a key without a port.
+//
+// A dot at the end of a name stays: for RFC 3986 and for the URL standard of WHATWG,
+// "example.com." is another host than "example.com". Names are not resolved, and
+// international names are not converted. User name, password, path and the Host header are
+// not part of the key. HostKey returns "" if r has no URL.
+//
+// KeyOf returns the key for a configuration.
+func HostKey(r *http.Request) string {
+	if r.URL == nil {
+		return ""
+	}
+	return origin.Canonical(r.URL.Scheme, r.URL.Host)
+}
 
-type origin struct{ scheme, host, key string }
+// KeyOf returns the key that HostKey returns for requests to rawURL, for instance to write
+// it in keyed.Config.Keys:
+//
+//	Keys: map[string]resilience.Policy{
+//		resilience.Must(httpmw.KeyOf("https://reports.example.com")): reports,
+//	}
+//
+// It returns an error if no request can have such a URL: without a scheme, without a host,
+// with an invalid port. Path and query of rawURL are ignored.
+func KeyOf(rawURL string) (string, error) {
+	const remedy = `write scheme and host, as in "https://api.example.com"`
+	if scheme, _, ok := strings.Cut(rawURL, "://"); !ok || scheme == "" {
+		return "", errors.New("httpmw: no key: the URL has no scheme: " + remedy)
+	}
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		// A url.Error repeats rawURL, which may have a password in it.
+		if e, ok := errors.AsType[*url.Error](err); ok {
+			err = e.Err
+		}
+		return "", fmt.Errorf("httpmw: no key: the URL is invalid: %w", err)
+	}
+	if u.Hostname() == "" {
+		return "", fmt.Errorf("httpmw: no key: URL %q has no host: %s", u.Redacted(), remedy)
+	}
+	if p := u.Port(); p != "" {
+		if _, err := strconv.ParseUint(p, 10, 16); err != nil {
+			return "", fmt.Errorf("httpmw: no key: URL %q has port %s: must be at most 65535", u.Redacted(), p)
+		}
+	}
+	return origin.Canonical(u.Scheme, u.Host), nil
+}
+
+// origins caches the keys of a few hosts, so that a request does not build its key again.
+// Each host has one entry, which it may share with others: the last one used has it.
+type origins [16]atomic.Pointer[cachedKey]
+
+type cachedKey struct{ scheme, host, key string }
 
 var seed = maphash.MakeSeed()
 
+// key returns HostKey of r.
 func (o *origins) key(r *http.Request) string {
 	u := r.URL
 	if u == nil {
 		return ""
 	}
-	place := &o[maphash.String(seed, u.Host)%uint64(len(o))]
-	if known := place.Load(); known != nil && known.host == u.Host && known.scheme == u.Scheme {
+	entry := &o[maphash.String(seed, u.Host)%uint64(len(o))]
+	if known := entry.Load(); known != nil && known.host == u.Host && known.scheme == u.Scheme {
 		return known.key
 	}
 	key := HostKey(r)
-	// Clones, since scheme and host may be parts of a long URL.
-	place.Store(&origin{strings.Clone(u.Scheme), strings.Clone(u.Host), key})
+	// Clones, because scheme and host may be parts of a long URL.
+	entry.Store(&cachedKey{strings.Clone(u.Scheme), strings.Clone(u.Host), key})
 	return key
-}
-
-// HostKey returns scheme, host and port of the URL of r, as in
-// "https://api.example.com:443" and "http://[::1]:8080", so that all spellings of
-// one origin have one key (RFC 9110, section 4.2.3). Scheme and host are in lower
-// case, the port is there even if it is the default one of the scheme; a scheme
-// that has none and a URL without a port give a key without a port. User
-// information, path and the Host header have no part in it, and names are not
-// resolved or converted. "" if r has no URL.
-func HostKey(r *http.Request) string {
-	u := r.URL
-	if u == nil {
-		return ""
-	}
-	scheme, host := lower(u.Scheme), lower(u.Host)
-	// A colon after the last bracket, if any, comes before the port.
-	if i := strings.LastIndexByte(host, ':'); i > strings.LastIndexByte(host, ']') {
-		if i < len(host)-1 {
-			return scheme + "://" + host
-		}
-		host = strings.TrimRight(host, ":")
-	}
-	switch scheme {
-	case "http":
-		return "http://" + host + ":80"
-	case "https":
-		return "https://" + host + ":443"
-	default:
-		return scheme + "://" + host
-	}
-}
-
-// lower maps ASCII only: to strings.ToLower the Kelvin sign is a k.
-func lower(s string) string {
-	for i := range len(s) {
-		if 'A' <= s[i] && s[i] <= 'Z' {
-			b := []byte(s)
-			for ; i < len(b); i++ {
-				if 'A' <= b[i] && b[i] <= 'Z' {
-					b[i] += 'a' - 'A'
-				}
-			}
-			return string(b)
-		}
-	}
-	return s
 }

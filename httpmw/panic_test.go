@@ -11,7 +11,8 @@ import (
 	"github.com/resilience-go/resilience/httpmw"
 )
 
-func TestPanicIsAFailureAndGoesOn(t *testing.T) {
+// A panic is a failure and continues with its value.
+func TestServer_panicIsFailure(t *testing.T) {
 	type value struct{ odd []int } // cannot be compared
 	outcomes := make(chan resilience.Outcome, 1)
 	h := httpmw.Server{Policy: judged(outcomes)}.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { explode(value{[]int{1}}) }))
@@ -34,7 +35,8 @@ func TestPanicIsAFailureAndGoesOn(t *testing.T) {
 //go:noinline
 func explode(v any) { panic(v) }
 
-func TestPanicWithNilIsAFailureAndGoesOn(t *testing.T) {
+// A panic with nil is a failure and continues.
+func TestServer_panicWithNilIsFailure(t *testing.T) {
 	t.Setenv("GODEBUG", "panicnil=1") // or recover would give a runtime.PanicNilError
 	outcomes := make(chan resilience.Outcome, 1)
 	h := httpmw.Server{Policy: judged(outcomes)}.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(nil) }))
@@ -56,7 +58,8 @@ func TestPanicWithNilIsAFailureAndGoesOn(t *testing.T) {
 	}
 }
 
-func TestGoexitIsAFailureAndGoesOn(t *testing.T) {
+// runtime.Goexit is a failure and continues.
+func TestServer_goexitIsFailure(t *testing.T) {
 	outcomes := make(chan resilience.Outcome, 1)
 	h := httpmw.Server{Policy: judged(outcomes)}.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { runtime.Goexit() }))
 	done := make(chan bool)

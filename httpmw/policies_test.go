@@ -34,14 +34,15 @@ func newRetry() *retry.Retry {
 }
 
 func newBulkhead(limit int) *bulkhead.Bulkhead {
-	return resilience.Must(bulkhead.New(bulkhead.Config{Name: "test", Slots: limit, MaxQueue: -1}))
+	return resilience.Must(bulkhead.New(bulkhead.Config{Name: "test", Slots: limit, MaxQueue: bulkhead.NoQueue}))
 }
 
 func newTimeout(d time.Duration, until resilience.Moment) *timeout.Timeout {
 	return resilience.Must(timeout.New(timeout.Config{Name: "test", Timeout: d, Until: until}))
 }
 
-func TestRealPoliciesHandTheLastResponseOver(t *testing.T) {
+// With the real policies, the caller gets the last response.
+func TestTransport_retryReturnsLastResponse(t *testing.T) {
 	for name, test := range map[string]struct {
 		policy   func() resilience.Policy
 		attempts int32
@@ -73,7 +74,8 @@ func TestRealPoliciesHandTheLastResponseOver(t *testing.T) {
 	}
 }
 
-func TestRetryAfterIsAMinimum(t *testing.T) {
+// A retry waits at least Retry-After.
+func TestTransport_retryAfterIsMinimum(t *testing.T) {
 	for name, test := range map[string]struct {
 		header   string
 		within   time.Duration
@@ -114,7 +116,8 @@ func TestRetryAfterIsAMinimum(t *testing.T) {
 	}
 }
 
-func TestCallerThatCancelsTheBackoffGetsItsError(t *testing.T) {
+// A caller that cancels during the backoff gets the error of its context.
+func TestTransport_cancelDuringBackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		base := roundTripper(func(*http.Request) (*http.Response, error) {
 			resp := response(503, "later")
@@ -131,7 +134,8 @@ func TestCallerThatCancelsTheBackoffGetsItsError(t *testing.T) {
 	})
 }
 
-func TestRealAttemptTimeoutIsAFailureAndATimeout(t *testing.T) {
+// An attempt timeout is a failure, and an error whose Timeout is true.
+func TestTransport_timeoutIsFailure(t *testing.T) {
 	serve(t, func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
 		<-r.Context().Done()
@@ -162,7 +166,8 @@ func TestRealAttemptTimeoutIsAFailureAndATimeout(t *testing.T) {
 	})
 }
 
-func TestLimitUpToTheHeadersLetsALongDownloadFinish(t *testing.T) {
+// A timeout until the headers does not cut a download off.
+func TestTransport_timeoutUntilHeaders(t *testing.T) {
 	proceed := make(chan struct{})
 	serve(t, func(w http.ResponseWriter, r *http.Request) {
 		w.(http.Flusher).Flush()
@@ -196,7 +201,8 @@ func TestLimitUpToTheHeadersLetsALongDownloadFinish(t *testing.T) {
 	})
 }
 
-func TestBulkheadSlotIsHeldByTheBody(t *testing.T) {
+// A bulkhead's slot is held until the body is closed.
+func TestTransport_bodyHoldsSlot(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "body") }))
 	defer s.Close()
 	client := &http.Client{Transport: &httpmw.Transport{Base: s.Client().Transport, Policy: newBulkhead(1)}}
@@ -212,12 +218,13 @@ func TestBulkheadSlotIsHeldByTheBody(t *testing.T) {
 	}
 }
 
-func TestAFallbackPolicyMakesLightOfAResponseOrFails(t *testing.T) {
+// A fallback policy can accept a failed response, or fail itself.
+func TestTransport_fallbackPolicy(t *testing.T) {
 	boom := errors.New("boom")
 	for name, test := range map[string]struct {
 		handle error
 		want   error
-	}{"makes light of it": {nil, nil}, "fails too": {boom, boom}} {
+	}{"drops the error": {nil, nil}, "fails too": {boom, boom}} {
 		f := resilience.Must(fallback.New(fallback.Config{Handle: func(context.Context, error) error { return test.handle }}))
 		resp, err := (&httpmw.Transport{Base: answer(503), Policy: f}).RoundTrip(newRequest(t, "GET", "http://x", nil))
 		if !errors.Is(err, test.want) || (resp == nil) == (err == nil) {
@@ -229,7 +236,8 @@ func TestAFallbackPolicyMakesLightOfAResponseOrFails(t *testing.T) {
 	}
 }
 
-func TestFailingHostOpensOnlyItself(t *testing.T) {
+// A failing host opens its own breaker and no other.
+func TestTransport_breakerPerHost(t *testing.T) {
 	g := resilience.Must(keyed.New(newBreaker(1), keyed.Config{Name: "hosts", Max: 100}))
 	base := roundTripper(func(r *http.Request) (*http.Response, error) {
 		if strings.EqualFold(r.URL.Host, "bad.test:80") {
@@ -266,7 +274,8 @@ func TestFailingHostOpensOnlyItself(t *testing.T) {
 	}
 }
 
-func TestServerWithRealPolicies(t *testing.T) {
+// A Server works with the real policies.
+func TestServer_realPolicies(t *testing.T) {
 	b := newBreaker(1)
 	w := httptest.NewRecorder()
 	h := httpmw.Server{Policy: resilience.Compose(newRetry(), b)}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

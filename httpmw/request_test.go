@@ -17,7 +17,8 @@ import (
 	"github.com/resilience-go/resilience/internal/testkit"
 )
 
-func TestRequestBodyIsClosedExactlyOnceOnEveryPath(t *testing.T) {
+// The request body is closed exactly once on every path.
+func TestTransport_closesRequestBodyOnce(t *testing.T) {
 	boom := errors.New("boom")
 	canceled, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -80,7 +81,8 @@ func TestRequestBodyIsClosedExactlyOnceOnEveryPath(t *testing.T) {
 	}
 }
 
-func TestRequestIsNeverChanged(t *testing.T) {
+// The caller's request is never changed.
+func TestTransport_keepsRequest(t *testing.T) {
 	type key struct{}
 	policy := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
 		return next.Run(context.WithValue(ctx, key{}, 1))
@@ -115,7 +117,8 @@ func TestRequestIsNeverChanged(t *testing.T) {
 	}
 }
 
-func TestFirstAttemptIsTheRequestItselfIfThatWillDo(t *testing.T) {
+// The first attempt sends the caller's request itself if it needs no change.
+func TestTransport_firstAttemptIsRequest(t *testing.T) {
 	req := newRequest(t, "GET", "http://x", nil)
 	base := roundTripper(func(r *http.Request) (*http.Response, error) {
 		if r != req {
@@ -130,7 +133,8 @@ func TestFirstAttemptIsTheRequestItselfIfThatWillDo(t *testing.T) {
 	resp.Body.Close()
 }
 
-func TestContextThatCannotBeCompared(t *testing.T) {
+// A context of an uncomparable type does not panic.
+func TestTransport_uncomparableContext(t *testing.T) {
 	type odd struct {
 		context.Context
 		_ []int
@@ -143,8 +147,9 @@ func TestContextThatCannotBeCompared(t *testing.T) {
 	resp.Body.Close()
 }
 
-func TestMarkOfAnUpstreamRetryIsPassedOn(t *testing.T) {
-	for _, policy := range []resilience.Policy{nil, pass} {
+// The number of an upstream attempt is sent in Retry-Attempt.
+func TestTransport_forwardsRetryAttempt(t *testing.T) {
+	for _, policy := range []resilience.Policy{resilience.Compose(), pass} {
 		base := roundTripper(func(r *http.Request) (*http.Response, error) {
 			if got := r.Header.Get("Retry-Attempt"); got != "2" {
 				t.Errorf("Retry-Attempt is %q", got)
@@ -164,7 +169,8 @@ func TestMarkOfAnUpstreamRetryIsPassedOn(t *testing.T) {
 	}
 }
 
-func TestFirstAttemptStreamsTheBody(t *testing.T) {
+// The first attempt streams the body without a buffer.
+func TestTransport_streamsRequestBody(t *testing.T) {
 	got := make(chan string)
 	serve(t, func(w http.ResponseWriter, r *http.Request) {
 		b := make([]byte, 5)
@@ -190,7 +196,8 @@ func TestFirstAttemptStreamsTheBody(t *testing.T) {
 	})
 }
 
-func TestLaterAttemptsTakeTheBodyFromGetBodyOnly(t *testing.T) {
+// Later attempts take the body from GetBody only.
+func TestTransport_retriesWithGetBody(t *testing.T) {
 	var bodies []string
 	var n atomic.Int32
 	serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -216,7 +223,8 @@ func TestLaterAttemptsTakeTheBodyFromGetBodyOnly(t *testing.T) {
 	})
 }
 
-func TestWithoutGetBodyThereIsOneAttempt(t *testing.T) {
+// Without GetBody, a request with a body is sent once.
+func TestTransport_noGetBodyMeansOnce(t *testing.T) {
 	boom := errors.New("boom")
 	for _, policy := range []resilience.Policy{again(3), stubborn(3)} {
 		var n int
@@ -242,7 +250,8 @@ func TestWithoutGetBodyThereIsOneAttempt(t *testing.T) {
 	}
 }
 
-func TestRunWithoutABodyTellsNothingAboutTheServer(t *testing.T) {
+// An error of GetBody is no evidence about the server.
+func TestTransport_getBodyErrorIsIgnored(t *testing.T) {
 	for name, get := range map[string]func() (io.ReadCloser, error){
 		"no GetBody":    nil,
 		"GetBody fails": func() (io.ReadCloser, error) { return nil, errors.New("gone") },
@@ -264,7 +273,8 @@ func TestRunWithoutABodyTellsNothingAboutTheServer(t *testing.T) {
 	}
 }
 
-func TestNoBodyStaysNoBody(t *testing.T) {
+// http.NoBody stays http.NoBody in each attempt.
+func TestTransport_keepsNoBody(t *testing.T) {
 	base := roundTripper(func(r *http.Request) (*http.Response, error) {
 		if r.Body != http.NoBody {
 			t.Errorf("the request body is %T", r.Body)
@@ -288,7 +298,8 @@ func TestNoBodyStaysNoBody(t *testing.T) {
 	}
 }
 
-func TestBodyThatIsGoneMakesNothingRetryable(t *testing.T) {
+// A request whose body cannot be replayed is never retryable.
+func TestTransport_sentBodyIsNotRetryable(t *testing.T) {
 	failing := roundTripper(func(r *http.Request) (*http.Response, error) { consume(r); return nil, errors.New("boom") })
 	for _, base := range []roundTripper{answer(503), failing} {
 		policy := testkit.Policy(func(ctx context.Context, next resilience.Next) error {

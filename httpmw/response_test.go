@@ -19,7 +19,8 @@ import (
 	"github.com/resilience-go/resilience/internal/testkit"
 )
 
-func TestAResponseOfBaseMayHaveNoBody(t *testing.T) {
+// A response of Base may have a nil body.
+func TestTransport_responseWithoutBody(t *testing.T) {
 	noBody := roundTripper(func(*http.Request) (*http.Response, error) { return &http.Response{StatusCode: 200}, nil })
 	resp, err := (&httpmw.Transport{Base: noBody, Policy: newSlots(resilience.Ended)}).RoundTrip(newRequest(t, "GET", "http://x", nil))
 	if err != nil || resp.Body != nil {
@@ -27,7 +28,8 @@ func TestAResponseOfBaseMayHaveNoBody(t *testing.T) {
 	}
 }
 
-func TestAttemptContextLivesUntilTheBodyIsClosed(t *testing.T) {
+// The context of an attempt lives until the body is closed.
+func TestTransport_contextLivesWithBody(t *testing.T) {
 	proceed := make(chan struct{})
 	serve(t, func(w http.ResponseWriter, r *http.Request) {
 		w.(http.Flusher).Flush()
@@ -72,7 +74,8 @@ type cancelFunc context.CancelFunc
 
 func (f cancelFunc) Settle(uint64, error) { f() }
 
-func TestTrailersArrive(t *testing.T) {
+// Trailers of a response arrive.
+func TestTransport_trailers(t *testing.T) {
 	serve(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Trailer", "Sum")
 		io.WriteString(w, "body")
@@ -88,7 +91,8 @@ func TestTrailersArrive(t *testing.T) {
 	})
 }
 
-func TestSwitchedProtocolsBodyIsAReadWriteCloser(t *testing.T) {
+// The body of a response with status 101 is an io.ReadWriteCloser.
+func TestTransport_upgradeBodyIsWriter(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		conn, rw, err := http.NewResponseController(w).Hijack()
 		if err != nil {
@@ -131,14 +135,15 @@ func TestSwitchedProtocolsBodyIsAReadWriteCloser(t *testing.T) {
 	}
 }
 
-func TestResponseIsUntouchedWhenNobodyWaits(t *testing.T) {
+// The body is the one of Base if no policy waits for its end.
+func TestTransport_keepsBodyIfNotHeld(t *testing.T) {
 	b := &body{Reader: strings.NewReader("body")}
 	base := roundTripper(func(*http.Request) (*http.Response, error) {
 		resp := response(200, "")
 		resp.Body = b
 		return resp, nil
 	})
-	for _, policy := range []resilience.Policy{nil, pass, newSlots(resilience.Answered)} {
+	for _, policy := range []resilience.Policy{resilience.Compose(), pass, newSlots(resilience.Answered)} {
 		resp, err := (&httpmw.Transport{Base: base, Policy: policy}).RoundTrip(newRequest(t, "GET", "http://x", nil))
 		if err != nil {
 			t.Fatal(err)
@@ -153,7 +158,8 @@ type failing struct{ err error }
 
 func (r *failing) Read([]byte) (int, error) { return 0, r.err }
 
-func TestSlotOfADiscardedResponseIsFreeDuringTheBackoff(t *testing.T) {
+// During the backoff, no slot is held.
+func TestTransport_backoffHoldsNoSlot(t *testing.T) {
 	s := newSlots(resilience.Ended)
 	waiting := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
 		_ = next.Run(ctx)
@@ -179,7 +185,8 @@ func TestSlotOfADiscardedResponseIsFreeDuringTheBackoff(t *testing.T) {
 	}
 }
 
-func TestOutcomeOfAResponse(t *testing.T) {
+// The outcome of a response is StatusOutcome's, or Classify's.
+func TestTransport_classify(t *testing.T) {
 	for code := 200; code < 600; code++ {
 		want := resilience.Success
 		if code >= 500 && code != 501 && code != 505 {
@@ -203,7 +210,8 @@ func TestOutcomeOfAResponse(t *testing.T) {
 	}
 }
 
-func TestCancellationByTheCallerIsNoFailure(t *testing.T) {
+// A cancel by the caller is not a failure.
+func TestTransport_cancelIsIgnored(t *testing.T) {
 	serve(t, func(w http.ResponseWriter, r *http.Request) {
 		<-r.Context().Done()
 		panic(http.ErrAbortHandler) // or the client may see a response
@@ -221,7 +229,8 @@ func TestCancellationByTheCallerIsNoFailure(t *testing.T) {
 	})
 }
 
-func TestRejectionIsSeenThroughClient(t *testing.T) {
+// errors.Is finds a rejection through http.Client.
+func TestTransport_rejectionThroughClient(t *testing.T) {
 	client := &http.Client{Transport: &httpmw.Transport{Base: answer(200), Policy: after(0)}}
 	_, err := client.Get("http://x")
 	if !errors.Is(err, resilience.ErrRejected) || !errors.Is(err, breaker.ErrOpen) {
@@ -229,7 +238,7 @@ func TestRejectionIsSeenThroughClient(t *testing.T) {
 	}
 }
 
-// limitError is an error that is a deadline for those who ask.
+// limitError is an error that is a deadline by its Is method.
 type limitError struct{ error }
 
 func (limitError) Is(target error) bool { return target == context.DeadlineExceeded }
@@ -250,7 +259,8 @@ func cutOff(d time.Duration) testkit.Policy {
 	}
 }
 
-func TestAttemptTimeoutIsATimeout(t *testing.T) {
+// An attempt timeout is a timeout.Error over both protocols.
+func TestTransport_attemptTimeoutError(t *testing.T) {
 	serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/body" {
 			w.WriteHeader(200)
@@ -294,7 +304,8 @@ func TestAttemptTimeoutIsATimeout(t *testing.T) {
 	})
 }
 
-func TestCloseIdleConnectionsReachesBase(t *testing.T) {
+// CloseIdleConnections calls Base's method if it has one.
+func TestTransport_closeIdleConnections(t *testing.T) {
 	b := &closer{}
 	(&http.Client{Transport: &httpmw.Transport{Base: b}}).CloseIdleConnections()
 	if b.n != 1 {
@@ -310,10 +321,11 @@ type closer struct {
 
 func (c *closer) CloseIdleConnections() { c.n++ }
 
-func TestZeroTransportIsTheDefaultTransport(t *testing.T) {
+// A nil Base is http.DefaultTransport.
+func TestTransport_nilBase(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "body") }))
 	defer s.Close()
-	client := &http.Client{Transport: &httpmw.Transport{}}
+	client := &http.Client{Transport: &httpmw.Transport{Policy: resilience.Compose()}}
 	defer client.CloseIdleConnections()
 	resp, err := client.Get(s.URL)
 	if err != nil {
@@ -324,7 +336,8 @@ func TestZeroTransportIsTheDefaultTransport(t *testing.T) {
 	}
 }
 
-func TestPolicyWithoutAnAnswer(t *testing.T) {
+// If a policy returns neither an error nor a response, RoundTrip returns an error.
+func TestTransport_policyWithoutResponse(t *testing.T) {
 	policy := testkit.Policy(func(context.Context, resilience.Next) error { return nil })
 	resp, err := (&httpmw.Transport{Base: answer(200), Policy: policy}).RoundTrip(newRequest(t, "GET", "http://x", nil))
 	if resp != nil || err == nil {

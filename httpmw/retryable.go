@@ -13,25 +13,24 @@ import (
 	"github.com/resilience-go/resilience"
 )
 
-// DefaultRetryable reports whether req may be sent again after it was answered
-// with resp, or after it failed with err if that is not nil. It may
+// DefaultRetryable reports whether req is safe to retry after it was answered with resp, or
+// after it failed with err if err is not nil. It is safe to retry
 //
-//   - after 408, 425, 429, 500, 502, 503, 504 and after errors, if it is
-//     idempotent: GET, HEAD, OPTIONS, TRACE, PUT, DELETE (RFC 9110, section
-//     9.2.2), or with a header Idempotency-Key or X-Idempotency-Key, the presence
-//     of which is enough, as it is for net/http, or under WithIdempotent;
-//   - whatever its method, after errors that prove that it never reached the
-//     server: no connection could be made, or the server said by REFUSED_STREAM
-//     or GOAWAY that it had not looked at it (RFC 9113, section 8.7).
+//   - after 408, 425, 429, 500, 502, 503, 504 and after errors, if it is idempotent: its
+//     method is GET, HEAD, OPTIONS, TRACE, PUT or DELETE (RFC 9110, section 9.2.2), it has
+//     a header Idempotency-Key or X-Idempotency-Key (any value counts, as in net/http), or
+//     its context has WithIdempotent;
+//   - whatever its method, after errors which prove that it never reached the server: no
+//     connection could be made, or the server sent REFUSED_STREAM or GOAWAY for a request
+//     that it had not processed (RFC 9113, section 8.7).
 //
-// It may not after errors that will not go away: of certificates, an unsupported
-// scheme, too many redirects, a request that is invalid; nor after the rejection
-// of a policy further in.
+// It is not safe to retry after permanent errors: of certificates, an unsupported scheme,
+// too many redirects, an invalid request, and the rejection of a policy further in.
 func DefaultRetryable(req *http.Request, resp *http.Response, err error) bool {
 	if err == nil {
 		return retriedStatus(resp.StatusCode) && idempotent(req)
 	}
-	return !hopeless(err) && (idempotent(req) || unsent(err))
+	return !permanent(err) && (idempotent(req) || unsent(err))
 }
 
 func retriedStatus(code int) bool {
@@ -55,22 +54,21 @@ func idempotent(req *http.Request) bool {
 	return ok || settingsOf(req.Context()).idempotent
 }
 
-// unsent reports whether err proves that the server did not see the request. A
-// failure to dial does also where net/http had used another connection before:
-// it goes on to a new one only if nothing was written to the old one, or if the
-// request is one that may be repeated anyway.
+// unsent reports whether err proves that the server did not see the request. A failure to
+// dial proves it also if net/http used another connection before: it makes a new one only
+// if it wrote nothing to the old one, or if the request is safe to retry anyway.
 func unsent(err error) bool {
 	if op, ok := errors.AsType[*net.OpError](err); ok && (op.Op == "dial" || op.Op == "proxyconnect") {
 		return true
 	}
-	// net/http and x/net/http2 both let their stream errors be had as any struct
-	// of the same fields.
+	// net/http and x/net/http2 both convert their stream errors to any struct with the same
+	// fields.
 	if se, ok := errors.AsType[streamError](err); ok {
 		return se.Code == refusedStream
 	}
-	// These have no type, and text is all there is. net/http lets only the last of
-	// them through, and a test meets that one, so that a version of Go that words
-	// it anew does not go unnoticed; the others are those of x/net/http2.
+	// These errors have no type, only a text. net/http returns only the last one, and a test
+	// provokes it, so that a change of the text in a Go version is noticed. The others are
+	// from x/net/http2.
 	switch text := cause(err).Error(); text {
 	case "http2: Transport received Server's graceful shutdown GOAWAY",
 		"http2: client conn not usable",
@@ -78,7 +76,7 @@ func unsent(err error) bool {
 		"http2: no cached connection was available":
 		return true
 	default:
-		// Only said of streams above the last one that the server has seen.
+		// The error is only for streams above the last one that the server processed.
 		return strings.HasPrefix(text, "http2: Transport received GOAWAY from server ErrCode:")
 	}
 }
@@ -90,12 +88,13 @@ type streamError struct {
 	Cause    error
 }
 
-const refusedStream = 7 // RFC 9113, section 7
+// refusedStream is the code of REFUSED_STREAM (RFC 9113, section 7).
+const refusedStream = 7
 
 func (e streamError) Error() string { return fmt.Sprintf("stream error %d", e.Code) }
 
-// hopeless reports whether err would come back if the request were sent again.
-func hopeless(err error) bool {
+// permanent reports whether the request would fail with err again.
+func permanent(err error) bool {
 	return errors.Is(err, resilience.ErrRejected) || errors.Is(err, http.ErrSchemeMismatch) ||
 		certificate(err) || redirects(err) || invalid(err)
 }
@@ -106,8 +105,8 @@ func certificate(err error) bool {
 		is[x509.UnhandledCriticalExtension](err) || is[tls.RecordHeaderError](err) {
 		return true
 	}
-	// What the server says of a certificate of ours (RFC 8446, section 6). The
-	// alert has a type that is not exported, but its number can be had.
+	// The server's alerts about our certificate (RFC 8446, section 6). The type of an alert
+	// is not exported, but reflection gets its number.
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "remote error" {
 		if alert := reflect.ValueOf(op.Err); alert.Kind() == reflect.Uint8 {
 			n := alert.Uint()
@@ -122,14 +121,15 @@ func is[E error](err error) bool {
 	return ok
 }
 
-// redirects is about a Base that is made of an http.Client.
+// redirects reports whether err comes from a Base that is an http.Client and followed too
+// many redirects.
 func redirects(err error) bool {
 	text := cause(err).Error()
 	return strings.HasPrefix(text, "stopped after ") && strings.HasSuffix(text, " redirects")
 }
 
-// invalid reports whether net/http says by err that it cannot send such a
-// request. That tells nothing about the server.
+// invalid reports whether err is net/http's error for a request that it cannot send. The
+// error is no evidence about the server.
 func invalid(err error) bool {
 	text := cause(err).Error()
 	for _, prefix := range [...]string{

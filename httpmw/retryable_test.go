@@ -21,7 +21,8 @@ import (
 	"github.com/resilience-go/resilience/internal/testkit"
 )
 
-func TestRetriedByDefault(t *testing.T) {
+// DefaultRetryable accepts idempotent requests after the listed statuses.
+func TestDefaultRetryable_statuses(t *testing.T) {
 	boom := errors.New("boom")
 	codes := map[int]bool{408: true, 425: true, 429: true, 500: true, 502: true, 503: true, 504: true}
 	methods := map[string]bool{
@@ -65,7 +66,8 @@ func attempts(t *testing.T, base http.RoundTripper, method, url string) (n int, 
 	return n, err
 }
 
-func TestPostIsRetriedWhenNothingListens(t *testing.T) {
+// A POST is retried if no connection can be made.
+func TestDefaultRetryable_postNotConnected(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -82,7 +84,8 @@ func TestPostIsRetriedWhenNothingListens(t *testing.T) {
 	}
 }
 
-func TestPostIsNotRetriedWhenTheServerMayHaveSeenIt(t *testing.T) {
+// A POST is not retried if the server may have seen it.
+func TestDefaultRetryable_postMaybeSeen(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) }))
 	defer s.Close()
 	for method, want := range map[string]int{"POST": 1, "PATCH": 1, "PUT": 3} {
@@ -92,10 +95,10 @@ func TestPostIsNotRetriedWhenTheServerMayHaveSeenIt(t *testing.T) {
 	}
 }
 
-// These are the errors by which HTTP/2 says that a request was not looked at.
-// net/http tries again by itself first, for half a minute; after a graceful GOAWAY
-// for ever, so that one is only seen of x/net/http2.
-func TestPostIsRetriedWhenHTTP2RefusedIt(t *testing.T) {
+// A POST is retried after the errors of HTTP/2 for unprocessed requests. net/http retries
+// by itself first, for half a minute; after a graceful GOAWAY forever, so x/net/http2
+// provokes that error.
+func TestDefaultRetryable_postRefusedStream(t *testing.T) {
 	const rstStream, goAway = 3, 7
 	for name, test := range map[string]struct {
 		frame  func(stream uint32) []byte
@@ -133,7 +136,8 @@ func TestPostIsRetriedWhenHTTP2RefusedIt(t *testing.T) {
 	}
 }
 
-func TestPostIsRetriedAfterAGracefulGOAWAY(t *testing.T) {
+// A POST is retried after a graceful GOAWAY.
+func TestDefaultRetryable_postGOAWAY(t *testing.T) {
 	for text, want := range map[string]bool{
 		"http2: Transport received Server's graceful shutdown GOAWAY":                                     true,
 		"http2: client conn not usable":                                                                   true,
@@ -195,7 +199,8 @@ func serveFrames(conn net.Conn, answer func(stream uint32) []byte) {
 	}
 }
 
-func TestNeverRetried(t *testing.T) {
+// DefaultRetryable rejects permanent errors.
+func TestDefaultRetryable_permanentErrors(t *testing.T) {
 	quiet := log.New(io.Discard, "", 0)
 	start := func(configure func(s *httptest.Server)) string {
 		s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -257,7 +262,8 @@ func TestNeverRetried(t *testing.T) {
 	}
 }
 
-func TestInvalidRequestTellsNothingAboutTheServer(t *testing.T) {
+// An invalid request is no evidence about the server.
+func TestTransport_invalidRequestIsIgnored(t *testing.T) {
 	base := &http.Transport{}
 	for name, change := range map[string]func(*http.Request){
 		"scheme":  func(r *http.Request) { r.URL.Scheme = "gopher" },
@@ -298,7 +304,8 @@ func judge(t *testing.T, tr *httpmw.Transport, req *http.Request) (outcome resil
 	return outcome
 }
 
-func TestRetryableIsAskedInPlaceOfTheDefault(t *testing.T) {
+// Retryable replaces DefaultRetryable.
+func TestTransport_retryable(t *testing.T) {
 	boom := errors.New("boom")
 	for name, test := range map[string]struct {
 		method string
@@ -336,7 +343,8 @@ func TestRetryableIsAskedInPlaceOfTheDefault(t *testing.T) {
 	}
 }
 
-func TestErrorsAreThoseOfBase(t *testing.T) {
+// The caller gets the error of Base itself.
+func TestTransport_returnsErrorOfBase(t *testing.T) {
 	boom := errors.New("boom")
 	base := roundTripper(func(r *http.Request) (*http.Response, error) { return nil, boom })
 	if _, err := (&httpmw.Transport{Base: base, Policy: again(3)}).RoundTrip(newRequest(t, "GET", "http://x", nil)); err != boom {

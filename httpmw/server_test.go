@@ -22,7 +22,8 @@ import (
 	"github.com/resilience-go/resilience/internal/testkit"
 )
 
-func TestRefusedRequestIsAnswered503BeforeItsBodyIsRead(t *testing.T) {
+// A rejected request is answered 503 before its body is read.
+func TestServer_rejectsBeforeBody(t *testing.T) {
 	now := time.Now()
 	for name, test := range map[string]struct {
 		err    error
@@ -51,7 +52,8 @@ func TestRefusedRequestIsAnswered503BeforeItsBodyIsRead(t *testing.T) {
 	}
 }
 
-func TestRetryAfterIsRoundedUp(t *testing.T) {
+// Retry-After is rounded up to whole seconds, at least 1.
+func TestUnavailable_retryAfterRoundsUp(t *testing.T) {
 	for _, test := range []struct {
 		after time.Duration
 		want  string
@@ -65,7 +67,8 @@ func TestRetryAfterIsRoundedUp(t *testing.T) {
 	}
 }
 
-func TestErrorHandlerAnswersInPlaceOfTheDefault(t *testing.T) {
+// ErrorHandler replaces Unavailable.
+func TestServer_errorHandler(t *testing.T) {
 	h := httpmw.Server{
 		Policy: after(0),
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
@@ -82,7 +85,8 @@ func TestErrorHandlerAnswersInPlaceOfTheDefault(t *testing.T) {
 	}
 }
 
-func TestExemptRequestsAreNotGuarded(t *testing.T) {
+// Exempt requests skip the policy.
+func TestServer_exempt(t *testing.T) {
 	h := httpmw.Server{
 		Policy: after(0),
 		Exempt: func(r *http.Request) bool { return r.URL.Path == "/healthz" },
@@ -106,7 +110,8 @@ func judged(outcomes chan resilience.Outcome) testkit.Policy {
 	}
 }
 
-func TestOutcomeOfAHandler(t *testing.T) {
+// The outcome of a handler is StatusOutcome's, or Classify's.
+func TestServer_classify(t *testing.T) {
 	outcomes := make(chan resilience.Outcome, 1)
 	s := httpmw.Server{Policy: judged(outcomes)}
 	for code := 200; code < 600; code++ {
@@ -138,7 +143,8 @@ func TestOutcomeOfAHandler(t *testing.T) {
 	}
 }
 
-func TestErrAbortHandlerCountsAsNothingAndGoesOn(t *testing.T) {
+// http.ErrAbortHandler is Ignored and continues.
+func TestServer_errAbortHandlerIsIgnored(t *testing.T) {
 	outcomes := make(chan resilience.Outcome, 10)
 	wrap := httpmw.Server{Policy: judged(outcomes)}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
@@ -153,7 +159,8 @@ func TestErrAbortHandlerCountsAsNothingAndGoesOn(t *testing.T) {
 	})
 }
 
-func TestClientThatLeftCountsAsNothing(t *testing.T) {
+// A request whose client left is Ignored.
+func TestServer_leftClientIsIgnored(t *testing.T) {
 	outcomes := make(chan resilience.Outcome, 10)
 	started, left := make(chan struct{}), make(chan struct{})
 	wrap := httpmw.Server{Policy: judged(outcomes)}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -182,13 +189,12 @@ func TestClientThatLeftCountsAsNothing(t *testing.T) {
 		w.WriteHeader(200)
 	})).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil).WithContext(gone))
 	if got := <-outcomes; got != resilience.Ignored {
-		t.Errorf("answered 200 to nobody: counted as a %v", got)
+		t.Errorf("answered 200 to a left client: counted as a %v", got)
 	}
 }
 
-// net/http takes a client that has closed its side of the connection for one that
-// has left, and has it handled.
-func TestClientThatHadLeftIsHandledAsNetHTTPDoes(t *testing.T) {
+// A request whose client closed its sending side is handled, as net/http does.
+func TestServer_halfClosedClientIsHandled(t *testing.T) {
 	why := errors.New("reset")
 	left, cancel := context.WithCancelCause(t.Context())
 	cancel(why)
@@ -201,7 +207,7 @@ func TestClientThatHadLeftIsHandledAsNetHTTPDoes(t *testing.T) {
 	}{
 		"left":                  {left, nil, 202},
 		"left, with a limit":    {left, newTimeout(time.Hour, 0), 202},
-		"left, and refused":     {left, after(0), 503},
+		"left, and rejected":    {left, after(0), 503},
 		"its deadline has gone": {late, nil, 503},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -225,7 +231,8 @@ func TestClientThatHadLeftIsHandledAsNetHTTPDoes(t *testing.T) {
 	}
 }
 
-func TestRetryAttemptHeaderIsReadBack(t *testing.T) {
+// The handler's context has the number of Retry-Attempt.
+func TestServer_readsRetryAttempt(t *testing.T) {
 	for header, want := range map[string]int{
 		"": 1, "1": 1, "2": 2, "3": 3, "999": 999, "1000": 1, "99999999999999999999": 1,
 		"0": 1, "-2": 1, "+2": 1, "02": 1, " 2": 1, "2 ": 1, "2,3": 1, "٢": 1, "0x2": 1, "2.0": 1,
@@ -247,15 +254,16 @@ func TestRetryAttemptHeaderIsReadBack(t *testing.T) {
 	}
 	r := httptest.NewRequest("GET", "/", nil)
 	r.Header["Retry-Attempt"] = []string{"2", "3"}
-	httpmw.Server{}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	httpmw.Server{Policy: resilience.Compose()}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if got := resilience.Attempt(r.Context()); got != 1 {
 			t.Errorf("two values: attempt %d", got)
 		}
 	})).ServeHTTP(httptest.NewRecorder(), r)
 }
 
-func TestHopsDoNotMultiplyRetries(t *testing.T) {
-	// once is a retry that obeys the mark of somebody upstream.
+// Three hops of three attempts do not turn one call into 27.
+func TestServer_hopsDoNotMultiply(t *testing.T) {
+	// once is a retry that obeys the mark of an upstream call.
 	once := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
 		if resilience.Attempt(ctx) >= 2 {
 			return next.Run(ctx)
@@ -270,7 +278,7 @@ func TestHopsDoNotMultiplyRetries(t *testing.T) {
 	defer leaf.Close()
 	client := &http.Client{Transport: &httpmw.Transport{Base: leaf.Client().Transport, Policy: once}}
 	hop := func(to string) *httptest.Server {
-		return httptest.NewServer(httpmw.Server{}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		return httptest.NewServer(httpmw.Server{Policy: resilience.Compose()}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			resp, err := client.Do(newRequest(t, "GET", to, nil).WithContext(r.Context()))
 			if err != nil {
 				t.Error(err)
@@ -295,7 +303,8 @@ func TestHopsDoNotMultiplyRetries(t *testing.T) {
 	}
 }
 
-func TestTimeoutIsAnswered503IfNothingWasWritten(t *testing.T) {
+// A timeout is answered 503 if the handler has written nothing.
+func TestServer_timeoutIs503(t *testing.T) {
 	policy := cutOff(time.Millisecond)
 	for name, test := range map[string]struct {
 		begin func(w http.ResponseWriter)
@@ -329,7 +338,8 @@ func TestTimeoutIsAnswered503IfNothingWasWritten(t *testing.T) {
 	}
 }
 
-func TestHandlerRunsOnce(t *testing.T) {
+// A handler runs once, whatever the policy does.
+func TestServer_handlerRunsOnce(t *testing.T) {
 	n := 0
 	var errs []error
 	policy := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
@@ -354,17 +364,18 @@ func TestHandlerRunsOnce(t *testing.T) {
 	}
 }
 
-func TestPolicyThatAnswersNothingIsAnswered503(t *testing.T) {
+// If a policy neither runs the handler nor returns an error, the answer is 503.
+func TestServer_policyWithoutRunIs503(t *testing.T) {
 	for name, policy := range map[string]testkit.Policy{
-		"not run":     func(context.Context, resilience.Next) error { return nil },
-		"makes light": func(ctx context.Context, next resilience.Next) error { _ = cutOff(0)(ctx, next); return nil },
+		"not run":         func(context.Context, resilience.Next) error { return nil },
+		"drops the error": func(ctx context.Context, next resilience.Next) error { _ = cutOff(0)(ctx, next); return nil },
 		"fails success": func(ctx context.Context, next resilience.Next) error {
 			return errors.Join(next.Run(ctx), errors.New("no"))
 		},
 	} {
 		w := httptest.NewRecorder()
 		httpmw.Server{Policy: policy}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if name == "makes light" {
+			if name == "drops the error" {
 				<-r.Context().Done()
 			}
 		})).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
@@ -374,7 +385,8 @@ func TestPolicyThatAnswersNothingIsAnswered503(t *testing.T) {
 	}
 }
 
-func TestRequestKeepsWhatTheHandlerSetOnIt(t *testing.T) {
+// Pattern and form that the handler sets are on the server's request, too.
+func TestServer_copiesRequestBack(t *testing.T) {
 	type key struct{}
 	policy := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
 		return next.Run(context.WithValue(ctx, key{}, 1))
@@ -405,24 +417,8 @@ func TestRequestKeepsWhatTheHandlerSetOnIt(t *testing.T) {
 	r.MultipartForm.RemoveAll()
 }
 
-func TestServerKey(t *testing.T) {
-	var keys []string
-	policy := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
-		keys = append(keys, next.Key())
-		return next.Run(ctx)
-	})
-	mux := http.NewServeMux()
-	mux.Handle("GET /items/{id}", httpmw.Server{Policy: policy}.Wrap(http.NotFoundHandler()))
-	mux.Handle("/own", httpmw.Server{Policy: policy, Key: func(r *http.Request) string { return r.Host }}.Wrap(http.NotFoundHandler()))
-	for _, path := range []string{"/items/7", "/own"} {
-		mux.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", path, nil))
-	}
-	if len(keys) != 2 || keys[0] != "GET /items/{id}" || keys[1] != "example.com" {
-		t.Errorf("keys %q", keys)
-	}
-}
-
-func TestServerRejectsBeforeContinue(t *testing.T) {
+// A rejected client does not send a body that waits for 100 Continue.
+func TestServer_rejectsBeforeContinue(t *testing.T) {
 	s := httptest.NewUnstartedServer(httpmw.Server{Policy: after(0)}.Wrap(http.NotFoundHandler()))
 	s.Config.ErrorLog = log.New(io.Discard, "", 0)
 	s.Start()

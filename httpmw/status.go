@@ -10,10 +10,10 @@ import (
 	"github.com/resilience-go/resilience"
 )
 
-// StatusOutcome is what a status code says about the health of a server by
-// default: 5xx is a Failure, but for 501 Not Implemented and 505 HTTP Version Not
-// Supported, which a healthy server says to a request it does not know. All
-// others, 4xx among them, are a Success: the server works (RFC 9110, section 15).
+// StatusOutcome returns the default outcome of a status code: whether the server works. 5xx
+// is a Failure, except 501 Not Implemented and 505 HTTP Version Not Supported, which are a
+// healthy server's answers to a request that it does not support. All other codes, also
+// 4xx, are a Success (RFC 9110, section 15).
 func StatusOutcome(code int) resilience.Outcome {
 	if code >= 500 && code != http.StatusNotImplemented && code != http.StatusHTTPVersionNotSupported {
 		return resilience.Failure
@@ -21,12 +21,11 @@ func StatusOutcome(code int) resilience.Outcome {
 	return resilience.Success
 }
 
-// StatusError is what policies see of a response, of a client or of a handler,
-// that is not a plain success: one that is a failure, or that may be tried again.
-// It is a small value that holds neither the response nor the request.
+// StatusError is the error for the policies of a response that is a failure or that may be
+// retried. It is small and keeps neither response nor request.
 //
-// A client of Transport meets it only inside the error of a policy, if the
-// response itself is gone.
+// A caller of Transport gets it only inside a policy's error, if the response itself is
+// gone.
 type StatusError struct {
 	StatusCode int
 
@@ -39,28 +38,29 @@ func newStatusError(code int, h http.Header, o resilience.Outcome, retryable boo
 	return &StatusError{code, o, retryable, retryAfter(h, time.Now())}
 }
 
-// Error returns the status code and what it stands for.
+// Error returns the status code and its text.
 func (e *StatusError) Error() string {
 	return strings.TrimSpace("http: status " + strconv.Itoa(e.StatusCode) + " " + http.StatusText(e.StatusCode))
 }
 
-// Outcome is what Transport.Status or Server.Status made of the response.
+// Outcome returns what Transport.Classify or Server.Classify returned for the response.
 func (e *StatusError) Outcome() resilience.Outcome { return e.outcome }
 
-// Retryable is what Transport.Retryable made of the response, and false for that
-// of a handler, which cannot run twice.
+// Retryable returns what Transport.Retryable returned for the response. It is false for a
+// handler's response: a handler cannot run twice.
 func (e *StatusError) Retryable() bool { return e.retryable }
 
-// RetryAfter is how long the response asks to wait in its Retry-After header,
-// never more than a year, 0 if it does not ask (RFC 9110, section 10.2.3).
+// RetryAfter returns the delay in the response's Retry-After header, at most a year, 0
+// without such a header (RFC 9110, section 10.2.3).
 func (e *StatusError) RetryAfter() time.Duration { return e.retryAfter }
 
-// maxRetryAfter keeps sums of times and durations far from overflow.
+// maxRetryAfter is the longest delay that a server can ask for. A year keeps sums of times
+// and durations far from overflow.
 const maxRetryAfter = 365 * 24 * time.Hour
 
-// retryAfter returns the delay in the Retry-After header of a response that
-// arrived at now, 0 if it has none that is valid. A date is taken as seen from
-// the clock of the server, if it sent a Date: the clocks may differ.
+// retryAfter returns the delay in the Retry-After header of a response that arrived at now,
+// 0 without a valid one. A date is compared with the response's Date header, if there is
+// one: the server's clock may differ from ours.
 func retryAfter(h http.Header, now time.Time) time.Duration {
 	v := strings.Trim(h.Get("Retry-After"), " \t")
 	if v == "" {
@@ -69,7 +69,7 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 	if isDigits(v) {
 		n, err := strconv.ParseInt(v, 10, 64)
 		if err != nil {
-			n = math.MaxInt64 // digits only, so too many of them
+			n = math.MaxInt64 // v has digits only, so the error is an overflow
 		}
 		return time.Duration(min(n, int64(maxRetryAfter/time.Second))) * time.Second
 	}
@@ -91,8 +91,8 @@ func parseDate(v string, now time.Time) (time.Time, bool) {
 			continue
 		}
 		if strings.Contains(layout, "-06 ") {
-			// Two digits stand for the latest year that is not more than 50
-			// years ahead; package time has a fixed line.
+			// Two digits mean the latest year that is at most 50 years ahead. Package
+			// time uses a fixed boundary.
 			century := now.Year() + 50 - t.Year()
 			t = t.AddDate(century-((century%100)+100)%100, 0, 0)
 		}

@@ -45,7 +45,8 @@ func asked(t testing.TB, code int, h http.Header) time.Duration {
 	return d
 }
 
-func TestRetryAfter(t *testing.T) {
+// RetryAfter parses seconds and the three forms of a date.
+func TestStatusError_retryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // the time stands still
 		now := time.Now().UTC()
 		soon := now.Add(90 * time.Second)
@@ -85,7 +86,8 @@ func TestRetryAfter(t *testing.T) {
 	})
 }
 
-func TestRetryAfterDateIsSeenFromTheClockOfTheServer(t *testing.T) {
+// A Retry-After date is compared with the response's Date.
+func TestStatusError_retryAfterServerClock(t *testing.T) {
 	sent := time.Now().Add(-time.Hour)
 	h := http.Header{"Date": {sent.UTC().Format(http.TimeFormat)}, "Retry-After": {sent.Add(10 * time.Second).UTC().Format(http.TimeFormat)}}
 	if got := asked(t, 503, h); got != 10*time.Second {
@@ -93,7 +95,8 @@ func TestRetryAfterDateIsSeenFromTheClockOfTheServer(t *testing.T) {
 	}
 }
 
-func TestTooManyRequestsIsASuccessThatIsTriedAgain(t *testing.T) {
+// 429 is a success that is retried.
+func TestTransport_429IsRetriedSuccess(t *testing.T) {
 	for _, code := range []int{408, 425, 429} {
 		policy := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
 			err := next.Run(ctx)
@@ -110,7 +113,8 @@ func TestTooManyRequestsIsASuccessThatIsTriedAgain(t *testing.T) {
 	}
 }
 
-func TestStatusErrorSaysItsStatus(t *testing.T) {
+// The text of a StatusError has code and text of the status.
+func TestStatusError_text(t *testing.T) {
 	for code, want := range map[int]string{503: "http: status 503 Service Unavailable", 599: "http: status 599"} {
 		if got := (&httpmw.StatusError{StatusCode: code}).Error(); got != want {
 			t.Errorf("%q, want %q", got, want)
@@ -162,7 +166,7 @@ func FuzzRetryAttempt(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, value string) {
 		got := 0
-		h := httpmw.Server{}.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = resilience.Attempt(r.Context()) }))
+		h := httpmw.Server{Policy: resilience.Compose()}.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = resilience.Attempt(r.Context()) }))
 		h.ServeHTTP(nil, &http.Request{Header: http.Header{"Retry-Attempt": {value}}})
 		// Only what Transport would send is read.
 		want := 1

@@ -22,7 +22,7 @@ func serveStill(t *testing.T, h http.HandlerFunc, f func(t *testing.T, url strin
 				l := testkit.NewListener()
 				s := &http.Server{Protocols: protocols, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					if r.ProtoMajor != int(name[5]-'0') {
-						t.Errorf("%s in place of %s", r.Proto, name)
+						t.Errorf("%s instead of %s", r.Proto, name)
 					}
 					h(w, r)
 				})}

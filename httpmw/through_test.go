@@ -42,7 +42,8 @@ func bothWays(t *testing.T, h http.HandlerFunc, f func(t *testing.T, url string,
 	})
 }
 
-func TestResponseControllerDoesAllThatItDoesBare(t *testing.T) {
+// http.ResponseController can do what it can without a Server.
+func TestServer_responseController(t *testing.T) {
 	bothWays(t, func(w http.ResponseWriter, r *http.Request) {
 		rc := http.NewResponseController(w)
 		full := rc.EnableFullDuplex()
@@ -74,7 +75,8 @@ func TestResponseControllerDoesAllThatItDoesBare(t *testing.T) {
 	})
 }
 
-func TestAWriteDeadlineThatHasPassedEndsTheResponse(t *testing.T) {
+// A write deadline that passed ends the response.
+func TestServer_writeDeadline(t *testing.T) {
 	bothWays(t, func(w http.ResponseWriter, r *http.Request) {
 		rc := http.NewResponseController(w)
 		if err := errors.Join(rc.Flush(), rc.SetWriteDeadline(time.Now().Add(-time.Hour))); err != nil {
@@ -91,7 +93,8 @@ func TestAWriteDeadlineThatHasPassedEndsTheResponse(t *testing.T) {
 	})
 }
 
-func TestWhatNetHTTPAnswersForAHandlerIsTheSame(t *testing.T) {
+// net/http's own answers are the same with a Server.
+func TestServer_sameAnswersAsNetHTTP(t *testing.T) {
 	page := strings.NewReader(strings.Repeat("0123456789", 1000))
 	mux := http.NewServeMux()
 	mux.HandleFunc("/too/large", func(w http.ResponseWriter, r *http.Request) {
@@ -165,7 +168,8 @@ func TestWhatNetHTTPAnswersForAHandlerIsTheSame(t *testing.T) {
 	}
 }
 
-func TestALimitOfTheBodyAroundAServerClosesTheConnection(t *testing.T) {
+// http.MaxBytesHandler around a Server closes the connection.
+func TestServer_maxBytesHandlerOutside(t *testing.T) {
 	h := http.MaxBytesHandler(httpmw.Server{Policy: newBulkhead(9)}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, err := io.ReadAll(r.Body); err != nil {
 			http.Error(w, err.Error(), http.StatusRequestEntityTooLarge)
@@ -183,7 +187,8 @@ func TestALimitOfTheBodyAroundAServerClosesTheConnection(t *testing.T) {
 	})
 }
 
-func TestAStatusThatNetHTTPRefusesIsNotTheOneOfTheHandler(t *testing.T) {
+// A status that net/http does not accept is not the handler's status.
+func TestServer_invalidStatus(t *testing.T) {
 	outcomes := make(chan resilience.Outcome, 1)
 	h := httpmw.Server{Policy: judged(outcomes)}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		func() {
@@ -204,7 +209,8 @@ func TestAStatusThatNetHTTPRefusesIsNotTheOneOfTheHandler(t *testing.T) {
 	})
 }
 
-func TestARefusalIsAnsweredWhileTheClientStillSends(t *testing.T) {
+// A rejection is answered while the client still sends.
+func TestServer_rejectsDuringUpload(t *testing.T) {
 	for name, answer := range map[string]func(http.ResponseWriter, *http.Request, error){
 		"default": nil,
 		"own": func(w http.ResponseWriter, _ *http.Request, err error) {
@@ -247,7 +253,8 @@ func TestARefusalIsAnsweredWhileTheClientStillSends(t *testing.T) {
 	}
 }
 
-func TestAHandlerThatDoesNotReturnIsAFailureOfBothProtocols(t *testing.T) {
+// A handler that panics is a failure over HTTP/1 and HTTP/2.
+func TestServer_unwindOverBothProtocols(t *testing.T) {
 	outcomes := make(chan resilience.Outcome, 1)
 	for name, how := range testkit.Aborts("boom") {
 		h := httpmw.Server{Policy: judged(outcomes)}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -275,7 +282,8 @@ func TestAHandlerThatDoesNotReturnIsAFailureOfBothProtocols(t *testing.T) {
 	}
 }
 
-func TestAPanicAfterAHijackLeavesTheConnectionToItsOwner(t *testing.T) {
+// A panic after a hijack leaves the connection to its owner.
+func TestServer_panicAfterHijack(t *testing.T) {
 	for value, want := range map[any]resilience.Outcome{"boom": resilience.Failure, http.ErrAbortHandler: resilience.Ignored} {
 		outcomes := make(chan resilience.Outcome, 1)
 		judged := judged(outcomes)
@@ -308,7 +316,8 @@ func TestAPanicAfterAHijackLeavesTheConnectionToItsOwner(t *testing.T) {
 	}
 }
 
-func TestAHijackedConnectionIsASuccessHoweverLongItLasts(t *testing.T) {
+// A hijacked connection is a success, however long it lasts.
+func TestServer_hijackIsSuccess(t *testing.T) {
 	outcomes := make(chan resilience.Outcome, 1)
 	h := httpmw.Server{Policy: resilience.Compose(judged(outcomes), cutOff(time.Millisecond))}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		conn, _, err := http.NewResponseController(w).Hijack()

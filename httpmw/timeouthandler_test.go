@@ -12,9 +12,9 @@ import (
 	"github.com/resilience-go/resilience/httpmw"
 )
 
-// http.TimeoutHandler answers while its handler still runs, so which of the two is
-// the outer one decides whether that handler still has its slot.
-func TestAroundAServerATimeoutHandlerLeavesTheSlotToTheHandler(t *testing.T) {
+// http.TimeoutHandler around a Server answers, and the slot stays held until the handler
+// returns.
+func TestServer_timeoutHandlerOutside(t *testing.T) {
 	for name, test := range map[string]struct {
 		chain func(s httpmw.Server, h http.Handler) http.Handler
 		held  int

@@ -62,7 +62,8 @@ func busy(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func TestAnAnswerBeforeTheEndOfAnUploadIsTriedAgainBesideIt(t *testing.T) {
+// A response before the end of an upload is retried while the upload ends.
+func TestTransport_earlyResponseIsRetried(t *testing.T) {
 	content := strings.Repeat("x", 1<<20) // more than a server reads to be polite
 	second := make(chan struct{})
 	serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -103,7 +104,8 @@ func TestAnAnswerBeforeTheEndOfAnUploadIsTriedAgainBesideIt(t *testing.T) {
 	})
 }
 
-func TestAPolicyThatFailsDoesNotWaitForAnUpload(t *testing.T) {
+// A policy that fails does not wait for an upload.
+func TestTransport_rejectionSkipsUpload(t *testing.T) {
 	boom := errors.New("boom")
 	failing := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
 		_ = next.Run(ctx)
@@ -124,7 +126,8 @@ func TestAPolicyThatFailsDoesNotWaitForAnUpload(t *testing.T) {
 	})
 }
 
-func TestAServerThatRefusesToContinueGetsNoBody(t *testing.T) {
+// A server that does not send 100 Continue gets no body.
+func TestTransport_expectContinue(t *testing.T) {
 	serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Retry-Attempt") == "" {
 			http.Error(w, "busy", http.StatusServiceUnavailable)
@@ -168,7 +171,8 @@ func (a announcing) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func TestTrailersOfARequestArriveAtEachAttempt(t *testing.T) {
+// The trailers of a request arrive with each attempt.
+func TestTransport_requestTrailers(t *testing.T) {
 	got := make(chan string, 3)
 	h := httpmw.Server{Policy: newTimeout(time.Minute, resilience.Ended)}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b, _ := io.ReadAll(r.Body)
@@ -200,7 +204,8 @@ func TestTrailersOfARequestArriveAtEachAttempt(t *testing.T) {
 	})
 }
 
-func TestBodiesAreClosedOnceByBothProtocols(t *testing.T) {
+// Bodies are closed once over HTTP/1 and HTTP/2.
+func TestTransport_closesBodiesOnce(t *testing.T) {
 	hanging := make(chan struct{})
 	serve(t, func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
@@ -254,18 +259,19 @@ func TestBodiesAreClosedOnceByBothProtocols(t *testing.T) {
 	})
 }
 
-// ownError is an error of the caller, who can say so.
+// ownError is an error of the caller, with an outcome of its own.
 type ownError struct{}
 
 func (ownError) Error() string               { return "the disk is broken" }
 func (ownError) Outcome() resilience.Outcome { return resilience.Ignored }
 
-func TestAnUploadThatBreaksIsJudgedAsItsErrorSays(t *testing.T) {
+// An upload that breaks has the outcome of its error.
+func TestTransport_brokenUpload(t *testing.T) {
 	serve(t, func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
 	}, func(t *testing.T, addr string, base *http.Transport) {
 		for _, want := range []error{ownError{}, errors.New("broken")} {
-			outcome := resilience.Failure // as long as nobody says that it was not the server
+			outcome := resilience.Failure // without another outcome
 			if want == (ownError{}) {
 				outcome = resilience.Ignored
 			}
@@ -282,9 +288,9 @@ func TestAnUploadThatBreaksIsJudgedAsItsErrorSays(t *testing.T) {
 	})
 }
 
-// A request that net/http finds invalid only when it writes it is as much a
-// mistake of the caller as one that it never begins to send.
-func TestAMistakeOfTheCallerTellsNothingAboutTheServer(t *testing.T) {
+// A request that net/http finds invalid only when it sends it is no evidence about the
+// server.
+func TestTransport_lateInvalidRequest(t *testing.T) {
 	serve(t, func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
 	}, func(t *testing.T, addr string, base *http.Transport) {
@@ -335,7 +341,8 @@ func TestAMistakeOfTheCallerTellsNothingAboutTheServer(t *testing.T) {
 	})
 }
 
-func TestAHostThatAProxyCannotTakeTellsNothingAboutTheServer(t *testing.T) {
+// A host that a proxy cannot accept is no evidence about the server.
+func TestTransport_invalidProxyHost(t *testing.T) {
 	base := &http.Transport{Proxy: http.ProxyURL(&url.URL{Scheme: "http", Host: "proxy.test"}), DialContext: func(context.Context, string, string) (net.Conn, error) {
 		client, server := net.Pipe()
 		go io.Copy(io.Discard, server)

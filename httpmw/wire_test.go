@@ -37,7 +37,8 @@ func free(t *testing.T, slots *bulkhead.Bulkhead) {
 	}
 }
 
-func TestInformationalResponsesOfEachAttemptReachTheTrace(t *testing.T) {
+// 1xx responses of each attempt reach the httptrace.
+func TestTransport_informationalResponses(t *testing.T) {
 	h := httpmw.Server{Policy: newBulkhead(9)}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Link", "</style.css>; rel=preload")
 		w.WriteHeader(http.StatusEarlyHints)
@@ -68,7 +69,8 @@ func TestInformationalResponsesOfEachAttemptReachTheTrace(t *testing.T) {
 	})
 }
 
-func TestAnswersWithoutABodyAreThoseOfNetHTTP(t *testing.T) {
+// Responses without a body are net/http's.
+func TestTransport_bodilessResponses(t *testing.T) {
 	serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("First") != "" && r.Header.Get("Retry-Attempt") == "" {
 			w.WriteHeader(503)
@@ -106,9 +108,8 @@ func TestAnswersWithoutABodyAreThoseOfNetHTTP(t *testing.T) {
 	})
 }
 
-// The length that HEAD is told is that of a body that does not come: there is
-// nothing of it to be too long to keep.
-func TestAnAnswerToHEADIsHandedOverWhateverItsLength(t *testing.T) {
+// A response to HEAD is returned whatever its Content-Length: the body does not come.
+func TestTransport_headResponse(t *testing.T) {
 	serve(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Length", "100000")
 		w.WriteHeader(503)
@@ -124,7 +125,8 @@ func TestAnAnswerToHEADIsHandedOverWhateverItsLength(t *testing.T) {
 	})
 }
 
-func TestADecompressedAnswerIsHandedOverAsItWas(t *testing.T) {
+// A decompressed response is returned unchanged.
+func TestTransport_decompressedResponse(t *testing.T) {
 	var page bytes.Buffer
 	w := gzip.NewWriter(&page)
 	io.WriteString(w, "busy")
@@ -157,7 +159,8 @@ func TestADecompressedAnswerIsHandedOverAsItWas(t *testing.T) {
 	}
 }
 
-func TestRequestAndResponseStreamAtOnce(t *testing.T) {
+// Request and response stream at the same time.
+func TestTransport_fullDuplex(t *testing.T) {
 	outcomes := make(chan resilience.Outcome, 1)
 	h := httpmw.Server{Policy: judged(outcomes)}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rc := http.NewResponseController(w)
@@ -210,8 +213,8 @@ func TestRequestAndResponseStreamAtOnce(t *testing.T) {
 	})
 }
 
-// What a caller reads after it has canceled or closed is what it reads without us.
-func TestReadingAfterTheEndSaysWhatNetHTTPSays(t *testing.T) {
+// A Read after a cancel or a Close returns what it returns without a Transport.
+func TestTransport_readAfterEnd(t *testing.T) {
 	mine := errors.New("mine")
 	serve(t, func(w http.ResponseWriter, r *http.Request) {
 		w.(http.Flusher).Flush()
@@ -248,7 +251,8 @@ func TestReadingAfterTheEndSaysWhatNetHTTPSays(t *testing.T) {
 	})
 }
 
-func TestABodyMayBeClosedWhileItIsRead(t *testing.T) {
+// A body may be closed while another goroutine reads it.
+func TestTransport_concurrentClose(t *testing.T) {
 	serve(t, func(w http.ResponseWriter, r *http.Request) {
 		w.(http.Flusher).Flush()
 		<-r.Context().Done()
@@ -271,7 +275,8 @@ func TestABodyMayBeClosedWhileItIsRead(t *testing.T) {
 	})
 }
 
-func TestALimitOnTheBodyIsATimeout(t *testing.T) {
+// A timeout until the end of the body is a timeout.Error.
+func TestTransport_bodyTimeout(t *testing.T) {
 	serveStill(t, func(w http.ResponseWriter, r *http.Request) {
 		w.(http.Flusher).Flush()
 		<-r.Context().Done()
@@ -293,7 +298,8 @@ func TestALimitOnTheBodyIsATimeout(t *testing.T) {
 	})
 }
 
-func TestASlotIsFreeHoweverABodyEnds(t *testing.T) {
+// A slot is free, however the body ends.
+func TestTransport_bodyEndFreesSlot(t *testing.T) {
 	serve(t, func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(200)
 		io.WriteString(w, "body")
@@ -336,7 +342,8 @@ func TestASlotIsFreeHoweverABodyEnds(t *testing.T) {
 	})
 }
 
-func TestAClientKeepsItsCookiesAndItsRedirects(t *testing.T) {
+// Cookies and redirects of http.Client work.
+func TestTransport_cookiesAndRedirects(t *testing.T) {
 	serve(t, func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case r.Header.Get("Retry-Attempt") == "":
@@ -372,7 +379,8 @@ func TestAClientKeepsItsCookiesAndItsRedirects(t *testing.T) {
 	})
 }
 
-func TestAResponseAfterARetryIsToTheRequestOfTheCaller(t *testing.T) {
+// Response.Request is the caller's request, also after a retry.
+func TestTransport_responseRequest(t *testing.T) {
 	serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Retry-Attempt") == "" {
 			w.WriteHeader(503)
@@ -391,7 +399,8 @@ func TestAResponseAfterARetryIsToTheRequestOfTheCaller(t *testing.T) {
 	})
 }
 
-func TestTheTimeoutOfAClientIsNotWaitedFor(t *testing.T) {
+// No retry begins that cannot end before http.Client.Timeout.
+func TestTransport_clientTimeout(t *testing.T) {
 	serveStill(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Retry-After", "3")
 		w.WriteHeader(503)

@@ -18,7 +18,7 @@ import (
 	"github.com/resilience-go/resilience/internal/testkit"
 )
 
-// writer is an http.ResponseWriter to which the parts add what it can do.
+// writer is an http.ResponseWriter without abilities. The types below add one each.
 type writer struct{ http.ResponseWriter }
 
 type (
@@ -36,105 +36,9 @@ func (pusher) Push(string, *http.PushOptions) error           { return nil }
 
 func (notifier) CloseNotify() <-chan bool { return nil }
 
-// writers returns a writer for each name; the letters of the name are those of
-// what it offers.
-func writers() map[string]http.ResponseWriter {
-	w := writer{httptest.NewRecorder()}
-	return map[string]http.ResponseWriter{
-		"": w,
-		"F": struct {
-			writer
-			flusher
-		}{writer: w},
-		"H": struct {
-			writer
-			hijacker
-		}{writer: w},
-		"R": struct {
-			writer
-			reader
-		}{writer: w},
-		"FH": struct {
-			writer
-			flusher
-			hijacker
-		}{writer: w},
-		"FR": struct {
-			writer
-			flusher
-			reader
-		}{writer: w},
-		"HR": struct {
-			writer
-			hijacker
-			reader
-		}{writer: w},
-		"FHR": struct {
-			writer
-			flusher
-			hijacker
-			reader
-		}{writer: w},
-		"FP": struct {
-			writer
-			flusher
-			pusher
-		}{writer: w},
-		"C": struct {
-			writer
-			notifier
-		}{writer: w},
-		"FC": struct {
-			writer
-			flusher
-			notifier
-		}{writer: w},
-		"HC": struct {
-			writer
-			hijacker
-			notifier
-		}{writer: w},
-		"RC": struct {
-			writer
-			reader
-			notifier
-		}{writer: w},
-		"FHC": struct {
-			writer
-			flusher
-			hijacker
-			notifier
-		}{writer: w},
-		"FRC": struct {
-			writer
-			flusher
-			reader
-			notifier
-		}{writer: w},
-		"HRC": struct {
-			writer
-			hijacker
-			reader
-			notifier
-		}{writer: w},
-		"FHRC": struct {
-			writer
-			flusher
-			hijacker
-			reader
-			notifier
-		}{writer: w},
-		"FPC": struct {
-			writer
-			flusher
-			pusher
-			notifier
-		}{writer: w},
-	}
-}
-
-func TestWriterOffersWhatTheInnerOneDoes(t *testing.T) {
-	for name, inner := range writers() {
+// A handler's writer has exactly the optional interfaces of the server's writer.
+func TestServer_writerHasInnerInterfaces(t *testing.T) {
+	for name, inner := range writers(writer{httptest.NewRecorder()}) {
 		t.Run(name, func(t *testing.T) {
 			httpmw.Server{Policy: pass}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if got := offers(w); got != name {
@@ -151,7 +55,7 @@ func TestWriterOffersWhatTheInnerOneDoes(t *testing.T) {
 	}
 }
 
-// offers uses what w can do and says what that is.
+// offers calls the optional methods of w and returns their letters.
 func offers(w http.ResponseWriter) (s string) {
 	if f, ok := w.(http.Flusher); ok {
 		f.Flush()
@@ -176,7 +80,8 @@ func offers(w http.ResponseWriter) (s string) {
 	return s
 }
 
-func TestServerSentEventsArriveOneByOne(t *testing.T) {
+// Server-sent events arrive one by one.
+func TestServer_events(t *testing.T) {
 	seen := make(chan struct{})
 	wrap := httpmw.Server{Policy: newSlots(resilience.Ended)}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rc := http.NewResponseController(w)
@@ -209,7 +114,8 @@ func TestServerSentEventsArriveOneByOne(t *testing.T) {
 	})
 }
 
-func TestHijackedConnectionIsLeftAlone(t *testing.T) {
+// A Server does not touch a hijacked connection.
+func TestServer_hijackedConnection(t *testing.T) {
 	late := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
 		return errors.Join(next.Run(ctx), errors.New("too late"))
 	})
@@ -241,7 +147,8 @@ func TestHijackedConnectionIsLeftAlone(t *testing.T) {
 	}
 }
 
-func TestReadFromReachesTheServer(t *testing.T) {
+// ReadFrom reaches the server's writer.
+func TestServer_readFrom(t *testing.T) {
 	outcomes := make(chan resilience.Outcome, 1)
 	s := httptest.NewServer(httpmw.Server{Policy: judged(outcomes)}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if n, err := io.Copy(w, strings.NewReader("body")); n != 4 || err != nil {

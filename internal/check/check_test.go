@@ -17,8 +17,8 @@ import (
 func TestADurationWithoutAUnitIsRefusedInEveryConfig(t *testing.T) {
 	trip := func(r breaker.Rule) breaker.Config { return breaker.Config{Name: "users", Trip: []breaker.Rule{r}} }
 	for field, try := range map[string]func() error{
-		"Config.OpenFor":        func() error { _, err := breaker.New(breaker.Config{Name: "users", OpenFor: 60}); return err },
-		"Config.ProbeTimeout":   func() error { _, err := breaker.New(breaker.Config{Name: "users", ProbeTimeout: 60}); return err },
+		"Config.OpenFor":      func() error { _, err := breaker.New(breaker.Config{Name: "users", OpenFor: 60}); return err },
+		"Config.ProbeTimeout": func() error { _, err := breaker.New(breaker.Config{Name: "users", ProbeTimeout: 60}); return err },
 		"Config.Trip[0].Span": func() error { _, err := breaker.New(trip(breaker.Silence{Failures: 7, Span: 60})); return err },
 		"Config.Trip[0].LongerThan": func() error {
 			_, err := breaker.New(trip(breaker.Slow{LongerThan: 60, Calls: 5, Of: 10, Over: time.Minute}))

@@ -181,7 +181,7 @@ func TestSpansAroundAndInsideOfAServer(t *testing.T) {
 func TestATraceGoesFromTheClientIntoTheHandlerThroughBoth(t *testing.T) {
 	client, server := newTraces(), newTraces()
 	var attempt atomic.Int32
-	h := otelhttp.NewHandler(httpmw.Server{}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	h := otelhttp.NewHandler(httpmw.Server{Policy: resilience.Compose()}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		attempt.Store(int32(resilience.Attempt(r.Context())))
 		if attempt.Load() < 2 {
 			w.WriteHeader(http.StatusServiceUnavailable)

@@ -28,7 +28,7 @@ func connected[Req, Res any](t *testing.T, n network, method string) *connect.Cl
 	base := &http.Transport{Protocols: new(http.Protocols)}
 	base.Protocols.SetUnencryptedHTTP2(true)
 	t.Cleanup(base.CloseIdleConnections)
-	return connect.NewClient[Req, Res](&http.Client{Transport: &httpmw.Transport{Base: base}}, "http://"+n.target+method, connect.WithGRPC())
+	return connect.NewClient[Req, Res](&http.Client{Transport: &httpmw.Transport{Base: base, Policy: resilience.Compose()}}, "http://"+n.target+method, connect.WithGRPC())
 }
 
 func TestTheMarkOfARetryGoesFromConnectToGRPC(t *testing.T) {
@@ -115,7 +115,7 @@ func answered(t *testing.T, p resilience.Policy, o out, f func(context.Context) 
 func TestTheMarkOfARetryGoesFromGRPCToConnect(t *testing.T) {
 	var attempts []int
 	o := newOut()
-	conn := answered(t, nil, o, func(ctx context.Context) error {
+	conn := answered(t, resilience.Compose(), o, func(ctx context.Context) error {
 		attempts = append(attempts, resilience.Attempt(ctx))
 		return connect.NewError(connect.CodeUnavailable, errors.New("busy"))
 	})
@@ -151,7 +151,7 @@ func TestThePushbackOfConnectIsObeyed(t *testing.T) {
 			t.Parallel()
 			var runs atomic.Int32
 			o := newOut()
-			conn := answered(t, nil, o, func(context.Context) error {
+			conn := answered(t, resilience.Compose(), o, func(context.Context) error {
 				if runs.Add(1) > 1 {
 					return nil
 				}

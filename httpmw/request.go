@@ -1,0 +1,63 @@
+package httpmw
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+
+	"github.com/resilience-go/resilience"
+)
+
+const (
+	// attemptHeader is a header with two meanings. In a request it has the number of the
+	// attempt, from the second one on. In a response its only meaningful value is final.
+	attemptHeader = "Retry-Attempt"
+	// final is the value of attemptHeader in a response whose server wants no further
+	// attempt. No attempt has this number.
+	final = "0"
+)
+
+// isFinal reports whether the server wants no further attempt after resp.
+func isFinal(resp *http.Response) bool {
+	v := resp.Header[attemptHeader]
+	return len(v) == 1 && v[0] == final
+}
+
+// uploads reports whether the request has a body. How much of it was sent is unknown.
+func (c *call) uploads() bool { return c.req.Body != nil && c.req.Body != http.NoBody }
+
+// unrepeatable returns why the request cannot be sent again, "" if it can.
+func (c *call) unrepeatable() string {
+	switch {
+	case c.final:
+		return "the server wants no further attempt"
+	case c.uploads() && c.req.GetBody == nil:
+		return "the request body was sent already and Request.GetBody is nil"
+	case settingsOf(c.req.Context()).once:
+		return "the context of the request has WithoutRetry"
+	default:
+		return ""
+	}
+}
+
+// attemptRequest returns the request of an attempt under ctx: the caller's own if it needs
+// no change, otherwise a copy.
+func (c *call) attemptRequest(ctx context.Context) (*http.Request, error) {
+	n := resilience.Attempt(ctx)
+	if !c.ran && n < 2 && sameContext(ctx, c.req.Context()) {
+		return c.req, nil
+	}
+	req := c.req.WithContext(ctx)
+	if n >= 2 && req.Header != nil {
+		req.Header = req.Header.Clone()
+		req.Header.Set(attemptHeader, strconv.Itoa(n))
+	}
+	if c.ran && c.uploads() {
+		body, err := req.GetBody()
+		if err != nil {
+			return nil, err
+		}
+		req.Body, c.upload = body, body
+	}
+	return req, nil
+}
