@@ -18,6 +18,7 @@ const (
 	internal   = module + "/internal/..."
 	marker     = module + "/internal/marker"
 	answer     = module + "/internal/answer"
+	origin     = module + "/internal/origin"
 	series     = module + "/metrics/internal/series"
 	googleRPC  = "google.golang.org/genproto/googleapis/rpc/..." // what gRPC says in the details of a status
 	protobuf   = "google.golang.org/protobuf/..."
@@ -35,7 +36,7 @@ func allowed() map[string][]string {
 		module:              {},
 		internal:            {module, clock, sync_, internal},
 		module + "/keyed":   {module, clock, sync_, internal},
-		module + "/httpmw":  {module, marker, answer},
+		module + "/httpmw":  {module, marker, answer, origin},
 		module + "/grpcmw":  {module, marker, answer, grpc, googleRPC, protobuf},
 		module + "/stack":   {module, clock, sync_, internal, module + "/keyed"},
 		module + "/debug":   {module, clock, sync_, internal, module + "/keyed", module + "/stack"},

@@ -1,6 +1,7 @@
 package httpmw_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -27,6 +28,8 @@ func TestHostKeyIsCanonical(t *testing.T) {
 		"http://[::1]":                          "http://[::1]:80",
 		"http://[2001:DB8::1]:8080":             "http://[2001:db8::1]:8080",
 		"http://[::1]:":                         "http://[::1]:80",
+		"http://[0:0::1]":                       "http://[::1]:80",
+		"http://example.com:080":                "http://example.com:80",
 		"http://127.0.0.1:80":                   "http://127.0.0.1:80",
 		"http://bücher.example":                 "http://bücher.example:80",
 		"http://xn--bcher-kva.example":          "http://xn--bcher-kva.example:80",
@@ -75,7 +78,7 @@ func FuzzHostKey(f *testing.F) {
 		if got := httpmw.HostKey(&http.Request{URL: &url.URL{Scheme: scheme, Host: host}}); got != key {
 			t.Errorf("%s: key %q of the key %q", raw, got, key)
 		}
-		if u.Port() != "" && !strings.HasSuffix(key, ":"+u.Port()) || u.Scheme == "http" && u.Port() == "" && !strings.HasSuffix(key, ":80") {
+		if u.Port() != "" && !strings.HasSuffix(key, ":"+cmp.Or(strings.TrimLeft(u.Port(), "0"), "0")) || u.Scheme == "http" && u.Port() == "" && !strings.HasSuffix(key, ":80") {
 			t.Errorf("%s: port in %q", raw, key)
 		}
 	})
