@@ -11,7 +11,6 @@ import (
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/bench/internal/demand"
 	"github.com/resilience-go/resilience/bulkhead"
-	"github.com/resilience-go/resilience/keyed"
 	"github.com/resilience-go/resilience/stack"
 	"github.com/resilience-go/resilience/timeout"
 )
@@ -192,7 +191,7 @@ func TestMemoryOfKey(t *testing.T) {
 	}
 	size = perKey(func(max int) resilience.Policy {
 		c := stack.DefaultClient("test")
-		c.Keyed = &keyed.Config{Max: max}
+		c.Keyed.Max = max
 		return resilience.Must(c.New())
 	})
 	t.Logf("stack.Client takes %d bytes a key", size)

@@ -141,10 +141,8 @@ func ExampleClient_methods() {
 	defer srv.Stop()
 
 	report := stack.DefaultClient("reports")
-	report.Attempt.Timeout = time.Minute          // to make a report takes long,
-	report.Breaker.ProbeTimeout = 2 * time.Minute // for a probe as well,
-	report.Retry = nil                            // and is too dear to do it again
-	report.Keyed = nil                            // it is for one method
+	report.Attempt.Timeout = time.Minute       // a report takes long
+	report.Without = stack.Retry | stack.Keyed // too expensive to repeat; a stack for one method
 
 	c := stack.DefaultClient("payments") // for all other methods
 	c.Attempt.Timeout = 500 * time.Millisecond

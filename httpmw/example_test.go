@@ -69,10 +69,8 @@ func ExampleTransport_hosts() {
 	defer reports.Close()
 
 	slow := stack.DefaultClient("reports")
-	slow.Attempt.Timeout = time.Minute                 // to make a report takes long,
-	slow.Breaker.ProbeTimeout = 2 * time.Minute        // for a probe as well,
-	slow.Retry = nil                                   // and is too dear to do it again
-	slow.Keyed = nil                                   // it is for one host
+	slow.Attempt.Timeout = time.Minute                 // a report takes long
+	slow.Without = stack.Retry | stack.Keyed           // too expensive to repeat; a stack for one host
 	host := resilience.Must(httpmw.KeyOf(reports.URL)) // such as "https://reports.example.com:443"
 
 	c := stack.DefaultClient("partners") // for all other hosts, each with a state of its own

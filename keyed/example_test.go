@@ -29,8 +29,8 @@ func ExampleNew() {
 	// us: <nil>
 }
 
-// Over HTTP and gRPC the key is that of the operation: a host, a method. An
-// exception has a policy of its own.
+// Over HTTP and gRPC the operation has a key: a host, a method. Elsewhere For names one. A
+// key in Config.Keys has its own policy.
 func ExampleGroup_For() {
 	b := resilience.Must(breaker.New(breaker.Config{Name: "hosts", Trip: []breaker.Rule{breaker.Consecutive{Failures: 1}}}))
 	g := resilience.Must(keyed.New(b, keyed.Config{
@@ -49,8 +49,9 @@ func ExampleGroup_For() {
 	// 1 key remembered
 }
 
-// setMode sets the mode of all breakers in p: of templates and of exceptions, then of
-// the keys that are there. A key that comes meanwhile takes the mode of its template.
+// setMode sets the mode of all breakers in p: first of templates and of policies in
+// Config.Keys, then of the keys that are remembered. A new key takes the mode of its
+// template.
 func setMode(p resilience.Policy, m breaker.Mode) {
 	for n := range resilience.Walk(p) {
 		if b, ok := n.Policy.(*breaker.Breaker); ok {
@@ -59,8 +60,8 @@ func setMode(p resilience.Policy, m breaker.Mode) {
 	}
 }
 
-// All has the forks only, and resilience.Walk the template and the exceptions. A
-// maintenance window is for all of them.
+// All returns the forks only. resilience.Walk also returns the template and the policies of
+// Config.Keys. A maintenance window is for all of them.
 func ExampleGroup_All() {
 	newBreaker := func(name string) *breaker.Breaker {
 		return resilience.Must(breaker.New(breaker.Config{Name: name}))
@@ -75,7 +76,7 @@ func ExampleGroup_All() {
 	call("eu")
 	setMode(hosts, breaker.ForcedOpen)
 	call("eu")
-	call("us") // comes only now
+	call("us") // a new key
 	call("batch")
 	setMode(hosts, breaker.Auto)
 	call("eu")

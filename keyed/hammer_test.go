@@ -18,12 +18,12 @@ import (
 	"github.com/resilience-go/resilience/retry"
 )
 
-// tally is what 64 goroutines have done, by what the policies should have counted.
+// tally counts the results of the calls, one number for each counter of a policy.
 type tally struct {
 	succeeded, failed, open, full, special atomic.Uint64
 }
 
-// hammered is a group with a template of three layers and an exception.
+// hammered is a group with a template of three layers and one key of its own.
 type hammered struct {
 	g        *keyed.Group
 	retry    *retry.Retry
@@ -45,7 +45,7 @@ func hammer(t *testing.T, keys int) *hammered {
 	return h
 }
 
-// call makes one call, counts what became of it and returns its error.
+// call makes one call, counts its result and returns its error.
 func (h *hammered) call(t *testing.T, n *tally, key string, fn resilience.Func) error {
 	err := resilience.RunOperation(t.Context(), h.g, &call{key: key, fn: fn})
 	switch {
@@ -63,7 +63,8 @@ func (h *hammered) call(t *testing.T, n *tally, key string, fn resilience.Func) 
 	return err
 }
 
-func TestTenThousandKeysAnd64GoroutinesLoseNothing(t *testing.T) {
+// With 64 goroutines and 10,000 keys no call and no count is lost.
+func TestGroup_concurrentCounts(t *testing.T) {
 	const workers, calls, most, all = 64, 200, 100, 10_000
 	h := hammer(t, most)
 	var n tally
@@ -72,15 +73,15 @@ func TestTenThousandKeysAnd64GoroutinesLoseNothing(t *testing.T) {
 		wg.Go(func() {
 			rng := rand.New(rand.NewPCG(uint64(w), 41))
 			down := fmt.Sprint("down ", w)
-			_ = h.call(t, &n, down, fail) // its breaker opens, and the mock's time stands still
+			_ = h.call(t, &n, down, fail) // its breaker opens, and the mock clock does not move
 			for i := range calls {
 				key := fmt.Sprint(rng.IntN(all))
 				switch i % 16 {
-				case 0: // an open breaker is there
+				case 0: // an open breaker is remembered
 					if err := h.call(t, &n, down, succeed); !errors.Is(err, breaker.ErrOpen) {
 						t.Errorf("%s: %v, though its breaker had opened", down, err)
 					}
-				case 1: // and so is the key of a call in flight, with its only slot taken
+				case 1: // so is the key of a call in flight, whose only slot is taken
 					_ = h.call(t, &n, key, func(context.Context) error {
 						for range 4 {
 							_ = h.call(t, &n, fmt.Sprint("inner ", rng.IntN(all)), succeed)
@@ -103,8 +104,8 @@ func TestTenThousandKeysAnd64GoroutinesLoseNothing(t *testing.T) {
 	h.check(t, &n, most+workers)
 }
 
-// check compares what the policies counted with what was done. Keys that must be
-// remembered are what may come on top of Max.
+// check compares the counters of the policies with the tally. At rest at most most keys
+// may be remembered.
 func (h *hammered) check(t *testing.T, n *tally, most int) {
 	t.Helper()
 	succeeded, failed, open, full := n.succeeded.Load(), n.failed.Load(), n.open.Load(), n.full.Load()
@@ -134,16 +135,17 @@ func (h *hammered) check(t *testing.T, n *tally, most int) {
 	}
 }
 
-func TestKeysThatMustBeKeptDoNotMakeEachInsertionSweep(t *testing.T) {
+// Keys that must be kept do not make each insertion sweep.
+func TestGroup_sweepsRarely(t *testing.T) {
 	const keys, most = 800, 80
 	var asked atomic.Int64
 	g := must(t, &forker{idle: func() bool { asked.Add(1); return false }}, keyed.Config{Max: most})
 	for i := range keys {
 		_ = run(t, g.For(fmt.Sprint(i)), succeed)
 	}
-	// A sweep comes after an eighth of Max has come on top, 72 times, and asks each
-	// of the keys there are at most twice; one at each insertion asks ten times more.
+	// A sweep runs each time that an eighth of Max has come on top: 72 times. It calls Idle
+	// of each key at most twice. A sweep at each insertion would call it ten times as often.
 	if n := asked.Load(); n < keys || n > 72*keys*2 {
-		t.Errorf("asked %d times whether a key is idle", n)
+		t.Errorf("Idle was called %d times", n)
 	}
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/resilience-go/resilience/retry"
 )
 
-// forker is a template whose forks do as they are told.
+// forker is a template whose forks call the functions of the test.
 type forker struct {
 	idle func() bool
 	fork func()
@@ -34,7 +34,8 @@ func (f *forker) Fork(string) resilience.Policy {
 
 func (f *forker) Idle() bool { return f.idle() }
 
-func Test64GoroutinesDoNotBlockEachOther(t *testing.T) {
+// The key of a call is there during the call, while other goroutines evict.
+func TestGroup_concurrentEviction(t *testing.T) {
 	r := resilience.Must(retry.New(retry.Config{}))
 	g := must(t, r, keyed.Config{Max: 8})
 	var all sync.WaitGroup
@@ -69,11 +70,12 @@ func Test64GoroutinesDoNotBlockEachOther(t *testing.T) {
 	}
 	flood(t, g, 200)
 	if n := g.Stats().Keys; n > 8 {
-		t.Errorf("%d keys when all is quiet", n)
+		t.Errorf("%d keys without calls", n)
 	}
 }
 
-func TestAnOpenBreakerIsNotLostToGoroutinesThatEvict(t *testing.T) {
+// An open breaker is not lost while other goroutines evict.
+func TestGroup_concurrentOpenBreakers(t *testing.T) {
 	g := must(t, opensAtOnce(clock.NewMock()), keyed.Config{Max: 4})
 	var all sync.WaitGroup
 	for i := range 16 {
@@ -96,9 +98,10 @@ func TestAnOpenBreakerIsNotLostToGoroutinesThatEvict(t *testing.T) {
 	all.Wait()
 }
 
-func TestACallThatMeetsAnEvictionRunsOnce(t *testing.T) {
-	// An entry that turns out not to be idle at the last moment is spared; those
-	// who came meanwhile get it.
+// A call runs once under the old policy if the eviction that it meets is given up.
+func TestGroup_evictionGivenUp(t *testing.T) {
+	// evict keeps an entry that is not idle when it is marked as dead. Calls that wait then
+	// get the entry.
 	var asked atomic.Int64
 	meet := make(chan struct{})
 	met := sync.OnceFunc(func() { close(meet) })
@@ -106,7 +109,7 @@ func TestACallThatMeetsAnEvictionRunsOnce(t *testing.T) {
 		if asked.Add(1) == 2 { // the entry is marked as dead
 			met()
 			for range 1000 {
-				runtime.Gosched() // for the other to find it so; nothing depends on it
+				runtime.Gosched() // lets the other goroutine find it so; the result does not depend on it
 			}
 		}
 		return asked.Load() == 1
@@ -121,21 +124,22 @@ func TestACallThatMeetsAnEvictionRunsOnce(t *testing.T) {
 		_ = resilience.Run(context.Background(), g.For("a"), func(context.Context) error { ran++; return nil })
 	}()
 	_ = run(t, g.For("b"), succeed)
-	met() // if it was not asked twice, the test fails below
+	met() // if Idle was not called twice, the test fails below
 	<-done
 	if asked.Load() < 2 || ran != 1 || remembered(g, "a") != first {
 		t.Errorf("ran %d times, asked %d times", ran, asked.Load())
 	}
 }
 
-func TestACallThatMeetsAnEvictionThatHappensStartsAnew(t *testing.T) {
+// A call runs under a new policy if it meets an eviction.
+func TestGroup_evictionDone(t *testing.T) {
 	var asked atomic.Int64
 	meet, evicted, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	g := must(t, &forker{idle: func() bool {
 		if asked.Add(1) == 2 { // the entry is marked as dead, and will be dropped
 			close(meet)
 			for range 1000 {
-				runtime.Gosched() // for the other to find it so; nothing depends on it
+				runtime.Gosched() // lets the other goroutine find it so; the result does not depend on it
 			}
 		}
 		return true
@@ -158,7 +162,8 @@ func TestACallThatMeetsAnEvictionThatHappensStartsAnew(t *testing.T) {
 	<-done
 }
 
-func TestAPanicInIdleBlocksNobody(t *testing.T) {
+// A panic in the method Idle of a policy blocks no other call.
+func TestGroup_panicInIdle(t *testing.T) {
 	for at := int64(1); at <= 2; at++ { // before the entry is marked as dead, and after
 		t.Run(fmt.Sprint("time ", at), func(t *testing.T) {
 			var asked atomic.Int64
@@ -184,13 +189,14 @@ func TestAPanicInIdleBlocksNobody(t *testing.T) {
 			}
 			flood(t, g, 10)
 			if n := g.Stats().Keys; n > 1 {
-				t.Errorf("%d keys: one is pinned for ever", n)
+				t.Errorf("%d keys: one is pinned forever", n)
 			}
 		})
 	}
 }
 
-func TestAPanicInForkBlocksNobody(t *testing.T) {
+// A panic in the method Fork of a template blocks no other call.
+func TestGroup_panicInFork(t *testing.T) {
 	panics := true
 	f := &forker{idle: func() bool { return true }}
 	f.fork = func() {
@@ -209,7 +215,8 @@ func TestAPanicInForkBlocksNobody(t *testing.T) {
 	}
 }
 
-func TestIdleThatUsesTheGroupDoesNotDeadlock(t *testing.T) {
+// A method Idle that uses the Group does not deadlock.
+func TestGroup_idleUsesGroup(t *testing.T) {
 	var g *keyed.Group
 	depth := 0
 	f := &forker{idle: func() bool {
@@ -222,7 +229,8 @@ func TestIdleThatUsesTheGroupDoesNotDeadlock(t *testing.T) {
 	flood(t, g, 20)
 }
 
-func TestAKnownKeyAllocatesNothing(t *testing.T) {
+// A call whose key is remembered allocates nothing.
+func TestGroup_allocations(t *testing.T) {
 	g := must(t, resilience.Must(retry.New(retry.Config{})), keyed.Config{})
 	p, ctx, op := g.For("a"), context.Background(), resilience.Func(succeed)
 	if n := testing.AllocsPerRun(1000, func() { _ = resilience.RunOperation(ctx, p, op) }); n != 0 {

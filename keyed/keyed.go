@@ -1,5 +1,5 @@
-// Package keyed gives each key, such as a host or a gRPC method, a policy of its
-// own, so that one that fails opens only its own breaker.
+// Package keyed gives each key, such as a host or a gRPC method, its own policy, so that a
+// host that fails opens only its own breaker.
 //
 //	g, err := keyed.New(b, keyed.Config{Name: "hosts"})
 //	err = resilience.Run(ctx, g.For("users"), fn)
@@ -17,57 +17,64 @@ import (
 	"sync/atomic"
 
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/internal/origin"
 )
 
+// defaultMax is the default of Config.Max, in keys. It is more hosts than most clients
+// call, and bounds the memory of a client that calls arbitrary hosts.
 const defaultMax = 1000
 
-// Config says how a Group works. The zero value is a good default.
+// Config configures a Group. The zero value is a good default.
 type Config struct {
-	// Name tells groups apart for who looks at them through resilience.Walk.
+	// Name appears in errors of New and in descriptions of the group.
 	Name string
-	// Max is how many keys the group remembers, by default 1000. It may hold more
-	// while more are in use: a key with a call in flight, or whose policy is not
-	// idle, is never dropped. A breaker is not idle while it is open, or soon after
-	// failures; nor is a retry that holds less of its budget than a new one,
-	// until ten seconds after it last asked for a retry.
+	// Max is how many keys the group remembers, by default 1000. The group holds more
+	// while more are in use: it never drops a key that has a call in flight or whose
+	// policy is not idle. A breaker is not idle while it is open, or soon after failures.
+	// A retry is not idle while its budget holds less than a new one, for at most ten
+	// seconds after it last asked for a retry.
 	Max int
-	// Keys are the exceptions: keys with a policy of their own, which is always
-	// remembered. Over HTTP a key is what httpmw.HostKey returns, with the port, as
-	// in "https://api.example.com:443", and over gRPC the target and the method, as in
+	// Keys are the exceptions: keys with a policy of their own, which the group always
+	// remembers. Over HTTP a key is the result of httpmw.HostKey, and every spelling of an
+	// origin is accepted here: "https://api.example.com" also stands for
+	// "https://api.example.com:443". Over gRPC a key is the target and the method, as in
 	// "dns:///payments:443/payments.v1.Payments/Charge".
 	Keys map[string]resilience.Policy
 }
 
-// Group is a Policy that applies to each operation the policy of its key,
-// Next.Key. The policies are forks of a template: each has state of its own, and
-// all count together with the template.
+// Group is a Policy that applies to each operation the policy of the operation's key,
+// Next.Key. The policies are forks of a template: each has its own state, and all count
+// together with the template.
 //
 // A Group is safe for concurrent use.
 type Group struct {
-	cfg      Config
+	cfg      Config                       // as given to New, with a copy of Keys
+	keys     map[string]resilience.Policy // Config.Keys, and their canonical spellings
 	template resilience.Policy
 	entries  sync.Map // string to *entry
 	len      atomic.Int64
-	sweepAt  atomic.Int64 // a longer len makes sweep run
-	sweeping sync.Mutex   // held by the one that evicts, who writes sweepAt
+	sweepAt  atomic.Int64 // sweep runs when len is greater
+	sweeping sync.Mutex   // held during a sweep; guards writes to sweepAt
 	evicted  atomic.Uint64
 }
 
-// entry is a key's policy.
+// entry holds the policy of a key.
 type entry struct {
 	policy resilience.Policy
-	// pins counts the calls that use the entry. Adding dead to it makes it
-	// negative: the entry is being dropped, and who finds it so looks it up anew.
+	// pins counts the calls that use the entry. A negative count means that the entry is
+	// being dropped, because dead was added: a call that finds it so looks the key up again.
 	pins atomic.Int64
 	used atomic.Bool // since the last sweep
 }
 
+// dead is added to entry.pins to drop the entry. No number of calls makes the sum positive.
 const dead = -1 << 40
 
-// New returns a Group of forks of template, or an error that says what to change.
+// New returns a Group of forks of template, or an error that says what to change. All keys
+// share a policy that is not a resilience.Forker.
 func New(template resilience.Policy, c Config) (*Group, error) {
 	if absent(template) {
-		return nil, fmt.Errorf("keyed %q: the template is nil: give it a policy, or a pipeline of them", c.Name)
+		return nil, fmt.Errorf("keyed %q: the template is nil: give it a policy, or resilience.Compose() to have no policy", c.Name)
 	}
 	if c.Max == 0 {
 		c.Max = defaultMax
@@ -75,18 +82,40 @@ func New(template resilience.Policy, c Config) (*Group, error) {
 	if c.Max < 0 {
 		return nil, fmt.Errorf("keyed %q: Config.Max is %d: must be at least 1, or 0 for the default of %d", c.Name, c.Max, defaultMax)
 	}
-	for k, p := range c.Keys {
-		if absent(p) {
-			return nil, fmt.Errorf("keyed %q: Config.Keys[%q] is nil: leave the key out, or give it resilience.Compose() to have no policy", c.Name, k)
-		}
-	}
 	c.Keys = maps.Clone(c.Keys)
-	g := &Group{cfg: c, template: template}
+	keys, err := c.spellings()
+	if err != nil {
+		return nil, err
+	}
+	g := &Group{cfg: c, keys: keys, template: template}
 	g.sweepAt.Store(int64(c.Max))
 	return g, nil
 }
 
-// absent reports whether p is nil, or a pointer that is.
+// spellings returns Keys and, for each key that is written as the origin of a URL, its
+// canonical spelling, which is the key of a request. The key as written stays: a function
+// Key of the user may return it.
+func (c *Config) spellings() (map[string]resilience.Policy, error) {
+	keys := maps.Clone(c.Keys)
+	written := map[string]string{} // by canonical spelling
+	for _, k := range slices.Sorted(maps.Keys(c.Keys)) {
+		if absent(c.Keys[k]) {
+			return nil, fmt.Errorf("keyed %q: Config.Keys[%q] is nil: leave the key out, or give it resilience.Compose() to have no policy", c.Name, k)
+		}
+		canonical, ok := origin.CanonicalKey(k)
+		if !ok {
+			continue
+		}
+		if other, twice := written[canonical]; twice {
+			return nil, fmt.Errorf("keyed %q: Config.Keys has %q and %q, which are both %q: leave one of them out", c.Name, other, k, canonical)
+		}
+		written[canonical] = k
+		keys[canonical] = c.Keys[k]
+	}
+	return keys, nil
+}
+
+// absent reports whether p is nil or a nil pointer.
 func absent(p resilience.Policy) bool {
 	for range resilience.Walk(p) {
 		return false
@@ -100,8 +129,8 @@ func (g *Group) Apply(ctx context.Context, next resilience.Next) error {
 }
 
 func (g *Group) apply(ctx context.Context, key string, next resilience.Next) error {
-	if len(g.cfg.Keys) > 0 {
-		if p, ok := g.cfg.Keys[key]; ok {
+	if len(g.keys) > 0 {
+		if p, ok := g.keys[key]; ok {
 			return p.Apply(ctx, next)
 		}
 	}
@@ -112,12 +141,12 @@ func (g *Group) apply(ctx context.Context, key string, next resilience.Next) err
 	return err
 }
 
-// pinned is an entry that hears of the end of operations.
+// pinned is an entry as a Settler: it is unpinned when an operation ends.
 type pinned entry
 
 func (p *pinned) Settle(uint64, error) { p.pins.Add(-1) }
 
-// pin returns the entry of key, which stays until the pin is taken off.
+// pin returns the entry of key, which is not dropped until its pins are decremented.
 func (g *Group) pin(key string) *entry {
 	for {
 		if v, ok := g.entries.Load(key); ok {
@@ -129,10 +158,10 @@ func (g *Group) pin(key string) *entry {
 				return e
 			}
 			e.pins.Add(-1)
-			runtime.Gosched() // it is being dropped, or is about to be spared
+			runtime.Gosched() // evict is about to drop the entry or to keep it
 			continue
 		}
-		// It is inserted pinned: its own insertion may make the group evict.
+		// The entry is inserted pinned, because its own insertion may start a sweep.
 		e := &entry{policy: g.fork(key)}
 		e.pins.Store(1)
 		if _, lost := g.entries.LoadOrStore(key, e); lost {
@@ -154,29 +183,30 @@ func (g *Group) fork(key string) resilience.Policy {
 	return g.template
 }
 
-// sweepFor makes room for e, which is pinned. If the policy of another key panics
-// when it is asked whether it is idle, nobody will use e.
+// sweepFor runs a sweep after e, which is pinned, was inserted. If the method Idle of a
+// policy panics, sweepFor unpins e, because the call does not use it.
 func (g *Group) sweepFor(e *entry) {
-	done := false
+	returned := false
 	defer func() {
-		if !done {
+		if !returned {
 			e.pins.Add(-1)
 		}
 	}()
 	g.sweep()
-	done = true
+	returned = true
 }
 
-// sweep drops entries that are unpinned, idle and not used since the last sweep
-// until an eighth of the places is free, so that it is not needed again soon. It
-// takes them at random, because a map has its keys in an order of its own in which
-// the first would always be the victims. What was used it marks as unused, for the
-// second round and for the next sweep. If too few could be dropped it is not tried
-// again until an eighth has come on top of those that must be kept, or each new key
-// would look at all of them.
+// sweep drops entries that are unpinned, idle and not used since the last sweep, until Max
+// less an eighth are left, so that the next sweep is not due soon.
+//
+// It drops entries in random order: the order of the map is fixed, so the same keys would
+// always be dropped first. It marks used entries as unused, for the second round and for
+// the next sweep. If it cannot drop enough, the next sweep is due when an eighth more keys
+// have come on top of those that must be kept. Otherwise each new key would look at all
+// entries.
 func (g *Group) sweep() {
 	if !g.sweeping.TryLock() {
-		return // somebody else is at it
+		return // another goroutine sweeps
 	}
 	defer g.sweeping.Unlock()
 	want := int64(g.cfg.Max - g.cfg.Max/8)
@@ -209,17 +239,17 @@ func (g *Group) sweep() {
 	g.sweepAt.Store(max(limit, kept+max(limit, kept)/8))
 }
 
-// evict drops e if nobody uses it and its policy is idle, and reports whether it did.
+// evict drops e if no call uses it and its policy is idle. It reports whether it did.
 func (g *Group) evict(key any, e *entry) (drop bool) {
 	if e.pins.Load() != 0 || !idle(e.policy) || !e.pins.CompareAndSwap(0, dead) {
 		return false
 	}
 	defer func() {
-		if !drop { // also if Idle panics, or those who wait for e would wait for ever
+		if !drop { // also if Idle panics, so that calls that wait for e go on
 			e.pins.Add(-dead)
 		}
 	}()
-	// Nobody can use it now, so what it says is final.
+	// No call can use e now, so the result of Idle stays true.
 	if drop = idle(e.policy); drop {
 		g.entries.CompareAndDelete(key, e)
 		g.len.Add(-1)
@@ -241,8 +271,8 @@ func idle(p resilience.Policy) bool {
 	return !ok || i.Idle()
 }
 
-// For returns a policy that applies that of key, whatever the key of the
-// operation. It costs nothing to keep.
+// For returns a policy that applies the policy of key, whatever the key of the operation
+// is. It holds no state, so it may be kept or made again for each call.
 func (g *Group) For(key string) resilience.Policy { return &member{g, key} }
 
 type member struct {
@@ -254,7 +284,8 @@ func (m *member) Apply(ctx context.Context, next resilience.Next) error {
 	return m.g.apply(ctx, m.key, next)
 }
 
-// Unwrap returns the group, so that resilience.Walk finds what counts for the key.
+// Unwrap returns the group, so that resilience.Walk finds the policies that count for the
+// key.
 func (m *member) Unwrap() []resilience.Policy { return []resilience.Policy{m.g} }
 
 // Unwrap is used by metrics and debug until they use resilience.Walk.
@@ -286,8 +317,8 @@ func (g *Group) Nodes() iter.Seq[resilience.Node] {
 	}
 }
 
-// All returns the keys that the group remembers, with their policies, in no order.
-// These are forks only: resilience.Walk finds the template and the policies of
+// All returns the keys that the group remembers, with their policies, in no order. It
+// returns forks only: resilience.Walk also finds the template and the policies of
 // Config.Keys.
 func (g *Group) All() iter.Seq2[string, resilience.Policy] {
 	return func(yield func(string, resilience.Policy) bool) {
@@ -298,13 +329,23 @@ func (g *Group) All() iter.Seq2[string, resilience.Policy] {
 // Name returns the name from the Config.
 func (g *Group) Name() string { return g.cfg.Name }
 
-// Stats is what a Group has counted since it was made.
-type Stats struct {
-	Keys    int    // that it remembers, without those of Config.Keys
-	Evicted uint64 // keys that it has forgotten
+// Counters only ever grow.
+type Counters struct {
+	Evicted uint64 // keys that the group has dropped
 }
 
-// Stats returns the counters.
+// Gauges are the state at the moment of the call.
+type Gauges struct {
+	Keys int // keys that the group remembers, without the keys of Config.Keys
+}
+
+// Stats are the counters and the gauges of a Group.
+type Stats struct {
+	Counters
+	Gauges
+}
+
+// Stats returns the counters and the gauges.
 func (g *Group) Stats() Stats {
-	return Stats{Keys: int(g.len.Load()), Evicted: g.evicted.Load()}
+	return Stats{Counters{Evicted: g.evicted.Load()}, Gauges{Keys: int(g.len.Load())}}
 }

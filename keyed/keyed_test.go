@@ -8,7 +8,6 @@ import (
 	"maps"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -32,7 +31,7 @@ func must(t testing.TB, template resilience.Policy, c keyed.Config) *keyed.Group
 	return g
 }
 
-// opensAtOnce is a breaker that opens at the first failure for an hour of the mock.
+// opensAtOnce returns a breaker that opens at the first failure, for an hour of the mock.
 func opensAtOnce(mock *clock.Mock) *breaker.Breaker {
 	return resilience.Must(breaker.New(breaker.Config{
 		Trip: []breaker.Rule{breaker.Consecutive{Failures: 1}}, OpenFor: time.Hour, Clock: mock,
@@ -46,11 +45,11 @@ func run(t testing.TB, p resilience.Policy, fn resilience.Func) error {
 	return resilience.Run(t.Context(), p, fn)
 }
 
-// call is an operation with a key, that may go on after it has returned.
+// call is an operation with a key. It may be lasting.
 type call struct {
 	resilience.Tail
 	key  string
-	last bool // it goes on
+	last bool // it ends only when the test calls End
 	fn   resilience.Func
 	run  uint32
 }
@@ -76,7 +75,7 @@ func remembered(g *keyed.Group, key string) resilience.Policy {
 	return nil
 }
 
-// flood has many healthy keys pass through g.
+// flood makes one successful call for each of many keys.
 func flood(t testing.TB, g *keyed.Group, keys int) {
 	t.Helper()
 	for i := range keys {
@@ -86,7 +85,8 @@ func flood(t testing.TB, g *keyed.Group, keys int) {
 	}
 }
 
-func TestTenThousandKeysDoNotGrowIt(t *testing.T) {
+// A Group never remembers more than Max keys that it may drop.
+func TestGroup_boundedByMax(t *testing.T) {
 	for name, fn := range map[string]resilience.Func{"healthy": succeed, "failing": fail} {
 		t.Run(name, func(t *testing.T) {
 			b := resilience.Must(breaker.New(breaker.Config{}))
@@ -107,19 +107,8 @@ func TestTenThousandKeysDoNotGrowIt(t *testing.T) {
 
 func keys(g *keyed.Group) iter.Seq[string] { return maps.Keys(maps.Collect(g.All())) }
 
-func TestTheDefaultRemembersAThousand(t *testing.T) {
-	g := must(t, resilience.Must(breaker.New(breaker.Config{})), keyed.Config{})
-	flood(t, g, 1000)
-	if n := g.Stats().Keys; n != 1000 {
-		t.Errorf("%d keys of 1000", n)
-	}
-	flood(t, g, 5000)
-	if n := g.Stats().Keys; n > 1000 {
-		t.Errorf("%d keys of 5000", n)
-	}
-}
-
-func TestAFailingKeyOpensOnlyItself(t *testing.T) {
+// A key that fails opens only its own breaker.
+func TestGroup_opensOneKey(t *testing.T) {
 	g := must(t, opensAtOnce(clock.NewMock()), keyed.Config{})
 	_ = run(t, g.For("down"), fail)
 	if err := run(t, g.For("down"), succeed); !errors.Is(err, breaker.ErrOpen) {
@@ -133,19 +122,20 @@ func TestAFailingKeyOpensOnlyItself(t *testing.T) {
 	}
 }
 
-func TestTheKeyIsThatOfTheOperation(t *testing.T) {
+// Group.Apply uses the operation's key, and Group.For uses its own.
+func TestGroup_keyOfOperation(t *testing.T) {
 	g := must(t, opensAtOnce(clock.NewMock()), keyed.Config{})
 	_ = resilience.RunOperation(t.Context(), g, &call{key: "down", fn: fail})
 	if err := run(t, g.For("down"), succeed); !errors.Is(err, breaker.ErrOpen) {
 		t.Errorf("error %v", err)
 	}
-	// For names the key, whatever that of the operation.
 	if err := resilience.RunOperation(t.Context(), g.For("up"), &call{key: "down", fn: succeed}); err != nil {
 		t.Errorf("error %v", err)
 	}
 }
 
-func TestAnOpenBreakerIsNeverEvictedWhileItsTimeIsNotOver(t *testing.T) {
+// A Group does not drop an open breaker before its time is over.
+func TestGroup_keepsOpenBreaker(t *testing.T) {
 	mock := clock.NewMock()
 	g := must(t, opensAtOnce(mock), keyed.Config{Max: 10})
 	down := g.For("down")
@@ -157,11 +147,12 @@ func TestAnOpenBreakerIsNeverEvictedWhileItsTimeIsNotOver(t *testing.T) {
 	mock.Add(time.Hour)
 	flood(t, g, 1000)
 	if remembered(g, "down") != nil {
-		t.Error("remembered though its time is over and nobody calls")
+		t.Error("still remembered after its time is over, without calls")
 	}
 }
 
-func TestManyOpenBreakersMakeMaxSoft(t *testing.T) {
+// A Group remembers more than Max keys while their breakers are open.
+func TestGroup_maxIsSoft(t *testing.T) {
 	mock := clock.NewMock()
 	g := must(t, opensAtOnce(mock), keyed.Config{Max: 10})
 	for i := range 500 {
@@ -179,7 +170,8 @@ func TestManyOpenBreakersMakeMaxSoft(t *testing.T) {
 	}
 }
 
-func TestACallInFlightKeepsItsKey(t *testing.T) {
+// A Group does not drop a key that has a call in flight.
+func TestGroup_keepsKeyInFlight(t *testing.T) {
 	g := must(t, resilience.Must(retry.New(retry.Config{})), keyed.Config{Max: 2})
 	err := run(t, g.For("slow"), func(context.Context) error {
 		before := remembered(g, "slow")
@@ -198,7 +190,8 @@ func TestACallInFlightKeepsItsKey(t *testing.T) {
 	}
 }
 
-func TestAnOperationThatGoesOnKeepsItsKey(t *testing.T) {
+// A Group does not drop the key of a lasting operation before the operation has ended.
+func TestGroup_keepsKeyUntilEnded(t *testing.T) {
 	g := must(t, resilience.Must(retry.New(retry.Config{})), keyed.Config{Max: 2})
 	c := &call{key: "slow", last: true, fn: succeed}
 	if err := resilience.RunOperation(t.Context(), g, c); err != nil {
@@ -216,7 +209,8 @@ func TestAnOperationThatGoesOnKeepsItsKey(t *testing.T) {
 	}
 }
 
-func TestAKeyInUseIsKeptRatherThanOneThatIsNot(t *testing.T) {
+// A Group drops keys that are not used before keys that are.
+func TestGroup_keepsUsedKey(t *testing.T) {
 	g := must(t, resilience.Must(retry.New(retry.Config{})), keyed.Config{Max: 64})
 	_ = run(t, g.For("popular"), succeed)
 	first := remembered(g, "popular")
@@ -229,7 +223,8 @@ func TestAKeyInUseIsKeptRatherThanOneThatIsNot(t *testing.T) {
 	}
 }
 
-func TestItsOwnInsertionNeverEvictsAKey(t *testing.T) {
+// A key is not dropped by the sweep that its own insertion starts.
+func TestGroup_insertionKeepsItsKey(t *testing.T) {
 	g := must(t, resilience.Must(retry.New(retry.Config{})), keyed.Config{Max: 1})
 	for i := range 100 {
 		key := fmt.Sprint(i)
@@ -245,7 +240,8 @@ func TestItsOwnInsertionNeverEvictsAKey(t *testing.T) {
 	}
 }
 
-func TestCountersAreCompleteAfterEviction(t *testing.T) {
+// The counters of the template include keys that the Group has dropped.
+func TestGroup_countersSurviveEviction(t *testing.T) {
 	r := resilience.Must(retry.New(retry.Config{BaseDelay: -1, MaxAttempts: 2}))
 	b := resilience.Must(bulkhead.New(bulkhead.Config{}))
 	g := must(t, resilience.Compose(r, b), keyed.Config{Max: 10})
@@ -260,7 +256,8 @@ func TestCountersAreCompleteAfterEviction(t *testing.T) {
 	}
 }
 
-func TestForIsKeptForEver(t *testing.T) {
+// The result of For works after its key has been dropped.
+func TestGroupFor_survivesEviction(t *testing.T) {
 	mock := clock.NewMock()
 	g := must(t, opensAtOnce(mock), keyed.Config{Max: 4})
 	p := g.For("users")
@@ -280,7 +277,8 @@ func TestForIsKeptForEver(t *testing.T) {
 	}
 }
 
-func TestForksHaveStatesOfTheirOwn(t *testing.T) {
+// Each key has its own state.
+func TestGroup_stateOfEachKey(t *testing.T) {
 	b := resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: -1}))
 	g := must(t, b, keyed.Config{})
 	err := run(t, g.For("a"), func(context.Context) error {
@@ -294,7 +292,8 @@ func TestForksHaveStatesOfTheirOwn(t *testing.T) {
 	}
 }
 
-func TestAnExceptionHasAPolicyOfItsOwnAndIsNoKeyOfTheGroup(t *testing.T) {
+// A key of Config.Keys has its own policy and is not counted in Stats.
+func TestConfigKeys_ownPolicy(t *testing.T) {
 	template := opensAtOnce(clock.NewMock())
 	own := resilience.Must(breaker.New(breaker.Config{Name: "own", Trip: []breaker.Rule{breaker.Consecutive{Failures: 2}}, OpenFor: time.Hour}))
 	exceptions := map[string]resilience.Policy{"special": own, "free": resilience.Compose()}
@@ -329,7 +328,8 @@ func walked(p resilience.Policy) (found []resilience.Policy) {
 	return found
 }
 
-func TestAllFindsTheTemplateAndTheExceptionsInOrder(t *testing.T) {
+// resilience.Walk finds the template and then the policies of Config.Keys in order.
+func TestGroup_walkOrder(t *testing.T) {
 	template := opensAtOnce(clock.NewMock())
 	a, b := resilience.Must(retry.New(retry.Config{Name: "a"})), resilience.Must(retry.New(retry.Config{Name: "b"}))
 	g := must(t, template, keyed.Config{Name: "hosts", Keys: map[string]resilience.Policy{"b": b, "a": a}})
@@ -346,30 +346,8 @@ func TestAllFindsTheTemplateAndTheExceptionsInOrder(t *testing.T) {
 	}
 }
 
-func TestAnInvalidGroupIsNamedWithWhatToChange(t *testing.T) {
-	var gone *breaker.Breaker
-	ok := resilience.Compose()
-	for name, test := range map[string]struct {
-		template resilience.Policy
-		config   keyed.Config
-		says     string
-	}{
-		"no template":             {nil, keyed.Config{Name: "hosts"}, "the template is nil: give it"},
-		"a template that is nil":  {gone, keyed.Config{Name: "hosts"}, "the template is nil: give it"},
-		"negative Max":            {ok, keyed.Config{Name: "hosts", Max: -1}, "Config.Max is -1: must be at least 1"},
-		"no exception":            {ok, keyed.Config{Name: "hosts", Keys: map[string]resilience.Policy{"x": nil}}, `Config.Keys["x"] is nil: leave`},
-		"an exception that isnil": {ok, keyed.Config{Name: "hosts", Keys: map[string]resilience.Policy{"x": gone}}, `Config.Keys["x"] is nil: leave`},
-	} {
-		t.Run(name, func(t *testing.T) {
-			g, err := keyed.New(test.template, test.config)
-			if g != nil || err == nil || !strings.Contains(err.Error(), test.says) || !strings.Contains(err.Error(), `"hosts"`) {
-				t.Errorf("New returned %v, %v", g, err)
-			}
-		})
-	}
-}
-
-func TestPanicAndGoexitUnpin(t *testing.T) {
+// A call that ends in a panic or in Goexit unpins its key.
+func TestGroup_panicUnpins(t *testing.T) {
 	for _, goexit := range []bool{false, true} {
 		g := must(t, resilience.Must(retry.New(retry.Config{})), keyed.Config{Max: 1})
 		done := make(chan any)
@@ -392,7 +370,8 @@ func TestPanicAndGoexitUnpin(t *testing.T) {
 	}
 }
 
-func TestABurstOfBusyKeysIsForgottenSoonAfter(t *testing.T) {
+// A Group drops the keys of a burst soon after the burst has ended.
+func TestGroup_dropsBurst(t *testing.T) {
 	g := must(t, resilience.Must(breaker.New(breaker.Config{})), keyed.Config{Max: 100})
 	leave := make(chan struct{})
 	var in, all sync.WaitGroup

@@ -8,8 +8,8 @@ import (
 	"github.com/resilience-go/resilience/internal/describe"
 )
 
-// String describes the group by the numbers that it works with, for people: the text
-// may change. The keys that have a policy of their own come in the order of Unwrap.
+// String describes the group with the numbers that it works with. It is for people, and
+// the text may change. Keys that have their own policy stand in the order of Unwrap.
 func (g *Group) String() string {
 	s := describe.Policy("keyed", g.cfg.Name, "") + "up to " + describe.Count(g.cfg.Max, "key") + ", each with a state of its own"
 	if n := len(g.cfg.Keys); n > 0 {
@@ -18,5 +18,5 @@ func (g *Group) String() string {
 	return s
 }
 
-// String names the key.
+// String returns a text with the key.
 func (m *member) String() string { return fmt.Sprintf("key %q", m.key) }

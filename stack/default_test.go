@@ -12,14 +12,14 @@ import (
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/breaker"
 	"github.com/resilience-go/resilience/bulkhead"
-	"github.com/resilience-go/resilience/limit"
 	"github.com/resilience-go/resilience/resiliencetest"
 	"github.com/resilience-go/resilience/retry"
 	"github.com/resilience-go/resilience/stack"
 	"github.com/resilience-go/resilience/timeout"
 )
 
-func TestTheDefaultBreakerOpensOnSilenceForItsKeyOnly(t *testing.T) {
+// The default breaker opens on silence, and only for the key that is silent.
+func TestClient_breakerOpensOneKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := stack.Client("users")
 		runs := 0
@@ -50,10 +50,11 @@ func TestTheDefaultBreakerOpensOnSilenceForItsKeyOnly(t *testing.T) {
 	})
 }
 
-func TestTheDefaultClientTriesThriceAndCutsOffEachAttempt(t *testing.T) {
+// The default client makes three attempts and cuts each off after 10 s.
+func TestClient_threeAttempts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := stack.Client("users")
-		for range 1000 { // savings, since a retry after a timeout costs 20
+		for range 1000 { // fills the budget, since a retry after a timeout costs 20
 			_ = resilience.Run(t.Context(), p, succeed)
 			time.Sleep(time.Millisecond)
 		}
@@ -74,10 +75,11 @@ func TestTheDefaultClientTriesThriceAndCutsOffEachAttempt(t *testing.T) {
 	})
 }
 
-func TestTheSlotIsFreeDuringTheBackoff(t *testing.T) {
+// A call holds no slot of the bulkhead during its backoff.
+func TestClient_slotFreeInBackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := stack.DefaultClient("users")
-		c.Bulkhead.Slots, c.Bulkhead.MaxQueue = 1, -1
+		c.Bulkhead.Slots, c.Bulkhead.MaxQueue = 1, bulkhead.NoQueue
 		c.Retry.Backoff = func(int) time.Duration { return time.Second }
 		p := resilience.Must(c.New())
 		done := make(chan error)
@@ -92,10 +94,11 @@ func TestTheSlotIsFreeDuringTheBackoff(t *testing.T) {
 	})
 }
 
-func TestAFullBulkheadOpensNoBreaker(t *testing.T) {
+// Rejections by a full bulkhead do not open the breaker.
+func TestClient_fullBulkheadIsNoFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := stack.DefaultClient("users")
-		c.Bulkhead.Slots, c.Bulkhead.MaxQueue = 1, -1
+		c.Bulkhead.Slots, c.Bulkhead.MaxQueue = 1, bulkhead.NoQueue
 		p := resilience.Must(c.New())
 		err := resilience.Run(t.Context(), p, func(context.Context) error {
 			for range 100 {
@@ -115,10 +118,11 @@ func TestAFullBulkheadOpensNoBreaker(t *testing.T) {
 	})
 }
 
-func TestTheTotalLimitsAttemptsAndWaits(t *testing.T) {
+// Total bounds all attempts and the waits between them.
+func TestClient_total(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := stack.DefaultClient("users")
-		c.Total = &timeout.Config{Name: "total", Timeout: 12 * time.Second}
+		c.Total = timeout.Config{Name: "total", Timeout: 12 * time.Second}
 		p := resilience.Must(c.New())
 		start := time.Now()
 		err := resilience.Run(t.Context(), p, func(ctx context.Context) error {
@@ -132,43 +136,44 @@ func TestTheTotalLimitsAttemptsAndWaits(t *testing.T) {
 	})
 }
 
-func TestTheWholeDefaultStackAllocatesOnlyForTheLimit(t *testing.T) {
+// Without the timeout of an attempt, a call allocates nothing.
+func TestClient_allocations(t *testing.T) {
 	c := stack.DefaultClient("users")
-	c.Attempt = nil
+	c.Without = stack.Attempt
 	p, ctx, op := resilience.Must(c.New()), context.Background(), resilience.Func(succeed)
 	_ = resilience.RunOperation(ctx, p, op)
-	// The pipeline of a key is put together with what lies inside of the group.
 	if n := testing.AllocsPerRun(1000, func() { _ = resilience.RunOperation(ctx, p, op) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }
 
-func TestTheObserverOfTheStackIsThatOfLayersWithoutTheirOwn(t *testing.T) {
+// Layers without an Observer use that of the stack, and New changes no configuration.
+func TestClient_observer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var all, own resiliencetest.Recorder
 		c := stack.DefaultClient("users")
 		c.Observer, c.Breaker.Observer = &all, &own
 		p := resilience.Must(c.New())
 		if c.Retry.Observer != nil {
-			t.Error("the configuration of the caller was changed")
+			t.Error("New changed the configuration of the caller")
 		}
 		for range 8 {
 			_ = resilience.Run(t.Context(), p, fail)
 			time.Sleep(time.Second)
 		}
 		if len(all.Events(retry.EventGaveUp)) == 0 || len(all.Transitions()) != 0 {
-			t.Errorf("the observer of the stack heard %v", all.Events())
+			t.Errorf("the observer of the stack has %v", all.Events())
 		}
 		if len(own.Transitions()) == 0 {
-			t.Error("the observer of the breaker heard nothing")
+			t.Error("the observer of the breaker has no transition")
 		}
 	})
 }
 
-func TestLayersWithoutANameHaveThatOfTheStack(t *testing.T) {
+// Layers without a name take the name of the stack.
+func TestClient_names(t *testing.T) {
 	c := stack.DefaultClient("payments")
-	c.Total = &timeout.Config{}
-	c.Bulkhead = &bulkhead.Config{}
+	c.Total.Timeout = time.Minute
 	c.Retry.Name = "own"
 	want := []string{
 		"timeout.Timeout payments total", "keyed.Group payments", "retry.Retry own",
@@ -178,13 +183,14 @@ func TestLayersWithoutANameHaveThatOfTheStack(t *testing.T) {
 		t.Errorf("layers %q, want %q", got, want)
 	}
 	if c.Total.Name != "" {
-		t.Error("the configuration of the caller was changed")
+		t.Error("New changed the configuration of the caller")
 	}
 }
 
-func TestLayersOfAServerInheritNameAndObserver(t *testing.T) {
+// Layers of a server take its name and its Observer if they have none.
+func TestServer_namesAndObserver(t *testing.T) {
 	var all, own resiliencetest.Recorder
-	c := stack.ServerConfig{Name: "orders", Observer: &all, Limit: &limit.Config{}, Bulkhead: &bulkhead.Config{Slots: 1, MaxQueue: -1}}
+	c := stack.ServerConfig{Name: "orders", Observer: &all, Bulkhead: bulkhead.Config{Slots: 1, MaxQueue: bulkhead.NoQueue}}
 	refuse := func(c stack.ServerConfig) {
 		t.Helper()
 		p := resilience.Must(c.New())
@@ -198,7 +204,7 @@ func TestLayersOfAServerInheritNameAndObserver(t *testing.T) {
 		t.Errorf("layers %q, want %q", got, want)
 	}
 	if n := len(all.Events(bulkhead.EventRejected)); n != 1 {
-		t.Errorf("the observer of the stack heard %v", all.Events())
+		t.Errorf("the observer of the stack has %v", all.Events())
 	}
 	c.Limit.Name, c.Bulkhead.Name, c.Bulkhead.Observer = "own", "own", &own
 	refuse(c)
@@ -207,24 +213,24 @@ func TestLayersOfAServerInheritNameAndObserver(t *testing.T) {
 		t.Errorf("layers %q, want %q", got, want)
 	}
 	if len(all.Events()) != 1 || len(own.Events(bulkhead.EventRejected)) != 1 {
-		t.Errorf("the observers heard %v and %v", all.Events(), own.Events())
+		t.Errorf("the observers have %v and %v", all.Events(), own.Events())
 	}
 	if c.Limit.Observer != nil {
-		t.Error("the configuration of the caller was changed")
+		t.Error("New changed the configuration of the caller")
 	}
 }
 
-// More than twice as many requests come as four workers can do.
-func TestTheObserverOfAServerHearsOfAnOverload(t *testing.T) {
+// The Observer of a server is called when an overload begins.
+func TestServer_overloadEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var heard resiliencetest.Recorder
+		var observed resiliencetest.Recorder
 		c := stack.DefaultServer("orders")
-		c.Observer = &heard
+		c.Observer = &observed
 		p := resilience.Must(c.New())
 		workers := make(chan struct{}, 4)
 		var all sync.WaitGroup
 		defer all.Wait()
-		for n := 0; len(heard.Transitions()) == 0; n++ {
+		for n := 0; len(observed.Transitions()) == 0; n++ {
 			if n == 20_000 {
 				t.Fatal("no overload after 20 s")
 			}
@@ -238,8 +244,8 @@ func TestTheObserverOfAServerHearsOfAnOverload(t *testing.T) {
 			})
 			time.Sleep(time.Millisecond)
 		}
-		if e := heard.Events()[0]; e.Policy != "limit" || e.Name != "orders" || e.To != "OVERLOAD" {
-			t.Errorf("heard %+v", e)
+		if e := observed.Events()[0]; e.Policy != "limit" || e.Name != "orders" || e.To != "OVERLOAD" {
+			t.Errorf("observed %+v", e)
 		}
 	})
 }

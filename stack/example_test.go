@@ -30,7 +30,7 @@ func ExampleClient() {
 	// Output: Ada <nil>
 }
 
-// balance is an operation with a key: each shard has a state of its own.
+// balance is an operation with a key: each shard has its own state.
 type balance struct {
 	shard, account string
 	amount         int
@@ -71,7 +71,7 @@ func ExampleClient_key() {
 func ExampleDefaultClient() {
 	c := stack.DefaultClient("users")
 	c.Attempt.Timeout = 500 * time.Millisecond
-	c.Keyed = nil // all calls go to one dependency
+	c.Without = stack.Keyed // all calls go to one dependency
 	p, err := c.New()
 	if err != nil {
 		panic(err)
@@ -81,21 +81,20 @@ func ExampleDefaultClient() {
 	// Output: <nil>
 }
 
-// One host has more time than the others; everything is logged.
+// One host has a longer timeout than the others, and all events are logged.
 func ExampleClientConfig() {
 	events := resilience.LogObserver(slog.New(slog.DiscardHandler))
 
 	slow := stack.DefaultClient("reports")
 	slow.Attempt.Timeout = time.Minute
-	slow.Breaker.ProbeTimeout = 2 * time.Minute // longer than an attempt
-	slow.Keyed = nil                            // it is for one host
+	slow.Without = stack.Keyed // it is for one host
 	slow.Observer = events
 
 	c := stack.DefaultClient("partners")
 	c.Attempt.Timeout = 500 * time.Millisecond
 	c.Observer = events
 	c.Keyed.Keys = map[string]resilience.Policy{
-		"https://reports.example.com:443": resilience.Must(slow.New()), // as httpmw.HostKey has it
+		"https://reports.example.com": resilience.Must(slow.New()),
 	}
 	client := &http.Client{Transport: &httpmw.Transport{Policy: resilience.Must(c.New())}}
 
@@ -110,7 +109,7 @@ func ExampleClientConfig() {
 	// reports 0
 }
 
-// slow is a body of which each piece takes a second.
+// slow is a request body whose pieces take a second each.
 type slow struct{ now *clock.Mock }
 
 func (s slow) Read(p []byte) (int, error) {
@@ -118,7 +117,7 @@ func (s slow) Read(p []byte) (int, error) {
 	return copy(p, "x"), nil
 }
 
-// An upload takes longer than all else: it has a limit and a breaker of its own.
+// An upload takes longer than other requests, so it has its own timeout and its own breaker.
 func ExampleClientConfig_uploads() {
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
@@ -126,9 +125,8 @@ func ExampleClientConfig_uploads() {
 	defer server.Close()
 	now := clock.NewMock()
 	uploads := stack.DefaultClient("uploads")
-	uploads.Attempt.Timeout = 10 * time.Minute      // with the time to send the body
-	uploads.Breaker.ProbeTimeout = 15 * time.Minute // longer than an attempt
-	uploads.Keyed = nil                             // it is for one key
+	uploads.Attempt.Timeout = 10 * time.Minute // with the time to send the body
+	uploads.Without = stack.Keyed              // it is for one key
 	uploads.Attempt.Clock = now
 
 	c := stack.DefaultClient("files")
@@ -158,7 +156,7 @@ func ExampleServer() {
 	// Output: <nil>
 }
 
-// Routes whose requests take equally long share a policy.
+// Routes whose requests take about the same time share a policy.
 func ExampleServer_groups() {
 	order := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "order "+r.PathValue("id")) })
 	report := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "report") })
@@ -183,8 +181,8 @@ func ExampleServer_groups() {
 
 func ExampleDefaultServer() {
 	c := stack.DefaultServer("orders")
-	c.Observer = resilience.LogObserver(slog.New(slog.DiscardHandler)) // that an overload began, or ended
-	c.Limit.Max = 200                                                  // connections that the database has
+	c.Observer = resilience.LogObserver(slog.New(slog.DiscardHandler)) // logs when an overload begins and ends
+	c.Limit.Max = 200                                                  // the database has 200 connections
 	p, err := c.New()
 	if err != nil {
 		panic(err)

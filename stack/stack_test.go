@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/breaker"
 	"github.com/resilience-go/resilience/bulkhead"
 	"github.com/resilience-go/resilience/keyed"
 	"github.com/resilience-go/resilience/stack"
@@ -33,7 +34,7 @@ func (c call) Run(ctx context.Context) error { return c.fn(ctx) }
 func succeed(context.Context) error { return nil }
 func fail(context.Context) error    { return errBoom }
 
-// named are the policies of p with their names, the outer before the inner.
+// named returns the types and names of the policies of p, the outer before the inner.
 func named(p resilience.Policy) (all []string) {
 	for n := range resilience.Walk(p) {
 		q := n.Policy
@@ -44,15 +45,16 @@ func named(p resilience.Policy) (all []string) {
 	return all
 }
 
-func TestTheLayersAreThereInOrder(t *testing.T) {
+// The layers of a stack stand in the documented order.
+func TestNew_layerOrder(t *testing.T) {
 	whole := stack.DefaultClient("users")
-	whole.Total = &timeout.Config{Name: "total", Timeout: time.Minute}
+	whole.Total = timeout.Config{Name: "total", Timeout: time.Minute}
 	flat := stack.DefaultClient("users")
-	flat.Keyed = nil
+	flat.Without = stack.Keyed
 	bare := stack.DefaultClient("users")
-	bare.Keyed, bare.Breaker, bare.Attempt = nil, nil, nil
+	bare.Without = stack.Keyed | stack.Breaker | stack.Attempt
 	streams := stack.DefaultServer("users")
-	streams.Bulkhead = &bulkhead.Config{}
+	streams.Bulkhead.Slots = 100
 	const layers = "retry.Retry users, breaker.Breaker users, bulkhead.Bulkhead users, timeout.Timeout users"
 	for name, test := range map[string]struct {
 		make func() (resilience.Policy, error)
@@ -62,12 +64,15 @@ func TestTheLayersAreThereInOrder(t *testing.T) {
 		"with a total":     {whole.New, "timeout.Timeout total, keyed.Group users, " + layers},
 		"without keys":     {flat.New, layers},
 		"some left out":    {bare.New, "retry.Retry users, bulkhead.Bulkhead users"},
-		"all left out":     {stack.ClientConfig{}.New, ""},
+		"a zero client":    {stack.ClientConfig{Name: "users"}.New, "keyed.Group users, " + layers},
+		"a zero server":    {stack.ServerConfig{Name: "users"}.New, "limit.Limit users"},
 		"Server":           {stack.DefaultServer("users").New, "limit.Limit users"},
 		"with a bulkhead":  {streams.New, "limit.Limit users, bulkhead.Bulkhead users"},
-		"a bulkhead alone": {stack.ServerConfig{Bulkhead: &bulkhead.Config{Name: "b"}}.New, "bulkhead.Bulkhead b"},
-		"an empty one":     {stack.ServerConfig{}.New, ""},
-		"keys and no more": {stack.ClientConfig{Keyed: &keyed.Config{Name: "k"}}.New, "keyed.Group k"},
+		"a bulkhead alone": {stack.ServerConfig{Name: "users", Without: stack.Limit, Bulkhead: bulkhead.Config{Slots: 1}}.New, "bulkhead.Bulkhead users"},
+		"keys and no more": {stack.ClientConfig{
+			Name: "users", Keyed: keyed.Config{Keys: map[string]resilience.Policy{"a": stack.Server("a")}},
+			Without: stack.Retry | stack.Breaker | stack.Bulkhead | stack.Attempt,
+		}.New, "keyed.Group users, limit.Limit a"},
 	} {
 		t.Run(name, inBubble(func(t *testing.T) {
 			p := resilience.Must(test.make())
@@ -84,28 +89,34 @@ func TestTheLayersAreThereInOrder(t *testing.T) {
 	}
 }
 
-func TestEverySubsetOfTheLayersWorks(t *testing.T) {
+// Every subset of the layers works, except those that New rejects.
+func TestClient_everySubset(t *testing.T) {
 	layers := []struct {
-		name   string
-		remove func(*stack.ClientConfig)
+		name  string
+		layer stack.Layer
 	}{
-		{"timeout.Timeout total", func(c *stack.ClientConfig) { c.Total = nil }},
-		{"keyed.Group users", func(c *stack.ClientConfig) { c.Keyed = nil }},
-		{"retry.Retry users", func(c *stack.ClientConfig) { c.Retry = nil }},
-		{"breaker.Breaker users", func(c *stack.ClientConfig) { c.Breaker = nil }},
-		{"bulkhead.Bulkhead users", func(c *stack.ClientConfig) { c.Bulkhead = nil }},
-		{"timeout.Timeout users", func(c *stack.ClientConfig) { c.Attempt = nil }},
+		{"keyed.Group users", stack.Keyed},
+		{"retry.Retry users", stack.Retry},
+		{"breaker.Breaker users", stack.Breaker},
+		{"bulkhead.Bulkhead users", stack.Bulkhead},
+		{"timeout.Timeout users", stack.Attempt},
 	}
-	for subset := range 1 << len(layers) {
+	for subset := range 2 << len(layers) {
 		c := stack.DefaultClient("users")
-		c.Total = &timeout.Config{Name: "total"}
 		var want []string
+		if subset&1 == 0 {
+			c.Total.Timeout = time.Minute
+			want = append(want, "timeout.Timeout users total")
+		}
 		for i, l := range layers {
-			if subset>>i&1 == 0 {
-				l.remove(&c)
+			if subset>>(i+1)&1 == 0 {
+				c.Without |= l.layer
 			} else {
 				want = append(want, l.name)
 			}
+		}
+		if c.Total.Timeout == 0 && c.Without|stack.Keyed == stack.Keyed|stack.Retry|stack.Breaker|stack.Bulkhead|stack.Attempt {
+			continue // it guards nothing
 		}
 		t.Run(strings.Join(want, ", "), inBubble(func(t *testing.T) {
 			p, err := c.New()
@@ -123,185 +134,114 @@ func TestEverySubsetOfTheLayersWorks(t *testing.T) {
 					t.Errorf("a call that fails: %v", err)
 				}
 			}
-			time.Sleep(10 * time.Second) // so long a failure is remembered
+			time.Sleep(10 * time.Second) // until the breaker forgets the failure
 			if f, ok := p.(interface{ Idle() bool }); ok && !f.Idle() {
-				t.Error("something is still held")
+				t.Error("the stack is not idle")
 			}
 		}))
 	}
 }
 
-// inBubble is test without waits in real time.
+// inBubble runs test without waits in real time.
 func inBubble(test func(*testing.T)) func(*testing.T) {
 	return func(t *testing.T) { synctest.Test(t, test) }
 }
 
-func TestTheConfigMayBeChangedAfterNew(t *testing.T) {
+// A change of the configuration after New does not change the stack.
+func TestClient_configChangedAfterNew(t *testing.T) {
 	c := stack.DefaultClient("users")
+	other := resilience.Must(timeout.New(timeout.Config{Name: "other"}))
+	c.Keyed.Keys = map[string]resilience.Policy{"a": resilience.Compose()}
+	c.Breaker.Trip = []breaker.Rule{breaker.Consecutive{Failures: 1}}
 	p := resilience.Must(c.New())
 	c.Retry.Name, c.Breaker.Name, c.Keyed.Max = "other", "other", -1
+	c.Keyed.Keys["a"], c.Keyed.Keys["b"], c.Breaker.Trip[0] = other, other, breaker.Consecutive{Failures: 2}
 	if got := strings.Join(named(p), ", "); strings.Contains(got, "other") {
 		t.Errorf("layers %s", got)
 	}
-}
-
-// misfits are changes of the default that New refuses, with what it says.
-var misfits = map[string]struct {
-	change func(*stack.ClientConfig)
-	says   []string
-}{
-	"attempt longer than the total": {
-		func(c *stack.ClientConfig) {
-			c.Total, c.Attempt.Timeout = &timeout.Config{Timeout: 2 * time.Second}, 3*time.Second
-		},
-		[]string{"Attempt.Timeout is 3s", "Total.Timeout, which is 2s", "shorten it or lengthen"},
-	},
-	"default attempt longer than the total": {
-		func(c *stack.ClientConfig) { c.Total = &timeout.Config{Timeout: 2 * time.Second} },
-		[]string{"Attempt.Timeout is 10s", "Total.Timeout, which is 2s"},
-	},
-	"attempt longer than the default total": {
-		func(c *stack.ClientConfig) { c.Total, c.Attempt.Timeout = &timeout.Config{}, 11*time.Second },
-		[]string{"Attempt.Timeout is 11s", "Total.Timeout, which is 10s"},
-	},
-	"lease not longer than wait and attempt": {
-		func(c *stack.ClientConfig) {
-			c.Breaker.ProbeTimeout, c.Attempt.Timeout, c.Bulkhead.MaxWait = 3*time.Second, 2*time.Second, time.Second
-		},
-		[]string{"Breaker.ProbeTimeout is 3s", "may take 3s", "shorten Bulkhead.MaxWait or Attempt.Timeout", "lengthen ProbeTimeout"},
-	},
-	"attempt as long as the lease, nobody waits": {
-		func(c *stack.ClientConfig) { c.Attempt.Timeout, c.Bulkhead.MaxQueue = 15*time.Second, -1 },
-		[]string{"may take 15s", "shorten Attempt.Timeout"},
-	},
-	"a wait without end": {
-		func(c *stack.ClientConfig) { c.Bulkhead.MaxWait = -1 },
-		[]string{"Breaker.ProbeTimeout is 15s", "for ever", "set Bulkhead.MaxWait", "or set a Total"},
-	},
-	"a wait without end, a long total": {
-		func(c *stack.ClientConfig) {
-			c.Bulkhead.MaxWait, c.Total = -1, &timeout.Config{Timeout: 15 * time.Second}
-		},
-		[]string{"may take 15s", "set Bulkhead.MaxWait", "lengthen ProbeTimeout"},
-	},
-	"judged at the end, limited to the answer": {
-		func(c *stack.ClientConfig) { c.Breaker.Until = resilience.Ended },
-		[]string{"for ever", "change Breaker.Until to resilience.Answered or Attempt.Until to resilience.Ended"},
-	},
-	"judged at the end, all limits to the answer": {
-		func(c *stack.ClientConfig) {
-			c.Breaker.Until, c.Total = resilience.Ended, &timeout.Config{Until: resilience.Answered}
-		},
-		[]string{"for ever", "Breaker.Until"},
-	},
-	"no limit of an attempt, a long total": {
-		func(c *stack.ClientConfig) { c.Attempt.Timeout, c.Total = -1, &timeout.Config{Timeout: time.Minute} },
-		[]string{"may take 1m0s", "set Attempt.Timeout"},
-	},
-	"no attempt, a long total": {
-		func(c *stack.ClientConfig) { c.Attempt, c.Total = nil, &timeout.Config{Timeout: time.Minute} },
-		[]string{"may take 1m0s", "set Attempt.Timeout"},
-	},
-	"waits as long as the total": {
-		func(c *stack.ClientConfig) {
-			c.Total, c.Attempt.Timeout, c.Retry.BaseDelay = &timeout.Config{Timeout: time.Second}, 100*time.Millisecond, time.Second
-		},
-		[]string{"Retry.BaseDelay is 1s", "Total.Timeout is 1s", "shorten BaseDelay or lengthen the total"},
-	},
-	"attempt longer than the default lease": {
-		func(c *stack.ClientConfig) { c.Attempt.Timeout = time.Minute },
-		[]string{"Breaker.ProbeTimeout is 15s", "may take 1m0.1s"},
-	},
-	"the longest attempt": {
-		func(c *stack.ClientConfig) { c.Attempt.Timeout = math.MaxInt64 },
-		[]string{"Breaker.ProbeTimeout is 15s"},
-	},
-	"several layers at once": {
-		func(c *stack.ClientConfig) {
-			c.Keyed.Max, c.Retry.Budget, c.Breaker.OpenFor, c.Bulkhead.Slots, c.Attempt.Until = -1, 1, -1, -1, 9
-			c.Total = &timeout.Config{Name: "total", Until: 9}
-		},
-		[]string{"keyed", "Config.Max", "retry", "Config.Budget", "breaker", "Config.OpenFor", "bulkhead", "Config.Slots", `timeout "users"`, `timeout "total"`, "Config.Until"},
-	},
-}
-
-func TestWhatDoesNotFitIsRefusedWithWhatToChange(t *testing.T) {
-	for name, test := range misfits {
-		t.Run(name, func(t *testing.T) {
-			c := stack.DefaultClient("users")
-			test.change(&c)
-			p, err := c.New()
-			if p != nil || err == nil {
-				t.Fatalf("New returned %v, %v", p, err)
-			}
-			for _, s := range test.says {
-				if !strings.Contains(err.Error(), s) {
-					t.Errorf("%q does not say %q", err, s)
-				}
-			}
-		})
+	if _, err := c.New(); err == nil {
+		t.Error("a second New ignores the change")
+	}
+	_ = resilience.Run(t.Context(), p, fail)
+	if err := resilience.Run(t.Context(), p, succeed); !errors.Is(err, breaker.ErrOpen) {
+		t.Errorf("the rule of the breaker has changed: %v", err)
 	}
 }
 
-func TestWhatFitsIsAccepted(t *testing.T) {
-	for name, change := range map[string]func(*stack.ClientConfig){
-		"attempt as long as the total": func(c *stack.ClientConfig) { c.Total = &timeout.Config{} },
-		"no limit of an attempt":       func(c *stack.ClientConfig) { c.Attempt.Timeout = -1 },
-		"no limit at all":              func(c *stack.ClientConfig) { c.Attempt.Timeout, c.Total = -1, &timeout.Config{Timeout: -1} },
-		"a total that is off":          func(c *stack.ClientConfig) { c.Total = &timeout.Config{Timeout: -1} },
-		"a long attempt, no breaker":   func(c *stack.ClientConfig) { c.Attempt.Timeout, c.Breaker = time.Hour, nil },
-		"a long attempt, no lease":     func(c *stack.ClientConfig) { c.Attempt.Timeout, c.Breaker.ProbeTimeout = time.Hour, -1 },
-		"a wait without end, a short total": func(c *stack.ClientConfig) {
-			c.Bulkhead.MaxWait, c.Total = -1, &timeout.Config{Timeout: 15*time.Second - 1}
-		},
-		"a wait without end, no attempt":        func(c *stack.ClientConfig) { c.Bulkhead.MaxWait, c.Attempt.Timeout = -1, -1 },
-		"a wait without end, nobody waits":      func(c *stack.ClientConfig) { c.Bulkhead.MaxWait, c.Bulkhead.MaxQueue = -1, -1 },
-		"a wait without end, no lease":          func(c *stack.ClientConfig) { c.Bulkhead.MaxWait, c.Breaker.ProbeTimeout = -1, -1 },
-		"judged at the end, limited to the end": func(c *stack.ClientConfig) { c.Breaker.Until, c.Attempt.Until = resilience.Ended, 0 },
-		"judged at the end, a total to the end": func(c *stack.ClientConfig) { c.Breaker.Until, c.Total = resilience.Ended, &timeout.Config{} },
-		"judged at the end, no attempt":         func(c *stack.ClientConfig) { c.Breaker.Until, c.Attempt = resilience.Ended, nil },
-		"no attempt, a long total, no lease": func(c *stack.ClientConfig) {
-			c.Attempt, c.Breaker.ProbeTimeout, c.Total = nil, -1, &timeout.Config{Timeout: time.Minute}
-		},
-		"a long total": func(c *stack.ClientConfig) { c.Total = &timeout.Config{Timeout: time.Hour} },
-		"a long total, no breaker": func(c *stack.ClientConfig) {
-			c.Total, c.Attempt, c.Breaker = &timeout.Config{Timeout: time.Hour}, nil, nil
-		},
-		"waits bounded above a total": func(c *stack.ClientConfig) { c.Total, c.Retry.MaxDelay = &timeout.Config{}, time.Minute },
-		"long waits of its own": func(c *stack.ClientConfig) {
-			c.Total, c.Retry.BaseDelay, c.Retry.MaxDelay = &timeout.Config{}, time.Minute, time.Minute
-			c.Retry.Backoff = func(int) time.Duration { return 0 }
-		},
-		"long waits, one attempt": func(c *stack.ClientConfig) {
-			c.Total, c.Retry.BaseDelay, c.Retry.MaxAttempts = &timeout.Config{}, time.Minute, 1
-		},
-		"long waits, tried once": func(c *stack.ClientConfig) {
-			c.Total, c.Retry.BaseDelay, c.Retry.MaxAttempts = &timeout.Config{}, time.Minute, -1
-		},
-		"long waits, no total":      func(c *stack.ClientConfig) { c.Retry.BaseDelay = time.Hour },
-		"a long wait, no attempt":   func(c *stack.ClientConfig) { c.Bulkhead.MaxWait, c.Attempt = time.Hour, nil },
-		"a long wait, nobody waits": func(c *stack.ClientConfig) { c.Bulkhead.MaxWait, c.Bulkhead.MaxQueue = time.Hour, -1 },
-		"no bulkhead":               func(c *stack.ClientConfig) { c.Attempt.Timeout, c.Bulkhead = 15*time.Second-1, nil },
+// A copy of a ClientConfig shares no layer with the original.
+func TestClientConfig_copy(t *testing.T) {
+	c := stack.DefaultClient("users")
+	text := c.String()
+	other := c
+	other.Total.Timeout, other.Keyed.Max, other.Retry.MaxAttempts, other.Without = time.Minute, 1, 2, stack.Bulkhead
+	other.Breaker.CloseAfter, other.Bulkhead.Slots, other.Attempt.Timeout = 1, 1, time.Second
+	if got := c.String(); got != text {
+		t.Errorf("the original has changed:\n%s", got)
+	}
+}
+
+// Attempt.Until is Answered unless the user sets it, also if Attempt is replaced.
+func TestClientConfig_attemptUntil(t *testing.T) {
+	for until, want := range map[resilience.Moment]string{
+		0: "1s until answered", resilience.Answered: "1s until answered", resilience.Ended: "1s until ended",
+	} {
+		c := stack.DefaultClient("users")
+		c.Attempt = timeout.Config{Timeout: time.Second, Until: until}
+		if got := c.String(); !strings.Contains(got, want) {
+			t.Errorf("Until %d: no %q in\n%s", until, want, got)
+		}
+	}
+}
+
+// A ProbeTimeout of 0 follows the other layers and is 15 s at least. A ProbeTimeout that
+// the user has set is used as it is.
+func TestClientConfig_probeTimeout(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(*stack.ClientConfig)
+		want   string
+	}{
+		"the default":            {func(*stack.ClientConfig) {}, "15s"},
+		"a short attempt":        {func(c *stack.ClientConfig) { c.Attempt.Timeout = time.Second }, "15s"},
+		"a long attempt":         {func(c *stack.ClientConfig) { c.Attempt.Timeout = 40*time.Second - 100*time.Millisecond }, "50s"},
+		"a long wait":            {func(c *stack.ClientConfig) { c.Bulkhead.MaxWait = 30 * time.Second }, "50s"},
+		"no queue":               {func(c *stack.ClientConfig) { c.Attempt.Timeout, c.Bulkhead.MaxQueue = 40*time.Second, -1 }, "50s"},
+		"no bulkhead":            {func(c *stack.ClientConfig) { c.Attempt.Timeout, c.Without = 40*time.Second, stack.Bulkhead }, "50s"},
+		"an unbounded wait":      {func(c *stack.ClientConfig) { c.Attempt.Timeout, c.Bulkhead.MaxWait = 40*time.Second, -1 }, "50s"},
+		"no attempt":             {func(c *stack.ClientConfig) { c.Without = stack.Attempt }, "15s"},
+		"no attempt, a total":    {func(c *stack.ClientConfig) { c.Without, c.Total.Timeout = stack.Attempt, time.Minute }, "1m15s"},
+		"a total that is longer": {func(c *stack.ClientConfig) { c.Total.Timeout = time.Minute }, "15s"},
+		"a total below the wait": {func(c *stack.ClientConfig) { c.Bulkhead.MaxWait, c.Total.Timeout = time.Hour, 40*time.Second }, "50s"},
+		"judged at the end": {func(c *stack.ClientConfig) {
+			c.Breaker.Until, c.Attempt.Timeout, c.Bulkhead.MaxQueue = resilience.Ended, 40*time.Second, -1
+		}, "50s"},
+		"the longest attempt": {func(c *stack.ClientConfig) { c.Attempt.Timeout = math.MaxInt64 }, time.Duration(math.MaxInt64).String()},
+		"set":                 {func(c *stack.ClientConfig) { c.Breaker.ProbeTimeout = 11 * time.Second }, "11s"},
+		"set to unbounded":    {func(c *stack.ClientConfig) { c.Breaker.ProbeTimeout = -1 }, "for ever"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := stack.DefaultClient("users")
-			change(&c)
-			if _, err := c.New(); err != nil {
-				t.Error(err)
+			test.change(&c)
+			if got := c.String(); !strings.Contains(got, "a probe may take "+test.want+";") {
+				t.Errorf("want %s in\n%s", test.want, got)
 			}
 		})
 	}
 }
 
-func TestAServerIsRefusedWithWhatToChange(t *testing.T) {
+// New of a server says what to change.
+func TestServer_invalid(t *testing.T) {
 	for name, test := range map[string]struct {
 		change func(*stack.ServerConfig)
-		says   []string
+		want   []string
 	}{
 		"the limit":    {func(c *stack.ServerConfig) { c.Limit.Max = -1 }, []string{`limit "orders"`, "Config.Max is -1"}},
-		"the bulkhead": {func(c *stack.ServerConfig) { c.Bulkhead = &bulkhead.Config{Slots: -1} }, []string{`bulkhead "orders"`, "Config.Slots is -1"}},
-		"both": {func(c *stack.ServerConfig) { c.Limit.Max, c.Bulkhead = -1, &bulkhead.Config{Slots: -2} },
+		"the bulkhead": {func(c *stack.ServerConfig) { c.Bulkhead.Slots = -1 }, []string{`bulkhead "orders"`, "Config.Slots is -1"}},
+		"both": {func(c *stack.ServerConfig) { c.Limit.Max, c.Bulkhead.Slots = -1, -2 },
 			[]string{"Config.Max is -1", "Config.Slots is -2"}},
+		"no name":           {func(c *stack.ServerConfig) { c.Name = "" }, []string{"Name is empty: set it", `as in "orders"`}},
+		"nothing is left":   {func(c *stack.ServerConfig) { c.Without = stack.Limit }, []string{"nothing is guarded: keep the limit, or use resilience.Compose()"}},
+		"a client's layer":  {func(c *stack.ServerConfig) { c.Without = stack.Limit | stack.Bulkhead }, []string{"Without has stack.Bulkhead, and only stack.Limit"}},
+		"a queue, no slots": {func(c *stack.ServerConfig) { c.Bulkhead.MaxQueue = -1 }, []string{"no Slots, and so is off: set Bulkhead.Slots"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := stack.DefaultServer("orders")
@@ -310,17 +250,17 @@ func TestAServerIsRefusedWithWhatToChange(t *testing.T) {
 			if p != nil || err == nil {
 				t.Fatalf("New returned %v, %v", p, err)
 			}
-			for _, says := range test.says {
-				if !strings.Contains(err.Error(), says) {
-					t.Errorf("%v does not say %q", err, says)
+			for _, want := range test.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("no %q in %v", want, err)
 				}
 			}
 		})
 	}
 }
 
-// Where no test has shown an overload, nobody is refused: what comes over the limit waits.
-func TestAServerRefusesNobodyInAnHerdThatItHasNotSeenBefore(t *testing.T) {
+// Before an overload has been shown, requests over the limit are queued and none is rejected.
+func TestServer_firstHerd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := stack.Server("orders")
 		var all sync.WaitGroup
@@ -334,16 +274,17 @@ func TestAServerRefusesNobodyInAnHerdThatItHasNotSeenBefore(t *testing.T) {
 		}
 		all.Wait()
 		if f, ok := p.(interface{ Idle() bool }); ok && !f.Idle() {
-			t.Error("something is still held")
+			t.Error("the stack is not idle")
 		}
 	})
 }
 
-func TestTheBulkheadOfAServerIsInsideOfItsLimit(t *testing.T) {
+// The bulkhead of a server is inside its limit.
+func TestServer_bulkheadInsideLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := stack.DefaultServer("orders")
 		c.Limit.Max = 2
-		c.Bulkhead = &bulkhead.Config{Slots: 1, MaxQueue: -1}
+		c.Bulkhead = bulkhead.Config{Slots: 1, MaxQueue: bulkhead.NoQueue}
 		p := resilience.Must(c.New())
 		leave := make(chan struct{})
 		var all sync.WaitGroup
@@ -354,7 +295,7 @@ func TestTheBulkheadOfAServerIsInsideOfItsLimit(t *testing.T) {
 		})
 		synctest.Wait()
 		if err := resilience.Run(t.Context(), p, succeed); !errors.Is(err, bulkhead.ErrFull) {
-			t.Errorf("error %v, want that of the bulkhead", err)
+			t.Errorf("error %v, want one of the bulkhead", err)
 		}
 		close(leave)
 		all.Wait()

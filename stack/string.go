@@ -9,12 +9,12 @@ import (
 	"github.com/resilience-go/resilience/keyed"
 )
 
-// String describes the stack that New makes of c, as Describe does, or says why New
-// makes none.
+// String returns what Describe returns for the stack that New makes of c, or the text of
+// New's error.
 func (c ClientConfig) String() string { return described(c.New()) }
 
-// String describes the stack that New makes of c, as Describe does, or says why New
-// makes none.
+// String returns what Describe returns for the stack that New makes of c, or the text of
+// New's error.
 func (c ServerConfig) String() string { return described(c.New()) }
 
 func described(p resilience.Policy, err error) string {
@@ -24,40 +24,55 @@ func described(p resilience.Policy, err error) string {
 	return Describe(p)
 }
 
-// Describe returns p and the policies inside it, for people: one in a line, with the
-// numbers that it works with, the inner below the outer. Below a keyed.Group comes
-// the policy of all keys, and then that of each key which has one of its own. A p that
-// is nil is but the operation. The text may change.
+// Describe returns a text for people that shows p and the policies inside it. Each policy
+// has a line with the numbers that it works with, and inner policies stand below outer
+// ones. Below a keyed.Group stands the policy of all keys, and then the policy of each key
+// that has its own. If p is nil, only the operation is shown. What Check finds stands at the
+// end. The text may change.
 func Describe(p resilience.Policy) string {
 	var b strings.Builder
 	describe(&b, "", []resilience.Policy{p})
+	if err := Check(p); err != nil {
+		b.WriteString("wrong order: " + strings.ReplaceAll(err.Error(), "\n", "\nwrong order: "))
+	}
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-// describe writes the policies, the first being the outermost, and the operation.
+// describe writes the policies, outermost first, and then the operation.
 func describe(b *strings.Builder, indent string, policies []resilience.Policy) {
-	policies = resilience.Compose(policies...).(interface{ Unwrap() []resilience.Policy }).Unwrap()
-	if len(policies) == 0 {
+	p, inside := split(policies)
+	if p == nil {
 		b.WriteString(indent + "operation\n")
 		return
 	}
-	p, inside := policies[0], policies[1:]
 	b.WriteString(indent + line(p) + "\n")
-	indent += "  "
-	group, ok := p.(*keyed.Group)
-	if !ok {
-		if u, ok := p.(interface{ Unwrap() []resilience.Policy }); ok {
-			inside = slices.Concat(u.Unwrap(), inside)
-		}
-		describe(b, indent, inside)
-		return
-	}
-	for _, q := range group.Unwrap() {
-		describe(b, indent, append([]resilience.Policy{q}, inside...))
+	for _, chain := range inside {
+		describe(b, indent+"  ", chain)
 	}
 }
 
-// line is what p says of itself or, if it says nothing, what it is.
+// split returns the outermost of the policies, nil if there is none, and the policies inside
+// it. A keyed.Group has several chains of policies inside it, and other policies have one.
+func split(policies []resilience.Policy) (p resilience.Policy, inside [][]resilience.Policy) {
+	policies = resilience.Compose(policies...).(interface{ Unwrap() []resilience.Policy }).Unwrap()
+	if len(policies) == 0 {
+		return nil, nil
+	}
+	p, rest := policies[0], policies[1:]
+	u, ok := p.(interface{ Unwrap() []resilience.Policy })
+	if !ok {
+		return p, [][]resilience.Policy{rest}
+	}
+	if _, ok := p.(*keyed.Group); !ok {
+		return p, [][]resilience.Policy{slices.Concat(u.Unwrap(), rest)}
+	}
+	for _, q := range u.Unwrap() {
+		inside = append(inside, slices.Concat([]resilience.Policy{q}, rest))
+	}
+	return p, inside
+}
+
+// line returns the description of p alone: its String, or its type and name.
 func line(p resilience.Policy) string {
 	switch p := p.(type) {
 	case fmt.Stringer:

@@ -31,7 +31,7 @@ func ExampleClientConfig_String() {
 
 func ExampleServerConfig_String() {
 	c := stack.DefaultServer("orders")
-	c.Bulkhead = &bulkhead.Config{Slots: 5000, MaxQueue: -1} // with streams, to their end
+	c.Bulkhead = bulkhead.Config{Slots: 5000, MaxQueue: -1} // streams included, until they end
 	fmt.Println(c)
 	// Output:
 	// limit "orders": 64 in flight at first, then as experiments show
@@ -50,7 +50,8 @@ func ExampleDescribe() {
 	//     operation
 }
 
-func TestEachPolicyDescribesTheNumbersThatItWorksWith(t *testing.T) {
+// Each policy describes itself with the numbers that it works with.
+func TestDescribe_numbers(t *testing.T) {
 	must := func(p resilience.Policy, err error) resilience.Policy {
 		if err != nil {
 			t.Fatal(err)
@@ -108,7 +109,7 @@ func TestEachPolicyDescribesTheNumbersThatItWorksWith(t *testing.T) {
 	}
 }
 
-// foreign is a policy of a user, around another.
+// foreign is a user's policy around another policy.
 type foreign struct{ inner resilience.Policy }
 
 func (f *foreign) Apply(ctx context.Context, next resilience.Next) error { return next.Run(ctx) }
@@ -119,7 +120,8 @@ type entitled struct{ foreign }
 
 func (entitled) Name() string { return "mine" }
 
-func TestDescribeShowsAllThereIsInside(t *testing.T) {
+// Describe shows every policy inside another.
+func TestDescribe_insides(t *testing.T) {
 	limit := resilience.Must(timeout.New(timeout.Config{Timeout: time.Second}))
 	other := resilience.Must(timeout.New(timeout.Config{Name: "slow", Timeout: time.Minute}))
 	group := resilience.Must(keyed.New(resilience.Compose(&entitled{}, limit), keyed.Config{
@@ -153,9 +155,10 @@ func TestDescribeShowsAllThereIsInside(t *testing.T) {
 	}
 }
 
-func TestTheStringOfAConfigThatIsRefusedSaysWhy(t *testing.T) {
+// The String of an invalid configuration is the error of New.
+func TestConfigString_invalid(t *testing.T) {
 	client := stack.DefaultClient("users")
-	client.Attempt.Timeout = time.Hour
+	client.Keyed.Max = -1
 	server := stack.DefaultServer("orders")
 	server.Limit.Max = -1
 	for got, make := range map[string]func() (resilience.Policy, error){client.String(): client.New, server.String(): server.New} {

@@ -79,7 +79,7 @@ const goal = 1.02
 
 func rowsFor(l *load, s *service) []pairs.Row {
 	c := stack.DefaultClient("loopback")
-	c.Attempt = nil
+	c.Without |= stack.Attempt
 	var (
 		bare    = &http.Client{Transport: l.transport}
 		limited = &http.Client{Transport: l.transport, Timeout: defaults.Limit}

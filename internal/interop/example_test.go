@@ -24,12 +24,12 @@ func (t telemetry) Observe(ctx context.Context, e resilience.Event) {
 	attrs := []attribute.KeyValue{
 		attribute.String("resilience.policy", e.Policy),
 		attribute.String("resilience.name", e.Name),
-		attribute.String("resilience.event", e.Kind.String()),
+		attribute.String("resilience.event", e.Kind),
 		attribute.String("resilience.reason", e.Reason),
 		attribute.String("resilience.state", e.To),
 	}
 	t.events.Add(ctx, 1, metric.WithAttributes(attrs...))
-	trace.SpanFromContext(ctx).AddEvent(e.Policy+" "+e.Kind.String(),
+	trace.SpanFromContext(ctx).AddEvent(e.Policy+" "+e.Kind,
 		trace.WithAttributes(append(attrs, attribute.String("resilience.key", e.Key))...))
 }
 

@@ -49,7 +49,7 @@ func newGuard(base http.RoundTripper) guard {
 
 func newGuardOf(base http.RoundTripper, change func(*stack.ClientConfig)) guard {
 	c := stack.DefaultClient("test")
-	c.Keyed = nil
+	c.Without |= stack.Keyed
 	c.Retry.BaseDelay = time.Millisecond
 	c.Attempt.Timeout = attemptLimit
 	change(&c)
@@ -74,7 +74,7 @@ func newDoors() doors {
 // connections until they end.
 func withSlots() resilience.Policy {
 	c := stack.DefaultServer("test")
-	c.Bulkhead = &bulkhead.Config{Name: "test", Slots: 1000, MaxQueue: -1}
+	c.Bulkhead = bulkhead.Config{Name: "test", Slots: 1000, MaxQueue: -1}
 	return resilience.Must(c.New())
 }
 

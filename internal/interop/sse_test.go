@@ -31,7 +31,7 @@ func TestServerSentEventsGoOnForLongerThanEveryTimeout(t *testing.T) {
 			base.ResponseHeaderTimeout = attemptLimit
 			defer base.CloseIdleConnections()
 			out := newGuardOf(base, func(c *stack.ClientConfig) {
-				c.Total = &timeout.Config{Name: "total", Timeout: attemptLimit, Until: resilience.Answered}
+				c.Total = timeout.Config{Name: "total", Timeout: attemptLimit, Until: resilience.Answered}
 			})
 
 			start := time.Now()

@@ -82,7 +82,7 @@ func TestTheInteropCasesGoThroughBothSides(t *testing.T) {
 			t.Run(kind+" "+name, func(t *testing.T) {
 				t.Parallel()
 				o, in := outOf(stack.Client("test")), stack.DefaultServer("test")
-				in.Bulkhead = &bulkhead.Config{Name: "test", Slots: 1000, MaxQueue: -1}
+				in.Bulkhead = bulkhead.Config{Name: "test", Slots: 1000, MaxQueue: -1}
 				doors := resilience.Must(in.New())
 				slots := find[*bulkhead.Bulkhead](doors)
 				server := grpcmw.Server{Policy: doors}

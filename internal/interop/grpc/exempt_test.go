@@ -99,7 +99,7 @@ func TestHealthAndReflectionAreReachedWhenNothingElseIs(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			o := newOut(func(c *stack.ClientConfig) { c.Bulkhead.MaxQueue = -1; c.Bulkhead.Slots = 2; c.Retry = nil })
+			o := newOut(func(c *stack.ClientConfig) { c.Bulkhead.MaxQueue = -1; c.Bulkhead.Slots = 2; c.Without |= stack.Retry })
 			i := newIn(2)
 			slots, fuse := i.slots, i.breaker
 			if test.inside {
@@ -142,7 +142,7 @@ func TestHealthAndReflectionAreReachedWhenNothingElseIs(t *testing.T) {
 // healthy, and its watch takes no slot.
 func TestAServerThatIsFullIsHealthyForItsClients(t *testing.T) {
 	const checking = `{"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""}}`
-	n, i, o := inMemory(t), newIn(1), newOut(func(c *stack.ClientConfig) { c.Retry = nil })
+	n, i, o := inMemory(t), newIn(1), newOut(func(c *stack.ClientConfig) { c.Without |= stack.Retry })
 	done := make(chan struct{})
 	h := serving(t, n, i, done)
 	busy := make(chan error, 1)

@@ -55,7 +55,7 @@ type out struct {
 // waits to speak of and without a budget.
 func newOut(change ...func(*stack.ClientConfig)) out {
 	c := stack.DefaultClient("test")
-	c.Keyed = nil
+	c.Without |= stack.Keyed
 	c.Retry.BaseDelay = time.Millisecond
 	c.Retry.Budget = -1
 	for _, f := range change {

@@ -117,7 +117,7 @@ func TestARefusalHasASpanOnlyWhereItGotTo(t *testing.T) {
 	for kind, call := range calls {
 		t.Run(kind, func(t *testing.T) {
 			clients, servers := newTraces(), newTraces()
-			n, o, i := inMemory(t), newOut(func(c *stack.ClientConfig) { c.Retry = nil }), newIn(10)
+			n, o, i := inMemory(t), newOut(func(c *stack.ClientConfig) { c.Without |= stack.Retry }), newIn(10)
 			n.serve(t, answering(func(context.Context) error { return nil }).register, append(i.options(), servers.server())...)
 			conn := n.dial(t, append(o.options(), clients.client())...)
 			o.breaker.SetMode(breaker.ForcedOpen)
@@ -145,7 +145,7 @@ func TestAnAttemptThatIsCutOffHasASpanThatSaysSo(t *testing.T) {
 	for kind, want := range map[string]string{"unary": "DEADLINE_EXCEEDED", "stream": "CANCELLED"} {
 		t.Run(kind, func(t *testing.T) {
 			tr, n := newTraces(), inMemory(t)
-			o := newOut(func(c *stack.ClientConfig) { c.Retry = nil; c.Attempt.Timeout = 100 * time.Millisecond })
+			o := newOut(func(c *stack.ClientConfig) { c.Without |= stack.Retry; c.Attempt.Timeout = 100 * time.Millisecond })
 			n.serve(t, answering(func(ctx context.Context) error {
 				<-ctx.Done()
 				return ctx.Err()

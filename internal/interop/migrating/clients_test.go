@@ -37,8 +37,8 @@ func here(changes ...func(*stack.ClientConfig)) maker {
 	}
 }
 
-func noRetry(c *stack.ClientConfig)     { c.Retry = nil }
-func noAttempt(c *stack.ClientConfig)   { c.Attempt = nil }
+func noRetry(c *stack.ClientConfig)     { c.Without |= stack.Retry }
+func noAttempt(c *stack.ClientConfig)   { c.Without |= stack.Attempt }
 func longerWaits(c *stack.ClientConfig) { c.Retry.MaxDelay = 10 * time.Second }
 
 func oneAtATime(c *stack.ClientConfig) { c.Bulkhead.Slots, c.Bulkhead.MaxQueue = 1, -1 }
@@ -188,7 +188,7 @@ func (f listenerFunc) Observe(context.Context, resilience.Event) { f() }
 func listenHere(w *world) (said string) {
 	var b *breaker.Breaker
 	rt := here(noRetry, func(c *stack.ClientConfig) {
-		c.Keyed = nil
+		c.Without |= stack.Keyed
 		c.Breaker.Observer = listenerFunc(func() { said = returns(func() { b.State() }) })
 	})(w.base)
 	b = find[*breaker.Breaker](rt)

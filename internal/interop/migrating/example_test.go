@@ -85,7 +85,7 @@ func retryableAfter() *http.Client {
 
 func retryableNearest() *http.Client {
 	c := stack.DefaultClient("payments")
-	c.Breaker, c.Bulkhead = nil, nil
+	c.Without = stack.Breaker | stack.Bulkhead
 	c.Retry.MaxAttempts = 3
 	c.Retry.Budget = -1 // retries while everything fails, too
 	c.Retry.MaxDelay = 2 * time.Second
@@ -181,7 +181,7 @@ func failsafeAfter() *http.Client {
 
 func failsafeNearest() *http.Client {
 	c := stack.DefaultClient("payments")
-	c.Keyed, c.Bulkhead = nil, nil // one state for all hosts
+	c.Without = stack.Keyed | stack.Bulkhead // one state for all hosts
 	c.Retry.Budget = -1
 	c.Retry.Backoff = retry.Exponential(50*time.Millisecond, time.Second, 0)
 	c.Breaker.Trip = []breaker.Rule{breaker.Consecutive{Failures: 7}}
@@ -248,11 +248,13 @@ func gobreakerAfter() *http.Client {
 }
 
 func gobreakerNearest() *http.Client {
-	c := stack.ClientConfig{Name: "payments", Breaker: &breaker.Config{
+	c := stack.DefaultClient("payments")
+	c.Without = stack.Keyed | stack.Retry | stack.Bulkhead | stack.Attempt // the breaker alone
+	c.Breaker = breaker.Config{
 		Trip:       []breaker.Rule{breaker.Consecutive{Failures: 6}},
 		OpenFor:    time.Minute,
 		CloseAfter: 1,
-	}}
+	}
 	client := &http.Client{Transport: &httpmw.Transport{Policy: resilience.Must(c.New())}}
 	return client
 }

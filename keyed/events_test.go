@@ -14,7 +14,8 @@ import (
 	"github.com/resilience-go/resilience/retry"
 )
 
-func TestErrorsAndEventsSayTheKey(t *testing.T) {
+// Errors and events of the forks carry the key.
+func TestGroup_keyInErrorsAndEvents(t *testing.T) {
 	const key = "https://a.example.com:443"
 	var heard resiliencetest.Recorder
 	template := resilience.Compose(

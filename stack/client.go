@@ -1,0 +1,258 @@
+package stack
+
+import (
+	"cmp"
+	"errors"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/breaker"
+	"github.com/resilience-go/resilience/bulkhead"
+	"github.com/resilience-go/resilience/internal/defaults"
+	"github.com/resilience-go/resilience/keyed"
+	"github.com/resilience-go/resilience/retry"
+	"github.com/resilience-go/resilience/timeout"
+)
+
+// ClientConfig configures a client stack. Only Name is required: every other zero value is
+// a good default, and every layer but Total is on until Without leaves it out.
+//
+// A ClientConfig is a value: assigning to a field of a copy does not change the original.
+// A copy shares the map Keyed.Keys and the slice Breaker.Trip, so replace them instead of
+// changing their elements. New copies both.
+type ClientConfig struct {
+	// Name is the name of the dependency. Layers without a name take it, and Total takes
+	// the name with " total" after it.
+	Name string
+	// Observer is called with the events of all layers that have no Observer. nil: none.
+	Observer resilience.Observer
+
+	// Total is the timeout of all attempts and of the waits between them. It is on when
+	// Total.Timeout is set.
+	Total timeout.Config
+	// Keyed gives each key, such as a host over HTTP, its own state.
+	Keyed keyed.Config
+	// Retry repeats an attempt that has failed.
+	Retry retry.Config
+	// Breaker rejects calls while the dependency does not answer. A ProbeTimeout of 0
+	// follows Attempt and Bulkhead: it is 15 s, or a quarter longer than an attempt and its
+	// wait for a slot may take together (than Total, if Total is shorter), whichever is
+	// more. A part without a timeout adds nothing. New rejects a ProbeTimeout that you set
+	// and that is not longer than a probe.
+	Breaker breaker.Config
+	// Bulkhead bounds how many attempts are in flight.
+	Bulkhead bulkhead.Config
+	// Attempt is the timeout of one attempt, which includes sending a request body. Its
+	// Until is resilience.Answered unless you set it, so that a long download works.
+	Attempt timeout.Config
+
+	// Without leaves layers out, as in stack.Retry | stack.Bulkhead. The configuration of
+	// a layer that is left out is ignored.
+	Without Layer
+}
+
+// DefaultClient returns the configuration of Client, to change before New.
+func DefaultClient(name string) ClientConfig { return ClientConfig{Name: name} }
+
+// New returns the stack, or an error that says what to change. It checks each layer, and
+// that the layers fit together: for example, that an attempt is not longer than the total.
+// A stack needs a name and at least one policy that guards something. A breaker needs a
+// timeout inside the stack, unless Without leaves Attempt out explicitly.
+func (c ClientConfig) New() (resilience.Policy, error) {
+	if err := c.validate(); err != nil {
+		return nil, err
+	}
+	c = c.withDefaults()
+	var inside, outside builder
+	add(&inside, c.on(Retry), c.Retry, retry.New)
+	add(&inside, c.on(Breaker), c.Breaker, breaker.New)
+	add(&inside, c.on(Bulkhead), c.Bulkhead, bulkhead.New)
+	add(&inside, c.on(Attempt), c.Attempt, timeout.New)
+	template := resilience.Compose(inside.policies...)
+	add(&outside, c.Total.Timeout != 0 && c.Total.Timeout != timeout.Unbounded, c.Total, timeout.New)
+	add(&outside, c.on(Keyed), c.Keyed, func(k keyed.Config) (*keyed.Group, error) { return keyed.New(template, k) })
+	if err := errors.Join(outside.err(), inside.err()); err != nil {
+		return nil, err
+	}
+	if !c.on(Keyed) {
+		outside.policies = append(outside.policies, template)
+	}
+	return resilience.Compose(outside.policies...), nil
+}
+
+// on reports whether a layer is not left out.
+func (c *ClientConfig) on(l Layer) bool { return !c.Without.has(l) }
+
+// withDefaults returns c with the defaults that the stack gives to its layers.
+func (c ClientConfig) withDefaults() ClientConfig {
+	inherit(&c.Total.Name, c.Name+" total", &c.Total.Observer, c.Observer)
+	c.Keyed.Name = cmp.Or(c.Keyed.Name, c.Name)
+	inherit(&c.Retry.Name, c.Name, &c.Retry.Observer, c.Observer)
+	inherit(&c.Breaker.Name, c.Name, &c.Breaker.Observer, c.Observer)
+	inherit(&c.Bulkhead.Name, c.Name, &c.Bulkhead.Observer, c.Observer)
+	inherit(&c.Attempt.Name, c.Name, &c.Attempt.Observer, c.Observer)
+	if c.Attempt.Until == 0 {
+		c.Attempt.Until = resilience.Answered
+	}
+	if c.Breaker.ProbeTimeout == 0 {
+		c.Breaker.ProbeTimeout = c.probeTimeout()
+	}
+	return c
+}
+
+// validate returns an error if the stack as a whole or the combination of two layers is
+// wrong. The layers validate themselves.
+func (c ClientConfig) validate() error {
+	if err := checkName(c.Name, "payments"); err != nil {
+		return err
+	}
+	if !clientLayers.has(c.Without) {
+		return bad(c.Name, "Without has %v, which a client does not have: its layers are %v", c.Without&^clientLayers, clientLayers)
+	}
+	attempt, total := c.attemptTimeout(), c.Total.Timeout
+	if total == 0 && (c.Total.Name != "" || c.Total.Until != 0) {
+		return bad(c.Name, "Total has other settings but no Timeout, and so is off: set Total.Timeout, or remove the settings")
+	}
+	if !c.on(Retry) && !c.on(Breaker) && !c.on(Bulkhead) && !c.on(Attempt) && total <= 0 && (!c.on(Keyed) || len(c.Keyed.Keys) == 0) {
+		return bad(c.Name, "Without is %v and Total.Timeout is not set, so nothing is guarded: keep a layer, or use resilience.Compose() for no policy", c.Without)
+	}
+	if c.on(Breaker) && c.on(Attempt) && attempt == timeout.Unbounded && total <= 0 {
+		return bad(c.Name, "Attempt.Timeout is timeout.Unbounded and Total.Timeout is not set, so the breaker would not notice a dependency that hangs: set one of them, or confirm with Without: stack.Attempt")
+	}
+	if attempt > 0 && total > 0 && attempt > total {
+		return bad(c.Name, "Attempt.Timeout is %v, longer than Total.Timeout, which is %v: an attempt could never use its time; shorten it or lengthen the total", attempt, total)
+	}
+	// A MaxDelay above the total is fine: it bounds waits, and retry does not begin a wait
+	// that would end after the deadline.
+	if r := c.Retry; c.on(Retry) && r.Backoff == nil && total > 0 && r.BaseDelay >= total && r.MaxAttempts != 1 {
+		return bad(c.Name, "Retry.BaseDelay is %v, but Total.Timeout is %v: hardly any retry could begin in time; shorten BaseDelay or lengthen the total", r.BaseDelay, total)
+	}
+	if err := c.validateKeys(); err != nil {
+		return err
+	}
+	return c.validateProbe()
+}
+
+// attemptTimeout returns the timeout of an attempt. It is 0 if the layer is left out and
+// negative if the layer has no timeout.
+func (c *ClientConfig) attemptTimeout() time.Duration {
+	if !c.on(Attempt) {
+		return 0
+	}
+	return cmp.Or(c.Attempt.Timeout, defaults.Limit)
+}
+
+// validateKeys returns an error if a key of Keyed.Keys is the name of a gRPC method alone:
+// the key of a grpcmw.Client starts with the target.
+func (c *ClientConfig) validateKeys() error {
+	if !c.on(Keyed) {
+		return nil
+	}
+	for key := range c.Keyed.Keys {
+		if isMethod(key) {
+			return bad(c.Name, "Keyed.Keys[%q] is a gRPC method without its target, and the key of a grpcmw.Client is both: write the target in front, as in %q; if a function Key returns the method alone, let it return %q",
+				key, "dns:///payments:443"+key, key[1:])
+		}
+	}
+	return nil
+}
+
+// isMethod reports whether key can be taken for a gRPC method with a package, as in
+// "/payments.v1.Payments/Charge". Without a package it may be a path.
+func isMethod(key string) bool {
+	service, method, ok := strings.Cut(strings.TrimPrefix(key, "/"), "/")
+	if !ok || key[0] != '/' || !strings.Contains(service, ".") || !isIdentifier(method) {
+		return false
+	}
+	for part := range strings.SplitSeq(service, ".") {
+		if !isIdentifier(part) {
+			return false
+		}
+	}
+	return true
+}
+
+// isIdentifier reports whether s is an identifier in the language of protocol buffers.
+func isIdentifier(s string) bool {
+	for i := range len(s) {
+		letter := 'a' <= s[i]|0x20 && s[i]|0x20 <= 'z' || s[i] == '_'
+		if !letter && (i == 0 || s[i] < '0' || s[i] > '9') {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// maxDuration is the longest time.Duration.
+const maxDuration = time.Duration(math.MaxInt64)
+
+// probeMargin divides the time that a probe may take: a ProbeTimeout that follows the other
+// layers is longer by this part. A quarter covers a probe that returns late because it was
+// slow to notice the end of its context.
+const probeMargin = 4
+
+// probeTimeout returns the ProbeTimeout that follows the other layers. It is never shorter
+// than the breaker's own default, so that an operation that does not watch its context can
+// still close the breaker. A part without a timeout adds nothing: an unbounded ProbeTimeout
+// would let one probe that hangs keep the breaker in HALF_OPEN forever.
+func (c *ClientConfig) probeTimeout() time.Duration {
+	longest, _ := c.longestProbe()
+	if longest == maxDuration {
+		longest = sum(max(c.attemptTimeout(), 0), max(c.maxWait(), 0))
+	}
+	return max(sum(longest, longest/probeMargin).Round(time.Second), defaults.ProbeTimeout)
+}
+
+// longestProbe returns how long a probe may take until the breaker judges it, and what
+// shortens it. It is maxDuration if nothing in the stack bounds the probe.
+func (c *ClientConfig) longestProbe() (longest time.Duration, remedy string) {
+	attempt, wait := c.attemptTimeout(), c.maxWait()
+	switch {
+	case attempt <= 0: // the total bounds it, or the caller's deadline
+		longest, remedy = maxDuration, "set Attempt.Timeout"
+	case c.Breaker.Until == resilience.Ended && c.Attempt.Until != resilience.Ended:
+		longest, remedy = maxDuration, "change Breaker.Until to resilience.Answered or Attempt.Until to resilience.Ended"
+	case wait < 0:
+		longest, remedy = maxDuration, "set Bulkhead.MaxWait"
+	case wait > 0:
+		longest, remedy = sum(attempt, wait), "shorten Bulkhead.MaxWait or Attempt.Timeout"
+	default:
+		longest, remedy = attempt, "shorten Attempt.Timeout"
+	}
+	if total := c.Total; total.Timeout > 0 && (c.Breaker.Until != resilience.Ended || total.Until != resilience.Answered) {
+		longest = min(longest, total.Timeout)
+	}
+	return longest, remedy
+}
+
+// sum returns a + b, at most maxDuration. Neither may be negative.
+func sum(a, b time.Duration) time.Duration { return a + min(b, maxDuration-a) }
+
+// maxWait returns how long an attempt may wait for a slot of the bulkhead. It is 0 if an
+// attempt never waits and negative if the wait is unbounded.
+func (c *ClientConfig) maxWait() time.Duration {
+	if !c.on(Bulkhead) || c.Bulkhead.MaxQueue < 0 {
+		return 0
+	}
+	return cmp.Or(c.Bulkhead.MaxWait, defaults.MaxWait)
+}
+
+// validateProbe returns an error if a ProbeTimeout that the user has set may be over before
+// a probe ends. The breaker would then ignore the probe's success and never close.
+func (c *ClientConfig) validateProbe() error {
+	lease := c.Breaker.ProbeTimeout
+	if !c.on(Breaker) || lease <= 0 {
+		return nil
+	}
+	longest, remedy := c.longestProbe()
+	switch {
+	case longest < lease, longest == maxDuration && c.attemptTimeout() <= 0: // bounded by the caller's deadline
+		return nil
+	case longest == maxDuration:
+		return bad(c.Name, "Breaker.ProbeTimeout is %v, but a probe may take forever and would then never close the breaker: %s, or set a Total that is shorter than ProbeTimeout", lease, remedy)
+	default:
+		return bad(c.Name, "Breaker.ProbeTimeout is %v, but a probe may take %v and would then never close the breaker: lengthen ProbeTimeout or set it to 0, or %s", lease, longest, remedy)
+	}
+}
