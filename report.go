@@ -79,6 +79,9 @@ type Node struct {
 	// Key is the key of Group that the policy serves. It is "" outside of groups and
 	// for a template.
 	Key string
+	// Fork reports whether Group made the policy for Key, by Forker.Fork or by sharing
+	// its template. The policies of keyed.Config.Keys are not forks.
+	Fork bool
 	// Template reports whether the policy only serves as the template that Group forks
 	// for its keys. No call passes through a template. It reports the counters of all
 	// its forks.
@@ -108,6 +111,7 @@ func walk(n Node, yield func(Node) bool) bool {
 	case interface{ Nodes() iter.Seq[Node] }:
 		for inner := range p.Nodes() {
 			inner.Group = n.Policy
+			inner.Fork = inner.Fork || n.Fork
 			inner.Template = inner.Template || n.Template
 			if !walk(inner, yield) {
 				return false
@@ -115,7 +119,7 @@ func walk(n Node, yield func(Node) bool) bool {
 		}
 	case interface{ Unwrap() []Policy }:
 		for _, q := range p.Unwrap() {
-			if !walk(Node{q, n.Group, n.Key, n.Template}, yield) {
+			if !walk(Node{q, n.Group, n.Key, n.Fork, n.Template}, yield) {
 				return false
 			}
 		}

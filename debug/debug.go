@@ -1,42 +1,45 @@
-// Package debug serves a page that says how the policies of a process stand: which
-// breakers are open, why, since when and what happens next, and whether a limit found
-// an overload, without a server of metrics.
+// Package debug serves a page that shows the state of the policies of a process: which
+// breakers are open, why, since when and what happens next, and whether a limit found an
+// overload. It needs no metrics server.
 //
 //	mux.Handle("/debug/resilience", debug.Handler(payments, users))
 //
-// The page names dependencies and repeats the texts of their errors: serve it where
-// net/http/pprof would be served, not to the world. It changes nothing. It refreshes
-// itself every two seconds by a script of its own, loads nothing from elsewhere, and
-// works without the script.
+// The page shows names of dependencies and texts of their errors: serve it where you
+// serve net/http/pprof, not to the public. It changes nothing. A script of its own
+// refreshes it every two seconds. It loads nothing from elsewhere and works without the
+// script.
+//
+// A policy of another module that is a resilience.Reporter gets the same card as ours.
 //
 // # JSON
 //
-// A request with "Accept: application/json", or with ?format=json, gets the same as
-// JSON. Names are in snake_case, durations are seconds in fields that end in
-// _seconds, and times are RFC 3339. A field that does not apply is left out: in a group
-// a policy with all its counters stands once, with the "group" whose keys it counts
-// for, and each key has but what is its own. These are stable: the fields there are,
-// with their meaning, and the values of "state" and "mode". New fields may come. What
-// is text for people may change: "text", "settings", "why", "next", "reason", "rule",
-// "error" and "faults".
+// A request with "Accept: application/json" or ?format=json gets the same as JSON. Names
+// are in snake_case, durations are seconds in fields that end in _seconds, times are RFC
+// 3339. A field that does not apply is left out.
 //
-//	summary     breakers by state, how many are not_closed or not_auto, and how many
-//	            limits are overloaded
-//	breakers    state, mode, since; why and next; retry_at in OPEN; rules and what they
-//	            have counted in CLOSED; probing in HALF_OPEN; history, the oldest
-//	            transition first, and began, with which the outage did; calls
-//	groups      the keys, each with the breakers, retries, bulkheads and limits of its own
-//	retries     budget and calls
-//	bulkheads   in_flight, waiting and limit, and calls
-//	limits      state, in_flight, waiting, limit and knee, and calls, with tests by result
-//	timeouts, fallbacks, others
-//	faults      what could not be asked
+//	time       of the page
+//	summary    text; attention, how many policies need it; modes, how many are in a mode
+//	           that was set by hand; states, counts by kind and state
+//	policies   all outside of groups, the templates of groups, and the policies of
+//	           keyed.Config.Keys
+//	groups     kind, name, values, settings; states of the keys; keys, each with the
+//	           policies of its own
+//	others     type and text of policies that do not report
+//	faults     policies that could not be read
 //
-// since_seconds is the age of the state, open_now_seconds how long the present OPEN has
-// lasted, which open_seconds among the calls includes.
+// A policy has these fields:
 //
-// Names, keys and texts of errors are cut to 200 bytes, and what is not a character
-// to print is replaced in them.
+//	kind, name, group, key, template
+//	state, attention, mode, since, since_seconds, why, next, retry_at, retry_in_seconds
+//	values     name, labels, value, and max for a gauge with a bound; the metric is
+//	           "resilience_", the kind, "_" and the name
+//	history    changes of state, the oldest first: time, from, to, mode, reason, failures,
+//	           calls, delay_seconds, error
+//	settings
+//
+// The fields and the values of kind, state and mode are stable, and new ones may be added.
+// Texts for people may change: text, settings, why, next, reason, error and faults. Names,
+// keys and error texts are cut to 200 bytes, and characters that do not print are replaced.
 package debug
 
 import (
@@ -66,24 +69,19 @@ var (
 // handler serves the page of its policies.
 type handler struct{ policies []resilience.Policy }
 
-// Handler returns a handler that shows the policies and all that is inside of them,
-// as resilience.All finds it, with the keys of each keyed.Group. One that is nil is
-// skipped and one that stands in two places is shown once. Of other policies, a
-// metrics.Histogram among them, it shows what they say of themselves.
+// Handler returns a handler that shows the policies and all that resilience.Walk finds
+// inside them. A nil policy is skipped, and a policy that is found twice is shown once.
 //
-// It answers GET and HEAD, under whatever path. It keeps nothing but the policies and
-// costs nothing to make: a program that gets more of them as it runs makes one for
-// each request,
+// The handler answers GET and HEAD under any path. It keeps nothing but the policies and
+// costs nothing to make. A program whose policies change makes one for each request:
 //
 //	http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 //		debug.Handler(clients.Policies()...).ServeHTTP(w, r)
 //	})
 //
-// A request reads the counters of each policy and locks nothing for long: with a
-// thousand keys it takes some 60 ms of one processor. It calls
-// code of the user: the Clock of a Config, and Unwrap and String or Name of policies
-// that are not of this module. One that panics is named on the page, and one that
-// blocks holds up the request, but no call.
+// A request reads the counters of each policy and holds no lock for long. It calls user
+// code: the Clock of a Config, and the methods of policies of other modules. If such code
+// panics, the page names the policy. If it blocks, the request waits, but no call does.
 //
 // The handler is safe for concurrent use.
 func Handler(policies ...resilience.Policy) http.Handler {
@@ -128,8 +126,8 @@ type document struct {
 
 var html = template.Must(template.New("page").Parse(pageHTML))
 
-// policyOfContent lets the browser run our script and apply our style, and nothing
-// else, whatever a name or an error may hold.
+// policyOfContent lets the browser run our script and apply our style only, whatever
+// a name or an error contains.
 var policyOfContent = strings.Join([]string{
 	"default-src 'none'",
 	"script-src " + hash(pageJS),

@@ -9,58 +9,44 @@ import (
 	"time"
 
 	"github.com/resilience-go/resilience"
-	"github.com/resilience-go/resilience/breaker"
-	"github.com/resilience-go/resilience/bulkhead"
-	"github.com/resilience-go/resilience/fallback"
-	"github.com/resilience-go/resilience/internal/describe"
-	"github.com/resilience-go/resilience/keyed"
-	"github.com/resilience-go/resilience/limit"
-	"github.com/resilience-go/resilience/retry"
-	"github.com/resilience-go/resilience/timeout"
 )
 
 const (
-	// maxPolicies bounds what is looked at in one policy: an Unwrap of the user may
-	// have no end.
-	maxPolicies = 10_000
-	maxFaults   = 100
+	// maxPolicies is how many policies are read in all, since a user's Unwrap may have
+	// no end. It is far above the keys of a large group.
+	maxPolicies = 100_000
+	maxFaults   = 100 // faults on the page
 )
 
 // gatherer makes a page.
 type gatherer struct {
-	page page
-	seen map[resilience.Policy]bool
-	all  []resilience.Policy // what was found, in order
-	// templates maps what the keys of a group are forked from to its name.
-	templates map[resilience.Policy]*string
-	// alone has those that serve calls outside of what keys are forked from.
-	alone map[resilience.Policy]bool
+	page   page
+	nodes  []resilience.Node
+	index  map[resilience.Policy]int // of a node
+	groups map[resilience.Policy]*group
 }
 
 // gather returns the page of the policies.
 func gather(policies []resilience.Policy) *page {
 	g := &gatherer{
-		page: page{ // lists that are empty, not null
-			Time:     stamp{time.Now()},
-			Breakers: []*breakerView{}, Groups: []*group{}, Retries: []*retryView{}, Bulkheads: []*bulkheadView{},
-			Limits: []*limitView{}, Timeouts: []*timeoutView{}, Fallbacks: []*fallbackView{}, Others: []*otherView{},
-		},
-		seen:      map[resilience.Policy]bool{},
-		templates: map[resilience.Policy]*string{},
-		alone:     map[resilience.Policy]bool{},
+		page:   page{Time: stamp{time.Now()}, Policies: []*card{}, Groups: []*group{}, Others: []*other{}}, // empty lists, not null
+		index:  map[resilience.Policy]int{},
+		groups: map[resilience.Policy]*group{},
 	}
 	for _, p := range policies {
-		g.find(p)
+		g.guard(p, func() { g.find(p) })
 	}
-	for i := 0; i < len(g.all); i++ { // the keys of a group may have more
-		p := g.all[i]
-		g.guard(p, func() { g.read(p) })
+	for _, n := range g.nodes {
+		g.guard(n.Policy, func() { g.read(n) })
+	}
+	for _, group := range g.page.Groups {
+		group.sort()
 	}
 	g.page.sum()
 	return &g.page
 }
 
-// guard keeps the page if code of the user panics that p calls.
+// guard calls read, which runs user code for p, and turns a panic into a fault.
 func (g *gatherer) guard(p resilience.Policy, read func()) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -71,133 +57,105 @@ func (g *gatherer) guard(p resilience.Policy, read func()) {
 }
 
 func (g *gatherer) fault(p resilience.Policy, what string) {
-	if len(g.page.Faults) == maxFaults {
+	switch n := len(g.page.Faults); {
+	case n == maxFaults:
 		g.page.Faults = append(g.page.Faults, "and more")
+	case n < maxFaults:
+		g.page.Faults = append(g.page.Faults, clip(fmt.Sprintf("%T %s", p, what)))
 	}
-	if len(g.page.Faults) > maxFaults {
-		return
-	}
-	who := fmt.Sprintf("%T", p)
-	switch p := p.(type) { // of others Name may be what panics
-	case *breaker.Breaker, *retry.Retry, *bulkhead.Bulkhead:
-		who = strings.TrimPrefix(who, "*")
-		who = fmt.Sprintf("%s %q", who, clip(p.(interface{ Name() string }).Name()))
-	}
-	g.page.Faults = append(g.page.Faults, clip(who+" "+what))
 }
 
-// each calls do with the policies inside p that have not been seen.
-func (g *gatherer) each(p resilience.Policy, do func(resilience.Policy)) {
-	n := 0
-	for q := range all(p) {
-		if n++; n > maxPolicies {
+// find adds p and the policies inside it, each once. A policy that is a template and also
+// serves calls, as one without state does, is not a template.
+func (g *gatherer) find(p resilience.Policy) {
+	walked := 0
+	for n := range resilience.Walk(p) {
+		if walked++; walked > maxPolicies {
 			g.fault(p, fmt.Sprintf("has more than %d policies inside it: the rest is not shown", maxPolicies))
 			return
 		}
-		if reflect.ValueOf(q).Comparable() {
-			if g.seen[q] {
+		if reflect.ValueOf(n.Policy).Comparable() {
+			if i, seen := g.index[n.Policy]; seen {
+				if before := &g.nodes[i]; before.Template && n.Group == nil {
+					*before = n
+				}
 				continue
 			}
-			g.seen[q] = true
+			g.index[n.Policy] = len(g.nodes)
 		}
-		do(q)
-	}
-}
-
-// find adds p and what is inside it.
-func (g *gatherer) find(p resilience.Policy) {
-	g.guard(p, func() { g.each(p, g.add) })
-	g.guard(p, func() { g.findAlone(p) })
-}
-
-// findAlone notes what is inside p but not in the template of a group, which
-// resilience.All has right after the group.
-func (g *gatherer) findAlone(p resilience.Policy) {
-	n, inTemplate := 0, 0
-	for q := range all(p) {
-		if n++; n > maxPolicies {
-			return // which each has said
-		}
-		if inTemplate > 0 {
-			inTemplate--
-			continue
-		}
-		if k, ok := q.(*keyed.Group); ok {
-			for range all(k.Unwrap()[0]) {
-				if inTemplate++; inTemplate > maxPolicies {
-					return
-				}
-			}
-		}
-		if reflect.ValueOf(q).Comparable() {
-			g.alone[q] = true
+		g.nodes = append(g.nodes, n)
+		if n.Group != nil && reflect.ValueOf(n.Group).Comparable() && g.groups[n.Group] == nil {
+			g.groups[n.Group] = &group{States: map[string]int{}, Keys: []*keyCard{}}
 		}
 	}
 }
 
-func (g *gatherer) add(p resilience.Policy) {
-	if k, ok := p.(*keyed.Group); ok {
-		name := clip(k.Name())
-		n := 0
-		for q := range all(k.Unwrap()[0]) {
-			if n++; n > maxPolicies {
-				break
-			}
-			if reflect.ValueOf(q).Comparable() {
-				g.templates[q] = &name
-			}
+// read puts one policy on the page.
+func (g *gatherer) read(n resilience.Node) {
+	r, ok := n.Policy.(resilience.Reporter)
+	if !ok {
+		if _, ok := n.Policy.(interface{ Unwrap() []resilience.Policy }); !ok && !n.Fork {
+			g.page.Others = append(g.page.Others, &other{Type: clip(fmt.Sprintf("%T", n.Policy)), Text: clip(line(n.Policy))})
 		}
+		return
 	}
-	g.all = append(g.all, p)
+	c := newCard(r.Report(true), n.Template)
+	if own := g.groups[n.Policy]; own != nil {
+		own.card = *c
+		g.page.Groups = append(g.page.Groups, own)
+		return
+	}
+	if n.Group != nil {
+		c.Group, c.Key = g.nameOf(n.Group), clip(n.Key)
+	}
+	if group := g.groups[n.Group]; n.Fork && group != nil {
+		group.key(c.Key).add(c)
+		return
+	}
+	g.page.Policies = append(g.page.Policies, c)
 }
 
-// read puts p on the page.
-func (g *gatherer) read(p resilience.Policy) {
-	var of, group *string // the group for whose keys p counts, and the one that p is only there for
-	if reflect.ValueOf(p).Comparable() {
-		if of = g.templates[p]; !g.alone[p] {
-			group = of
-		}
+// nameOf returns the name of a group.
+func (g *gatherer) nameOf(p resilience.Policy) *string {
+	name := ""
+	if named, ok := p.(interface{ Name() string }); ok {
+		name = clip(named.Name())
 	}
-	page := &g.page
-	switch p := p.(type) {
-	case interface{ Unwrap() []resilience.Policy }: // what is inside it says all
-	case *keyed.Group:
-		page.Groups = append(page.Groups, g.group(p))
-	case *breaker.Breaker:
-		b := readBreaker(p, group)
-		b.Group, b.Settings = of, settings("breaker", p.Name(), p.String())
-		page.Breakers = append(page.Breakers, b)
-	case *retry.Retry:
-		r := readRetry(p, group)
-		r.Group, r.Settings = of, settings("retry", p.Name(), p.String())
-		page.Retries = append(page.Retries, r)
-	case *bulkhead.Bulkhead:
-		b := readBulkhead(p, group)
-		b.Group, b.Settings = of, settings("bulkhead", p.Name(), p.String())
-		page.Bulkheads = append(page.Bulkheads, b)
-	case *limit.Limit:
-		l := readLimit(p, group)
-		l.Group, l.Settings = of, settings("limit", p.Name(), p.String())
-		page.Limits = append(page.Limits, l)
-	case *timeout.Timeout:
-		s := p.Stats()
-		page.Timeouts = append(page.Timeouts, &timeoutView{
-			common: common{Kind: "timeout", Name: clip(p.Name()), Group: of, Settings: settings("timeout", p.Name(), p.String())},
-			Calls:  s.Calls, Exceeded: s.Exceeded, Late: s.Late,
-		})
-	case *fallback.Fallback:
-		s := p.Stats()
-		page.Fallbacks = append(page.Fallbacks, &fallbackView{
-			common: common{Kind: "fallback", Name: clip(p.Name()), Group: of, Settings: settings("fallback", p.Name(), p.String())},
-			Unused: s.Unused, Passed: s.Passed, Used: s.Used, Failed: s.Failed,
-		})
-	default:
-		page.Others = append(page.Others, &otherView{Type: clip(fmt.Sprintf("%T", p)), Text: clip(line(p))})
-	}
+	return &name
 }
 
-// line is what p says of itself. Its type stands beside it.
+// key returns the card of a key. The nodes of one key follow each other.
+func (g *group) key(key string) *keyCard {
+	if n := len(g.Keys); n > 0 && g.Keys[n-1].Key == key {
+		return g.Keys[n-1]
+	}
+	k := &keyCard{Key: key}
+	g.Keys = append(g.Keys, k)
+	return k
+}
+
+func (k *keyCard) add(c *card) { k.Policies = append(k.Policies, c) }
+
+// sort counts the states of the keys and puts those that need attention first.
+func (g *group) sort() {
+	for _, k := range g.Keys {
+		if s := k.State(); s != "" {
+			g.States[s]++
+		}
+	}
+	slices.SortStableFunc(g.Keys, func(a, b *keyCard) int {
+		return cmp.Or(cmp.Compare(rank(b), rank(a)), strings.Compare(a.Key, b.Key))
+	})
+}
+
+func rank(k *keyCard) int {
+	if k.Attention() {
+		return 1
+	}
+	return 0
+}
+
+// line returns the text of a policy that does not report.
 func line(p resilience.Policy) string {
 	switch p := p.(type) {
 	case fmt.Stringer:
@@ -209,114 +167,55 @@ func line(p resilience.Policy) string {
 	}
 }
 
-// settings returns the text that a policy says of itself, without its kind and name,
-// which stand elsewhere.
-func settings(kind, name, text string) string {
-	return clipTo(maxSentence, strings.TrimPrefix(text, describe.Policy(kind, name, "")))
-}
-
-// group reads the keys of k.
-func (g *gatherer) group(k *keyed.Group) *group {
-	v := &group{
-		common:  common{Kind: "keyed", Name: clip(k.Name()), Settings: settings("keyed", k.Name(), k.String())},
-		Evicted: k.Stats().Evicted,
-		Keys:    []*key{},
+// newCard returns the card of a report. A template has counters and settings, and a state
+// only if a mode was set: no call passes through it.
+func newCard(r resilience.Report, template bool) *card {
+	c := &card{
+		Kind: clip(r.Kind), Name: clip(r.Name), Template: template, Mode: clip(r.Mode),
+		Settings: clipTo(maxSentence, r.Settings), Values: []value{}, now: r.Time,
 	}
-	for name, p := range k.All() {
-		one := &key{Key: clip(name)}
-		g.guard(p, func() {
-			g.each(p, func(q resilience.Policy) { g.guard(q, func() { g.ofKey(one, q) }) })
-		})
-		v.Keys = append(v.Keys, one)
-		v.States.add(one.State())
-		if one.Overloaded() {
-			v.Overloaded++
+	stands := !template || r.Mode != ""
+	if stands {
+		c.State, c.Attention = clip(r.State), r.Attention
+		c.Why, c.Next = clipTo(maxSentence, r.Why), clipTo(maxSentence, r.Next)
+		if !r.Since.IsZero() {
+			c.Since, c.Ago = stamp{r.Since}, seconds(max(0, r.Time.Sub(r.Since)))
+		}
+		if !r.RetryAt.IsZero() {
+			c.RetryAt, c.RetryIn = stamp{r.RetryAt}, seconds(max(0, r.RetryAt.Sub(r.Time)))
+		}
+		for _, e := range r.History {
+			c.History = append(c.History, newStep(e))
 		}
 	}
-	slices.SortFunc(v.Keys, func(a, b *key) int {
-		return cmp.Or(cmp.Compare(b.attention(), a.attention()), strings.Compare(a.Key, b.Key))
-	})
-	return v
-}
-
-// attention is 1 for a key that is not CLOSED, or overloaded.
-func (k *key) attention() int {
-	if s := k.State(); s != "" && s != closed || k.Overloaded() {
-		return 1
-	}
-	return 0
-}
-
-// ofKey adds what p, a fork, has of its own. Its counters are those of all keys.
-func (g *gatherer) ofKey(k *key, p resilience.Policy) {
-	switch p := p.(type) {
-	case *breaker.Breaker:
-		b := readBreaker(p, nil)
-		b.Key, b.Calls = k.Key, nil
-		k.Breakers = append(k.Breakers, b)
-	case *retry.Retry:
-		r := readRetry(p, nil)
-		r.Key, r.Calls = k.Key, nil
-		k.Retries = append(k.Retries, r)
-	case *bulkhead.Bulkhead:
-		b := readBulkhead(p, nil)
-		b.Key, b.Calls = k.Key, nil
-		k.Bulkheads = append(k.Bulkheads, b)
-	case *limit.Limit:
-		l := readLimit(p, nil)
-		l.Key, l.Calls = k.Key, nil
-		k.Limits = append(k.Limits, l)
-	case *keyed.Group: // of a Forker that is not of this module
-		g.add(p)
-	}
-}
-
-// sum fills in the summary.
-func (p *page) sum() {
-	s := &p.Summary
-	p.each(func(b *breakerView) {
-		s.Breakers++
-		s.add(b.State)
-		if b.NotClosed() {
-			s.NotClosed++
-		}
-		if b.Mode != "" {
-			s.NotAuto++
-		}
-	})
-	switch {
-	case s.Breakers == 0:
-		s.Text = "There are no breakers yet"
-	case s.NotClosed == 0 && s.Breakers == 1:
-		s.Text = "The breaker is CLOSED"
-	case s.NotClosed == 0:
-		s.Text = fmt.Sprintf("All %d breakers are CLOSED", s.Breakers)
-	case s.NotClosed == 1:
-		s.Text = fmt.Sprintf("1 of %s is not CLOSED", describe.Count(s.Breakers, "breaker"))
-	default:
-		s.Text = fmt.Sprintf("%d of %d breakers are not CLOSED", s.NotClosed, s.Breakers)
-	}
-	s.limits(p)
-	if s.NotAuto > 0 {
-		s.Text += fmt.Sprintf("; %d in a mode other than Auto", s.NotAuto)
-	}
-	if n := len(p.Faults); n > 0 {
-		s.Text += "; not all policies could be asked"
-	}
-}
-
-// each calls do with the breakers that have a state, those of keys included.
-func (p *page) each(do func(*breakerView)) {
-	for _, b := range p.Breakers {
-		if b.standing != nil {
-			do(b)
+	for _, v := range r.Values {
+		if stands || strings.HasSuffix(v.Name, "_total") {
+			c.Values = append(c.Values, newValue(v))
 		}
 	}
-	for _, g := range p.Groups {
-		for _, k := range g.Keys {
-			for _, b := range k.Breakers {
-				do(b)
-			}
+	return c
+}
+
+func newValue(v resilience.Value) value {
+	n := value{Name: clip(v.Name), Value: v.Value, Max: v.Max}
+	for i := 0; i+1 < len(v.Labels); i += 2 {
+		if n.Labels == nil {
+			n.Labels = map[string]string{}
 		}
+		label := clip(v.Labels[i+1])
+		n.Labels[clip(v.Labels[i])] = label
+		n.words = strings.TrimPrefix(n.words+" "+strings.ReplaceAll(label, "_", " "), " ")
 	}
+	return n
+}
+
+func newStep(e resilience.Event) step {
+	s := step{
+		Time: stamp{e.Time}, From: clip(e.From), To: clip(e.To), Mode: clip(e.Mode),
+		Reason: clip(e.Reason), Failures: e.Failures, Calls: e.Calls, Delay: seconds(e.Delay),
+	}
+	if e.Err != nil {
+		s.Error = clip(e.Err.Error())
+	}
+	return s
 }

@@ -1,66 +1,107 @@
 package debug
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
-
-	"github.com/resilience-go/resilience/internal/describe"
 )
 
-// shown is how many keys of a group, and breakers that are not CLOSED, the HTML has.
+// shown is how many keys of a group, and cards that need attention, the HTML has.
 const shown = 100
 
-// page is all that there is to show. The JSON is made of it as it is; what the HTML
-// alone needs are its methods.
+// page is everything that there is to show. The JSON is made from its fields; the HTML
+// also uses its methods.
 type page struct {
-	Time      stamp           `json:"time"`
-	Summary   summary         `json:"summary"`
-	Faults    []string        `json:"faults,omitempty"` // policies that could not be asked
-	Breakers  []*breakerView  `json:"breakers"`
-	Groups    []*group        `json:"groups"`
-	Retries   []*retryView    `json:"retries"`
-	Bulkheads []*bulkheadView `json:"bulkheads"`
-	Limits    []*limitView    `json:"limits"`
-	Timeouts  []*timeoutView  `json:"timeouts"`
-	Fallbacks []*fallbackView `json:"fallbacks"`
-	Others    []*otherView    `json:"others"` // a metrics.Histogram, and policies that are not of this module
+	Time     stamp    `json:"time"`
+	Summary  summary  `json:"summary"`
+	Faults   []string `json:"faults,omitempty"`
+	Policies []*card  `json:"policies"`
+	Groups   []*group `json:"groups"`
+	Others   []*other `json:"others"`
 }
 
-// summary counts the breakers and limits that have calls of their own: not those that
-// keys are forked from, unless a breaker among these has been set to something.
+// summary counts the policies with a state by kind and state.
 type summary struct {
-	Text      string `json:"text"`
-	Breakers  int    `json:"breakers"`
-	NotClosed int    `json:"not_closed"`
-	NotAuto   int    `json:"not_auto"` // in a mode other than Auto
-	states
-	Limits     int `json:"limits"`
-	Overloaded int `json:"overloaded"` // of the limits
+	Text      string                    `json:"text"`
+	Attention int                       `json:"attention"` // policies whose state needs attention
+	Modes     int                       `json:"modes"`     // policies in a mode that is not the usual one
+	States    map[string]map[string]int `json:"states"`    // kind, state, count
 }
 
-// states counts by state.
-type states struct {
-	Closed   int `json:"closed"`
-	Open     int `json:"open"`
-	HalfOpen int `json:"half_open"`
-}
-
-// common is what policies of all kinds have.
-type common struct {
+// card shows the report of one policy.
+type card struct {
+	Kind string `json:"kind"`
 	Name string `json:"name"`
-	// Key is that of a policy which stands for one key of a group.
-	Key string `json:"key,omitempty"`
-	// Group is the name of the group for whose keys, all together, a policy counts.
+	// Group is the name of the group that the policy is inside of.
 	Group *string `json:"group,omitempty"`
-	// Settings are the numbers that it works with, for people.
-	Settings string `json:"settings,omitempty"`
+	// Key is the key of Group, "" for the template.
+	Key string `json:"key,omitempty"`
+	// Template is set for a template, which no call passes through. It has the counters
+	// of all keys.
+	Template  bool    `json:"template,omitempty"`
+	State     string  `json:"state,omitempty"`
+	Attention bool    `json:"attention,omitempty"`
+	Mode      string  `json:"mode,omitempty"`
+	Since     stamp   `json:"since,omitzero"`
+	Ago       seconds `json:"since_seconds,omitempty"`
+	Why       string  `json:"why,omitempty"`
+	Next      string  `json:"next,omitempty"`
+	RetryAt   stamp   `json:"retry_at,omitzero"`
+	RetryIn   seconds `json:"retry_in_seconds,omitempty"`
+	Values    []value `json:"values"`
+	History   []step  `json:"history,omitempty"`
+	Settings  string  `json:"settings,omitempty"`
 
-	Kind string `json:"-"`
+	now time.Time // by the clock of the policy
+}
+
+// value is one counter or gauge.
+type value struct {
+	Name   string            `json:"name"`
+	Labels map[string]string `json:"labels,omitempty"`
+	Value  float64           `json:"value"`
+	Max    float64           `json:"max,omitempty"`
+
+	words string // the values of the labels, in order
+}
+
+// step is one change of state.
+type step struct {
+	Time     stamp   `json:"time"`
+	From     string  `json:"from"`
+	To       string  `json:"to"`
+	Mode     string  `json:"mode,omitempty"`
+	Reason   string  `json:"reason"`
+	Failures int     `json:"failures,omitempty"`
+	Calls    int     `json:"calls,omitempty"`
+	Delay    seconds `json:"delay_seconds,omitempty"`
+	Error    string  `json:"error,omitempty"`
+}
+
+// group is a policy with others for keys.
+type group struct {
+	card
+	States map[string]int `json:"states"` // of keys, by their worst state
+	Keys   []*keyCard     `json:"keys"`   // keys that need attention first, then by name
+}
+
+// keyCard has the policies of one key.
+type keyCard struct {
+	Key      string  `json:"key"`
+	Policies []*card `json:"policies"`
+}
+
+// other is a policy that does not report.
+type other struct {
+	Type string `json:"type"`
+	Text string `json:"text"`
 }
 
 // Title names the policy.
-func (c *common) Title() string {
+func (c *card) Title() string {
 	switch {
 	case c.Key != "":
 		return c.Key
@@ -71,261 +112,273 @@ func (c *common) Title() string {
 	}
 }
 
-// ID tells a policy from the others on the page, as far as names do.
-func (c *common) ID() string { return fmt.Sprintf("%s/%s/%s", c.Kind, c.Name, c.Key) }
+// ID tells a card from the others on the page, as far as names do.
+func (c *card) ID() string { return fmt.Sprintf("%s/%s/%s", c.Kind, c.Name, c.Key) }
 
-// breakerView is what is shown of a breaker. One that keys are forked from has no
-// State, and one of a key no Calls.
-type breakerView struct {
-	common
-	*standing
-	Calls *breakerCalls `json:"calls,omitempty"`
-}
-
-// standing is how a breaker stands.
-type standing struct {
-	State   string  `json:"state"`
-	Mode    string  `json:"mode,omitempty"` // unless it is Auto
-	Since   stamp   `json:"since"`
-	Ago     seconds `json:"since_seconds"`
-	Why     string  `json:"why"`
-	Next    string  `json:"next"`
-	RetryAt stamp   `json:"retry_at,omitzero"` // in OPEN, but for ForcedOpen
-	// RetryIn is from now until RetryAt.
-	RetryIn        seconds  `json:"retry_in_seconds,omitempty"`
-	FailuresInARow int      `json:"failures_in_a_row"`
-	Probing        *probing `json:"probing,omitempty"` // in HALF_OPEN
-	OpenNow        seconds  `json:"open_now_seconds,omitempty"`
-	Rules          []rule   `json:"rules,omitempty"` // in CLOSED
-	History        []step   `json:"history"`         // the oldest first
-	// Began is the transition by which a rule opened it, if it has not closed since.
-	Began *step `json:"began,omitempty"`
-
-	now time.Time // by the clock of the breaker
-}
-
-// probing says how many calls HALF_OPEN admits, and how many of them run.
-type probing struct {
-	Credit   int `json:"credit"`
-	InFlight int `json:"in_flight"`
-}
-
-// rule is what a rule has counted. Calls is 0 for failures in a row.
-type rule struct {
-	Rule  string `json:"rule"`
-	Hits  int    `json:"hits"`
-	Calls int    `json:"calls,omitempty"`
-}
-
-// step is a transition.
-type step struct {
-	Time     stamp   `json:"time"`
-	From     string  `json:"from"`
-	To       string  `json:"to"`
-	Mode     string  `json:"mode,omitempty"` // unless it is Auto
-	Rule     string  `json:"rule"`
-	Failures int     `json:"failures,omitempty"`
-	Calls    int     `json:"calls,omitempty"`
-	Slow     bool    `json:"slow,omitempty"`
-	Reason   string  `json:"reason"`
-	OpenFor  seconds `json:"open_for_seconds,omitempty"`
-	Error    string  `json:"error,omitempty"`
-}
-
-// breakerCalls is what a breaker has counted, with its forks.
-type breakerCalls struct {
-	Successes       uint64  `json:"successes"`
-	Failures        uint64  `json:"failures"`
-	Ignored         uint64  `json:"ignored"`
-	Rejected        uint64  `json:"rejected"`
-	WouldReject     uint64  `json:"would_reject"`
-	ProbesSucceeded uint64  `json:"probes_succeeded"`
-	ProbesFailed    uint64  `json:"probes_failed"`
-	ProbesIgnored   uint64  `json:"probes_ignored"`
-	ProbesLate      uint64  `json:"probes_late"`
-	Opened          uint64  `json:"opened"`
-	HalfOpened      uint64  `json:"half_opened"`
-	Closed          uint64  `json:"closed"`
-	OpenTime        seconds `json:"open_seconds"` // without the present OPEN of forks
-}
-
-// HasState reports whether it has a state.
-func (b *breakerView) HasState() bool { return b.standing != nil }
-
-// Opened says how often it has opened, with its forks, and for how long.
-func (b *breakerView) Opened() string {
-	times := describe.Count(int(b.Calls.Opened), "time")
-	if !b.HasState() {
-		return fmt.Sprintf("%s, for %v without what is OPEN now", times, b.Calls.OpenTime)
+// Icon returns the class of the style for the state.
+func (c *card) Icon() string {
+	switch {
+	case c.Attention && strings.Contains(c.State, "HALF"):
+		return "half"
+	case c.Attention:
+		return "bad"
+	default:
+		return "good"
 	}
-	return fmt.Sprintf("%s, for %v in all", times, b.Calls.OpenTime)
 }
 
-// Probed reports whether there have been probes.
-func (c *breakerCalls) Probed() bool {
-	return c.ProbesSucceeded+c.ProbesFailed+c.ProbesIgnored+c.ProbesLate > 0
+// Latest returns the history with the latest step first.
+func (c *card) Latest() []step {
+	latest := slices.Clone(c.History)
+	slices.Reverse(latest)
+	return latest
 }
 
-// Remembered says how many transitions there are to see.
-func (s *standing) Remembered() string {
-	if n := len(s.History); n > 1 {
-		return fmt.Sprintf("Last %d transitions", n)
+// Remembered says how many steps there are.
+func (c *card) Remembered() string {
+	if n := len(c.History); n > 1 {
+		return fmt.Sprintf("Last %d changes of state", n)
 	}
-	return "Last transition"
+	return "Last change of state"
 }
 
-// NotClosed reports whether it has a state that is not CLOSED.
-func (b *breakerView) NotClosed() bool { return b.HasState() && b.State != closed }
-
-// group is a keyed.Group.
-type group struct {
-	common
-	States     states `json:"states"`     // of keys with a breaker, by the worst that a key has
-	Overloaded int    `json:"overloaded"` // keys with a limit that is
-	Evicted    uint64 `json:"evicted"`
-	Keys       []*key `json:"keys"` // those that are not CLOSED first, then by name
-}
-
-// key is what the policies of a key have of their own.
-type key struct {
-	Key       string          `json:"key"`
-	Breakers  []*breakerView  `json:"breakers,omitempty"`
-	Retries   []*retryView    `json:"retries,omitempty"`
-	Bulkheads []*bulkheadView `json:"bulkheads,omitempty"`
-	Limits    []*limitView    `json:"limits,omitempty"`
-}
-
-// Overloaded reports whether one of its limits is.
-func (k *key) Overloaded() bool { return slices.ContainsFunc(k.Limits, (*limitView).Overloaded) }
-
-// State is the worst state of its breakers, "" if there is none.
-func (k *key) State() (worst string) {
-	for _, b := range k.Breakers {
-		if rank[b.State] > rank[worst] {
-			worst = b.State
-		}
+// Text returns the reason with the counts.
+func (s step) Text() string {
+	switch {
+	case s.Calls > 0:
+		return fmt.Sprintf("%s: %d of %d", s.Reason, s.Failures, s.Calls)
+	case s.Failures > 0:
+		return fmt.Sprintf("%s: %d in a row", s.Reason, s.Failures)
+	default:
+		return s.Reason
 	}
-	return worst
 }
 
-var rank = map[string]int{"": 0, closed: 1, halfOpen: 2, open: 3}
-
-// Count says how many keys there are.
-func (g *group) Count() string { return describe.Count(len(g.Keys), "key") }
-
-// Shown are the keys that the HTML has.
-func (g *group) Shown() []*key { return head(g.Keys) }
-
-// More says what it does not have, "" if that is nothing.
-func (g *group) More() string {
-	var more states
-	hidden := g.Keys[len(g.Shown()):]
-	for _, k := range hidden {
-		more.add(k.State())
-	}
-	return andMore(hidden, "key", more)
+// counted are the values of one name.
+type counted struct {
+	Name   string
+	Values []value
 }
 
-func andMore[T any](hidden []T, noun string, of states) string {
-	if len(hidden) == 0 {
-		return ""
-	}
-	s := "and " + describe.Count(len(hidden), "more "+noun)
-	if of != (states{}) {
-		s += ": " + of.String()
-	}
-	return s + ". The JSON has all of them."
-}
-
-// String says how many there are in each state that has any.
-func (s states) String() (text string) {
-	for _, c := range []struct {
-		n     int
-		state string
-	}{{s.Open, open}, {s.HalfOpen, halfOpen}, {s.Closed, closed}} {
-		if c.n == 0 {
+// Counted returns the values by name, in the order of the report. It leaves out gauges
+// that repeat State and Mode: their label has their own name.
+func (c *card) Counted() []counted {
+	var all []counted
+	for _, v := range c.Values {
+		if _, repeats := v.Labels[v.Name]; repeats {
 			continue
 		}
-		if text != "" {
-			text += ", "
+		name := strings.ReplaceAll(strings.TrimSuffix(v.Name, "_total"), "_", " ")
+		if n := len(all); n == 0 || all[n-1].Name != name {
+			all = append(all, counted{Name: name})
 		}
-		text += fmt.Sprintf("%d %s", c.n, c.state)
+		last := &all[len(all)-1]
+		last.Values = append(last.Values, v)
 	}
-	return text
+	return all
 }
 
-func (s *states) add(state string) {
-	switch state {
-	case closed:
-		s.Closed++
-	case open:
-		s.Open++
-	case halfOpen:
-		s.HalfOpen++
+// Meter returns the value that has a Max, nil if there is none.
+func (c counted) Meter() *value {
+	if len(c.Values) == 1 && c.Values[0].Max > 0 {
+		return &c.Values[0]
+	}
+	return nil
+}
+
+// String returns the values for people: the value, or those that are not 0 with their
+// labels.
+func (c counted) String() string {
+	var parts []string
+	for _, v := range c.Values {
+		switch {
+		case v.words == "":
+			parts = append(parts, v.String())
+		case v.Value != 0:
+			parts = append(parts, v.String()+" "+v.words)
+		}
+	}
+	if len(parts) == 0 {
+		return "none"
+	}
+	return strings.Join(parts, ", ")
+}
+
+// String returns the number with at most one digit after the point.
+func (v value) String() string {
+	return strings.TrimSuffix(fmt.Sprintf("%.1f", v.Value), ".0")
+}
+
+// Words returns the name for people.
+func (v value) Words() string { return strings.ReplaceAll(v.Name, "_", " ") }
+
+// Most returns Max as text.
+func (v value) Most() string { return value{Value: v.Max}.String() }
+
+// table has the policies of one kind outside of groups, and the templates.
+type table struct {
+	Kind  string
+	Cards []*card
+}
+
+// Columns are the names of what the policies count.
+func (t table) Columns() (names []string) {
+	for _, c := range t.Cards {
+		for _, v := range c.Counted() {
+			if !slices.Contains(names, v.Name) {
+				names = append(names, v.Name)
+			}
+		}
+	}
+	return names
+}
+
+// Row returns the values of a card for the columns.
+func (t table) Row(c *card) []counted {
+	columns := t.Columns()
+	row := make([]counted, len(columns))
+	for _, v := range c.Counted() {
+		row[slices.Index(columns, v.Name)] = v
+	}
+	return row
+}
+
+// HasStates reports whether the policies of the kind have states.
+func (t table) HasStates() bool {
+	return slices.ContainsFunc(t.Cards, func(c *card) bool { return c.State != "" })
+}
+
+// Tables returns the policies by kind, in the order in which the kinds were found.
+func (p *page) Tables() []table {
+	var all []table
+	for _, c := range p.Policies {
+		i := slices.IndexFunc(all, func(t table) bool { return t.Kind == c.Kind })
+		if i < 0 {
+			i, all = len(all), append(all, table{Kind: c.Kind})
+		}
+		all[i].Cards = append(all[i].Cards, c)
+	}
+	return all
+}
+
+// attention returns the cards that need attention, those of keys included.
+func (p *page) attention() (all []*card) {
+	for c := range p.cards {
+		if c.Attention {
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+// First returns the cards that need attention, as many as the HTML has.
+func (p *page) First() []*card { return head(p.attention()) }
+
+// More says how many cards that need attention the HTML leaves out, "" if none.
+func (p *page) More() string { return andMore(len(p.attention()), "policy", "policies") }
+
+// cards yields all cards.
+func (p *page) cards(yield func(*card) bool) {
+	for _, c := range p.Policies {
+		if !yield(c) {
+			return
+		}
+	}
+	for _, g := range p.Groups {
+		for _, k := range g.Keys {
+			for _, c := range k.Policies {
+				if !yield(c) {
+					return
+				}
+			}
+		}
 	}
 }
 
-// retryView is what is shown of a retry. One that keys are forked from has no Budget,
-// and one of a key no Calls.
-type retryView struct {
-	common
-	Calls  *retryCalls `json:"calls,omitempty"`
-	Budget *budget     `json:"budget,omitempty"`
+// sum fills in the summary.
+func (p *page) sum() {
+	s := &p.Summary
+	s.States = map[string]map[string]int{}
+	for c := range p.cards {
+		if c.State == "" {
+			continue
+		}
+		if s.States[c.Kind] == nil {
+			s.States[c.Kind] = map[string]int{}
+		}
+		s.States[c.Kind][c.State]++
+		if c.Attention {
+			s.Attention++
+		}
+		if c.Mode != "" {
+			s.Modes++
+		}
+	}
+	var parts []string
+	for _, kind := range slices.Sorted(maps.Keys(s.States)) {
+		parts = append(parts, kind+": "+counts(s.States[kind]))
+	}
+	s.Text = cmp.Or(strings.Join(parts, "; "), "No policy has a state")
+	if s.Modes > 0 {
+		s.Text += fmt.Sprintf("; %d in a mode that was set by hand", s.Modes)
+	}
+	if len(p.Faults) > 0 {
+		s.Text += "; not all policies could be read"
+	}
 }
 
-type retryCalls struct {
-	Attempts   uint64  `json:"attempts"` // of all calls that have ended
-	FirstTry   uint64  `json:"first_try"`
-	Recovered  uint64  `json:"recovered"`
-	Aborted    uint64  `json:"aborted"`
-	Retries    uint64  `json:"retries"`
-	Suppressed reasons `json:"suppressed"`
+// counts lists how many there are of each.
+func counts(states map[string]int) string {
+	var parts []string
+	for _, state := range slices.Sorted(maps.Keys(states)) {
+		parts = append(parts, fmt.Sprintf("%d %s", states[state], state))
+	}
+	return strings.Join(parts, ", ")
 }
 
-// budget is in units.
-type budget struct {
-	Level    int64 `json:"level"`
-	Capacity int64 `json:"capacity"`
+// Count says how many keys there are, and in which states.
+func (g *group) Count() string {
+	noun := " keys"
+	if len(g.Keys) == 1 {
+		noun = " key"
+	}
+	s := fmt.Sprint(len(g.Keys), noun, " now")
+	if len(g.States) > 0 {
+		s += ": " + counts(g.States)
+	}
+	return s
 }
 
-// bulkheadView is what is shown of a bulkhead. One that keys are forked from has no
-// Limit, and one of a key no Calls.
-type bulkheadView struct {
-	common
-	InFlight int            `json:"in_flight"`
-	Limit    int            `json:"limit,omitempty"`
-	Waiting  int            `json:"waiting"`
-	Calls    *bulkheadCalls `json:"calls,omitempty"`
+// Shown returns the keys that the HTML has.
+func (g *group) Shown() []*keyCard { return head(g.Keys) }
+
+// More says how many keys the HTML leaves out, "" if none.
+func (g *group) More() string { return andMore(len(g.Keys), "key", "keys") }
+
+// Attention reports whether a policy of the key needs attention.
+func (k *keyCard) Attention() bool {
+	return slices.ContainsFunc(k.Policies, func(c *card) bool { return c.Attention })
 }
 
-type bulkheadCalls struct {
-	Completed uint64  `json:"completed"`
-	Rejected  reasons `json:"rejected"`
-	Canceled  uint64  `json:"canceled"`
+// State returns the state of the key: the one that needs attention, else the first.
+func (k *keyCard) State() (state string) {
+	for _, c := range k.Policies {
+		if c.State != "" && (state == "" || c.Attention) {
+			state = c.State
+		}
+	}
+	return state
 }
 
-// timeoutView is what is shown of a timeout.
-type timeoutView struct {
-	common
-	Calls    uint64 `json:"calls"`
-	Exceeded uint64 `json:"exceeded"`
-	Late     uint64 `json:"late"`
-}
+func head[T any](all []T) []T { return all[:min(shown, len(all))] }
 
-// fallbackView is what is shown of a fallback.
-type fallbackView struct {
-	common
-	Unused uint64 `json:"unused"`
-	Passed uint64 `json:"passed"`
-	Used   uint64 `json:"used"`
-	Failed uint64 `json:"failed"`
+func andMore(n int, one, many string) string {
+	switch n -= shown; {
+	case n <= 0:
+		return ""
+	case n == 1:
+		return fmt.Sprintf("and 1 more %s. The JSON has all of them.", one)
+	default:
+		return fmt.Sprintf("and %d more %s. The JSON has all of them.", n, many)
+	}
 }
-
-// otherView is what is shown of a policy that only describes itself.
-type otherView struct {
-	Type string `json:"type"`
-	Text string `json:"text"`
-}
-
-// High is the number in flight from which on the bulkhead is nearly full.
-func (h *bulkheadView) High() int { return h.Limit * 4 / 5 }

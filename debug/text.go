@@ -1,36 +1,34 @@
 package debug
 
 import (
-	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
-
-	"github.com/resilience-go/resilience/internal/describe"
 )
 
 const (
-	// maxText bounds names, keys and what policies of others say, in bytes, and
-	// maxSentence what the policies of this module say, in which these occur.
-	maxText, maxSentence = 200, 2000
+	// maxText bounds names, keys, labels and error texts, in bytes.
+	maxText = 200
+	// maxSentence bounds sentences and settings, in which names occur, in bytes.
+	maxSentence = 2000
 
 	cut = "…"
 )
 
-// clip returns s for people, as much as fits.
+// clip returns s cut to maxText, without characters that do not print.
 func clip(s string) string { return clipTo(maxText, s) }
 
 func clipTo(most int, s string) string {
 	long := len(s) > 4*most
 	if long {
-		s = s[:4*most] // more need not be looked at
+		s = s[:4*most] // the rest is not read
 	}
 	s = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
-			return utf8.RuneError // it could hide or reorder what stands beside it
+			return utf8.RuneError // it could hide or reorder the text beside it
 		}
 		return r
 	}, s) // which also replaces what is not UTF-8
@@ -47,8 +45,8 @@ func clipTo(most int, s string) string {
 // stamp is a time.
 type stamp struct{ time.Time }
 
-// MarshalJSON writes RFC 3339, or null for a time that it has no text for: a Clock
-// may say anything.
+// MarshalJSON writes RFC 3339, or null for a time that has no such text, which a user's
+// Clock may return.
 func (s stamp) MarshalJSON() ([]byte, error) {
 	b, err := s.Time.MarshalJSON()
 	if err != nil {
@@ -61,7 +59,7 @@ func (s stamp) MarshalJSON() ([]byte, error) {
 func (s stamp) Machine() string { return s.Format(time.RFC3339Nano) }
 
 // String is the time for people.
-func (s stamp) String() string { return describe.Time(s.Time) }
+func (s stamp) String() string { return s.Format("2006-01-02 15:04:05.000 MST") }
 
 // seconds is a duration.
 type seconds time.Duration
@@ -71,7 +69,7 @@ func (s seconds) MarshalJSON() ([]byte, error) {
 	return strconv.AppendFloat(nil, time.Duration(s).Seconds(), 'f', -1, 64), nil
 }
 
-// String is the duration with as many digits as people care for.
+// String is the duration, rounded for people.
 func (s seconds) String() string {
 	d := time.Duration(s)
 	switch {
@@ -87,32 +85,4 @@ func (s seconds) String() string {
 		return fmt.Sprintf("%dh%dm", minutes/60, minutes%60)
 	}
 	return fmt.Sprintf("%dd%dh", minutes/60/24, minutes/60%24)
-}
-
-// reasons are counts by reason, in an order of their own.
-type reasons []reason
-
-type reason struct {
-	key   string // in JSON, as in the metrics
-	Words string
-	Count uint64
-}
-
-// MarshalJSON writes an object.
-func (r reasons) MarshalJSON() ([]byte, error) {
-	all := make(map[string]uint64, len(r))
-	for _, one := range r {
-		all[one.key] = one.Count
-	}
-	return json.Marshal(all)
-}
-
-// Some are those that have happened.
-func (r reasons) Some() (some reasons) {
-	for _, one := range r {
-		if one.Count > 0 {
-			some = append(some, one)
-		}
-	}
-	return some
 }

@@ -2,72 +2,58 @@ package debug
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 )
 
-// The strip of states is so wide and high, and each span at least so wide, or what
-// lasts for 50 ms would not be seen beside what lasts for hours.
+// The size of a strip of states, in units of its SVG. Each span has a least width, so
+// that a state of 50 ms can be seen beside one of hours.
 const (
 	stripWidth, stripHeight = 600.0, 24.0
 	leastWidth              = 8.0
 )
 
-// strip is the states of a breaker over time.
+// strip shows the states of a policy over time.
 type strip struct {
 	Label string
 	Spans []span
 }
 
-// span is one state for some time. The height of a state tells it apart too.
+// span is one state for some time. The height tells the states apart too.
 type span struct {
 	X, Y, Width, Height float64
-	State, Title        string
+	State, Class, Title string
 
 	from, to time.Time
 }
 
-var heights = map[string]float64{closed: 4, halfOpen: 14, open: stripHeight}
-
-// Strip returns the states since before the first transition that the breaker
-// remembers, nil if it has made none.
-func (s *standing) Strip() *strip {
-	if len(s.History) == 0 {
+// Strip returns the states since the first change that the policy remembers, nil if there
+// is none.
+func (c *card) Strip() *strip {
+	if len(c.History) == 0 {
 		return nil
 	}
-	first := s.History[0]
+	first := c.History[0]
 	spans := []span{{
 		State: first.From, from: first.Time.Time, to: first.Time.Time,
 		Title: fmt.Sprintf("%s before %v", first.From, first.Time),
 	}}
-	for i, t := range s.History {
-		until := s.now
-		if i+1 < len(s.History) {
-			until = s.History[i+1].Time.Time
+	for i, s := range c.History {
+		until := c.now
+		if i+1 < len(c.History) {
+			until = c.History[i+1].Time.Time
 		}
-		if over := t.Time.Add(time.Duration(t.OpenFor)); i+1 == len(s.History) && t.To == open && s.State == halfOpen {
-			spans = append(spans, newSpan(open, t, over))
-			t = step{Time: stamp{over}, To: halfOpen, Reason: "open time is over"}
-		}
-		spans = append(spans, newSpan(t.To, t, until))
+		spans = append(spans, span{
+			State: s.To, from: s.Time.Time, to: until,
+			Title: fmt.Sprintf("%s from %v, for %v: %s", s.To, s.Time, seconds(max(0, until.Sub(s.Time.Time))), s.Text()),
+		})
 	}
 	layOut(spans)
-	return &strip{
-		Label: "States since " + first.Time.String() + ": " + sequence(spans),
-		Spans: spans,
-	}
+	return &strip{Label: "States since " + first.Time.String() + ": " + sequence(spans), Spans: spans}
 }
 
-func newSpan(state string, t step, until time.Time) span {
-	return span{
-		State: state, from: t.Time.Time, to: until,
-		Title: fmt.Sprintf("%s from %v, for %v: %s", state, t.Time, seconds(max(0, until.Sub(t.Time.Time))), t.Reason),
-	}
-}
-
-// layOut gives each span its least width and a share of the rest by its time. A clock
-// that was set back has spans that last for less than nothing.
+// layOut gives each span its least width and a share of the rest by its time. If a clock
+// was set back, a span lasts for less than nothing and gets the least width.
 func layOut(spans []span) {
 	var total float64
 	for _, s := range spans {
@@ -81,9 +67,22 @@ func layOut(spans []span) {
 		if total > 0 {
 			s.Width += rest * max(0, s.to.Sub(s.from).Seconds()) / total
 		}
-		s.Height = heights[s.State]
+		s.Class, s.Height = look(s.State)
 		s.Y = stripHeight - s.Height
 		x += s.Width
+	}
+}
+
+// look returns the class and the height of a state. The states of other modules are half
+// as high as the strip.
+func look(state string) (class string, height float64) {
+	switch state {
+	case "CLOSED", "NORMAL":
+		return "good", 4
+	case "OPEN", "OVERLOAD":
+		return "bad", stripHeight
+	default:
+		return "half", 14
 	}
 }
 
@@ -93,20 +92,4 @@ func sequence(spans []span) string {
 		names[i] = s.State
 	}
 	return strings.Join(names, ", ")
-}
-
-// Outage is how long ago a rule opened it, 0 if it has closed since or that is what
-// Since says.
-func (s *standing) Outage() seconds {
-	if s.Began == nil || s.Began.Time.Equal(s.Since.Time) {
-		return 0
-	}
-	return seconds(max(0, s.now.Sub(s.Began.Time.Time)))
-}
-
-// Latest is the history with the latest transition first.
-func (s *standing) Latest() []step {
-	latest := slices.Clone(s.History)
-	slices.Reverse(latest)
-	return latest
 }

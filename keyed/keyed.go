@@ -288,15 +288,6 @@ func (m *member) Apply(ctx context.Context, next resilience.Next) error {
 // key.
 func (m *member) Unwrap() []resilience.Policy { return []resilience.Policy{m.g} }
 
-// Unwrap is used by metrics and debug until they use resilience.Walk.
-func (g *Group) Unwrap() []resilience.Policy {
-	all := []resilience.Policy{g.template}
-	for _, k := range slices.Sorted(maps.Keys(g.cfg.Keys)) {
-		all = append(all, g.cfg.Keys[k])
-	}
-	return all
-}
-
 // Nodes returns the template, the policies of Config.Keys in the order of their keys, and
 // the policies of the keys that the group holds, in no order. resilience.Walk calls it.
 func (g *Group) Nodes() iter.Seq[resilience.Node] {
@@ -310,7 +301,7 @@ func (g *Group) Nodes() iter.Seq[resilience.Node] {
 			}
 		}
 		for k, p := range g.All() {
-			if !yield(resilience.Node{Policy: p, Key: k}) {
+			if !yield(resilience.Node{Policy: p, Key: k, Fork: true}) {
 				return
 			}
 		}

@@ -9,24 +9,27 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/resilience-go/resilience"
-	"github.com/resilience-go/resilience/metrics/internal/series"
 )
 
-// Collector is a prometheus.Collector for the policies of this module, which it finds
-// inside those that it is given. Policies of others have no metrics.
+// Collector is a prometheus.Collector for policies that report, those of this module and
+// of other modules. It finds them with resilience.Walk inside the policies that it is
+// given. The metric of a resilience.Value is "resilience_", the kind of the policy, "_"
+// and the name of the value.
 //
-// A registry takes one Collector: give it all policies, at first or with Add. To tell
-// several apart, or to add labels, use prometheus.WrapRegistererWith.
+// A registry takes one Collector: give it all policies at first or with Add. To tell
+// several Collectors apart, or to add labels, use prometheus.WrapRegistererWith.
 //
-// Of one kind of policy each needs a Name of its own, except that those of a
-// keyed.Group, with the exceptions in its Config.Keys, add up if they have the same; of
-// a Histogram there can be one only. A policy that is found twice counts once. An
-// exception must not be a fork of the template, whose counters it shares.
+// Policies of one kind need different Names. The policies inside one keyed.Group may have
+// the same Name; they add up. Each Histogram needs a Name of its own. A policy that is
+// found twice counts once. A policy in keyed.Config.Keys must not be a fork of the
+// template, whose counters it shares. The counters of a fork are in the report of its
+// origin: give the Collector the origin.
 //
-// All series of a policy exist from when it is added, and its counters do not fall
-// while it stays: not if a breaker is reset, nor if a group forgets keys. The sum over
-// the outcomes is the number of calls once they have ended. A Collector is safe for
-// concurrent use.
+// All series of a policy exist from when it is added. Its counters do not fall while it
+// stays: not when a breaker is reset, nor when a group evicts keys. The sum over the
+// outcomes is the number of calls once they have ended. A Collector is safe for concurrent
+// use. A policy of another module whose metrics are new to the Collector when it is
+// registered should be given to NewCollector, since Describe is called once.
 type Collector struct{ found atomic.Pointer[found] }
 
 // NewCollector returns a Collector for the policies, or the error that Add returns.
@@ -39,9 +42,9 @@ func NewCollector(policies ...resilience.Policy) (*Collector, error) {
 	return c, nil
 }
 
-// Add adds policies with all that is inside them, or none of them if it returns an
-// error: because one is nil or has been added before, or because a policy has the same
-// Name as another of its kind.
+// Add adds policies with all that is inside them. If it returns an error it has added
+// none: a policy is nil or was added before, has the Name of another policy of its kind,
+// or reports values that Prometheus does not accept.
 func (c *Collector) Add(policies ...resilience.Policy) error {
 	for {
 		old := c.found.Load()
@@ -59,7 +62,7 @@ func (c *Collector) Add(policies ...resilience.Policy) error {
 		if c.found.CompareAndSwap(old, f) {
 			return nil
 		}
-		// Lost to another Add or Remove: begin anew with what it left.
+		// Another Add or Remove came first: start again with its result.
 	}
 }
 
@@ -75,16 +78,16 @@ func addable(added []resilience.Policy, p resilience.Policy) error {
 	return nil
 }
 
-// present reports whether p is not nil, nor a pointer that is.
+// present reports whether p is neither nil nor a nil pointer.
 func present(p resilience.Policy) bool {
-	for range all(p) {
+	for range resilience.Walk(p) {
 		return true
 	}
 	return false
 }
 
-// Remove takes policies out, with all inside them but what is inside another one that
-// stays. One that was not added is left alone.
+// Remove removes policies with all that is inside them, except for what is inside another
+// policy that stays. A policy that was not added is ignored.
 func (c *Collector) Remove(policies ...resilience.Policy) {
 	for {
 		old := c.found.Load()
@@ -92,7 +95,7 @@ func (c *Collector) Remove(policies ...resilience.Policy) {
 			return slices.Contains(policies, p) // p is comparable, so this does not panic
 		}), old)
 		if err != nil {
-			return // what had no fault has none without a part of it
+			return // unreachable: a part of valid policies is valid
 		}
 		if c.found.CompareAndSwap(old, f) {
 			return
@@ -102,33 +105,25 @@ func (c *Collector) Remove(policies ...resilience.Policy) {
 
 // Describe implements prometheus.Collector.
 func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range descs {
-		ch <- d
+	for _, m := range tableMetrics {
+		ch <- m.desc
+	}
+	for name, m := range c.found.Load().metrics {
+		if tableMetrics[name] == nil {
+			ch <- m.desc
+		}
 	}
 }
 
 // Collect implements prometheus.Collector.
 func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	f := c.found.Load()
-	t := tally{}
-	for _, m := range f.members {
-		t.member(m)
+	t := tally{f, map[key]*sample{}}
+	for _, n := range f.all() {
+		t.add(n)
 	}
-	shared := map[resilience.Policy]bool{}
-	for _, g := range f.groups {
-		t.group(f, g, shared)
-	}
-	for _, s := range t {
-		if s.metric == series.BreakerOpenSeconds {
-			// While a breaker closes its time is, for a moment, neither in that of the
-			// past nor in that of the present.
-			s.value = f.names[id{breakers, s.labels[0]}].atLeast(s.value)
-		}
-		s.send(ch)
-	}
-	for _, m := range f.members {
-		if h, ok := m.policy.(*Histogram); ok {
-			h.calls.Collect(ch)
-		}
+	t.send(ch)
+	for _, h := range f.histograms {
+		h.calls.Collect(ch)
 	}
 }

@@ -2,183 +2,156 @@ package metrics
 
 import (
 	"fmt"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
 	"sync"
 	"unicode/utf8"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/resilience-go/resilience"
-	"github.com/resilience-go/resilience/breaker"
-	"github.com/resilience-go/resilience/bulkhead"
-	"github.com/resilience-go/resilience/fallback"
-	"github.com/resilience-go/resilience/keyed"
-	"github.com/resilience-go/resilience/limit"
-	"github.com/resilience-go/resilience/retry"
-	"github.com/resilience-go/resilience/timeout"
+	"github.com/resilience-go/resilience/metrics/internal/series"
 )
 
-// found is what a Collector has been given and what there is inside. It is immutable.
+// found is what a Collector has been given and what is inside. It is immutable.
 type found struct {
-	added   []resilience.Policy
-	members []*member
-	groups  []*keyed.Group
-	known   map[resilience.Policy]*member
-	names   map[id]*past
+	added      []resilience.Policy
+	members    map[resilience.Policy]*member
+	names      map[id]*past
+	histograms []*Histogram
+	metrics    map[string]*metric // by the name of the metric
 }
 
-// A member is a policy that has metrics.
+// member is a policy that has metrics and is not the fork of a group.
 type member struct {
 	id
-	policy named
-	// template is set for one that is nowhere but in the template of a group. It counts
-	// for the keys and, unless they share it, has no state that matters.
-	template bool
-	// owner is the outermost group that it was found inside at first, or itself. It
-	// stays if that group is removed, so that what has been added goes on to fit.
+	// owner is the outermost group that the policy was first found inside, or the policy
+	// itself. It stays when that group is removed, so that the names still fit.
 	owner resilience.Policy
 }
 
-// A past is what has been told of a name that must not fall. It lasts for as long as
-// the name does.
-type past struct {
-	mu   sync.Mutex // guards what follows
-	open float64    // seconds in OPEN
-}
-
-// atLeast returns open, or what it was the last time if that was more.
-func (p *past) atLeast(open float64) float64 {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.open = max(p.open, open)
-	return p.open
-}
-
-type named interface {
-	resilience.Policy
-	Name() string
-}
-
-// id is what must tell policies apart.
+// id tells the policies of different names and kinds apart.
 type id struct{ kind, name string }
 
-// The kinds of policies.
-const (
-	breakers   = "breaker"
-	retries    = "retry"
-	bulkheads  = "bulkhead"
-	limits     = "limit"
-	timeouts   = "timeout"
-	fallbacks  = "fallback"
-	groups     = "keyed group"
-	histograms = "histogram"
-)
-
-// kindOf returns the kind of p and p, if it has metrics.
-func kindOf(p resilience.Policy) (string, named) {
-	switch p := p.(type) {
-	case *breaker.Breaker:
-		return breakers, p
-	case *retry.Retry:
-		return retries, p
-	case *bulkhead.Bulkhead:
-		return bulkheads, p
-	case *limit.Limit:
-		return limits, p
-	case *timeout.Timeout:
-		return timeouts, p
-	case *fallback.Fallback:
-		return fallbacks, p
-	case *keyed.Group:
-		return groups, p
-	case *Histogram:
-		return histograms, p
-	default:
-		return "", nil
-	}
+// past holds the counters of an id at the last scrape, so that none of them falls while
+// open time moves from a fork to its origin. It lives as long as the id.
+type past struct {
+	mu       sync.Mutex
+	counters map[string]float64 // guarded by mu; by series
 }
 
-// visit calls f with p and all inside it that has metrics, as resilience.All finds it.
-// Of a group it leaves out what is inside: that is there for keys.
-func visit(p resilience.Policy, f func(kind string, q named) error) error {
-	if !present(p) {
-		return nil
-	}
-	if kind, q := kindOf(p); q != nil {
-		return f(kind, q)
-	}
-	if u, ok := p.(interface{ Unwrap() []resilience.Policy }); ok {
-		for _, q := range u.Unwrap() {
-			if err := visit(q, f); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+// atLeast returns v, or the value that the series had before if that is greater.
+func (p *past) atLeast(series string, v float64) float64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	v = max(v, p.counters[series])
+	p.counters[series] = v
+	return v
 }
 
-// find looks for all policies that have metrics, or says what is wrong with them. What
-// it found before in old it takes from there.
+// metric describes the series of one name.
+type metric struct {
+	desc    *prometheus.Desc
+	counter bool
+	labels  []string // without the name of the policy
+	help    string
+}
+
+// tableMetrics are the metrics of internal/series, by name.
+var tableMetrics = func() map[string]*metric {
+	all := map[string]*metric{}
+	for _, m := range series.All {
+		all[m.Name] = newMetric(m.Name, m.Help, m.LabelNames()[1:])
+	}
+	return all
+}()
+
+func newMetric(name, help string, labels []string) *metric {
+	desc := prometheus.NewDesc(name, help, append([]string{series.NameLabel}, labels...), nil)
+	return &metric{desc, strings.HasSuffix(name, "_total"), labels, help}
+}
+
+// reporter returns p as a Reporter. A policy that cannot be a map key has no metrics,
+// because it cannot be told from another.
+func reporter(p resilience.Policy) (resilience.Reporter, bool) {
+	r, ok := p.(resilience.Reporter)
+	return r, ok && reflect.ValueOf(p).Comparable()
+}
+
+// find returns what is inside the policies, or an error that says what to change. It
+// takes from old what has been found before.
 func find(added []resilience.Policy, old *found) (*found, error) {
-	f := &found{added: added, known: map[resilience.Policy]*member{}, names: map[id]*past{}}
-	s := search{found: f, old: old, owners: map[id]resilience.Policy{}}
-	// Groups come first: what is inside one and has been added alone too belongs there.
-	for _, inGroups := range []bool{true, false} {
-		for _, p := range added {
-			err := visit(p, func(kind string, policy named) error {
-				if (kind == groups) != inGroups {
-					return nil
-				}
-				return s.one(kind, policy, nil, false)
-			})
-			if err != nil {
-				return nil, err
+	s := search{
+		found: &found{
+			added: added, members: map[resilience.Policy]*member{}, names: map[id]*past{}, metrics: map[string]*metric{},
+		},
+		old: old, owners: map[id]resilience.Policy{}, outermost: map[resilience.Policy]resilience.Policy{},
+	}
+	var inGroups, alone []resilience.Node
+	for _, p := range added {
+		for n := range resilience.Walk(p) {
+			switch {
+			case n.Group == nil:
+				alone = append(alone, n)
+			case !n.Fork:
+				inGroups = append(inGroups, n)
 			}
 		}
 	}
-	return f, nil
+	// A policy that is inside a group and was also added alone belongs to the group.
+	for _, n := range slices.Concat(inGroups, alone) {
+		if err := s.add(n); err != nil {
+			return nil, err
+		}
+	}
+	return s.found, nil
 }
 
 type search struct {
 	*found
-	old    *found
-	owners map[id]resilience.Policy
+	old       *found
+	owners    map[id]resilience.Policy
+	outermost map[resilience.Policy]resilience.Policy // of each group
 }
 
-// one adds policy with what is inside it, which is inside the group owner unless that
-// is nil.
-func (s *search) one(kind string, policy named, owner resilience.Policy, template bool) error {
-	if m := s.known[policy]; m != nil {
-		m.template = m.template && template
+func (s *search) add(n resilience.Node) error {
+	owner := n.Policy
+	if n.Group != nil {
+		if owner = s.outermost[n.Group]; owner == nil {
+			owner = n.Group
+		}
+		s.outermost[n.Policy] = owner
+	}
+	h, isHistogram := n.Policy.(*Histogram)
+	r, ok := reporter(n.Policy)
+	if !ok && !isHistogram || s.members[n.Policy] != nil {
 		return nil
 	}
-	m := &member{id{kind, policy.Name()}, policy, template, owner}
-	if owner == nil {
-		m.owner = policy
-	}
-	if before := s.old.known[policy]; before != nil && before.owner != policy {
+	m := &member{owner: owner}
+	if before := s.old.members[n.Policy]; before != nil && before.owner != n.Policy {
 		m.owner = before.owner
 	}
-	if err := s.add(m); err != nil {
-		return err
-	}
-	g, ok := policy.(*keyed.Group)
-	if !ok {
-		return nil
-	}
-	s.groups = append(s.groups, g)
-	for i, q := range g.Unwrap() { // the template comes first
-		err := visit(q, func(kind string, policy named) error { return s.one(kind, policy, m.owner, i == 0) })
-		if err != nil {
+	if isHistogram {
+		m.id = id{histogramKind, h.Name()}
+		s.histograms = append(s.histograms, h)
+	} else {
+		report := r.Report(false)
+		m.id = id{report.Kind, report.Name}
+		if err := s.describe(&report); err != nil {
 			return err
 		}
 	}
-	return nil
+	return s.name(n.Policy, m)
 }
 
-func (s *search) add(m *member) error {
+// name takes the name of m, which no policy of the same kind and another owner may have.
+func (s *search) name(p resilience.Policy, m *member) error {
 	if !utf8.ValidString(m.name) {
 		return fmt.Errorf("metrics: the name of the %s %q is not valid UTF-8: give it another Name", m.kind, m.name)
 	}
-	// What histograms have observed cannot be added up.
-	if owner, taken := s.owners[m.id]; taken && (owner != m.owner || m.kind == histograms) {
+	// The observations of histograms cannot be added up.
+	if owner, taken := s.owners[m.id]; taken && (owner != m.owner || m.kind == histogramKind) {
 		if m.name == "" {
 			return fmt.Errorf("metrics: there is more than one %s without a name: give each a Name", m.kind)
 		}
@@ -186,9 +159,57 @@ func (s *search) add(m *member) error {
 	}
 	s.owners[m.id] = m.owner
 	if s.names[m.id] = s.old.names[m.id]; s.names[m.id] == nil {
-		s.names[m.id] = &past{}
+		s.names[m.id] = &past{counters: map[string]float64{}}
 	}
-	s.known[m.policy] = m
-	s.members = append(s.members, m)
+	s.members[p] = m
 	return nil
 }
+
+// validName matches what the kind, the names and the labels of a report may be.
+var validName = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
+
+// describe adds the metrics of a report, or returns what is wrong with them.
+func (s *search) describe(r *resilience.Report) error {
+	if !validName.MatchString(r.Kind) {
+		return fmt.Errorf("metrics: a report has the Kind %q: it must be in snake_case, such as rate_limit", r.Kind)
+	}
+	bad := func(what string, args ...any) error {
+		return fmt.Errorf("metrics: the %s %q reports "+what, append([]any{r.Kind, r.Name}, args...)...)
+	}
+	for i := range r.Values {
+		v := &r.Values[i]
+		if !validName.MatchString(v.Name) {
+			return bad("a value with the Name %q: it must be in snake_case, such as calls_total", v.Name)
+		}
+		if len(v.Labels)%2 != 0 {
+			return bad("%s with the Labels %q: they must be pairs of label and value", v.Name, v.Labels)
+		}
+		labels := make([]string, 0, 2)
+		for j := 0; j < len(v.Labels); j += 2 {
+			l := v.Labels[j]
+			if !validName.MatchString(l) || l == series.NameLabel || slices.Contains(labels, l) {
+				return bad("%s with the label %q: it must be in snake_case, not %q, and there once", v.Name, l, series.NameLabel)
+			}
+			labels = append(labels, l)
+		}
+		name := metricName(r.Kind, v.Name)
+		m := tableMetrics[name]
+		if m == nil {
+			m = s.metrics[name]
+		}
+		if m == nil {
+			help := v.Help
+			if help == "" {
+				help = "Reported by policies of the kind " + r.Kind + "."
+			}
+			m = newMetric(name, help, labels)
+		}
+		if !slices.Equal(m.labels, labels) {
+			return bad("%s with the labels %q, and elsewhere with %q: let them be the same", v.Name, labels, m.labels)
+		}
+		s.metrics[name] = m
+	}
+	return nil
+}
+
+func metricName(kind, value string) string { return series.Prefix + kind + "_" + value }

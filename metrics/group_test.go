@@ -95,7 +95,7 @@ func TestAPolicyThatAllKeysShareIsCountedOnce(t *testing.T) {
 	got.check(t, "own", states("own", 5, 0, 0))
 	got.check(t, "shared", states("shared", 1, 0, 0))
 	got.check(t, "shared", scraped{
-		series("bulkhead_limit", "shared"):                            7,
+		series("bulkhead_slots", "shared"):                            7,
 		series("breaker_calls_total", "shared", "outcome", "success"): 5,
 	})
 }
@@ -159,7 +159,7 @@ func TestTheExceptionsOfAGroupAddUpUnderTheirNames(t *testing.T) {
 	})
 	got.check(t, "batch", scraped{
 		series("breaker_calls_total", "batch", "outcome", "success"): 1,
-		series("bulkhead_limit", "batch"):                            3,
+		series("bulkhead_slots", "batch"):                            3,
 	})
 }
 
@@ -303,7 +303,7 @@ func TestBudgetsAndLimitsOfAGroupAddUp(t *testing.T) {
 		scrape(t, reg).check(t, "hosts", scraped{
 			series("retry_budget_units", "hosts"):          30 * float64(keys),
 			series("retry_budget_capacity_units", "hosts"): 30 * float64(keys),
-			series("bulkhead_limit", "hosts"):              4 * float64(keys),
+			series("bulkhead_slots", "hosts"):              4 * float64(keys),
 			series("keyed_keys", "hosts"):                  float64(keys),
 		})
 	}

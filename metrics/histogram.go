@@ -51,6 +51,9 @@ type Histogram struct {
 	took  [4]prometheus.Observer // by outcome, and then of those rejected
 }
 
+// histogramKind is the kind of a Histogram in texts.
+const histogramKind = "histogram"
+
 const rejected = 3
 
 // NewHistogram returns a Histogram, or an error that says what to change in c.
@@ -156,5 +159,5 @@ func (h *Histogram) Idle() bool { return true }
 
 // String describes the histogram, for people: the text may change.
 func (h *Histogram) String() string {
-	return fmt.Sprintf("%smeasures calls until %v", describe.Policy(histograms, h.cfg.Name, ""), h.cfg.Until)
+	return fmt.Sprintf("%smeasures calls until %v", describe.Policy(histogramKind, h.cfg.Name, ""), h.cfg.Until)
 }

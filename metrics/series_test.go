@@ -116,7 +116,7 @@ func TestGaugesStartAsPoliciesDo(t *testing.T) {
 	for prefix, want := range map[string]scraped{
 		"breaker_":  {series("breaker_state", "p", "state", "closed"): 1, series("breaker_mode", "p", "mode", "auto"): 1},
 		"retry_":    {series("retry_budget_units", "p"): 20, series("retry_budget_capacity_units", "p"): 20},
-		"bulkhead_": {series("bulkhead_limit", "p"): 24},
+		"bulkhead_": {series("bulkhead_slots", "p"): 24},
 		"limit_":    {series("limit_in_force", "p"): 64},
 	} {
 		p := kinds("p")[prefix]

@@ -121,7 +121,7 @@ func held(completed, queueFull, waitExpired, canceled, inFlight, waiting float64
 		series("bulkhead_rejected_total", "b", "reason", "wait_expired"): waitExpired,
 		series("bulkhead_in_flight", "b"):                                inFlight,
 		series("bulkhead_waiting", "b"):                                  waiting,
-		series("bulkhead_limit", "b"):                                    1,
+		series("bulkhead_slots", "b"):                                    1,
 	}
 }
 
@@ -226,7 +226,7 @@ func TestKeysAndEvictionsOfAGroup(t *testing.T) {
 	}
 	scrape(t, reg).check(t, "g", scraped{
 		series("keyed_keys", "g"): float64(s.Keys), series("keyed_evicted_total", "g"): float64(s.Evicted),
-		series("bulkhead_limit", "g"):                               float64(s.Keys),
+		series("bulkhead_slots", "g"):                               float64(s.Keys),
 		series("bulkhead_calls_total", "g", "outcome", "completed"): 28,
 	})
 }

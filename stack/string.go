@@ -2,11 +2,11 @@ package stack
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 
 	"github.com/resilience-go/resilience"
-	"github.com/resilience-go/resilience/keyed"
 )
 
 // String returns what Describe returns for the stack that New makes of c, or the text of
@@ -59,17 +59,21 @@ func split(policies []resilience.Policy) (p resilience.Policy, inside [][]resili
 		return nil, nil
 	}
 	p, rest := policies[0], policies[1:]
-	u, ok := p.(interface{ Unwrap() []resilience.Policy })
-	if !ok {
+	switch u := p.(type) {
+	case interface {
+		Nodes() iter.Seq[resilience.Node]
+	}:
+		for n := range u.Nodes() {
+			if !n.Fork {
+				inside = append(inside, slices.Concat([]resilience.Policy{n.Policy}, rest))
+			}
+		}
+		return p, inside
+	case interface{ Unwrap() []resilience.Policy }:
+		return p, [][]resilience.Policy{slices.Concat(u.Unwrap(), rest)}
+	default:
 		return p, [][]resilience.Policy{rest}
 	}
-	if _, ok := p.(*keyed.Group); !ok {
-		return p, [][]resilience.Policy{slices.Concat(u.Unwrap(), rest)}
-	}
-	for _, q := range u.Unwrap() {
-		inside = append(inside, slices.Concat([]resilience.Policy{q}, rest))
-	}
-	return p, inside
 }
 
 // line returns the description of p alone: its String, or its type and name.

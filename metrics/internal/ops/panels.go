@@ -132,7 +132,7 @@ func bulkheads() []*Panel {
 			Title: "In flight and limit", Unit: "short", Width: 12,
 			Queries: []Query{
 				{d.level(series.BulkheadInFlight), legend() + " in flight"},
-				{d.level(series.BulkheadLimit), legend() + " limit"},
+				{d.level(series.BulkheadSlots), legend() + " limit"},
 			},
 			Description: "Slots that are held, and all there are: of a group both are sums over its keys, so one key can be full far below the limit.",
 		},

@@ -131,8 +131,8 @@ var (
 		Name: "resilience_bulkhead_waiting", Type: Gauge,
 		Help: "Callers in line for a slot.",
 	}
-	BulkheadLimit = &Metric{
-		Name: "resilience_bulkhead_limit", Type: Gauge,
+	BulkheadSlots = &Metric{
+		Name: "resilience_bulkhead_slots", Type: Gauge,
 		Help: "Slots there are at present, of a group added up over its keys.",
 	}
 )
@@ -211,7 +211,7 @@ var (
 var All = []*Metric{
 	BreakerCalls, BreakerWouldReject, BreakerState, BreakerMode, BreakerTransitions, BreakerOpenSeconds, BreakerProbes,
 	RetryCalls, RetryAttempts, RetrySuppressed, RetryBudget, RetryCapacity,
-	BulkheadCalls, BulkheadRejected, BulkheadInFlight, BulkheadWaiting, BulkheadLimit,
+	BulkheadCalls, BulkheadRejected, BulkheadInFlight, BulkheadWaiting, BulkheadSlots,
 	LimitCalls, LimitOverload, LimitOverloads, LimitInFlight, LimitWaiting, LimitInForce, LimitKnee, LimitTests,
 	TimeoutCalls, TimeoutExceeded, FallbackCalls, KeyedKeys, KeyedEvicted, CallDuration,
 }

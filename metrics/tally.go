@@ -1,0 +1,121 @@
+package metrics
+
+import (
+	"reflect"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/resilience-go/resilience"
+)
+
+// key tells series apart. labels points to the first label of the report, so that the
+// forks of a policy, which share their labels, are added up without joining strings.
+type key struct {
+	id
+	value  string
+	labels *string
+}
+
+// sample is one series of a scrape.
+type sample struct {
+	metric *metric
+	labels []string // values, the name of the policy first
+	value  float64
+}
+
+// tally adds up the reports of policies that have the same kind and name.
+type tally struct {
+	found   *found
+	samples map[key]*sample
+}
+
+// all returns the nodes that a scrape reads, each policy once. A policy that is both a
+// template and used by calls, as one without state is, counts as used.
+func (f *found) all() []resilience.Node {
+	var nodes []resilience.Node
+	index := map[resilience.Policy]int{}
+	for _, p := range f.added {
+		for n := range resilience.Walk(p) {
+			if _, ok := n.Policy.(resilience.Reporter); !ok || !reflect.TypeOf(n.Policy).Comparable() {
+				continue
+			}
+			if i, seen := index[n.Policy]; seen {
+				nodes[i].Template = nodes[i].Template && n.Template
+				continue
+			}
+			index[n.Policy] = len(nodes)
+			nodes = append(nodes, n)
+		}
+	}
+	return nodes
+}
+
+// add adds the report of n. The gauges of a template stand for no call, so they count
+// as 0.
+func (t *tally) add(n resilience.Node) {
+	report := n.Policy.(resilience.Reporter).Report(false)
+	of := id{report.Kind, report.Name}
+	if t.found.names[of] == nil {
+		return // a user's Forker may have named its fork after the key
+	}
+	for i := range report.Values {
+		v := &report.Values[i]
+		k := key{id: of, value: v.Name}
+		if len(v.Labels) > 0 {
+			k.labels = &v.Labels[0]
+		}
+		s := t.samples[k]
+		if s == nil {
+			if s = t.sample(of, v); s == nil {
+				continue
+			}
+			t.samples[k] = s
+		}
+		if !n.Template || s.metric.counter {
+			s.value += v.Value
+		}
+	}
+}
+
+// sample returns the first sample of a series, or nil if no metric has the labels of v.
+func (t *tally) sample(of id, v *resilience.Value) *sample {
+	m := t.found.metrics[metricName(of.kind, v.Name)]
+	if m == nil || len(v.Labels) != 2*len(m.labels) {
+		return nil
+	}
+	labels := make([]string, 1, 1+len(m.labels))
+	labels[0] = of.name
+	for i, l := range m.labels {
+		if v.Labels[2*i] != l {
+			return nil
+		}
+		labels = append(labels, strings.ToValidUTF8(v.Labels[2*i+1], "\uFFFD"))
+	}
+	return &sample{metric: m, labels: labels}
+}
+
+// send sends every series once.
+func (t *tally) send(ch chan<- prometheus.Metric) {
+	type series struct {
+		*sample
+		id
+		text string
+	}
+	merged := map[string]*series{}
+	for k, s := range t.samples {
+		text := k.kind + "\xff" + k.value + "\xff" + strings.Join(s.labels, "\xff") // \xff is valid in no label
+		if one := merged[text]; one != nil {
+			one.value += s.value
+			continue
+		}
+		merged[text] = &series{s, k.id, text}
+	}
+	for _, s := range merged {
+		typ := prometheus.GaugeValue
+		if s.metric.counter {
+			typ = prometheus.CounterValue
+			s.value = t.found.names[s.id].atLeast(s.text, s.value)
+		}
+		ch <- prometheus.MustNewConstMetric(s.metric.desc, typ, s.value, s.labels...)
+	}
+}
