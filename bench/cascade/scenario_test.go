@@ -35,6 +35,8 @@ type scenario struct {
 	load float64
 	// closed says that no breaker may open, if a process makes 50 calls a second.
 	closed bool
+	// short marks the scenarios that also run with the race detector.
+	short bool
 	// reported says that there is no demand, for the reason that README.md gives.
 	reported bool
 }
@@ -48,24 +50,24 @@ var alone = fleet{processes: 1, rate: 500, seeds: 3}
 var scenarios = []scenario{
 	{name: "one of three replicas refuses", trouble: 20 * time.Second,
 		reply: some(refuses, 1./3)},
-	{name: "one of three replicas hangs", trouble: 20 * time.Second,
+	{name: "one of three replicas hangs", short: true, trouble: 20 * time.Second,
 		reply: some(hangs, 1./3)},
 
 	outage("refuses for 3.2 s", refuses, 3200*time.Millisecond),
 	outage("refuses for 10 s", refuses, 10*time.Second),
 	outage("refuses for 63 s", refuses, 63*time.Second),
-	outage("hangs for 3.2 s", hangs, 3200*time.Millisecond),
+	alsoWithRace(outage("hangs for 3.2 s", hangs, 3200*time.Millisecond)),
 	outage("hangs for 10 s", hangs, 10*time.Second),
 	outage("hangs for 63 s", hangs, 63*time.Second),
 	behind(3, 1, outage("refuses for 30 s, three hops away", refuses, 30*time.Second)),
 	behind(3, 1.5, outage("hangs for 30 s, three hops away", hangs, 30*time.Second)), // loses 0.9 points, but not always
 
 	{name: "flaps 3 s/3 s", trouble: 30 * time.Second, reply: flapping(3 * time.Second), worse: 2},
-	{name: "flaps 1 s/1 s", trouble: 30 * time.Second, reply: flapping(time.Second)},
+	{name: "flaps 1 s/1 s", short: true, trouble: 30 * time.Second, reply: flapping(time.Second)},
 
 	{name: "pauses 200 ms every 3 s", trouble: 30 * time.Second, work: pausing(200 * time.Millisecond), closed: true},
 	{name: "pauses 400 ms every 3 s", trouble: 30 * time.Second, work: pausing(400 * time.Millisecond), closed: true},
-	{name: "pauses 800 ms every 3 s", trouble: 30 * time.Second, work: pausing(800 * time.Millisecond), closed: true},
+	{name: "pauses 800 ms every 3 s", short: true, trouble: 30 * time.Second, work: pausing(800 * time.Millisecond), closed: true},
 	{name: "pauses 400 ms every 3 s", trouble: 30 * time.Second, work: pausing(400 * time.Millisecond), fleets: []fleet{alone}, reported: true},
 	{name: "pauses 800 ms every 3 s", trouble: 30 * time.Second, work: pausing(800 * time.Millisecond), fleets: []fleet{alone}, reported: true},
 
@@ -95,6 +97,11 @@ func outage(name string, how answer, long time.Duration) scenario {
 	if how == hangs {
 		s.recovery += attempt
 	}
+	return s
+}
+
+func alsoWithRace(s scenario) scenario {
+	s.short = true
 	return s
 }
 
