@@ -61,8 +61,8 @@ func TestDemand_allocations(t *testing.T) {
 	}
 }
 
-// A context whose Done somebody asks for makes a channel, as it does in the bare
-// use of package context.
+// A context makes a channel when its Done is called, as it does in bare package
+// context.
 func TestTimeout_allocationsWithDone(t *testing.T) {
 	skipUnderRace(t)
 	p := resilience.Must(timeout.New(timeout.Config{}))
@@ -76,7 +76,7 @@ func TestTimeout_allocationsWithDone(t *testing.T) {
 	}
 }
 
-// A policy that rejects allocates nothing: not even the error.
+// A rejection allocates nothing, not even its error.
 func TestBulkhead_allocationsOfRejection(t *testing.T) {
 	skipUnderRace(t)
 	full := resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: -1}))
@@ -202,7 +202,7 @@ func TestGroup_memoryOfKey(t *testing.T) {
 	t.Logf("stack.Client takes %d bytes a key", size)
 }
 
-// TestClient_noGoroutines looks at all goroutines for one that a policy has started.
+// No policy leaves a goroutine behind.
 func TestClient_noGoroutines(t *testing.T) {
 	const module = "created by github.com/resilience-go/resilience/"
 	p := stack.Client("test")

@@ -108,7 +108,7 @@ type counter struct {
 	_ [64]byte
 }
 
-// noop is the operation of all rows but those of HTTP and Keyed.
+// noop is the operation of all rows except HTTP and Keyed.
 func noop(context.Context) error { return nil }
 
 // operation is noop where the compiler cannot see it, as a policy does.
@@ -252,7 +252,7 @@ func breakers(n int) func(testing.TB) func(int) {
 	}
 }
 
-// pinning does what a group does, but for finding the policy of the key.
+// pinning does what a group does, except for finding the policy of the key.
 type pinning struct {
 	p    resilience.Policy
 	pins atomic.Int64
@@ -273,7 +273,7 @@ type unpinning pinning
 
 func (p *unpinning) Settle(uint64, error) { p.pins.Add(-1) }
 
-// forKey runs an operation whose key is that of an HTTP client.
+// forKey runs an operation whose key has the form of an HTTP client's keys.
 func forKey(p resilience.Policy) func(n int) {
 	key := keyOperation("https://payments.example.com:443")
 	var op resilience.Operation = &key

@@ -113,10 +113,10 @@ func (l *trial) row() string {
 		l.bare.success(), l.simple.success(), l.ours.success(), l.simple.load(), l.ours.load(), recovery, l.ours.openings())
 }
 
-// TestTheDefaultClientStackIsNeverWorseThanNoProtection runs each scenario with
-// all arms. Points that an outage costs are those of its recovery: that is what a
-// breaker pays for keeping the load of the outage low.
-func TestTheDefaultClientStackIsNeverWorseThanNoProtection(t *testing.T) {
+// The default client stack is never worse than no protection. Each scenario runs
+// with all arms. The points that an outage costs are lost in its recovery: a breaker
+// pays them for keeping the load low during the outage.
+func TestClient_neverWorseThanNoProtection(t *testing.T) {
 	rows := []string{
 		"| scenario | processes | ok %: none | naive | stack | load: naive | stack | recovery s: mean | 9 of 10 | all | openings |",
 		"|---|---|---|---|---|---|---|---|---|---|---|",

@@ -18,7 +18,7 @@ type scenario struct {
 	// gone well for a while.
 	cold bool
 	// trouble is how long the trouble lasts, and after how long the calls go on
-	// after it. All of these calls count, but for those of the first skip.
+	// after it. All of these calls count, except during the first skip.
 	trouble, after, skip time.Duration
 	reply                func(at time.Duration, luck *rand.Rand) answer // as in server
 	work                 func(at, busy time.Duration) time.Duration     // as in server
@@ -91,7 +91,7 @@ var scenarios = []scenario{
 }
 
 // outage is a dependency that is down for so long once in two minutes. A process
-// whose last call hangs as that ends hears nothing until the limit of the call.
+// whose last call hangs as the outage ends notices only at the timeout of the call.
 func outage(name string, how answer, long time.Duration) scenario {
 	s := scenario{name: name, trouble: long, after: 2*time.Minute - long, reply: down(how, long), recovery: time.Second}
 	if how == hangs {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -152,6 +153,23 @@ func TestReport_errors(t *testing.T) {
 	} {
 		if _, err := report(&strings.Builder{}, c.o, c.measure); err == nil {
 			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+// The table in README.md is the output of the command for the demands of today.
+func TestReport_readme(t *testing.T) {
+	page, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range demand.Table {
+		for _, d := range []demand.Demand{d, d.InParallel()} {
+			_, line, ok := strings.Cut(string(page), "\n| "+d.Row+" | ")
+			line, _, _ = strings.Cut(line, "\n")
+			if want := d.Times(d.Most); !ok || d.Most > 0 && !strings.Contains(line, "| "+want+" |") {
+				t.Errorf("the row %s reads %q, want the demand %q: run the command again", d.Row, line, want)
+			}
 		}
 	}
 }
