@@ -28,7 +28,7 @@ func BenchmarkGrowth(b *testing.B)    { group(b, "Growth/") }
 // BenchmarkParallel runs all rows on all cores.
 func BenchmarkParallel(b *testing.B) {
 	for _, r := range rows {
-		b.Run(inParallel(r.name), func(b *testing.B) {
+		b.Run(r.name, func(b *testing.B) {
 			b.ReportAllocs()
 			calls := r.setup(b)
 			b.ResetTimer()
@@ -49,15 +49,6 @@ func group(b *testing.B, prefix string) {
 			})
 		}
 	}
-}
-
-// inParallel returns the name of a row in BenchmarkParallel. An add by all cores to
-// one word goes by a name of its own.
-func inParallel(name string) string {
-	if name == demand.Add {
-		return strings.TrimPrefix(demand.ContendedAdd, demand.Parallel)
-	}
-	return name
 }
 
 // parallel makes n calls on as many goroutines as there are cores. They take them
@@ -83,12 +74,12 @@ func parallel(n int, calls func(n int)) {
 	wg.Wait()
 }
 
-// TestDemandsHaveBenchmarks keeps the table and the benchmarks together.
-func TestDemandsHaveBenchmarks(t *testing.T) {
+// Each demand names benchmarks that exist.
+func TestDemand_hasBenchmarks(t *testing.T) {
 	have := map[string]bool{}
 	for _, r := range rows {
 		have[r.name] = true
-		have[demand.Parallel+inParallel(r.name)] = true
+		have[demand.Parallel+r.name] = true
 	}
 	for _, d := range demand.Table {
 		for _, name := range append(d.Benchmarks(), d.InParallel().Benchmarks()...) {

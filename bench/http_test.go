@@ -11,11 +11,13 @@ import (
 	"github.com/resilience-go/resilience/httpmw"
 )
 
-// The sizes of the per-call structs of httpmw. Like these they are full of
-// pointers, which the garbage collector has to look at. TestCallSize holds them.
+// Types of the sizes of the per-call structs of httpmw and grpcmw. Like these
+// structs they are full of pointers, which the garbage collector has to follow.
+// TestDemand_callSizes compares the sizes.
 type (
 	clientCall [320 / 8]*byte
 	serverCall [96 / 8]*byte
+	grpcCall   [240 / 8]*byte
 )
 
 // client sends a request to a stub that answers with body, no body if that is

@@ -30,34 +30,16 @@ type row struct {
 // rows are all that is measured: the references, the rows that demands are on, and
 // those that these are compared with.
 var rows = []row{
-	{"Ref/atomic_add", func(testing.TB) func(int) {
-		var word counter
-		return func(n int) {
-			for range n {
-				word.Add(1)
-			}
-		}
-	}},
-	{"Ref/clock", func(testing.TB) func(int) {
-		base := time.Now()
-		return func(n int) {
-			var since time.Duration
-			for range n {
-				since += time.Since(base)
-			}
-			sink.Store(int64(since))
-		}
-	}},
-	{"Ref/context_with_timeout", func(testing.TB) func(int) {
-		cause := errors.New("too late")
-		return func(n int) {
-			for range n {
-				bareTimeout(context.Background(), cause)
-			}
-		}
-	}},
+	{"Ref/atomic_add", func(testing.TB) func(int) { return atomicAdd() }},
+	{"Ref/clock", func(testing.TB) func(int) { return clockReads() }},
+	{"Ref/context_with_timeout", func(testing.TB) func(int) { return bareTimeouts() }},
+	{"Ref/call", func(testing.TB) func(int) { return handWritten() }},
+	{"Ref/semaphore", func(testing.TB) func(int) { return bareSemaphore() }},
+	{"Ref/map", func(testing.TB) func(int) { return bareMap() }},
+	{"Ref/closure", func(testing.TB) func(int) { return bareClosure() }},
 	{"Ref/alloc_client", func(testing.TB) func(int) { return allocate[clientCall]() }},
 	{"Ref/alloc_server", func(testing.TB) func(int) { return allocate[serverCall]() }},
+	{"Ref/alloc_grpc", func(testing.TB) func(int) { return allocate[grpcCall]() }},
 
 	{"Layer/plain/1", func(testing.TB) func(int) { return guarded(layers(1, plain{}), nil) }},
 	{"Layer/plain/5", func(testing.TB) func(int) { return guarded(layers(5, plain{}), nil) }},
@@ -126,30 +108,11 @@ type counter struct {
 	_ [64]byte
 }
 
-// noop is the operation of all rows but those of HTTP and Keyed.
+// noop is the operation of all rows except HTTP and Keyed.
 func noop(context.Context) error { return nil }
 
 // operation is noop where the compiler cannot see it, as a policy does.
 var operation resilience.Operation = resilience.Func(noop)
-
-func bareTimeout(ctx context.Context, cause error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, time.Minute, cause)
-	defer cancel()
-	_ = operation.Run(ctx)
-}
-
-// allocate makes objects that nobody uses, but for all the compiler knows somebody
-// may.
-func allocate[T any]() func(n int) {
-	last := new(atomic.Pointer[T])
-	return func(n int) {
-		var x *T
-		for range n {
-			x = new(T)
-		}
-		last.Store(x)
-	}
-}
 
 // guarded runs noop under p and expects it to return want.
 func guarded(p resilience.Policy, want error) func(n int) {
@@ -289,7 +252,7 @@ func breakers(n int) func(testing.TB) func(int) {
 	}
 }
 
-// pinning does what a group does, but for finding the policy of the key.
+// pinning does what a group does, except for finding the policy of the key.
 type pinning struct {
 	p    resilience.Policy
 	pins atomic.Int64
@@ -310,7 +273,7 @@ type unpinning pinning
 
 func (p *unpinning) Settle(uint64, error) { p.pins.Add(-1) }
 
-// forKey runs an operation whose key is that of an HTTP client.
+// forKey runs an operation whose key has the form of an HTTP client's keys.
 func forKey(p resilience.Policy) func(n int) {
 	key := keyOperation("https://payments.example.com:443")
 	var op resilience.Operation = &key

@@ -49,7 +49,8 @@ func (m *model) idle() bool {
 // bank brings the level up to date.
 func (m *model) bank() {
 	if span := m.now - m.measured; span >= time.Second {
-		m.holds = max(m.least, (len(m.successes)-m.counted)*int(time.Second)/int(span))
+		earned := int64(len(m.successes) - m.counted) // int64: a second in nanoseconds is about 2^30
+		m.holds = max(m.least, int(earned*int64(time.Second)/int64(span)))
 		m.measured, m.counted = m.now, len(m.successes)
 	} else if span < 0 {
 		m.measured, m.counted = m.now, len(m.successes)

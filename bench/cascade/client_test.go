@@ -77,7 +77,7 @@ var (
 
 func (f fleet) String() string { return fmt.Sprintf("%d x %v/s", f.processes, f.rate) }
 
-// policies returns those of each process.
+// policies returns one policy for each process.
 func (f fleet) policies(a arm) []resilience.Policy {
 	ps := make([]resilience.Policy, f.processes)
 	for i := range ps {

@@ -17,7 +17,7 @@ import (
 
 var cycleFile = flag.String("cycle", "", "the file to draw a cycle of the limit's tests to, as docs/limit.svg is")
 
-// cycled is the overload whose beginning is drawn: that of 2x.
+// cycled is the overload whose beginning is drawn: 2x.
 var cycled = overload{name: "one cycle", workers: 10, mean: 10 * ms, trouble: 1500 * ms, load: constant(2)}
 
 // A frame is what a limit says of itself at a time.
@@ -112,8 +112,8 @@ func (f film) first(is func(*frame) bool) *frame {
 	return nil
 }
 
-// TestACycleCanBeDrawn runs what docs/limit.svg shows, and draws it if it is asked to.
-func TestACycleCanBeDrawn(t *testing.T) {
+// The cycle that docs/limit.svg shows can be drawn. With -cycle it is written to a file.
+func TestCycle_drawn(t *testing.T) {
 	f := filmed(t, 0, cycleFrom, cycleTo)
 	svg := drawCycle(f)
 	wellFormed(t, svg)
@@ -133,14 +133,14 @@ func TestACycleCanBeDrawn(t *testing.T) {
 	}
 }
 
-func TestThePictureOfACycleIsWellFormed(t *testing.T) {
+func TestCycle_pictureWellFormed(t *testing.T) {
 	svg, err := os.ReadFile("../../docs/limit.svg")
 	if err != nil {
 		t.Fatal(err)
 	}
 	wellFormed(t, svg)
 	if !bytes.Contains(svg, []byte("<title>")) {
-		t.Error("it has no title for who hears it")
+		t.Error("it has no title for screen readers")
 	}
 }
 

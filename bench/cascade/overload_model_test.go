@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// TestRequestsShareTheCoresThereAre has requests begin at the same time.
-func TestRequestsShareTheCoresThereAre(t *testing.T) {
+// Requests that begin at the same time share the cores.
+func TestCores_shared(t *testing.T) {
 	for _, c := range []struct {
 		name       string
 		cores      float64
@@ -42,9 +42,9 @@ func TestRequestsShareTheCoresThereAre(t *testing.T) {
 	}
 }
 
-// TestWorkIsOnAverageWhatItIsSaidToBe is what "percent of what is possible" rests
-// on, whatever the seed.
-func TestWorkIsOnAverageWhatItIsSaidToBe(t *testing.T) {
+// The work of requests has the mean that it should have, with every seed. The column
+// "good" relies on this.
+func TestDraws_average(t *testing.T) {
 	for name, takes := range map[string]quantile{
 		"exponential": exponential, "fixed": fixed, "uniform": halfToOneAndAHalf, "log-normal": logNormal,
 		"one in a hundred": oneInAHundred, "two routes": twoRoutes,

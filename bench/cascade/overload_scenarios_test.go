@@ -143,7 +143,7 @@ var overloads = []overload{
 	{name: "10 and 500 ms, 2x", workers: 100, mean: 255 * ms, takes: twoRoutes, attempt: 2 * secs, lead: 10 * secs, trouble: 30 * secs, after: 8 * secs, load: constant(2),
 		demand: demand{goodGoal: 99.5, noRefusal: true}},
 
-	// 10 workers are those of 2x.
+	// The overload 2x above has 10 workers.
 	twice(1, 10*ms, demand{good: 98, goodGoal: 99.5}),
 	twice(4, 10*ms, demand{good: 98, goodGoal: 99.5}),
 	quick(twice(100, 10*ms, demand{good: 98, goodGoal: 99.5})),

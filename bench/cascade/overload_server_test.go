@@ -46,8 +46,8 @@ func twoRoutes(u float64) float64 {
 
 // strata is in how many parts the work is drawn: among so many requests there is
 // one of each, whose place in its part moves by the golden section. That
-// is random for whoever looks at a few dozens of them, while what workers can do in a
-// run hardly depends on the seed.
+// looks random over a few dozen requests, while the capacity of the workers in a run
+// hardly depends on the seed.
 const strata = 512
 
 // draws hands out how much work requests are.

@@ -137,9 +137,9 @@ func (s *summary) detail(f front) string {
 		p99(s.calm), p99(s.rushed), s.refusedBefore.mean(), s.refused.mean(), s.recoveries.mean())
 }
 
-// TestAServerWithTheLimitDoesWhatItCanUnderOverload runs each overload without a
-// front, with the bulkhead that a server otherwise has, and with the limit.
-func TestAServerWithTheLimitDoesWhatItCanUnderOverload(t *testing.T) {
+// A server with the limit does what it can under overload. Each overload runs without
+// a front, with the bulkhead that a server otherwise has, and with the limit.
+func TestLimit_servesUnderOverload(t *testing.T) {
 	rows := []string{
 		"| overload | clients | good %: none | bulkhead | limit | limit, first 2 s | ok % meanwhile: none | limit | limit, p99 ms: before | meanwhile | ok % before | refused before | refused | ok % after | recovery s |",
 		"|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",

@@ -75,9 +75,9 @@ func share(t *testing.T, a arm, reply func(time.Duration, *rand.Rand) answer) (x
 	return x, y
 }
 
-// TestADependencyThatHangsCostsTheCallsToAnotherNothing compares the requests that
-// need /x with those of a service whose /y is in good health.
-func TestADependencyThatHangsCostsTheCallsToAnotherNothing(t *testing.T) {
+// A dependency that hangs costs the calls to another dependency nothing. The requests
+// that need /x are compared with a run in which /y is in good health.
+func TestClient_hangingDependencyCostsOthersNothing(t *testing.T) {
 	rows := []string{
 		"| /y hangs | client | /x ok % | /x lost | /x p99 ms | /y ok % |",
 		"|---|---|---|---|---|---|",

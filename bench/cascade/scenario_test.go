@@ -18,7 +18,7 @@ type scenario struct {
 	// gone well for a while.
 	cold bool
 	// trouble is how long the trouble lasts, and after how long the calls go on
-	// after it. All of these calls count, but for those of the first skip.
+	// after it. All of these calls count, except during the first skip.
 	trouble, after, skip time.Duration
 	reply                func(at time.Duration, luck *rand.Rand) answer // as in server
 	work                 func(at, busy time.Duration) time.Duration     // as in server
@@ -35,6 +35,8 @@ type scenario struct {
 	load float64
 	// closed says that no breaker may open, if a process makes 50 calls a second.
 	closed bool
+	// short marks the scenarios that also run with the race detector.
+	short bool
 	// reported says that there is no demand, for the reason that README.md gives.
 	reported bool
 }
@@ -48,24 +50,24 @@ var alone = fleet{processes: 1, rate: 500, seeds: 3}
 var scenarios = []scenario{
 	{name: "one of three replicas refuses", trouble: 20 * time.Second,
 		reply: some(refuses, 1./3)},
-	{name: "one of three replicas hangs", trouble: 20 * time.Second,
+	{name: "one of three replicas hangs", short: true, trouble: 20 * time.Second,
 		reply: some(hangs, 1./3)},
 
 	outage("refuses for 3.2 s", refuses, 3200*time.Millisecond),
 	outage("refuses for 10 s", refuses, 10*time.Second),
 	outage("refuses for 63 s", refuses, 63*time.Second),
-	outage("hangs for 3.2 s", hangs, 3200*time.Millisecond),
+	alsoWithRace(outage("hangs for 3.2 s", hangs, 3200*time.Millisecond)),
 	outage("hangs for 10 s", hangs, 10*time.Second),
 	outage("hangs for 63 s", hangs, 63*time.Second),
 	behind(3, 1, outage("refuses for 30 s, three hops away", refuses, 30*time.Second)),
 	behind(3, 1.5, outage("hangs for 30 s, three hops away", hangs, 30*time.Second)), // loses 0.9 points, but not always
 
 	{name: "flaps 3 s/3 s", trouble: 30 * time.Second, reply: flapping(3 * time.Second), worse: 2},
-	{name: "flaps 1 s/1 s", trouble: 30 * time.Second, reply: flapping(time.Second)},
+	{name: "flaps 1 s/1 s", short: true, trouble: 30 * time.Second, reply: flapping(time.Second)},
 
 	{name: "pauses 200 ms every 3 s", trouble: 30 * time.Second, work: pausing(200 * time.Millisecond), closed: true},
 	{name: "pauses 400 ms every 3 s", trouble: 30 * time.Second, work: pausing(400 * time.Millisecond), closed: true},
-	{name: "pauses 800 ms every 3 s", trouble: 30 * time.Second, work: pausing(800 * time.Millisecond), closed: true},
+	{name: "pauses 800 ms every 3 s", short: true, trouble: 30 * time.Second, work: pausing(800 * time.Millisecond), closed: true},
 	{name: "pauses 400 ms every 3 s", trouble: 30 * time.Second, work: pausing(400 * time.Millisecond), fleets: []fleet{alone}, reported: true},
 	{name: "pauses 800 ms every 3 s", trouble: 30 * time.Second, work: pausing(800 * time.Millisecond), fleets: []fleet{alone}, reported: true},
 
@@ -89,12 +91,17 @@ var scenarios = []scenario{
 }
 
 // outage is a dependency that is down for so long once in two minutes. A process
-// whose last call hangs as that ends hears nothing until the limit of the call.
+// whose last call hangs as the outage ends notices only at the timeout of the call.
 func outage(name string, how answer, long time.Duration) scenario {
 	s := scenario{name: name, trouble: long, after: 2*time.Minute - long, reply: down(how, long), recovery: time.Second}
 	if how == hangs {
 		s.recovery += attempt
 	}
+	return s
+}
+
+func alsoWithRace(s scenario) scenario {
+	s.short = true
 	return s
 }
 

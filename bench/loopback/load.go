@@ -61,8 +61,8 @@ type load struct {
 	dialed      atomic.Int64 // connections
 }
 
-// newLoad has the transport that most programs have, but for one thing: that one
-// keeps two connections to a host and makes the others anew.
+// newLoad has the transport that most programs have, with one change: the original
+// keeps two connections to a host and dials again for all others.
 func newLoad(concurrency int) *load {
 	l := &load{concurrency: concurrency, transport: http.DefaultTransport.(*http.Transport).Clone()}
 	l.transport.MaxIdleConnsPerHost = concurrency
@@ -120,7 +120,8 @@ func get(client *http.Client, url string) func() error {
 }
 
 // half makes n requests with a and returns what one took in nanoseconds: the time of
-// all, divided by n. What was garbage before is collected first, at nobody's expense.
+// all, divided by n. Garbage from before is
+// collected first and not measured.
 func (l *load) half(a pairs.Arm, n int) (nanos float64, err error) {
 	runtime.GC()
 	begun := time.Now()

@@ -4,7 +4,7 @@
 //	go run ./bench/loopback
 //
 // It runs an HTTP/1 server on the loopback interface and a client, in one process.
-// The ratio is that of the whole, with both sides in it. For each row it measures
+// The ratio covers the client and the server. For each row it measures
 // pairs: the same number of requests without and with what the row is about, one
 // directly after the other, and the next pair in the other order. README.md in the
 // folder above says how to read the table.

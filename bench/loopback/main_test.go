@@ -16,7 +16,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestReportMeasuresAllRows(t *testing.T) {
+func TestReport_measuresAllRows(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	for _, c := range []struct {
 		name, row string
@@ -37,7 +37,7 @@ func TestReportMeasuresAllRows(t *testing.T) {
 	}
 }
 
-func TestReportRefusesWhatItCannotMeasure(t *testing.T) {
+func TestReport_errors(t *testing.T) {
 	for _, o := range []options{
 		{pairs: 0, requests: 1, concurrency: 1},
 		{pairs: 1, requests: 0, concurrency: 1},
@@ -51,7 +51,7 @@ func TestReportRefusesWhatItCannotMeasure(t *testing.T) {
 }
 
 // A bulkhead that sizes itself would reject some of so many that come at once.
-func TestAfterWarmingUpNobodyIsRejected(t *testing.T) {
+func TestLoad_nothingRejectedAfterWarmUp(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	s, err := listen()
 	if err != nil {
@@ -72,7 +72,7 @@ func TestAfterWarmingUpNobodyIsRejected(t *testing.T) {
 	}
 }
 
-func TestAllRequestsAreMadeAndNoMore(t *testing.T) {
+func TestLoad_makesExactlyAllRequests(t *testing.T) {
 	for _, n := range []int{1, 5, 1000} {
 		var made atomic.Int64
 		a := pairs.Arm{Do: func() error { made.Add(1); return nil }}
@@ -82,7 +82,7 @@ func TestAllRequestsAreMadeAndNoMore(t *testing.T) {
 	}
 }
 
-func TestAnErrorEndsTheHalf(t *testing.T) {
+func TestLoad_errorEndsHalf(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		boom := errors.New("boom")
 		var made atomic.Int64
@@ -103,7 +103,7 @@ func TestAnErrorEndsTheHalf(t *testing.T) {
 	})
 }
 
-func TestGetIsSatisfiedOnlyWithTheWholeAnswer(t *testing.T) {
+func TestGet_wantsWholeAnswer(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		handler http.HandlerFunc

@@ -213,8 +213,8 @@ func background(every time.Duration, scrape func() error) (stop func()) {
 	}
 }
 
-// half does a for so long and returns what doing it once took in nanoseconds. What
-// was garbage before is collected first, at nobody's expense.
+// half does a for so long and returns what doing it once took in nanoseconds. Garbage
+// from before is collected first and not measured.
 func half(a pairs.Arm, long time.Duration) (nanos float64, err error) {
 	runtime.GC()
 	begun, n := time.Now(), 0

@@ -10,7 +10,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestReportMeasuresAllRows(t *testing.T) {
+func TestReport_measuresAllRows(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	var out strings.Builder
 	if _, err := report(&out, options{pairs: 2, half: 2 * time.Millisecond, every: time.Millisecond, markdown: true}); err != nil {
@@ -23,7 +23,7 @@ func TestReportMeasuresAllRows(t *testing.T) {
 	}
 }
 
-func TestReportRefusesWhatItCannotMeasure(t *testing.T) {
+func TestReport_errors(t *testing.T) {
 	for _, o := range []options{
 		{pairs: 0, half: 1, every: 1},
 		{pairs: 1, half: 0, every: 1},
@@ -35,7 +35,7 @@ func TestReportRefusesWhatItCannotMeasure(t *testing.T) {
 	}
 }
 
-func TestTheGroupsAreInTheirStates(t *testing.T) {
+func TestRows_groupStates(t *testing.T) {
 	for want, err := range map[breaker.State]error{breaker.Closed: nil, breaker.Open: io.EOF} {
 		n := 0
 		for _, p := range group(err).All() {

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -46,7 +47,8 @@ var phases = []struct {
 // faultRate is how many calls begin in a second, whatever becomes of them.
 const faultRate = 300
 
-// duration returns how long the calls go on: for long, or with -short for less.
+// duration returns how long the calls go on: long, or short with -short and with 32
+// bits, where CI runs all tests a second time.
 func duration(t *testing.T, long, short time.Duration) time.Duration {
 	if s := os.Getenv("FAULTS"); s != "" {
 		d, err := time.ParseDuration(s)
@@ -55,11 +57,13 @@ func duration(t *testing.T, long, short time.Duration) time.Duration {
 		}
 		return d
 	}
-	if testing.Short() {
+	if brief() {
 		return short
 	}
 	return long
 }
+
+func brief() bool { return testing.Short() || strconv.IntSize == 32 }
 
 // network is what lies between the clients and the server: a proxy, at an address
 // that changes.

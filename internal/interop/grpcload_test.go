@@ -218,7 +218,7 @@ func (k *talker) account(t *testing.T) {
 		t.Errorf("%s: %+v\n%+v\n%+v", k.name, bu, re, br)
 	}
 	unavailable, late := k.codes[codes.Unavailable].Load(), k.codes[codes.DeadlineExceeded].Load()
-	if unavailable == 0 || ti.Exceeded == 0 && !testing.Short() || k.ok.Load() == 0 {
+	if unavailable == 0 || ti.Exceeded == 0 && !brief() || k.ok.Load() == 0 {
 		t.Errorf("%s: the faults were none", k.name)
 	}
 	if n := k.odd.Load() + k.codes[codes.Unknown].Load(); n != 0 {

@@ -9,7 +9,7 @@ import (
 	"github.com/resilience-go/resilience/bench/internal/pairs"
 )
 
-func TestWhichArmIsFirstAlternates(t *testing.T) {
+func TestMeasure_alternatesFirstArm(t *testing.T) {
 	rows := []pairs.Row{
 		{Name: "x", Base: pairs.Arm{Name: "x base"}, Ours: pairs.Arm{Name: "x ours"}},
 		{Name: "y", Base: pairs.Arm{Name: "y base"}, Ours: pairs.Arm{Name: "y ours"}},
@@ -32,9 +32,9 @@ func TestWhichArmIsFirstAlternates(t *testing.T) {
 	}
 }
 
-// The machine gets slower all the time, and the ratio of each pair is still that of
-// its own two halves.
-func TestTheRatioOfAPairIsOfItsOwnHalves(t *testing.T) {
+// On a machine that gets slower all the time, the ratio of each pair compares its own
+// two halves.
+func TestMeasured_ratioOfOwnHalves(t *testing.T) {
 	times := map[string][]float64{
 		"base": {100, 200, 400, 800, 1000},
 		"ours": {110, 200, 600, 960, 1400},
@@ -77,7 +77,7 @@ func TestSpread(t *testing.T) {
 	}
 }
 
-func TestMeasureStopsAtAnErrorAndSaysWhere(t *testing.T) {
+func TestMeasure_stopsAtError(t *testing.T) {
 	boom := errors.New("boom")
 	halves := 0
 	_, err := pairs.Measure([]pairs.Row{{Name: "client", Base: pairs.Arm{Name: "bare"}, Ours: pairs.Arm{Name: "stack"}}}, 3, func(pairs.Arm) (float64, error) {
@@ -92,7 +92,7 @@ func TestMeasureStopsAtAnErrorAndSaysWhere(t *testing.T) {
 	}
 }
 
-func TestAVerdictIsOnTheMedian(t *testing.T) {
+func TestCells_verdictOnMedian(t *testing.T) {
 	measured := func(goal float64, ours ...float64) pairs.Measured {
 		return pairs.Measured{Row: pairs.Row{Name: "x", Goal: goal}, Base: []float64{1000, 1000, 1000}, Ours: ours}
 	}

@@ -122,7 +122,8 @@ func logged(own *log.Logger) func(*world) string {
 				continue
 			}
 			old := l.Writer()
-			if l == own && old == os.Stderr {
+			// go test -json replaces os.Stderr, which the logger has kept.
+			if f, ok := old.(*os.File); ok && l == own && f.Name() == "/dev/stderr" {
 				where = "stderr"
 			}
 			l.SetOutput(&buf)
