@@ -26,14 +26,14 @@ func ExampleHandler() {
 	mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/debug/resilience?format=json", nil))
 	var page struct {
 		Summary  struct{ Text string }
-		Breakers []struct{ Name, Why string }
+		Policies []struct{ Name, Why string }
 	}
 	if err := json.Unmarshal(w.Body.Bytes(), &page); err != nil {
 		panic(err)
 	}
 	fmt.Println(page.Summary.Text)
-	fmt.Println(page.Breakers[0].Name+":", page.Breakers[0].Why)
+	fmt.Println(page.Policies[0].Name+":", page.Policies[0].Why)
 	// Output:
-	// 1 of 1 breaker is not CLOSED
+	// breaker: 1 OPEN
 	// payments: Consecutive{Failures: 2}: 2 failed in a row, after: connection refused
 }

@@ -65,112 +65,72 @@ func answer(t testing.TB, h http.Handler, method, url string, headers ...string)
 
 const url = "/debug/resilience"
 
-// report is what the JSON has, as a reader of it sees it.
-type report struct {
+// document is the JSON as a reader of it sees it.
+type document struct {
+	Time    string
 	Summary struct {
-		Text      string
-		Breakers  int
-		NotClosed int `json:"not_closed"`
-		NotAuto   int `json:"not_auto"`
-
-		Limits, Overloaded int
+		Text             string
+		Attention, Modes int
+		States           map[string]map[string]int
 	}
-	Faults    []string
-	Breakers  []breakerReport
-	Groups    []groupReport
-	Retries   []retryReport
-	Bulkheads []bulkheadReport
-	Limits    []limitReport
-	Timeouts  []struct {
-		Name, Group           string
-		Calls, Exceeded, Late uint64
-	}
-	Fallbacks []struct {
-		Name                         string
-		Unused, Passed, Used, Failed uint64
-	}
-	Others []struct{ Type, Text string }
+	Faults   []string
+	Policies []policyJSON
+	Groups   []groupJSON
+	Others   []struct{ Type, Text string }
 }
 
-type breakerReport struct {
-	Name, Key, State, Mode, Why, Next, Since string
+type policyJSON struct {
+	Kind, Name, Key, State, Mode, Since, Why, Next, Settings string
 
-	Group          *string
-	SinceSeconds   float64 `json:"since_seconds"`
-	RetryAt        string  `json:"retry_at"`
-	RetryInSeconds float64 `json:"retry_in_seconds"`
-	OpenNow        float64 `json:"open_now_seconds"`
-	Rules          []struct {
-		Rule        string
-		Hits, Calls int
-	}
-	Probing *struct {
-		Credit   int
-		InFlight int `json:"in_flight"`
-	}
-	History []stepReport
-	Began   *stepReport
-	Calls   map[string]float64
+	Group               *string
+	Template, Attention bool
+	SinceSeconds        float64 `json:"since_seconds"`
+	RetryAt             string  `json:"retry_at"`
+	RetryInSeconds      float64 `json:"retry_in_seconds"`
+	Values              []valueJSON
+	History             []stepJSON
 }
 
-type stepReport struct {
-	From, To, Reason, Error, Time string
-
-	OpenFor float64 `json:"open_for_seconds"`
+type valueJSON struct {
+	Name       string
+	Labels     map[string]string
+	Value, Max float64
 }
 
-type groupReport struct {
-	Name    string
-	States  map[string]int
-	Evicted int
+type stepJSON struct {
+	Time, From, To, Mode, Reason, Error string
 
-	Overloaded int
+	Failures, Calls int
+	DelaySeconds    float64 `json:"delay_seconds"`
+}
 
-	Keys []struct {
-		Key       string
-		Breakers  []breakerReport
-		Retries   []retryReport
-		Bulkheads []bulkheadReport
-		Limits    []limitReport
+type groupJSON struct {
+	policyJSON
+
+	States map[string]int
+	Keys   []struct {
+		Key      string
+		Policies []policyJSON
 	}
 }
 
-type retryReport struct {
-	Name, Group string
-	Budget      *struct{ Level, Capacity int }
-	Calls       *struct {
-		Attempts, Retries uint64
-		FirstTry          uint64 `json:"first_try"`
-		Suppressed        map[string]uint64
+// value returns the value of a name and, if given, the value of its one label.
+func (p policyJSON) value(t testing.TB, name, label string) float64 {
+	t.Helper()
+	for _, v := range p.Values {
+		matches := label == ""
+		for _, l := range v.Labels {
+			matches = matches || l == label
+		}
+		if v.Name == name && matches {
+			return v.Value
+		}
 	}
+	t.Errorf("%s has no %s %s", p.Name, name, label)
+	return 0
 }
 
-type bulkheadReport struct {
-	Name, Group string
-	Limit       *int
-	Waiting     int
-	InFlight    int `json:"in_flight"`
-	Calls       *struct {
-		Completed, Canceled uint64
-		Rejected            map[string]uint64
-	}
-}
-
-type limitReport struct {
-	Name, Key, State, Settings string
-
-	Group    *string
-	Limit    *int
-	Knee     *float64
-	Waiting  int
-	InFlight int `json:"in_flight"`
-	Calls    *struct {
-		Useful, Gone, Canceled, Overloads uint64
-		Rejected, Tests                   map[string]uint64
-	}
-}
-
-func asJSON(t testing.TB, policies ...resilience.Policy) (r report) {
+func asJSON(t testing.TB, policies ...resilience.Policy) (r document) {
 	t.Helper()
 	w := answer(t, debug.Handler(policies...), http.MethodGet, url, "Accept", "application/json")
 	if err := json.Unmarshal(w.Body.Bytes(), &r); err != nil || w.Code != http.StatusOK {
@@ -235,4 +195,27 @@ func elements(t testing.TB, page string) map[string]int {
 		t.Errorf("%d elements are not closed", depth)
 	}
 	return all
+}
+
+// fields adds the paths of all fields of a JSON value. Lists and the maps of states and
+// labels have none of their own.
+func fields(t testing.TB, prefix string, raw json.RawMessage, all map[string]bool) {
+	t.Helper()
+	var list []json.RawMessage
+	if json.Unmarshal(raw, &list) == nil {
+		for _, v := range list {
+			fields(t, prefix, v, all)
+		}
+		return
+	}
+	var object map[string]json.RawMessage
+	if json.Unmarshal(raw, &object) != nil {
+		return
+	}
+	for name, v := range object {
+		all[prefix+name] = true
+		if name != "states" && name != "labels" {
+			fields(t, prefix+name+".", v, all)
+		}
+	}
 }

@@ -18,7 +18,8 @@ import (
 	"github.com/resilience-go/resilience/debug"
 )
 
-func TestOnlyGETAndHEADAreAnswered(t *testing.T) {
+// Only GET and HEAD are answered.
+func TestHandler_methods(t *testing.T) {
 	h := debug.Handler(newBreaker(nil, "b"))
 	for _, format := range []string{"", "?format=json"} {
 		get := answer(t, h, http.MethodGet, url+format)
@@ -43,7 +44,8 @@ func TestOnlyGETAndHEADAreAnswered(t *testing.T) {
 	}
 }
 
-func TestEveryAnswerForbidsWhatThePageDoesNotNeed(t *testing.T) {
+// Every response forbids what the page does not need.
+func TestHandler_securityHeaders(t *testing.T) {
 	h := debug.Handler(newBreaker(nil, "b"))
 	for _, request := range []struct{ method, url string }{
 		{"GET", url}, {"GET", url + "?format=json"}, {"HEAD", url}, {"POST", url},
@@ -67,7 +69,8 @@ func TestEveryAnswerForbidsWhatThePageDoesNotNeed(t *testing.T) {
 }
 
 // What the browser hashes is what stands between the tags.
-func TestTheStyleAndTheScriptHaveTheHashesOfThePolicy(t *testing.T) {
+// The content security policy has the hashes of the style and the script.
+func TestHandler_contentSecurityPolicy(t *testing.T) {
 	w := answer(t, debug.Handler(), http.MethodGet, url)
 	found := ours.FindAllStringSubmatch(w.Body.String(), -1)
 	if len(found) != 2 {
@@ -93,7 +96,8 @@ func TestTheStyleAndTheScriptHaveTheHashesOfThePolicy(t *testing.T) {
 	}
 }
 
-func TestTheFormIsTheOneAskedFor(t *testing.T) {
+// The format follows the query and the Accept header.
+func TestHandler_format(t *testing.T) {
 	h := debug.Handler()
 	const browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 	for _, test := range []struct {
@@ -126,7 +130,8 @@ func TestTheFormIsTheOneAskedFor(t *testing.T) {
 	}
 }
 
-func TestThePageIsForEverybody(t *testing.T) {
+// The page is accessible: captions, scopes, one h1, a language.
+func TestPage_accessible(t *testing.T) {
 	b := newBreaker(clock.NewMock(), "b")
 	run(t, b, fail)
 	page := asHTML(t, b, hosts(t, clock.NewMock(), 2))
@@ -144,8 +149,8 @@ func TestThePageIsForEverybody(t *testing.T) {
 	}
 }
 
-// WCAG AA asks for a contrast of 4.5 of text and 3 of what else has a meaning.
-func TestTheColoursCanBeToldApart(t *testing.T) {
+// Text has a contrast of 4.5 and other signs of 3 (WCAG 2.1, AA).
+func TestPage_contrast(t *testing.T) {
 	css, err := os.ReadFile("page.css")
 	if err != nil {
 		t.Fatal(err)
@@ -189,7 +194,8 @@ func luminance(t *testing.T, colour string) float64 {
 	return .2126*part(16) + .7152*part(8) + .0722*part(0)
 }
 
-func TestThePageIsServedWhileCallsGoOn(t *testing.T) {
+// The page is served while calls run; run with -race.
+func TestHandler_duringCalls(t *testing.T) {
 	b := newBreaker(nil, "b")
 	g := hosts(t, nil, 20)
 	h := debug.Handler(g, b, resilience.Compose(b))
@@ -226,7 +232,7 @@ func TestThePageIsServedWhileCallsGoOn(t *testing.T) {
 	calls.Wait()
 	r := asJSON(t, g, b)
 	states := r.Groups[0].States
-	if n := len(r.Groups[0].Keys); states["closed"]+states["open"]+states["half_open"] != n || n < 20 {
+	if n := len(r.Groups[0].Keys); states["CLOSED"]+states["OPEN"]+states["HALF_OPEN"] != n || n < 20 {
 		t.Errorf("%d keys in %v", n, states)
 	}
 }
