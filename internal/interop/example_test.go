@@ -62,8 +62,8 @@ func Example_openTelemetry() {
 		fmt.Println(counted.Name, event.AsString(), point.Value)
 	}
 	// Unordered output:
-	// span event: retry retried
-	// span event: retry stopped
-	// resilience.events retried 1
-	// resilience.events stopped 1
+	// span event: retry retrying
+	// span event: retry gave up retrying
+	// resilience.events retrying 1
+	// resilience.events gave up retrying 1
 }
