@@ -21,6 +21,7 @@ import (
 	"github.com/resilience-go/resilience/keyed"
 	"github.com/resilience-go/resilience/metrics"
 	"github.com/resilience-go/resilience/stack"
+	"github.com/resilience-go/resilience/timeout"
 )
 
 func TestANameThatIsTakenIsAnErrorForEveryKind(t *testing.T) {
@@ -62,13 +63,13 @@ func TestANameThatIsTakenIsAnErrorForEveryKind(t *testing.T) {
 
 func TestTwoGroupsOfOneNameAreAnError(t *testing.T) {
 	a, b := newGroup(t, newBreaker("a"), keyed.Config{Name: "g"}), newGroup(t, newBreaker("b"), keyed.Config{Name: "g"})
-	if _, err := metrics.NewCollector(a, b); err == nil || !strings.Contains(err.Error(), `more than one keyed group with the name "g"`) {
+	if _, err := metrics.NewCollector(a, b); err == nil || !strings.Contains(err.Error(), `more than one keyed with the name "g"`) {
 		t.Errorf("error %v", err)
 	}
 }
 
 func TestOneOfEachKindNeedsNoName(t *testing.T) {
-	reg, c := register(t, stack.Client(""))
+	reg, c := register(t, resilience.Compose(newBreaker(""), resilience.Must(timeout.New(timeout.Config{}))))
 	if _, there := scrape(t, reg)[series("timeout_calls_total", "")]; !there {
 		t.Error("no series without a name")
 	}
