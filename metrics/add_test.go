@@ -94,7 +94,7 @@ func TestWhatCannotBeAddedIsAnErrorThatSaysWhatToDo(t *testing.T) {
 		"with a slice":            {[]resilience.Policy{byValue{{}}}, "give a pointer to it, or resilience.Compose of it"},
 		"not UTF-8":               {[]resilience.Policy{newBreaker("a\xff")}, `the name of the breaker "a\xff" is not valid UTF-8: give it another Name`},
 		"not UTF-8, in a group":   {[]resilience.Policy{newGroup(t, newBulkhead("a\xff", 1), keyed.Config{})}, `the name of the bulkhead "a\xff"`},
-		"a group not in UTF-8":    {[]resilience.Policy{newGroup(t, newBreaker("x"), keyed.Config{Name: "\xc0"})}, `the name of the keyed group "\xc0"`},
+		"a group not in UTF-8":    {[]resilience.Policy{newGroup(t, newBreaker("x"), keyed.Config{Name: "\xc0"})}, `the name of the keyed "\xc0"`},
 		"composed":                {[]resilience.Policy{resilience.Compose(pass, byValue{{}})}, ""},
 		"what is in it, again":    {[]resilience.Policy{resilience.Compose(known)}, ""},
 		"holding nil":             {[]resilience.Policy{&custom{[]resilience.Policy{nil, gone, newBreaker("y")}}}, ""},
@@ -130,7 +130,7 @@ func (byValue) Apply(ctx context.Context, next resilience.Next) error { return n
 
 func TestNamesMayBeAnyText(t *testing.T) {
 	for _, name := range []string{"", " ", `a "quoted" \ name`, "two\nlines", "{}=,", "\x00", "é世界", strings.Repeat("long", 1000), "name", "__name__"} {
-		p := resilience.Compose(resilience.Must(metrics.NewHistogram(metrics.HistogramConfig{Name: name})), stack.Client(name))
+		p := resilience.Compose(resilience.Must(metrics.NewHistogram(metrics.HistogramConfig{Name: name})), newGroup(t, newBreaker(name), keyed.Config{Name: name}))
 		reg, _ := register(t, p)
 		_ = run(p, nil)
 		families, err := reg.Gather()

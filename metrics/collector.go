@@ -35,7 +35,7 @@ type Collector struct{ found atomic.Pointer[found] }
 // NewCollector returns a Collector for the policies, or the error that Add returns.
 func NewCollector(policies ...resilience.Policy) (*Collector, error) {
 	c := &Collector{}
-	c.found.Store(&found{})
+	c.found.Store(&found{metrics: map[string]*metric{}})
 	if err := c.Add(policies...); err != nil {
 		return nil, err
 	}

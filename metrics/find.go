@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
 	"regexp"
 	"slices"
@@ -20,7 +21,7 @@ type found struct {
 	members    map[resilience.Policy]*member
 	names      map[id]*past
 	histograms []*Histogram
-	metrics    map[string]*metric // by the name of the metric
+	metrics    map[string]*metric // by the name of the metric; never fewer than before
 }
 
 // member is a policy that has metrics and is not the fork of a group.
@@ -84,7 +85,7 @@ func reporter(p resilience.Policy) (resilience.Reporter, bool) {
 func find(added []resilience.Policy, old *found) (*found, error) {
 	s := search{
 		found: &found{
-			added: added, members: map[resilience.Policy]*member{}, names: map[id]*past{}, metrics: map[string]*metric{},
+			added: added, members: map[resilience.Policy]*member{}, names: map[id]*past{}, metrics: maps.Clone(old.metrics),
 		},
 		old: old, owners: map[id]resilience.Policy{}, outermost: map[resilience.Policy]resilience.Policy{},
 	}
@@ -129,13 +130,17 @@ func (s *search) add(n resilience.Node) error {
 		return nil
 	}
 	m := &member{owner: owner}
-	if before := s.old.members[n.Policy]; before != nil && before.owner != n.Policy {
-		m.owner = before.owner
+	before := s.old.members[n.Policy]
+	if before != nil {
+		m.id = before.id
+		if before.owner != n.Policy {
+			m.owner = before.owner
+		}
 	}
 	if isHistogram {
 		m.id = id{histogramKind, h.Name()}
 		s.histograms = append(s.histograms, h)
-	} else {
+	} else if before == nil {
 		report := r.Report(false)
 		m.id = id{report.Kind, report.Name}
 		if err := s.describe(&report); err != nil {
