@@ -26,7 +26,7 @@ import (
 
 func TestANameThatIsTakenIsAnErrorForEveryKind(t *testing.T) {
 	words := map[string]string{
-		"breaker_": "breaker", "retry_": "retry", "bulkhead_": "bulkhead", "limit_": "limit", "timeout_": "timeout", "fallback_": "fallback", "call_": "histogram",
+		"breaker_": "breaker", "retry_": "retry", "bulkhead_": "bulkhead", "limit_": "limit", "timeout_": "timeout", "fallback_": "fallback", "stale_": "stale", "call_": "histogram",
 	}
 	for prefix, p := range kinds("p") {
 		other := kinds("p")[prefix]
@@ -40,7 +40,7 @@ func TestANameThatIsTakenIsAnErrorForEveryKind(t *testing.T) {
 				reg, c := register(t, p)
 				before := scrape(t, reg)
 				err := c.Add(newBulkhead("new", 1), q)
-				if name == "a fork" && (prefix == "timeout_" || prefix == "fallback_" || prefix == "call_") {
+				if name == "a fork" && (prefix == "timeout_" || prefix == "fallback_" || prefix == "stale_" || prefix == "call_") {
 					if err != nil {
 						t.Errorf("the same policy again is an error: %v", err)
 					}

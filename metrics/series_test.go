@@ -16,6 +16,7 @@ import (
 	"github.com/resilience-go/resilience/metrics"
 	table "github.com/resilience-go/resilience/metrics/internal/series"
 	"github.com/resilience-go/resilience/retry"
+	"github.com/resilience-go/resilience/stale"
 	"github.com/resilience-go/resilience/timeout"
 )
 
@@ -30,7 +31,8 @@ func kinds(name string) map[string]resilience.Policy {
 		"fallback_": resilience.Must(fallback.New(fallback.Config{
 			Name: name, Handle: func(_ context.Context, err error) error { return err },
 		})),
-		"call_": resilience.Must(metrics.NewHistogram(metrics.HistogramConfig{Name: name})),
+		"stale_": resilience.Must(stale.New[int](stale.Config{Name: name})).Policy(),
+		"call_":  resilience.Must(metrics.NewHistogram(metrics.HistogramConfig{Name: name})),
 	}
 }
 
@@ -65,7 +67,51 @@ func transition(name, s string) string {
 	return series("breaker_transitions_total", name, "from", parts[0], "to", parts[1], "rule", parts[2])
 }
 
-func TestAllSeriesOfTheTableAreThereFromTheStart(t *testing.T) {
+// rowsOf returns the series that a policy reports, but not the transitions.
+func rowsOf(p resilience.Policy) map[string]bool {
+	all := map[string]bool{}
+	r := p.(resilience.Reporter).Report(false)
+	for _, v := range r.Values {
+		if v.Name != "transitions_total" {
+			all[series(r.Kind+"_"+v.Name, r.Name, v.Labels...)] = true
+		}
+	}
+	return all
+}
+
+// Every policy reports exactly the series that the table has for its kind.
+func TestReport_matchesTable(t *testing.T) {
+	policies := kinds("p")
+	delete(policies, "call_") // a Histogram exports its own metric
+	policies["keyed_"] = newGroup(t, resilience.Compose(), keyed.Config{Name: "p"})
+	seen := map[string]bool{"call_duration_seconds": true, "breaker_transitions_total": true}
+	for prefix, p := range policies {
+		want, got := rows(prefix, "p"), rowsOf(p)
+		for s := range want {
+			if !got[s] {
+				t.Errorf("the table has %s, which no policy reports", s)
+			}
+		}
+		for s := range got {
+			if !want[s] {
+				t.Errorf("a policy reports %s, which the table lacks", s)
+			}
+			metric, _, _ := strings.Cut(s, "{")
+			seen[metric] = true
+		}
+	}
+	for _, m := range table.All {
+		if name := strings.TrimPrefix(m.Name, "resilience_"); !seen[name] {
+			t.Errorf("no policy reports %s", m.Name)
+		}
+		if want := m.Type == table.Counter; strings.HasSuffix(m.Name, "_total") != want {
+			t.Errorf("%s is a %s", m.Name, m.Type)
+		}
+	}
+}
+
+// All series of the table exist from the start, those of counters at 0.
+func TestCollector_allSeriesFromTheStart(t *testing.T) {
 	const name = "payments"
 	for prefix, p := range kinds(name) {
 		want := rows(prefix, name)
@@ -111,8 +157,8 @@ func TestAllSeriesOfTheTableAreThereFromTheStart(t *testing.T) {
 	}
 }
 
-// What is a gauge is one because it says how a policy stands.
-func TestGaugesStartAsPoliciesDo(t *testing.T) {
+// Gauges start with the state of the policy, and at 0 in a group without keys.
+func TestCollector_gaugesAtTheStart(t *testing.T) {
 	for prefix, want := range map[string]scraped{
 		"breaker_":  {series("breaker_state", "p", "state", "closed"): 1, series("breaker_mode", "p", "mode", "auto"): 1},
 		"retry_":    {series("retry_budget_units", "p"): 20, series("retry_budget_capacity_units", "p"): 20},
@@ -131,7 +177,8 @@ func TestGaugesStartAsPoliciesDo(t *testing.T) {
 	}
 }
 
-func TestTypesHelpAndLabelsAreThoseOfTheTable(t *testing.T) {
+// Types, help and labels are those of the table.
+func TestCollector_typesHelpAndLabels(t *testing.T) {
 	policies := []resilience.Policy{newGroup(t, resilience.Compose(), keyed.Config{})}
 	for _, p := range kinds("p") {
 		policies = append(policies, p)
@@ -168,8 +215,8 @@ func TestTypesHelpAndLabelsAreThoseOfTheTable(t *testing.T) {
 	}
 }
 
-// A rule is as its configuration says it, and rules that are alike are one series.
-func TestEachRuleOfABreakerIsASeries(t *testing.T) {
+// The label rule is the rule as configured; equal rules are one series.
+func TestBreaker_seriesOfEachRule(t *testing.T) {
 	reg, _ := register(t, resilience.Must(breaker.New(breaker.Config{Name: "b", OpenFor: time.Minute, Trip: []breaker.Rule{
 		breaker.Consecutive{Failures: 2}, breaker.Rate{Failures: 5, Of: 10}, breaker.Consecutive{Failures: 2},
 	}})))

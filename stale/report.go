@@ -22,6 +22,9 @@ type reporter[T any] Stale[T]
 // Apply implements resilience.Policy.
 func (*reporter[T]) Apply(ctx context.Context, next resilience.Next) error { return next.Run(ctx) }
 
+// Fork implements resilience.Forker. All keys share the Stale, so the fork is r.
+func (r *reporter[T]) Fork(string) resilience.Policy { return r }
+
 // Name returns the name from the Config.
 func (r *reporter[T]) Name() string { return r.cfg.Name }
 

@@ -198,16 +198,28 @@ func others() []*Panel {
 	d := onDashboard
 	return []*Panel{
 		{
-			Title: "Calls with a time limit", Unit: "ops", Queries: one(d.flow(series.TimeoutCalls)),
+			Title: "Calls with a timeout", Unit: "ops", Queries: one(d.flow(series.TimeoutCalls)),
 			Description: "Calls a second that were started under a timeout, to compare with those whose time was over.",
 		},
 		{
-			Title: "Time was over", Unit: "ops", Look: stacked, Queries: by(series.TimeoutExceeded, "result"),
-			Description: "Calls that took longer than their limit: those late returned a value all the same, so what they run does not heed its context.",
+			Title: "Calls that timed out", Unit: "ops", Look: stacked, Queries: by(series.TimeoutExceeded, "result"),
+			Description: "Calls that took longer than their timeout: a late call returned a value, so its operation ignores its context.",
 		},
 		{
 			Title: "Fallbacks by outcome", Unit: "ops", Look: stacked, Queries: by(series.FallbackCalls, "outcome"),
-			Description: "Used is how often callers got the answer in place of a failure: with a good fallback nothing else shows that the dependency is broken.",
+			Description: "Used is how often the fallback answered instead of a failure: with a good fallback nothing else shows that the dependency is broken.",
+		},
+		{
+			Title: "Stale values by outcome", Unit: "ops", Look: stacked, Queries: by(series.StaleCalls, "outcome"),
+			Description: "Stale is how often a remembered value answered instead of a failed fetch.",
+		},
+		{
+			Title: "Fetches of stale values", Unit: "ops", Queries: one(d.flow(series.StaleFetches)),
+			Description: "Fetches a second, fewer than the calls, because calls for one key share a fetch.",
+		},
+		{
+			Title: "Values remembered", Unit: "short", Queries: one(d.level(series.StaleKeys)),
+			Description: "Values that are remembered, added up over processes, at most Config.Max in each.",
 		},
 	}
 }

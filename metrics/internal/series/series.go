@@ -192,6 +192,19 @@ var (
 		Labels: []Label{{"outcome", []string{"unused", "passed", "used", "failed"}}},
 		Help:   "Calls by outcome: a success, a failure that the fallback is not for, one that it answered, one that it failed to answer.",
 	}
+	StaleCalls = &Metric{
+		Name: "resilience_stale_calls_total", Type: Counter,
+		Labels: []Label{{"outcome", []string{"fresh", "stale", "failed"}}},
+		Help:   "Calls by outcome: a fresh value, a remembered value, an error or a panic.",
+	}
+	StaleFetches = &Metric{
+		Name: "resilience_stale_fetches_total", Type: Counter,
+		Help: "Fetches that calls shared.",
+	}
+	StaleKeys = &Metric{
+		Name: "resilience_stale_keys", Type: Gauge,
+		Help: "Values that are remembered.",
+	}
 	KeyedKeys = &Metric{
 		Name: "resilience_keyed_keys", Type: Gauge,
 		Help: "Keys that a group remembers, without those that have a policy of their own.",
@@ -213,5 +226,5 @@ var All = []*Metric{
 	RetryCalls, RetryAttempts, RetrySuppressed, RetryBudget, RetryCapacity,
 	BulkheadCalls, BulkheadRejected, BulkheadInFlight, BulkheadWaiting, BulkheadSlots,
 	LimitCalls, LimitOverload, LimitOverloads, LimitInFlight, LimitWaiting, LimitInForce, LimitKnee, LimitTests,
-	TimeoutCalls, TimeoutExceeded, FallbackCalls, KeyedKeys, KeyedEvicted, CallDuration,
+	TimeoutCalls, TimeoutExceeded, FallbackCalls, StaleCalls, StaleFetches, StaleKeys, KeyedKeys, KeyedEvicted, CallDuration,
 }
