@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/resilience-go/resilience"
-	"github.com/resilience-go/resilience/internal/stripe"
+	"github.com/resilience-go/resilience/internal/counters"
 	"github.com/resilience-go/resilience/internal/vclock"
 )
 
@@ -52,7 +52,7 @@ type Breaker struct {
 
 // shared is the part of a breaker that its forks share.
 type shared struct {
-	count    stripe.Counters // first, for its alignment
+	count    counters.Set // first, for its alignment
 	cfg      Config
 	rules    []rule // Config.Trip, compiled
 	clock    vclock.Clock

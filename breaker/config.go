@@ -7,8 +7,7 @@ import (
 
 	"github.com/benbjohnson/clock"
 	"github.com/resilience-go/resilience"
-	"github.com/resilience-go/resilience/internal/check"
-	"github.com/resilience-go/resilience/internal/defaults"
+	"github.com/resilience-go/resilience/internal/policykit"
 )
 
 // Unbounded is the value of Config.ProbeTimeout that never ends a probe's lease.
@@ -87,8 +86,8 @@ func (c Config) withDefaults() (Config, []rule, error) {
 		c.Trip = defaultTrip
 	}
 	if err := cmp.Or(
-		check.Duration(policy, c.Name, "Config.OpenFor", c.OpenFor, c.Clock),
-		check.Duration(policy, c.Name, "Config.ProbeTimeout", c.ProbeTimeout, c.Clock),
+		policykit.CheckDuration(policy, c.Name, "Config.OpenFor", c.OpenFor, c.Clock),
+		policykit.CheckDuration(policy, c.Name, "Config.ProbeTimeout", c.ProbeTimeout, c.Clock),
 	); err != nil {
 		return c, nil, err
 	}
@@ -120,9 +119,9 @@ func (c Config) withDefaults() (Config, []rule, error) {
 	}
 	switch {
 	case c.ProbeTimeout == 0:
-		c.ProbeTimeout = defaults.ProbeTimeout
+		c.ProbeTimeout = policykit.DefaultProbeTimeout
 	case c.ProbeTimeout < 0 && c.ProbeTimeout != Unbounded:
-		return bad("ProbeTimeout", c.ProbeTimeout, fmt.Sprintf("must be positive, 0 for the default of %v, or breaker.Unbounded", defaults.ProbeTimeout))
+		return bad("ProbeTimeout", c.ProbeTimeout, fmt.Sprintf("must be positive, 0 for the default of %v, or breaker.Unbounded", policykit.DefaultProbeTimeout))
 	}
 	switch c.Until {
 	case 0:

@@ -5,7 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/resilience-go/resilience"
-	"github.com/resilience-go/resilience/internal/observe"
+	"github.com/resilience-go/resilience/internal/policykit"
 )
 
 // The kinds of events of a breaker, by the state that a transition leads to.
@@ -77,7 +77,7 @@ func (a *announcer) announceOne(o resilience.Observer) (more bool) {
 		}
 	}()
 	if n != nil {
-		observe.Call(n.ctx, o, n.event)
+		policykit.Observe(n.ctx, o, n.event)
 	}
 	returned = true
 	return more

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/resilience-go/resilience/internal/describe"
+	"github.com/resilience-go/resilience/internal/policykit"
 )
 
 // An Explanation says why a breaker is in its state and what happens next. All of it
@@ -67,7 +67,7 @@ func (x Explanation) Next() string {
 		return fmt.Sprintf("%s the next call as the probe and %s others until it has ended%s", admits, rejects, but)
 	}
 	return fmt.Sprintf("%s %s at a time, of which %d in flight, and %s others%s; %s, failures that use up the credit of %d open it",
-		admits, describe.Count(s.Credit, "call"), s.InFlight, rejects, but, x.untilClosed(), s.Credit)
+		admits, policykit.Count(s.Credit, "call"), s.InFlight, rejects, but, x.untilClosed(), s.Credit)
 }
 
 // untilOpen returns the rules and their counts in CLOSED.
@@ -121,8 +121,8 @@ func (x Explanation) since() time.Time {
 func (x Explanation) String() string {
 	var s strings.Builder
 	since := x.since()
-	fmt.Fprintf(&s, "%s%s for %v, since %s", describe.Policy(policy, x.Name, x.Key), x.Stats.State,
-		rounded(max(0, x.Time.Sub(since))), describe.Time(since))
+	fmt.Fprintf(&s, "%s%s for %v, since %s", policykit.Describe(policy, x.Name, x.Key), x.Stats.State,
+		rounded(max(0, x.Time.Sub(since))), policykit.FormatTime(since))
 	if x.Stats.Mode != Auto {
 		fmt.Fprintf(&s, ", in %s", x.Stats.Mode)
 	}
@@ -131,7 +131,7 @@ func (x Explanation) String() string {
 		s.WriteString("history:\n")
 	}
 	for _, t := range x.History {
-		fmt.Fprintf(&s, "  %s  %s\n", describe.Time(t.Time), t)
+		fmt.Fprintf(&s, "  %s  %s\n", policykit.FormatTime(t.Time), t)
 	}
 	return strings.TrimSuffix(s.String(), "\n")
 }

@@ -7,8 +7,7 @@ import (
 	"time"
 
 	"github.com/resilience-go/resilience"
-	"github.com/resilience-go/resilience/internal/describe"
-	"github.com/resilience-go/resilience/internal/report"
+	"github.com/resilience-go/resilience/internal/policykit"
 )
 
 // Name returns the name from the Config.
@@ -193,10 +192,10 @@ func (b *Breaker) Explain() Explanation {
 // The values of labels in reports.
 var (
 	stateWords  = []string{Closed: "closed", Open: "open", HalfOpen: "half_open"}
-	outcomes    = report.Labels("outcome", "success", "failure", "ignored", "rejected")
-	stateLabels = report.Labels("state", stateWords...)
-	modeLabels  = report.Labels("mode", "auto", "forced_open", "disabled", "metrics_only")
-	results     = report.Labels("result", "success", "failure", "ignored", "late")
+	outcomes    = policykit.Labels("outcome", "success", "failure", "ignored", "rejected")
+	stateLabels = policykit.Labels("state", stateWords...)
+	modeLabels  = policykit.Labels("mode", "auto", "forced_open", "disabled", "metrics_only")
+	results     = policykit.Labels("result", "success", "failure", "ignored", "late")
 )
 
 // Report implements resilience.Reporter. The breaker that New returned reports the
@@ -210,9 +209,9 @@ func (b *Breaker) Report(details bool) resilience.Report {
 	var open time.Duration
 	if b == b.root {
 		s := b.Stats()
-		r.Values = report.Append(r.Values, "calls_total", outcomes, s.Successes, s.Failures, s.Ignored, s.Rejected)
+		r.Values = policykit.AppendCounters(r.Values, "calls_total", outcomes, s.Successes, s.Failures, s.Ignored, s.Rejected)
 		r.Values = append(r.Values, resilience.Value{Name: "would_reject_total", Value: float64(s.WouldReject)})
-		r.Values = report.Append(r.Values, "probes_total", results, s.ProbesSucceeded, s.ProbesFailed, s.ProbesIgnored, s.ProbesLate)
+		r.Values = policykit.AppendCounters(r.Values, "probes_total", results, s.ProbesSucceeded, s.ProbesFailed, s.ProbesIgnored, s.ProbesLate)
 		for _, t := range b.Transitions() {
 			r.Values = append(r.Values, resilience.Value{
 				Name: "transitions_total", Value: float64(t.Count),
@@ -223,8 +222,8 @@ func (b *Breaker) Report(details bool) resilience.Report {
 	} else {
 		open = b.presentOpen()
 	}
-	r.Values = report.OneOf(r.Values, "state", stateLabels, int(state))
-	r.Values = report.OneOf(r.Values, "mode", modeLabels, int(mode))
+	r.Values = policykit.AppendOneOf(r.Values, "state", stateLabels, int(state))
+	r.Values = policykit.AppendOneOf(r.Values, "mode", modeLabels, int(mode))
 	r.Values = append(r.Values, resilience.Value{Name: "open_seconds_total", Value: open.Seconds()})
 	if details {
 		b.addDetails(&r)
@@ -236,7 +235,7 @@ func (b *Breaker) Report(details bool) resilience.Report {
 func (b *Breaker) addDetails(r *resilience.Report) {
 	x := b.Explain()
 	r.State, r.Attention = x.Stats.State.String(), x.Stats.State != Closed
-	r.Settings, r.Time, r.Since = report.Settings(b.String()), x.Time, x.Stats.Since
+	r.Settings, r.Time, r.Since = policykit.Settings(b.String()), x.Time, x.Stats.Since
 	r.Why, r.Next, r.RetryAt = x.Why(), x.Next(), x.Stats.RetryAt
 	for _, t := range x.History {
 		r.History = append(r.History, t.event(b.cfg.Name, x.Key))
@@ -248,7 +247,7 @@ func (b *Breaker) addDetails(r *resilience.Report) {
 func (b *Breaker) String() string {
 	c := &b.cfg
 	var s strings.Builder
-	s.WriteString(describe.Policy(policy, c.Name, b.key))
+	s.WriteString(policykit.Describe(policy, c.Name, b.key))
 	s.WriteString("opens on ")
 	for i := range b.rules {
 		if i > 0 {

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/benbjohnson/clock"
-	"github.com/resilience-go/resilience/internal/check"
+	"github.com/resilience-go/resilience/internal/policykit"
 )
 
 // A Rule is a condition that opens a closed breaker: a Silence, a Consecutive, a
@@ -235,8 +235,8 @@ func (r *rule) checkUnits(name, at string, c clock.Clock) error {
 		span = "Over"
 	}
 	return cmp.Or(
-		check.Duration(policy, name, at+"."+span, r.span, c),
-		check.Duration(policy, name, at+".LongerThan", r.slower, c))
+		policykit.CheckDuration(policy, name, at+"."+span, r.span, c),
+		policykit.CheckDuration(policy, name, at+".LongerThan", r.slower, c))
 }
 
 // within returns an error unless n is 1 to most.

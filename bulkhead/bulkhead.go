@@ -13,8 +13,7 @@ import (
 	"sync/atomic"
 
 	"github.com/resilience-go/resilience"
-	"github.com/resilience-go/resilience/internal/observe"
-	"github.com/resilience-go/resilience/internal/refusal"
+	"github.com/resilience-go/resilience/internal/policykit"
 	"github.com/resilience-go/resilience/internal/vclock"
 	"golang.org/x/sync/semaphore"
 )
@@ -225,11 +224,11 @@ func (b *Bulkhead) wait(ctx context.Context) bool {
 // refuse tells the observer, once the caller has left, and returns the error.
 func (b *Bulkhead) refuse(ctx context.Context, made *atomic.Pointer[resilience.Rejection], reason string) error {
 	if b.cfg.Observer != nil {
-		observe.Call(ctx, b.cfg.Observer, resilience.Event{
+		policykit.Observe(ctx, b.cfg.Observer, resilience.Event{
 			Kind: EventRejected, Time: b.clock.Now(), Policy: policy, Name: b.cfg.Name, Key: b.key, Reason: reason,
 		})
 	}
-	return refusal.Same(made, resilience.Rejection{
+	return policykit.Reject(made, resilience.Rejection{
 		Policy: policy, Name: b.cfg.Name, Key: b.key, Reason: resilience.Full, Detail: reason,
 	})
 }

@@ -7,8 +7,7 @@ import (
 
 	"github.com/benbjohnson/clock"
 	"github.com/resilience-go/resilience"
-	"github.com/resilience-go/resilience/internal/check"
-	"github.com/resilience-go/resilience/internal/defaults"
+	"github.com/resilience-go/resilience/internal/policykit"
 )
 
 // Special values of a Config. No other negative number is valid.
@@ -50,14 +49,14 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("bulkhead %q: Config.MaxQueue is %d: must be at most %d, 0 for half of the slots, or bulkhead.NoQueue", c.Name, c.MaxQueue, maxSlots)
 	}
 	if err := cmp.Or(
-		check.Negative(policy, c.Name, "Config.MaxQueue", c.MaxQueue, "bulkhead.NoQueue"),
-		check.Negative(policy, c.Name, "Config.MaxWait", c.MaxWait, "bulkhead.Unbounded"),
-		check.Duration(policy, c.Name, "Config.MaxWait", c.MaxWait, c.Clock),
+		policykit.CheckNegative(policy, c.Name, "Config.MaxQueue", c.MaxQueue, "bulkhead.NoQueue"),
+		policykit.CheckNegative(policy, c.Name, "Config.MaxWait", c.MaxWait, "bulkhead.Unbounded"),
+		policykit.CheckDuration(policy, c.Name, "Config.MaxWait", c.MaxWait, c.Clock),
 	); err != nil {
 		return c, err
 	}
 	if c.MaxWait == 0 {
-		c.MaxWait = defaults.MaxWait
+		c.MaxWait = policykit.DefaultMaxWait
 	}
 	return c, nil
 }

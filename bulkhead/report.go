@@ -2,12 +2,12 @@ package bulkhead
 
 import (
 	"github.com/resilience-go/resilience"
-	"github.com/resilience-go/resilience/internal/report"
+	"github.com/resilience-go/resilience/internal/policykit"
 )
 
 var (
-	outcomes = report.Labels("outcome", "completed", "rejected", "canceled")
-	reasons  = report.Labels("reason", "queue_full", "wait_expired")
+	outcomes = policykit.Labels("outcome", "completed", "rejected", "canceled")
+	reasons  = policykit.Labels("reason", "queue_full", "wait_expired")
 )
 
 // Report implements resilience.Reporter.
@@ -15,8 +15,8 @@ func (b *Bulkhead) Report(details bool) resilience.Report {
 	r := resilience.Report{Kind: policy, Name: b.cfg.Name}
 	if b == b.root { // a fork shares the counters
 		c := b.counters()
-		r.Values = report.Append(r.Values, "calls_total", outcomes, c.Completed, c.QueueFull+c.WaitExpired, c.Canceled)
-		r.Values = report.Append(r.Values, "rejected_total", reasons, c.QueueFull, c.WaitExpired)
+		r.Values = policykit.AppendCounters(r.Values, "calls_total", outcomes, c.Completed, c.QueueFull+c.WaitExpired, c.Canceled)
+		r.Values = policykit.AppendCounters(r.Values, "rejected_total", reasons, c.QueueFull, c.WaitExpired)
 	}
 	g := b.gauges()
 	r.Values = append(r.Values,
@@ -25,7 +25,7 @@ func (b *Bulkhead) Report(details bool) resilience.Report {
 		resilience.Value{Name: "slots", Value: float64(g.Slots)},
 	)
 	if details {
-		r.Settings, r.Time = report.Settings(b.String()), b.clock.Now()
+		r.Settings, r.Time = policykit.Settings(b.String()), b.clock.Now()
 	}
 	return r
 }

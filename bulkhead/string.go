@@ -3,14 +3,14 @@ package bulkhead
 import (
 	"fmt"
 
-	"github.com/resilience-go/resilience/internal/describe"
+	"github.com/resilience-go/resilience/internal/policykit"
 )
 
 // String describes the bulkhead by the numbers that it works with, for people: the
 // text may change.
 func (b *Bulkhead) String() string {
 	c := &b.cfg
-	s := describe.Policy(policy, c.Name, b.key)
+	s := policykit.Describe(policy, c.Name, b.key)
 	if c.Slots == 0 {
 		s += fmt.Sprintf("%d or more in flight as it sizes itself", minLimit)
 	} else {

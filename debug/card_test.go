@@ -44,7 +44,7 @@ func TestCard_openBreaker(t *testing.T) {
 	if p.value(t, "calls_total", "failure") != 1 || p.value(t, "state", "open") != 1 {
 		t.Errorf("values %+v", p.Values)
 	}
-	if r.Summary.Attention != 1 || r.Summary.States["breaker"]["OPEN"] != 1 || r.Summary.Text != "breaker: 1 OPEN" {
+	if r.Summary.Attention != 1 || r.Summary.States["breaker"]["OPEN"] != 1 || r.Summary.Text != "1 policy needs attention; breaker: 1 OPEN" {
 		t.Errorf("summary %+v", r.Summary)
 	}
 	page := asHTML(t, b)

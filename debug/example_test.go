@@ -34,6 +34,6 @@ func ExampleHandler() {
 	fmt.Println(page.Summary.Text)
 	fmt.Println(page.Policies[0].Name+":", page.Policies[0].Why)
 	// Output:
-	// breaker: 1 OPEN
+	// 1 policy needs attention; breaker: 1 OPEN
 	// payments: Consecutive{Failures: 2}: 2 failed in a row, after: connection refused
 }

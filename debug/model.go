@@ -319,6 +319,12 @@ func (p *page) sum() {
 		parts = append(parts, kind+": "+counts(s.States[kind]))
 	}
 	s.Text = cmp.Or(strings.Join(parts, "; "), "No policy has a state")
+	switch {
+	case s.Attention == 1:
+		s.Text = "1 policy needs attention; " + s.Text
+	case s.Attention > 1:
+		s.Text = fmt.Sprintf("%d policies need attention; %s", s.Attention, s.Text)
+	}
 	if s.Modes > 0 {
 		s.Text += fmt.Sprintf("; %d in a mode that was set by hand", s.Modes)
 	}

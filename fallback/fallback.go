@@ -19,9 +19,8 @@ import (
 
 	"github.com/benbjohnson/clock"
 	"github.com/resilience-go/resilience"
-	"github.com/resilience-go/resilience/internal/observe"
+	"github.com/resilience-go/resilience/internal/counters"
 	"github.com/resilience-go/resilience/internal/policykit"
-	"github.com/resilience-go/resilience/internal/stripe"
 	"github.com/resilience-go/resilience/internal/vclock"
 )
 
@@ -49,7 +48,7 @@ type Config struct {
 // Fallback answers in place of operations that failed. It is safe for
 // concurrent use if the functions in its Config are.
 type Fallback struct {
-	count  stripe.Counters // first, for its alignment
+	count  counters.Set // first, for its alignment
 	cfg    Config
 	clock  vclock.Clock
 	passed atomic.Uint64
@@ -97,7 +96,7 @@ func (f *Fallback) handle(ctx context.Context, next resilience.Next, err error) 
 	}
 	next.Discard()
 	if f.cfg.Observer != nil {
-		observe.Call(ctx, f.cfg.Observer, resilience.Event{
+		policykit.Observe(ctx, f.cfg.Observer, resilience.Event{
 			Kind: EventUsed, Time: f.clock.Now(), Policy: policy, Name: f.cfg.Name, Key: next.Key(), Err: err,
 		})
 	}

@@ -1,10 +1,10 @@
 package fallback
 
-import "github.com/resilience-go/resilience/internal/describe"
+import "github.com/resilience-go/resilience/internal/policykit"
 
 // String describes the fallback, for people: the text may change.
 func (f *Fallback) String() string {
-	s := describe.Policy(policy, f.cfg.Name, "")
+	s := policykit.Describe(policy, f.cfg.Name, "")
 	if f.cfg.If != nil {
 		return s + "answers for errors that If chooses"
 	}

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/resilience-go/resilience"
-	"github.com/resilience-go/resilience/internal/marker"
+	"github.com/resilience-go/resilience/internal/adapter"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -113,7 +113,7 @@ func (s *Server) policy(method string) (resilience.Policy, error) {
 
 // withAttempt returns ctx with the number of the attempt in the client's metadata.
 func withAttempt(ctx context.Context) context.Context {
-	if n := marker.Parse(metadata.ValueFromIncomingContext(ctx, attemptKey)); n >= 2 {
+	if n := adapter.ParseAttempt(metadata.ValueFromIncomingContext(ctx, attemptKey)); n >= 2 {
 		return resilience.WithAttempt(ctx, n)
 	}
 	return ctx

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"github.com/resilience-go/resilience/internal/origin"
+	"github.com/resilience-go/resilience/internal/adapter"
 )
 
 // HostKey returns scheme, host and port of the URL of r, as in
@@ -32,7 +32,7 @@ func HostKey(r *http.Request) string {
 	if r.URL == nil {
 		return ""
 	}
-	return origin.Canonical(r.URL.Scheme, r.URL.Host)
+	return adapter.CanonicalOrigin(r.URL.Scheme, r.URL.Host)
 }
 
 // KeyOf returns the key that HostKey returns for requests to rawURL, for instance to write
@@ -65,7 +65,7 @@ func KeyOf(rawURL string) (string, error) {
 			return "", fmt.Errorf("httpmw: no key: URL %q has port %s: must be at most 65535", u.Redacted(), p)
 		}
 	}
-	return origin.Canonical(u.Scheme, u.Host), nil
+	return adapter.CanonicalOrigin(u.Scheme, u.Host), nil
 }
 
 // origins caches the keys of a few hosts, so that a request does not build its key again.

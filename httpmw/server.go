@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/resilience-go/resilience"
-	"github.com/resilience-go/resilience/internal/marker"
+	"github.com/resilience-go/resilience/internal/adapter"
 )
 
 // Server guards the handlers of a server with a Policy:
@@ -111,7 +111,7 @@ type handler struct {
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx := r.Context()
-	n := marker.Parse(r.Header[attemptHeader])
+	n := adapter.ParseAttempt(r.Header[attemptHeader])
 	if n >= 2 {
 		ctx = resilience.WithAttempt(ctx, n)
 	}

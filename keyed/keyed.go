@@ -17,7 +17,7 @@ import (
 	"sync/atomic"
 
 	"github.com/resilience-go/resilience"
-	"github.com/resilience-go/resilience/internal/origin"
+	"github.com/resilience-go/resilience/internal/adapter"
 )
 
 // defaultMax is the default of Config.Max, in keys. It is more hosts than most clients
@@ -102,7 +102,7 @@ func (c *Config) spellings() (map[string]resilience.Policy, error) {
 		if absent(c.Keys[k]) {
 			return nil, fmt.Errorf("keyed %q: Config.Keys[%q] is nil: leave the key out, or give it resilience.Compose() to have no policy", c.Name, k)
 		}
-		canonical, ok := origin.CanonicalKey(k)
+		canonical, ok := adapter.CanonicalKey(k)
 		if !ok {
 			continue
 		}

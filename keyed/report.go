@@ -4,7 +4,7 @@ import (
 	"time"
 
 	"github.com/resilience-go/resilience"
-	"github.com/resilience-go/resilience/internal/report"
+	"github.com/resilience-go/resilience/internal/policykit"
 )
 
 // Report implements resilience.Reporter.
@@ -15,7 +15,7 @@ func (g *Group) Report(details bool) resilience.Report {
 		{Name: "evicted_total", Value: float64(s.Evicted)},
 	}}
 	if details {
-		r.Settings, r.Time = report.Settings(g.String()), time.Now()
+		r.Settings, r.Time = policykit.Settings(g.String()), time.Now()
 	}
 	return r
 }

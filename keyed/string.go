@@ -5,13 +5,13 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/resilience-go/resilience/internal/describe"
+	"github.com/resilience-go/resilience/internal/policykit"
 )
 
 // String describes the group with the numbers that it works with. It is for people, and
 // the text may change. Keys that have their own policy stand in the order of Unwrap.
 func (g *Group) String() string {
-	s := describe.Policy("keyed", g.cfg.Name, "") + "up to " + describe.Count(g.cfg.Max, "key") + ", each with a state of its own"
+	s := policykit.Describe("keyed", g.cfg.Name, "") + "up to " + policykit.Count(g.cfg.Max, "key") + ", each with a state of its own"
 	if n := len(g.cfg.Keys); n > 0 {
 		s += fmt.Sprintf("; a policy of its own for %q", slices.Sorted(maps.Keys(g.cfg.Keys)))
 	}

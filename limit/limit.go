@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/resilience-go/resilience"
-	"github.com/resilience-go/resilience/internal/stripe"
+	"github.com/resilience-go/resilience/internal/counters"
 	"github.com/resilience-go/resilience/internal/vclock"
 )
 
@@ -96,7 +96,7 @@ func room(word uint64) bool {
 
 // shared is what a limit and its forks have in common.
 type shared struct {
-	count     stripe.Counters // first, for its alignment
+	count     counters.Set // first, for its alignment
 	cfg       Config
 	clock     vclock.Clock
 	root      *Limit

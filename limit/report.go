@@ -2,12 +2,12 @@ package limit
 
 import (
 	"github.com/resilience-go/resilience"
-	"github.com/resilience-go/resilience/internal/report"
+	"github.com/resilience-go/resilience/internal/policykit"
 )
 
 var (
-	outcomes = report.Labels("outcome", "useful", "gone", "shed", "queue_full", "canceled")
-	results  = report.Labels("result", "raised", "not_raised", "lowered", "not_lowered", "abandoned")
+	outcomes = policykit.Labels("outcome", "useful", "gone", "shed", "queue_full", "canceled")
+	results  = policykit.Labels("result", "raised", "not_raised", "lowered", "not_lowered", "abandoned")
 )
 
 // Report implements resilience.Reporter.
@@ -16,8 +16,8 @@ func (l *Limit) Report(details bool) resilience.Report {
 	r := resilience.Report{Kind: policy, Name: l.cfg.Name, State: states[s.Overload], Attention: s.Overload}
 	if l == l.root { // a fork shares the counters
 		t := s.Trials
-		r.Values = report.Append(r.Values, "calls_total", outcomes, s.Useful, s.Abandoned, s.Shed, s.QueueFull, s.Canceled)
-		r.Values = report.Append(r.Values, "tests_total", results, t.Raised, t.NotRaised, t.Lowered, t.NotLowered, t.Inconclusive)
+		r.Values = policykit.AppendCounters(r.Values, "calls_total", outcomes, s.Useful, s.Abandoned, s.Shed, s.QueueFull, s.Canceled)
+		r.Values = policykit.AppendCounters(r.Values, "tests_total", results, t.Raised, t.NotRaised, t.Lowered, t.NotLowered, t.Inconclusive)
 		r.Values = append(r.Values, resilience.Value{Name: "overloads_total", Value: float64(s.Overloads)})
 	}
 	overload := 0.0
@@ -32,7 +32,7 @@ func (l *Limit) Report(details bool) resilience.Report {
 		resilience.Value{Name: "knee", Value: s.Knee},
 	)
 	if details {
-		r.Settings, r.Time = report.Settings(l.String()), l.clock.Now()
+		r.Settings, r.Time = policykit.Settings(l.String()), l.clock.Now()
 	}
 	return r
 }

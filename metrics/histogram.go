@@ -12,7 +12,7 @@ import (
 	"github.com/benbjohnson/clock"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/resilience-go/resilience"
-	"github.com/resilience-go/resilience/internal/describe"
+	"github.com/resilience-go/resilience/internal/policykit"
 	"github.com/resilience-go/resilience/internal/vclock"
 	"github.com/resilience-go/resilience/metrics/internal/series"
 )
@@ -159,5 +159,5 @@ func (h *Histogram) Idle() bool { return true }
 
 // String describes the histogram, for people: the text may change.
 func (h *Histogram) String() string {
-	return fmt.Sprintf("%smeasures calls until %v", describe.Policy(histogramKind, h.cfg.Name, ""), h.cfg.Until)
+	return fmt.Sprintf("%smeasures calls until %v", policykit.Describe(histogramKind, h.cfg.Name, ""), h.cfg.Until)
 }

@@ -8,7 +8,7 @@ import (
 
 	"github.com/benbjohnson/clock"
 	"github.com/resilience-go/resilience"
-	"github.com/resilience-go/resilience/internal/check"
+	"github.com/resilience-go/resilience/internal/policykit"
 )
 
 const (
@@ -65,11 +65,11 @@ type Config struct {
 // withDefaults returns c with its defaults filled in, or what is wrong with it.
 func (c Config) withDefaults() (Config, error) {
 	if err := cmp.Or(
-		check.Duration(policy, c.Name, "Config.BaseDelay", c.BaseDelay, c.Clock),
-		check.Duration(policy, c.Name, "Config.MaxDelay", c.MaxDelay, c.Clock),
-		check.Negative(policy, c.Name, "Config.BaseDelay", c.BaseDelay, "retry.NoDelay"),
-		check.Negative(policy, c.Name, "Config.MaxDelay", c.MaxDelay, "retry.Unbounded"),
-		check.Negative(policy, c.Name, "Config.Budget", c.Budget, "retry.NoBudget"),
+		policykit.CheckDuration(policy, c.Name, "Config.BaseDelay", c.BaseDelay, c.Clock),
+		policykit.CheckDuration(policy, c.Name, "Config.MaxDelay", c.MaxDelay, c.Clock),
+		policykit.CheckNegative(policy, c.Name, "Config.BaseDelay", c.BaseDelay, "retry.NoDelay"),
+		policykit.CheckNegative(policy, c.Name, "Config.MaxDelay", c.MaxDelay, "retry.Unbounded"),
+		policykit.CheckNegative(policy, c.Name, "Config.Budget", c.Budget, "retry.NoBudget"),
 	); err != nil {
 		return c, err
 	}

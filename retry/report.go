@@ -4,19 +4,19 @@ import (
 	"slices"
 
 	"github.com/resilience-go/resilience"
-	"github.com/resilience-go/resilience/internal/report"
+	"github.com/resilience-go/resilience/internal/policykit"
 )
 
 var (
-	outcomes     = report.Labels("outcome", "first_try", "recovered", "gave_up", "aborted")
-	attempts     = report.Labels("kind", "first", "retry")
+	outcomes     = policykit.Labels("outcome", "first_try", "recovered", "gave_up", "aborted")
+	attempts     = policykit.Labels("kind", "first", "retry")
 	reasonLabels = func() (labels []string) {
 		for _, why := range Reasons() {
-			labels = append(labels, report.Label(why))
+			labels = append(labels, policykit.Label(why))
 		}
 		return labels
 	}()
-	suppressed = report.Labels("reason", reasonLabels...)
+	suppressed = policykit.Labels("reason", reasonLabels...)
 )
 
 // Report implements resilience.Reporter.
@@ -24,11 +24,11 @@ func (r *Retry) Report(details bool) resilience.Report {
 	p := resilience.Report{Kind: policy, Name: r.cfg.Name}
 	if !r.fork { // a fork shares the counters
 		s := r.Stats()
-		p.Values = report.Append(p.Values, "calls_total", outcomes, s.FirstTry, s.Recovered, s.GaveUp(), s.Aborted)
-		p.Values = report.Append(p.Values, "attempts_total", attempts, s.Calls(), s.Retries)
+		p.Values = policykit.AppendCounters(p.Values, "calls_total", outcomes, s.FirstTry, s.Recovered, s.GaveUp(), s.Aborted)
+		p.Values = policykit.AppendCounters(p.Values, "attempts_total", attempts, s.Calls(), s.Retries)
 		p.Values = slices.Grow(p.Values, len(suppressed)+2)
 		for i, why := range Reasons() {
-			p.Values = report.Append(p.Values, "suppressed_total", suppressed[i:], s.Stopped[why])
+			p.Values = policykit.AppendCounters(p.Values, "suppressed_total", suppressed[i:], s.Stopped[why])
 		}
 	}
 	level, capacity := r.Budget()
@@ -37,7 +37,7 @@ func (r *Retry) Report(details bool) resilience.Report {
 		resilience.Value{Name: "budget_capacity_units", Value: float64(capacity)},
 	)
 	if details {
-		p.Settings, p.Time = report.Settings(r.String()), r.clock.Now()
+		p.Settings, p.Time = policykit.Settings(r.String()), r.clock.Now()
 	}
 	return p
 }

@@ -17,8 +17,8 @@ import (
 	"time"
 
 	"github.com/resilience-go/resilience"
-	"github.com/resilience-go/resilience/internal/observe"
-	"github.com/resilience-go/resilience/internal/stripe"
+	"github.com/resilience-go/resilience/internal/counters"
+	"github.com/resilience-go/resilience/internal/policykit"
 	"github.com/resilience-go/resilience/internal/vclock"
 )
 
@@ -61,7 +61,7 @@ type Retry struct {
 
 // shared is what a retry and its forks have in common.
 type shared struct {
-	count stripe.Counters // first, for its alignment
+	count counters.Set // first, for its alignment
 	cfg   Config
 	clock vclock.Clock
 
@@ -168,7 +168,7 @@ func (r *Retry) pause(ctx context.Context, next resilience.Next, n int, delay ti
 	}()
 	next.Discard()
 	if r.cfg.Observer != nil {
-		observe.Call(ctx, r.cfg.Observer, resilience.Event{
+		policykit.Observe(ctx, r.cfg.Observer, resilience.Event{
 			Kind: EventRetrying, Level: slog.LevelDebug, Time: r.clock.Now(), Policy: policy, Name: r.cfg.Name, Key: r.key,
 			Attempt: n, Delay: delay, Err: err,
 		})
@@ -293,7 +293,7 @@ func (r *Retry) finish(ctx context.Context, end Error, why reason) error {
 	}
 	end.Reason = reasons[why]
 	if r.cfg.Observer != nil {
-		observe.Call(ctx, r.cfg.Observer, resilience.Event{
+		policykit.Observe(ctx, r.cfg.Observer, resilience.Event{
 			Kind: EventGaveUp, Time: r.clock.Now(), Policy: policy, Name: r.cfg.Name, Key: r.key,
 			Attempt: end.Attempts, Reason: reasons[why], Err: end.Err,
 		})

@@ -4,14 +4,14 @@ import (
 	"fmt"
 	"math"
 
-	"github.com/resilience-go/resilience/internal/describe"
+	"github.com/resilience-go/resilience/internal/policykit"
 )
 
 // String describes the retry by the numbers that it works with, for people: the text
 // may change.
 func (r *Retry) String() string {
 	c := &r.cfg
-	s := describe.Policy(policy, c.Name, r.key) + describe.Count(c.MaxAttempts, "attempt")
+	s := policykit.Describe(policy, c.Name, r.key) + policykit.Count(c.MaxAttempts, "attempt")
 	if c.MaxAttempts == 1 {
 		return s
 	}

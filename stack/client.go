@@ -10,7 +10,7 @@ import (
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/breaker"
 	"github.com/resilience-go/resilience/bulkhead"
-	"github.com/resilience-go/resilience/internal/defaults"
+	"github.com/resilience-go/resilience/internal/policykit"
 	"github.com/resilience-go/resilience/keyed"
 	"github.com/resilience-go/resilience/retry"
 	"github.com/resilience-go/resilience/timeout"
@@ -141,7 +141,7 @@ func (c *ClientConfig) attemptTimeout() time.Duration {
 	if !c.on(Attempt) {
 		return 0
 	}
-	return cmp.Or(c.Attempt.Timeout, defaults.Limit)
+	return cmp.Or(c.Attempt.Timeout, policykit.DefaultTimeout)
 }
 
 // validateKeys returns an error if a key of Keyed.Keys is the name of a gRPC method alone:
@@ -202,7 +202,7 @@ func (c *ClientConfig) probeTimeout() time.Duration {
 	if longest == maxDuration {
 		longest = sum(max(c.attemptTimeout(), 0), max(c.maxWait(), 0))
 	}
-	return max(sum(longest, longest/probeMargin).Round(time.Second), defaults.ProbeTimeout)
+	return max(sum(longest, longest/probeMargin).Round(time.Second), policykit.DefaultProbeTimeout)
 }
 
 // longestProbe returns how long a probe may take until the breaker judges it, and what
@@ -236,7 +236,7 @@ func (c *ClientConfig) maxWait() time.Duration {
 	if !c.on(Bulkhead) || c.Bulkhead.MaxQueue < 0 {
 		return 0
 	}
-	return cmp.Or(c.Bulkhead.MaxWait, defaults.MaxWait)
+	return cmp.Or(c.Bulkhead.MaxWait, policykit.DefaultMaxWait)
 }
 
 // validateProbe returns an error if a ProbeTimeout that the user has set may be over before

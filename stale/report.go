@@ -6,8 +6,7 @@ import (
 	"time"
 
 	"github.com/resilience-go/resilience"
-	"github.com/resilience-go/resilience/internal/describe"
-	"github.com/resilience-go/resilience/internal/report"
+	"github.com/resilience-go/resilience/internal/policykit"
 )
 
 // Policy returns a policy that runs what lies inside it and changes nothing. It reports
@@ -30,26 +29,26 @@ func (r *reporter[T]) Name() string { return r.cfg.Name }
 
 // String returns the settings for people. The text may change.
 func (r *reporter[T]) String() string {
-	s := describe.Policy(policy, r.cfg.Name, "") + "up to " + describe.Count(r.cfg.Max, "value")
+	s := policykit.Describe(policy, r.cfg.Name, "") + "up to " + policykit.Count(r.cfg.Max, "value")
 	if r.cfg.MaxAge < 0 {
 		return s
 	}
 	return s + fmt.Sprintf(", at most %v old", r.cfg.MaxAge)
 }
 
-var outcomes = report.Labels("outcome", "fresh", "stale", "failed")
+var outcomes = policykit.Labels("outcome", "fresh", "stale", "failed")
 
 // Report implements resilience.Reporter.
 func (r *reporter[T]) Report(details bool) resilience.Report {
 	s := (*Stale[T])(r).Stats()
 	p := resilience.Report{Kind: policy, Name: r.cfg.Name}
-	p.Values = report.Append(nil, "calls_total", outcomes, s.Fresh, s.Stale, s.Failed)
+	p.Values = policykit.AppendCounters(nil, "calls_total", outcomes, s.Fresh, s.Stale, s.Failed)
 	p.Values = append(p.Values,
 		resilience.Value{Name: "fetches_total", Value: float64(s.Refreshes)},
 		resilience.Value{Name: "keys", Value: float64(s.Keys), Max: float64(r.cfg.Max)},
 	)
 	if details {
-		p.Settings, p.Time = report.Settings(r.String()), time.Now()
+		p.Settings, p.Time = policykit.Settings(r.String()), time.Now()
 	}
 	return p
 }

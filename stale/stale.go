@@ -16,8 +16,6 @@ import (
 
 	"github.com/benbjohnson/clock"
 	"github.com/resilience-go/resilience"
-	"github.com/resilience-go/resilience/internal/check"
-	"github.com/resilience-go/resilience/internal/observe"
 	"github.com/resilience-go/resilience/internal/policykit"
 	"github.com/resilience-go/resilience/internal/vclock"
 	"golang.org/x/sync/singleflight"
@@ -128,8 +126,8 @@ type result[T any] struct {
 // change in c.
 func New[T any](c Config) (*Stale[T], error) {
 	if err := cmp.Or(
-		check.Negative(policy, c.Name, "Config.MaxAge", c.MaxAge, "stale.Unbounded"),
-		check.Duration(policy, c.Name, "Config.MaxAge", c.MaxAge, c.Clock),
+		policykit.CheckNegative(policy, c.Name, "Config.MaxAge", c.MaxAge, "stale.Unbounded"),
+		policykit.CheckDuration(policy, c.Name, "Config.MaxAge", c.MaxAge, c.Clock),
 	); err != nil {
 		return nil, err
 	}
@@ -182,7 +180,7 @@ func (s *Stale[T]) Do(ctx context.Context, p resilience.Policy, key string, fetc
 	}
 	outcome = &s.stale
 	if s.cfg.Observer != nil {
-		observe.Call(ctx, s.cfg.Observer, resilience.Event{
+		policykit.Observe(ctx, s.cfg.Observer, resilience.Event{
 			Kind: EventUsed, Time: s.clock.Now(), Policy: policy, Name: s.cfg.Name, Key: key, Err: l.err,
 		})
 	}

@@ -3,13 +3,13 @@ package timeout
 import (
 	"fmt"
 
-	"github.com/resilience-go/resilience/internal/describe"
+	"github.com/resilience-go/resilience/internal/policykit"
 )
 
 // String describes the timeout by the numbers that it works with, for people: the
 // text may change.
 func (t *Timeout) String() string {
-	s := describe.Policy(policy, t.cfg.Name, "")
+	s := policykit.Describe(policy, t.cfg.Name, "")
 	if t.cfg.Timeout < 0 {
 		return s + "no limit"
 	}

@@ -23,9 +23,7 @@ import (
 
 	"github.com/benbjohnson/clock"
 	"github.com/resilience-go/resilience"
-	"github.com/resilience-go/resilience/internal/check"
-	"github.com/resilience-go/resilience/internal/defaults"
-	"github.com/resilience-go/resilience/internal/observe"
+	"github.com/resilience-go/resilience/internal/policykit"
 	"github.com/resilience-go/resilience/internal/vclock"
 )
 
@@ -73,12 +71,12 @@ type Timeout struct {
 // New returns a Timeout, or an error that says what to change in c.
 func New(c Config) (*Timeout, error) {
 	if err := cmp.Or(
-		check.Negative(policy, c.Name, "Config.Timeout", c.Timeout, "timeout.Unbounded"),
-		check.Duration(policy, c.Name, "Config.Timeout", c.Timeout, c.Clock),
+		policykit.CheckNegative(policy, c.Name, "Config.Timeout", c.Timeout, "timeout.Unbounded"),
+		policykit.CheckDuration(policy, c.Name, "Config.Timeout", c.Timeout, c.Clock),
 	); err != nil {
 		return nil, err
 	}
-	c.Timeout = cmp.Or(c.Timeout, defaults.Limit)
+	c.Timeout = cmp.Or(c.Timeout, policykit.DefaultTimeout)
 	switch c.Until {
 	case 0:
 		c.Until = resilience.Ended
@@ -240,7 +238,7 @@ func (t *Timeout) count(ctx context.Context, next resilience.Next, err error) {
 	}
 	t.cutOff.Add(1)
 	if t.cfg.Observer != nil {
-		observe.Call(ctx, t.cfg.Observer, resilience.Event{
+		policykit.Observe(ctx, t.cfg.Observer, resilience.Event{
 			Kind: EventTimedOut, Time: t.clock.Now(), Policy: policy, Name: t.cfg.Name, Key: next.Key(), Delay: t.cfg.Timeout, Err: err,
 		})
 	}

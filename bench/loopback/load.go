@@ -13,7 +13,7 @@ import (
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/bench/internal/pairs"
 	"github.com/resilience-go/resilience/httpmw"
-	"github.com/resilience-go/resilience/internal/defaults"
+	"github.com/resilience-go/resilience/internal/policykit"
 	"github.com/resilience-go/resilience/stack"
 	"golang.org/x/sync/errgroup"
 )
@@ -82,7 +82,7 @@ func rowsFor(l *load, s *service) []pairs.Row {
 	c.Without |= stack.Attempt
 	var (
 		bare    = &http.Client{Transport: l.transport}
-		limited = &http.Client{Transport: l.transport, Timeout: defaults.Limit}
+		limited = &http.Client{Transport: l.transport, Timeout: policykit.DefaultTimeout}
 		guarded = &http.Client{Transport: &httpmw.Transport{Base: l.transport, Policy: stack.Client("loopback")}}
 		untimed = &http.Client{Transport: &httpmw.Transport{Base: l.transport, Policy: resilience.Must(c.New())}}
 	)

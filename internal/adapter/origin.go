@@ -1,14 +1,13 @@
-// Package origin spells the origin of a URL in one way, so that all spellings of one
-// origin are one key. Package httpmw makes keys of requests with it, and package keyed
-// compares them with the keys in a configuration.
-package origin
+// Package adapter has the parts that httpmw, grpcmw and keyed share: the spelling of keys
+// and the number of an attempt that crosses a process boundary.
+package adapter
 
 import (
 	"net/netip"
 	"strings"
 )
 
-// Canonical returns scheme://host:port for the scheme and the host of a URL (RFC 9110,
+// CanonicalOrigin returns scheme://host:port for the scheme and the host of a URL (RFC 9110,
 // section 4.2.3), as in "https://api.example.com:443" and "http://[::1]:8080".
 //
 //   - Scheme and host are in lower case, ASCII letters only.
@@ -16,9 +15,9 @@ import (
 //   - A port has no leading zeros. A missing port is the default port of http or https;
 //     with any other scheme it stays missing.
 //
-// Names are not resolved or converted. Canonical accepts any input: it keeps what it
+// Names are not resolved or converted. CanonicalOrigin accepts any input: it keeps what it
 // cannot parse.
-func Canonical(scheme, hostport string) string {
+func CanonicalOrigin(scheme, hostport string) string {
 	scheme = lower(scheme)
 	host, port := split(lower(hostport))
 	if port == "" {
@@ -43,7 +42,7 @@ func CanonicalKey(key string) (canonical string, ok bool) {
 	if hostport == "" || hostport[0] == ':' || strings.ContainsAny(rest, "/?#") {
 		return "", false
 	}
-	return Canonical(scheme, hostport), true
+	return CanonicalOrigin(scheme, hostport), true
 }
 
 func defaultPort(scheme string) string {

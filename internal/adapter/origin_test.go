@@ -1,10 +1,10 @@
-package origin_test
+package adapter_test
 
 import (
 	"strings"
 	"testing"
 
-	"github.com/resilience-go/resilience/internal/origin"
+	"github.com/resilience-go/resilience/internal/adapter"
 )
 
 // All spellings of one origin have one canonical form.
@@ -24,7 +24,7 @@ func TestCanonical_spellings(t *testing.T) {
 		{"unix", "socket", "unix://socket"},
 		{"", "", "://"},
 	} {
-		if got := origin.Canonical(test.scheme, test.hostport); got != test.want {
+		if got := adapter.CanonicalOrigin(test.scheme, test.hostport); got != test.want {
 			t.Errorf("%s, %s: %s, want %s", test.scheme, test.hostport, got, test.want)
 		}
 	}
@@ -48,7 +48,7 @@ func TestCanonicalKey_spellings(t *testing.T) {
 		"/payments.v1.Payments/Charge":       "",
 		"":                                   "",
 	} {
-		if got, ok := origin.CanonicalKey(key); got != want || ok != (want != "") {
+		if got, ok := adapter.CanonicalKey(key); got != want || ok != (want != "") {
 			t.Errorf("%q: %q, %v, want %q", key, got, ok, want)
 		}
 	}
@@ -61,13 +61,13 @@ func FuzzCanonical(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		scheme, hostport, _ := strings.Cut(s, "://")
-		want := origin.Canonical(scheme, hostport)
+		want := adapter.CanonicalOrigin(scheme, hostport)
 		scheme, hostport, _ = strings.Cut(want, "://")
-		if got := origin.Canonical(scheme, hostport); got != want {
+		if got := adapter.CanonicalOrigin(scheme, hostport); got != want {
 			t.Errorf("%q: %q of %q", s, got, want)
 		}
-		key, ok := origin.CanonicalKey(s)
-		if again, still := origin.CanonicalKey(key); ok && (!still || again != key) {
+		key, ok := adapter.CanonicalKey(s)
+		if again, still := adapter.CanonicalKey(key); ok && (!still || again != key) {
 			t.Errorf("%q: key %q of %q", s, again, key)
 		}
 	})

@@ -1,4 +1,4 @@
-package refusal_test
+package policykit_test
 
 import (
 	"sync"
@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/resilience-go/resilience"
-	"github.com/resilience-go/resilience/internal/refusal"
+	"github.com/resilience-go/resilience/internal/policykit"
 )
 
 func TestAllWhoAreRefusedGetTheSameError(t *testing.T) {
@@ -14,7 +14,9 @@ func TestAllWhoAreRefusedGetTheSameError(t *testing.T) {
 	got := make([]error, 100)
 	var all sync.WaitGroup
 	for i := range got {
-		all.Go(func() { got[i] = refusal.Same(&made, resilience.Rejection{Name: "orders", Reason: resilience.Full}) })
+		all.Go(func() {
+			got[i] = policykit.Reject(&made, resilience.Rejection{Name: "orders", Reason: resilience.Full})
+		})
 	}
 	all.Wait()
 	for _, err := range got {
@@ -27,8 +29,8 @@ func TestAllWhoAreRefusedGetTheSameError(t *testing.T) {
 func TestAllocsOfARefusal(t *testing.T) {
 	var made atomic.Pointer[resilience.Rejection]
 	r := resilience.Rejection{Name: "orders"}
-	_ = refusal.Same(&made, r)
-	if got := testing.AllocsPerRun(100, func() { _ = refusal.Same(&made, r) }); got > 0 {
+	_ = policykit.Reject(&made, r)
+	if got := testing.AllocsPerRun(100, func() { _ = policykit.Reject(&made, r) }); got > 0 {
 		t.Errorf("%v allocations", got)
 	}
 }

@@ -1,5 +1,4 @@
-// Package report helps policies to make the values of a resilience.Report.
-package report
+package policykit
 
 import (
 	"strings"
@@ -20,17 +19,17 @@ func Labels(label string, values ...string) [][]string {
 // Label returns a reason as the value of a label: "out of budget" is out_of_budget.
 func Label(reason string) string { return strings.ReplaceAll(reason, " ", "_") }
 
-// Append adds one counter for each of labels to values.
-func Append(values []resilience.Value, name string, labels [][]string, counts ...uint64) []resilience.Value {
+// AppendCounters adds one counter for each of labels to values.
+func AppendCounters(values []resilience.Value, name string, labels [][]string, counts ...uint64) []resilience.Value {
 	for i, n := range counts {
 		values = append(values, resilience.Value{Name: name, Labels: labels[i], Value: float64(n)})
 	}
 	return values
 }
 
-// OneOf adds one gauge for each of labels to values: 1 for the present one, which has
+// AppendOneOf adds one gauge for each of labels to values: 1 for the present one, which has
 // the index now, and 0 for the others.
-func OneOf(values []resilience.Value, name string, labels [][]string, now int) []resilience.Value {
+func AppendOneOf(values []resilience.Value, name string, labels [][]string, now int) []resilience.Value {
 	for i := range labels {
 		v := resilience.Value{Name: name, Labels: labels[i]}
 		if i == now {

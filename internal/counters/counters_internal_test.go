@@ -1,4 +1,4 @@
-package stripe
+package counters
 
 import (
 	"sync"
@@ -7,7 +7,7 @@ import (
 )
 
 func TestTheSumIsExactUnder64Goroutines(t *testing.T) {
-	var c Counters
+	var c Set
 	var all sync.WaitGroup
 	for g := range 64 {
 		all.Go(func() {
@@ -25,7 +25,7 @@ func TestTheSumIsExactUnder64Goroutines(t *testing.T) {
 }
 
 func TestASumNeverShrinks(t *testing.T) {
-	var c Counters
+	var c Set
 	stop := make(chan struct{})
 	var all sync.WaitGroup
 	for range 4 {
@@ -53,7 +53,7 @@ func TestASumNeverShrinks(t *testing.T) {
 }
 
 func TestGoroutinesSpreadOverTheLines(t *testing.T) {
-	var c Counters
+	var c Set
 	var ready, all sync.WaitGroup
 	leave := make(chan struct{})
 	for range 256 {
@@ -80,7 +80,7 @@ func TestGoroutinesSpreadOverTheLines(t *testing.T) {
 }
 
 func TestALineIsACacheLine(t *testing.T) {
-	var c Counters
+	var c Set
 	if n := unsafe.Sizeof(c.line[0]); n != 64 {
 		t.Errorf("%d bytes", n)
 	}

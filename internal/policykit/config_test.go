@@ -1,4 +1,4 @@
-package check_test
+package policykit_test
 
 import (
 	"strings"
@@ -8,7 +8,7 @@ import (
 	"github.com/benbjohnson/clock"
 	"github.com/resilience-go/resilience/breaker"
 	"github.com/resilience-go/resilience/bulkhead"
-	"github.com/resilience-go/resilience/internal/check"
+	"github.com/resilience-go/resilience/internal/policykit"
 	"github.com/resilience-go/resilience/retry"
 	"github.com/resilience-go/resilience/stale"
 	"github.com/resilience-go/resilience/timeout"
@@ -47,10 +47,10 @@ func TestADurationWithoutAUnitIsRefusedInEveryConfig(t *testing.T) {
 
 func TestADurationThatIsMeantIsAccepted(t *testing.T) {
 	for name, err := range map[string]error{
-		"a microsecond": check.Duration("breaker", "", "Config.OpenFor", time.Microsecond, nil),
-		"the default":   check.Duration("breaker", "", "Config.OpenFor", 0, nil),
-		"off":           check.Duration("breaker", "", "Config.OpenFor", -1, nil),
-		"with a Clock":  check.Duration("breaker", "", "Config.OpenFor", 1, clock.NewMock()),
+		"a microsecond": policykit.CheckDuration("breaker", "", "Config.OpenFor", time.Microsecond, nil),
+		"the default":   policykit.CheckDuration("breaker", "", "Config.OpenFor", 0, nil),
+		"off":           policykit.CheckDuration("breaker", "", "Config.OpenFor", -1, nil),
+		"with a Clock":  policykit.CheckDuration("breaker", "", "Config.OpenFor", 1, clock.NewMock()),
 	} {
 		if err != nil {
 			t.Errorf("%s: %v", name, err)

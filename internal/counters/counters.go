@@ -1,5 +1,5 @@
-// Package stripe has counters that many cores add to at once.
-package stripe
+// Package counters has counters that many cores add to at once.
+package counters
 
 import (
 	"sync/atomic"
@@ -11,21 +11,21 @@ const (
 	width = 8 // how many counters there are
 )
 
-// Counters is a fixed set of counters that only grow. Each of its lines fills one
+// Set is a fixed set of counters that only grow. Each of its lines fills one
 // cache line and holds all counters, so that a goroutine touches one line
 // whatever it counts. The zero value is ready; it is safe for concurrent use.
 //
 // Put it first in a struct that is allocated on its own: the allocator then
 // aligns it to a cache line.
-type Counters struct {
+type Set struct {
 	line [lines][width]atomic.Uint64
 }
 
 // Add adds one to counter i.
-func (c *Counters) Add(i int) { c.line[pick()][i].Add(1) }
+func (c *Set) Add(i int) { c.line[pick()][i].Add(1) }
 
 // Sum returns counter i. Additions that run meanwhile may or may not be in it.
-func (c *Counters) Sum(i int) (sum uint64) {
+func (c *Set) Sum(i int) (sum uint64) {
 	for l := range c.line {
 		sum += c.line[l][i].Load()
 	}

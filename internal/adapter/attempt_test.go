@@ -1,11 +1,11 @@
-package marker_test
+package adapter_test
 
 import (
 	"math/big"
 	"strings"
 	"testing"
 
-	"github.com/resilience-go/resilience/internal/marker"
+	"github.com/resilience-go/resilience/internal/adapter"
 )
 
 func TestParse(t *testing.T) {
@@ -29,7 +29,7 @@ func TestParse(t *testing.T) {
 		"digits of elsewhere": {[]string{"٣"}, 1},
 		"two values":          {[]string{"2", "2"}, 1},
 	} {
-		if got := marker.Parse(test.values); got != test.want {
+		if got := adapter.ParseAttempt(test.values); got != test.want {
 			t.Errorf("%s: %d, want %d", name, got, test.want)
 		}
 	}
@@ -47,7 +47,7 @@ func FuzzMarker(f *testing.F) {
 			n.Sign() > 0 && n.Cmp(big.NewInt(1000)) < 0 {
 			want = int(n.Int64())
 		}
-		if got := marker.Parse(all); got != want {
+		if got := adapter.ParseAttempt(all); got != want {
 			t.Errorf("%q is %d, want %d", all, got, want)
 		}
 	})
