@@ -320,12 +320,12 @@ func (g *Group) All() iter.Seq2[string, resilience.Policy] {
 // Name returns the name from the Config.
 func (g *Group) Name() string { return g.cfg.Name }
 
-// Counters only ever grow.
+// Counters are the numbers of Stats that never fall.
 type Counters struct {
 	Evicted uint64 // keys that the group has dropped
 }
 
-// Gauges are the state at the moment of the call.
+// Gauges are the numbers of Stats that describe the present.
 type Gauges struct {
 	Keys int // keys that the group remembers, without the keys of Config.Keys
 }

@@ -318,7 +318,7 @@ func TestConfigKeys_ownPolicy(t *testing.T) {
 	}
 }
 
-// walked returns the policies in p without those of keys that the group has made.
+// walked returns the policies in p, except the forks.
 func walked(p resilience.Policy) (found []resilience.Policy) {
 	for n := range resilience.Walk(p) {
 		if n.Key == "" || n.Key == "a" || n.Key == "b" {

@@ -147,7 +147,7 @@ func TestClient_allocations(t *testing.T) {
 	}
 }
 
-// Layers without an Observer use that of the stack, and New changes no configuration.
+// Layers without an Observer use the Observer of the stack. New changes no configuration.
 func TestClient_observer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var all, own resiliencetest.Recorder

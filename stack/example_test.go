@@ -57,8 +57,7 @@ func ExampleClient_key() {
 	fmt.Println(balanceOf(context.Background(), p, "eu-1", "Ada"))
 	fmt.Println(balanceOf(context.Background(), p, "us-2", "Grace"))
 	for n := range resilience.Walk(p) {
-		q := n.Policy
-		if g, ok := q.(*keyed.Group); ok {
+		if g, ok := n.Policy.(*keyed.Group); ok {
 			fmt.Println(g.Stats().Keys, "keys")
 		}
 	}
@@ -99,9 +98,8 @@ func ExampleClientConfig() {
 	client := &http.Client{Transport: &httpmw.Transport{Policy: resilience.Must(c.New())}}
 
 	for n := range resilience.Walk(client.Transport.(*httpmw.Transport).Policy) {
-		p := n.Policy
-		if p, ok := p.(*breaker.Breaker); ok {
-			fmt.Println(p.Name(), p.Stats().Opened)
+		if b, ok := n.Policy.(*breaker.Breaker); ok {
+			fmt.Println(b.Name(), b.Stats().Opened)
 		}
 	}
 	// Output:

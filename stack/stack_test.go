@@ -216,12 +216,12 @@ func TestClientConfig_probeTimeout(t *testing.T) {
 		}, "50s"},
 		"the longest attempt": {func(c *stack.ClientConfig) { c.Attempt.Timeout = math.MaxInt64 }, time.Duration(math.MaxInt64).String()},
 		"set":                 {func(c *stack.ClientConfig) { c.Breaker.ProbeTimeout = 11 * time.Second }, "11s"},
-		"set to unbounded":    {func(c *stack.ClientConfig) { c.Breaker.ProbeTimeout = -1 }, "for ever"},
+		"set to unbounded":    {func(c *stack.ClientConfig) { c.Breaker.ProbeTimeout = -1 }, "no timeout"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := stack.DefaultClient("users")
 			test.change(&c)
-			if got := c.String(); !strings.Contains(got, "a probe may take "+test.want+";") {
+			if got := c.String(); !strings.Contains(got, "; probes have "+test.want+";") {
 				t.Errorf("want %s in\n%s", test.want, got)
 			}
 		})
