@@ -23,8 +23,6 @@ var (
 const (
 	// Open is the reason of a circuit breaker.
 	Open = "open"
-	// Full is the reason of a bulkhead.
-	Full = "full"
 	// Limited is the reason of a rate limit or a concurrency limit in a server: there
 	// are more requests than it can serve, and retries would add to them. The servers
 	// of httpmw and grpcmw tell the client not to retry.
@@ -40,7 +38,7 @@ type Rejection struct {
 	Policy string // kind of the policy: "breaker", "bulkhead"
 	Name   string // name of the policy, as configured
 	Key    string // key of the policy in a keyed.Group: a host, a method
-	Reason string // Open, Full, Limited, or a reason of a policy of your own
+	Reason string // Open, Limited, or a reason of the policy's package such as bulkhead.Full
 	Detail string // what the policy counted, for people; may be empty
 	// RetryAt is when the policy expects to admit operations again. It is zero if that
 	// time is unknown.

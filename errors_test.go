@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/bulkhead"
 )
 
 // judged is an error that says what its outcome is.
@@ -41,7 +42,7 @@ func TestOutcomeOf(t *testing.T) {
 	always := func(o resilience.Outcome) func(error) resilience.Outcome {
 		return func(error) resilience.Outcome { return o }
 	}
-	rejection := &resilience.Rejection{Policy: "bulkhead", Reason: resilience.Full}
+	rejection := &resilience.Rejection{Policy: "bulkhead", Reason: bulkhead.Full}
 
 	tests := []struct {
 		name     string
@@ -167,7 +168,7 @@ func TestRejectionIs(t *testing.T) {
 		{"itself", open, true},
 		{"the kind", &resilience.Rejection{Policy: "breaker", Reason: resilience.Open}, true},
 		{"another policy", &resilience.Rejection{Policy: "bulkhead", Reason: resilience.Open}, false},
-		{"another reason", &resilience.Rejection{Policy: "breaker", Reason: resilience.Full}, false},
+		{"another reason", &resilience.Rejection{Policy: "breaker", Reason: bulkhead.Full}, false},
 		{"another with its name", &resilience.Rejection{Policy: "breaker", Name: "users", Reason: resilience.Open}, false},
 		{"the cause, which is of another call", errDown, false},
 		{"an error that cannot be compared", uncomparable{{}}, false},
@@ -188,7 +189,7 @@ func (uncomparable) Error() string { return "uncomparable" }
 func TestRejection_error(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // so that no time passes
 		for want, r := range map[string]*resilience.Rejection{
-			"bulkhead: rejected: full":                      {Policy: "bulkhead", Reason: resilience.Full},
+			"bulkhead: rejected: full":                      {Policy: "bulkhead", Reason: bulkhead.Full},
 			`limit "a\"b": rejected: limited`:               {Policy: "limit", Name: `a"b`, Reason: resilience.Limited},
 			`breaker "x": rejected: open: last error: down`: {Policy: "breaker", Name: "x", Reason: resilience.Open, Cause: errDown},
 			`breaker: rejected: open, retry in 46ms`:        {Policy: "breaker", Reason: resilience.Open, RetryAt: time.Now().Add(45_678_901)},

@@ -9,6 +9,7 @@ import (
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/breaker"
+	"github.com/resilience-go/resilience/bulkhead"
 )
 
 // named is a policy that says when it is passed.
@@ -126,7 +127,7 @@ func (o *once) Apply(ctx context.Context, next resilience.Next) error {
 	select {
 	case o.busy <- struct{}{}:
 	default:
-		return &resilience.Rejection{Policy: "once", Reason: resilience.Full}
+		return &resilience.Rejection{Policy: "once", Reason: bulkhead.Full}
 	}
 	err := resilience.ErrAborted
 	defer func() { next.Settle(resilience.Ended, err, o, 0) }()

@@ -1,20 +1,36 @@
 package resilience
 
-import "context"
+import (
+	"context"
+	"errors"
+)
 
-// Run runs fn under p. A nil p, or a nil *Pipeline, guards nothing. If ctx is already
-// done, Run returns ContextError(ctx): fn does not run, and no policy counts it.
+var (
+	errNoContext   = errors.New("resilience: the context is nil: pass the caller's, or context.Background()")
+	errNoOperation = errors.New("resilience: the operation is nil: pass a function or an Operation")
+)
+
+// Run runs fn under p. A nil p guards nothing. If ctx is already done, Run returns
+// ContextError(ctx): fn does not run, and no policy counts it. A nil ctx or fn is an error.
 //
 // Go allocates a closure and the variables that it captures, because a Policy may
 // keep what it is given. Callers on a hot path implement Operation on a struct of
 // their own and use RunOperation.
 func Run(ctx context.Context, p Policy, fn Func) error {
+	if fn == nil {
+		return errNoOperation
+	}
 	return RunOperation(ctx, p, fn)
 }
 
 // RunOperation is Run for an Operation. It does not allocate.
 func RunOperation(ctx context.Context, p Policy, op Operation) error {
-	if ctx.Err() != nil {
+	switch {
+	case ctx == nil:
+		return errNoContext
+	case op == nil:
+		return errNoOperation
+	case ctx.Err() != nil:
 		return ContextError(ctx)
 	}
 	switch p := p.(type) {
@@ -34,6 +50,10 @@ func RunOperation(ctx context.Context, p Policy, op Operation) error {
 // or the zero value if p answered instead: a policy that returns nil after a failure,
 // such as a fallback, has no value. fallback.Do answers with one.
 func Do[T any](ctx context.Context, p Policy, fn func(context.Context) (T, error)) (T, error) {
+	if fn == nil {
+		var zero T
+		return zero, errNoOperation
+	}
 	c := &call[T]{fn: fn}
 	err := RunOperation(ctx, p, c)
 	if err == nil && !c.succeeded {

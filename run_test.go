@@ -3,6 +3,7 @@ package resilience_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/resilience-go/resilience"
@@ -177,6 +178,27 @@ func TestMomentString(t *testing.T) {
 	} {
 		if got := m.String(); got != want {
 			t.Errorf("%d: %q, want %q", m, got, want)
+		}
+	}
+}
+
+// A nil context or operation is an error that says what to pass.
+func TestRun_nilArguments(t *testing.T) {
+	op := resilience.Func(func(context.Context) error { return nil })
+	var none context.Context
+	for _, p := range []resilience.Policy{nil, resilience.Compose(), resilience.Compose(&fork{})} {
+		_, noFunc := resilience.Do[int](t.Context(), p, nil)
+		for want, err := range map[string]error{
+			"Run: the context is nil":            resilience.Run(none, p, op),
+			"Run: the operation is nil":          resilience.Run(t.Context(), p, nil),
+			"RunOperation: the context is nil":   resilience.RunOperation(none, p, op),
+			"RunOperation: the operation is nil": resilience.RunOperation(t.Context(), p, nil),
+			"Do: the operation is nil":           noFunc,
+		} {
+			_, text, _ := strings.Cut(want, ": ")
+			if err == nil || !strings.HasPrefix(err.Error(), "resilience: "+text+": pass ") {
+				t.Errorf("%s: %v", want, err)
+			}
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/breaker"
+	"github.com/resilience-go/resilience/bulkhead"
 	"github.com/resilience-go/resilience/internal/testkit"
 )
 
@@ -353,7 +354,7 @@ func TestBreaker_innerRejection(t *testing.T) {
 	r := newRig(t, quick)
 	r.trip()
 	r.clock.add(time.Second)
-	full := &resilience.Rejection{Policy: "bulkhead", Reason: resilience.Full}
+	full := &resilience.Rejection{Policy: "bulkhead", Reason: bulkhead.Full}
 	for range 3 {
 		if err := r.run(fmt.Errorf("inside: %w", full)); !errors.Is(err, full) {
 			t.Fatalf("got %v", err)

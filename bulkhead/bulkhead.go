@@ -20,9 +20,12 @@ import (
 
 const policy = "bulkhead"
 
+// Full is the reason of a rejection by a bulkhead.
+const Full = "full"
+
 // ErrFull matches, with errors.Is, every rejection by a bulkhead. The error itself
 // is a *resilience.Rejection.
-var ErrFull error = &resilience.Rejection{Policy: policy, Reason: resilience.Full}
+var ErrFull error = &resilience.Rejection{Policy: policy, Reason: Full}
 
 // Bulkhead bounds the calls in flight.
 //
@@ -229,7 +232,7 @@ func (b *Bulkhead) refuse(ctx context.Context, made *atomic.Pointer[resilience.R
 		})
 	}
 	return policykit.Reject(made, resilience.Rejection{
-		Policy: policy, Name: b.cfg.Name, Key: b.key, Reason: resilience.Full, Detail: reason,
+		Policy: policy, Name: b.cfg.Name, Key: b.key, Reason: Full, Detail: reason,
 	})
 }
 

@@ -33,7 +33,7 @@ func must(t testing.TB, c fallback.Config) *fallback.Fallback {
 }
 
 func refusal() error {
-	return &resilience.Rejection{Policy: "test", Name: "inner", Reason: resilience.Full}
+	return &resilience.Rejection{Policy: "test", Name: "inner", Reason: bulkhead.Full}
 }
 
 type opinion struct{ outcome resilience.Outcome }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/bulkhead"
 	"github.com/resilience-go/resilience/grpcmw"
 	"github.com/resilience-go/resilience/internal/testkit"
 	"github.com/resilience-go/resilience/timeout"
@@ -121,7 +122,7 @@ func TestServer_answerError(t *testing.T) {
 		"a deadline of its own":    {handler: func(context.Context) error { return context.DeadlineExceeded }, not: ends, code: codes.DeadlineExceeded, judged: resilience.Failure},
 		"a call that it gave up":   {handler: func(context.Context) error { return context.Canceled }, not: ends, code: codes.Canceled, judged: resilience.Ignored},
 		"a call that was rejected": {handler: func(context.Context) error { return limited }, not: []error{resilience.ErrRejected}, code: codes.ResourceExhausted, judged: resilience.Success},
-		"rejected further in":      {inner: reject(resilience.Full, time.Time{}), is: []error{resilience.ErrRejected}, code: codes.Unknown, judged: resilience.Ignored},
+		"rejected further in":      {inner: reject(bulkhead.Full, time.Time{}), is: []error{resilience.ErrRejected}, code: codes.Unknown, judged: resilience.Ignored},
 		"no policy runs it":        {inner: misuse["nothing"], code: codes.Internal, judged: resilience.Failure},
 		"too late for a policy":    {inner: testkit.Policy(func(context.Context, resilience.Next) error { return &timeout.Error{} }), not: ends, code: codes.DeadlineExceeded, judged: resilience.Failure},
 		"run twice":                {inner: misuse["twice"], handler: func(context.Context) error { return errDown }, code: codes.Unavailable, judged: resilience.Failure},
@@ -271,7 +272,7 @@ func TestServer_secondRunReleasesAll(t *testing.T) {
 		},
 		"around what is rejected": {
 			func(p resilience.Policy) resilience.Policy {
-				return resilience.Compose(stubborn(3), p, reject(resilience.Full, time.Time{}))
+				return resilience.Compose(stubborn(3), p, reject(bulkhead.Full, time.Time{}))
 			},
 			[]codes.Code{codes.Unknown, codes.Unknown, codes.Unknown},
 		},

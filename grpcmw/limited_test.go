@@ -9,6 +9,7 @@ import (
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/breaker"
+	"github.com/resilience-go/resilience/bulkhead"
 	"github.com/resilience-go/resilience/grpcmw"
 	"github.com/resilience-go/resilience/internal/testkit"
 	"github.com/resilience-go/resilience/limit"
@@ -117,7 +118,7 @@ func TestServer_limitStopsServiceConfig(t *testing.T) {
 	}]}`
 	everywhere(t, func(t *testing.T, serve serving) {
 		for kind, call := range rejectedCalls {
-			for reason, want := range map[string]int32{resilience.Limited: 1, resilience.Full: 3} {
+			for reason, want := range map[string]int32{resilience.Limited: 1, bulkhead.Full: 3} {
 				var calls atomic.Int32
 				no := reject(reason, time.Now()) // a retry may come at once
 				p := testkit.Policy(func(ctx context.Context, next resilience.Next) error {

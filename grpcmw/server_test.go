@@ -52,7 +52,7 @@ func TestServer_rejectionStatus(t *testing.T) {
 			"open, long over":    {resilience.Open, in(-time.Hour), codes.Unavailable, time.Millisecond, time.Millisecond, false},
 			"open forever":       {resilience.Open, in(math.MaxInt64), codes.Unavailable, 364 * 24 * time.Hour, 365 * 24 * time.Hour, false},
 			"open, unknown":      {resilience.Open, time.Time{}, codes.Unavailable, time.Second, time.Second, false},
-			"full":               {resilience.Full, time.Time{}, codes.ResourceExhausted, time.Second, time.Second, false},
+			"full":               {bulkhead.Full, time.Time{}, codes.ResourceExhausted, time.Second, time.Second, false},
 			"limited":            {resilience.Limited, time.Time{}, codes.ResourceExhausted, time.Second, time.Second, true},
 			"limited, and knows": {resilience.Limited, in(time.Hour), codes.ResourceExhausted, 30 * time.Minute, time.Hour, true},
 		} {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/bulkhead"
 	"github.com/resilience-go/resilience/grpcmw"
 	"github.com/resilience-go/resilience/internal/testkit"
 	"google.golang.org/grpc"
@@ -79,7 +80,7 @@ func TestClient_failedGRPCStreamCountsOnce(t *testing.T) {
 
 // A rejected stream is not made.
 func TestClient_rejectedStreamIsNotMade(t *testing.T) {
-	for reason, code := range map[string]codes.Code{resilience.Open: codes.Unavailable, resilience.Full: codes.ResourceExhausted} {
+	for reason, code := range map[string]codes.Code{resilience.Open: codes.Unavailable, bulkhead.Full: codes.ResourceExhausted} {
 		_, err := openFake(reject(reason, time.Time{}), func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, ...grpc.CallOption) (grpc.ClientStream, error) {
 			t.Error("made")
 			return nil, nil

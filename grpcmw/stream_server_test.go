@@ -32,8 +32,8 @@ func TestServer_rejectsStream(t *testing.T) {
 		info     time.Duration
 	}{
 		"open":                {resilience.Open, 3 * second, codes.Unavailable, "3000", 3 * second},
-		"full":                {resilience.Full, 0, codes.ResourceExhausted, "1000", second},
-		"full, long since":    {resilience.Full, -second, codes.ResourceExhausted, "1", time.Millisecond},
+		"full":                {bulkhead.Full, 0, codes.ResourceExhausted, "1000", second},
+		"full, long since":    {bulkhead.Full, -second, codes.ResourceExhausted, "1", time.Millisecond},
 		"limited":             {resilience.Limited, 0, codes.ResourceExhausted, "-1", second},
 		"limited, long since": {resilience.Limited, -second, codes.ResourceExhausted, "-1", time.Millisecond},
 	} {

@@ -68,7 +68,7 @@ func TestClient_rejectionCodes(t *testing.T) {
 			is     error
 		}{
 			"open":    {resilience.Open, codes.Unavailable, resilience.ErrRejected},
-			"full":    {resilience.Full, codes.ResourceExhausted, resilience.ErrRejected},
+			"full":    {bulkhead.Full, codes.ResourceExhausted, resilience.ErrRejected},
 			"limited": {resilience.Limited, codes.ResourceExhausted, resilience.ErrRejected},
 		} {
 			c := serve(t, answers(&calls, nil), nil, unary(grpcmw.Client{Policy: reject(test.reason, time.Time{})}))

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/bulkhead"
 	"github.com/resilience-go/resilience/httpmw"
 	"github.com/resilience-go/resilience/internal/testkit"
 	"github.com/resilience-go/resilience/limit"
@@ -40,7 +41,7 @@ func TestUnavailable_onlyLimitIsFinal(t *testing.T) {
 		"limited":            {&resilience.Rejection{Reason: resilience.Limited}, "1", "0"},
 		"limited for long":   {&resilience.Rejection{Reason: resilience.Limited, RetryAt: later}, "3600", "0"},
 		"limited, wrapped":   {fmt.Errorf("wrapped: %w", &resilience.Rejection{Reason: resilience.Limited}), "1", "0"},
-		"full":               {&resilience.Rejection{Reason: resilience.Full}, "1", ""},
+		"full":               {&resilience.Rejection{Reason: bulkhead.Full}, "1", ""},
 		"open":               {&resilience.Rejection{Reason: resilience.Open, RetryAt: later}, "3600", ""},
 		"another rejection":  {resilience.ErrRejected, "1", ""},
 		"the end of a limit": {context.DeadlineExceeded, "", ""},

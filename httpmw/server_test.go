@@ -18,6 +18,7 @@ import (
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/breaker"
+	"github.com/resilience-go/resilience/bulkhead"
 	"github.com/resilience-go/resilience/httpmw"
 	"github.com/resilience-go/resilience/internal/testkit"
 )
@@ -29,7 +30,7 @@ func TestServer_rejectsBeforeBody(t *testing.T) {
 		err    error
 		header string
 	}{
-		"full":             {&resilience.Rejection{Policy: "bulkhead", Reason: resilience.Full}, "1"},
+		"full":             {&resilience.Rejection{Policy: "bulkhead", Reason: bulkhead.Full}, "1"},
 		"open, over now":   {&resilience.Rejection{Policy: "breaker", Reason: resilience.Open, RetryAt: now.Add(-time.Hour)}, "1"},
 		"open for long":    {&resilience.Rejection{Policy: "breaker", Reason: resilience.Open, RetryAt: now.Add(time.Hour)}, "3600"},
 		"wrapped":          {fmt.Errorf("wrapped: %w", &resilience.Rejection{RetryAt: now.Add(time.Hour)}), "3600"},

@@ -29,7 +29,7 @@ type slots struct {
 func (s *slots) take() error {
 	if s.used.Add(1) > s.limit {
 		s.used.Add(-1)
-		return &resilience.Rejection{Policy: "slots", Reason: resilience.Full}
+		return &resilience.Rejection{Policy: "slots", Reason: "full"}
 	}
 	return nil
 }

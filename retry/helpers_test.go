@@ -9,6 +9,7 @@ import (
 
 	"github.com/benbjohnson/clock"
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/bulkhead"
 	"github.com/resilience-go/resilience/resiliencetest"
 	"github.com/resilience-go/resilience/retry"
 )
@@ -23,7 +24,7 @@ func (timedOut) Timeout() bool { return true }
 
 // refusal is what a policy further in returns when it refuses an attempt.
 func refusal() error {
-	return &resilience.Rejection{Policy: "test", Name: "inner", Reason: resilience.Full}
+	return &resilience.Rejection{Policy: "test", Name: "inner", Reason: bulkhead.Full}
 }
 
 // script returns an operation that returns the errors one after another and the

@@ -11,6 +11,7 @@ import (
 
 	"github.com/benbjohnson/clock"
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/bulkhead"
 	"github.com/resilience-go/resilience/internal/testkit"
 	"github.com/resilience-go/resilience/stale"
 )
@@ -98,7 +99,7 @@ func TestWhatARememberedValueAnswersFor(t *testing.T) {
 		answered bool
 	}{
 		"a failure":            {errBoom, nil, true},
-		"a rejection":          {&resilience.Rejection{Policy: "test", Name: "inner", Reason: resilience.Full}, nil, true},
+		"a rejection":          {&resilience.Rejection{Policy: "test", Name: "inner", Reason: bulkhead.Full}, nil, true},
 		"says it is a success": {opinion{resilience.Success}, nil, false},
 		"another call's end":   {context.Canceled, nil, true},
 		"If says no":           {errBoom, func(error) bool { return false }, false},
@@ -265,7 +266,7 @@ func TestThePolicyGuardsTheFetch(t *testing.T) {
 	s := must(t, stale.Config{})
 	learn(t, s, "k", 1)
 	p := testkit.Policy(func(context.Context, resilience.Next) error {
-		return &resilience.Rejection{Policy: "test", Name: "inner", Reason: resilience.Full}
+		return &resilience.Rejection{Policy: "test", Name: "inner", Reason: bulkhead.Full}
 	})
 	v, age, err := s.Do(t.Context(), p, "k", func(context.Context) (int, error) { t.Error("ran"); return 2, nil })
 	if v != 1 || age <= 0 || err != nil {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/bulkhead"
 	"github.com/resilience-go/resilience/examples/internal/demo"
 	"github.com/resilience-go/resilience/httpmw"
 	"github.com/resilience-go/resilience/limit"
@@ -149,7 +150,7 @@ func limitOf(p resilience.Policy) *limit.Stats {
 // rejectAll is a Policy that rejects every call.
 type rejectAll struct{}
 
-var errClosed = &resilience.Rejection{Policy: "closed", Reason: resilience.Full}
+var errClosed = &resilience.Rejection{Policy: "closed", Reason: bulkhead.Full}
 
 // Apply implements resilience.Policy.
 func (rejectAll) Apply(context.Context, resilience.Next) error { return errClosed }

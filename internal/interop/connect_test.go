@@ -12,6 +12,7 @@ import (
 	"connectrpc.com/connect"
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/breaker"
+	"github.com/resilience-go/resilience/bulkhead"
 	"github.com/resilience-go/resilience/httpmw"
 	"github.com/resilience-go/resilience/internal/testkit"
 	"github.com/resilience-go/resilience/stack"
@@ -173,7 +174,7 @@ func TestConnectTellsWhatThePoliciesSaid(t *testing.T) {
 
 func TestConnectTakesTheRefusalOfAServerForUnavailable(t *testing.T) {
 	refusing := testkit.Policy(func(context.Context, resilience.Next) error {
-		return &resilience.Rejection{Policy: "test", Reason: resilience.Full}
+		return &resilience.Rejection{Policy: "test", Reason: bulkhead.Full}
 	})
 	h := connect.NewUnaryHandlerSimple(method, func(_ context.Context, in *text) (*text, error) { return in, nil })
 	for name, options := range protocols {

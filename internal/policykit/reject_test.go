@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/bulkhead"
 	"github.com/resilience-go/resilience/internal/policykit"
 )
 
@@ -15,12 +16,12 @@ func TestAllWhoAreRefusedGetTheSameError(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range got {
 		all.Go(func() {
-			got[i] = policykit.Reject(&made, resilience.Rejection{Name: "orders", Reason: resilience.Full})
+			got[i] = policykit.Reject(&made, resilience.Rejection{Name: "orders", Reason: bulkhead.Full})
 		})
 	}
 	all.Wait()
 	for _, err := range got {
-		if r := made.Load(); err != error(r) || r.Name != "orders" || r.Reason != resilience.Full {
+		if r := made.Load(); err != error(r) || r.Name != "orders" || r.Reason != bulkhead.Full {
 			t.Fatalf("got %v, and others %v", err, r)
 		}
 	}

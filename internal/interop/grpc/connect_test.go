@@ -12,6 +12,7 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/bulkhead"
 	"github.com/resilience-go/resilience/httpmw"
 	"github.com/resilience-go/resilience/internal/testkit"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -187,7 +188,7 @@ func TestTheRefusalOfAServerOfHTTPIsUnavailable(t *testing.T) {
 	var refused atomic.Int32
 	refuse := testkit.Policy(func(context.Context, resilience.Next) error {
 		refused.Add(1)
-		return &resilience.Rejection{Policy: "test", Reason: resilience.Full}
+		return &resilience.Rejection{Policy: "test", Reason: bulkhead.Full}
 	})
 	o := newOut()
 	conn := answered(t, refuse, o, func(context.Context) error { t.Error("handled"); return nil })
