@@ -184,7 +184,6 @@ func TestImportsNoticesBrokenRules(t *testing.T) {
 		module + "/grpcmw":        module + "/metrics",
 		module + "/stack":         module + "/httpmw",
 		module + "/metrics":       module + "/breaker",
-		module + "/debug":         module + "/keyed",
 		series:                    module,
 		module + "/debug":         module + "/examples/all",
 		module + "/fallback":      "github.com/breaker",
