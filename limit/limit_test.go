@@ -41,11 +41,11 @@ func TestAConfigThatMakesNoSenseIsNamedWithWhatToChange(t *testing.T) {
 
 func TestALimitSaysWhatItIs(t *testing.T) {
 	for want, c := range map[string]limit.Config{
-		"limit: 64 in flight at first, then as experiments show":                                   {},
-		`limit "orders": 64 in flight at first, then as experiments show, 500 at most`:             {Name: "orders", Max: 500},
-		"limit: 2 in flight, nobody waits":                                                         {Max: 2, MaxQueue: -1},
-		"limit: 64 in flight at first, then as experiments show, 9 may wait":                       {MaxQueue: 9},
-		"limit: 64 in flight at first, then as experiments show, only counts whom it would refuse": {Shadow: true},
+		"limit: 64 in flight at first, then set by trials":                                   {},
+		`limit "orders": 64 in flight at first, then set by trials, 500 at most`:             {Name: "orders", Max: 500},
+		"limit: 2 in flight, no queue":                                                       {Max: 2, MaxQueue: -1},
+		"limit: 64 in flight at first, then set by trials, 9 queued at most":                 {MaxQueue: 9},
+		"limit: 64 in flight at first, then set by trials, only counts what it would reject": {Shadow: true},
 	} {
 		l := newLimit(t, c)
 		if got := l.String(); got != want {
