@@ -50,7 +50,7 @@ func opens(call trouble) func(*world) string {
 		if n == maxCalls {
 			return "stays closed"
 		}
-		return fmt.Sprintf("refuses after %s, with %v", count(int32(n), "call"), got)
+		return fmt.Sprintf("rejects after %s, with %v", count(int32(n), "call"), got)
 	}
 }
 
@@ -103,7 +103,7 @@ func half(w *world) string {
 	if refused == 0 {
 		return "stays closed"
 	}
-	return fmt.Sprintf("refuses %.1f %% of the calls", 100*float64(refused)/calls)
+	return fmt.Sprintf("rejects %.1f %% of the calls", 100*float64(refused)/calls)
 }
 
 // recovered opens the breaker, ends the trouble at once and returns how long it took
@@ -164,11 +164,11 @@ func stuck(w *world) string {
 			start = time.Now()
 		case n == 2:
 			defer mu.Unlock()
-			return fmt.Sprintf("%s, then another is admitted %s", refusal, seconds(time.Since(start)))
+			return fmt.Sprintf("%s, then another call is admitted %s", refusal, seconds(time.Since(start)))
 		}
 		mu.Unlock()
 	}
-	return refusal + ", for ten minutes at least"
+	return refusal + ", for at least ten minutes"
 }
 
 // neighbour is another host of a client whose first host is down.

@@ -111,7 +111,7 @@ func byHand(base http.RoundTripper) http.RoundTripper {
 	return &guarded{base: base, breaker: gobreaker.NewCircuitBreaker[*http.Response](gobreaker.Settings{})}
 }
 
-// logged says what a call logs that succeeds. own is the logger that a client has
+// logged says what a successful call logs. own is the logger that a client has
 // unless told otherwise, nil if it has none. Package slog writes to that of package log.
 func logged(own *log.Logger) func(*world) string {
 	return func(w *world) string {
@@ -165,7 +165,7 @@ func returns(ask func()) string {
 	}()
 	for range 100_000 {
 		if done.Load() {
-			return "gets an answer"
+			return "returns the state"
 		}
 		runtime.Gosched()
 	}

@@ -223,7 +223,7 @@ func download(w *world) string {
 	if got.err != nil {
 		return fmt.Sprintf("cut off %s", seconds(got.took))
 	}
-	return fmt.Sprintf("all of it, %s", seconds(got.took))
+	return fmt.Sprintf("complete %s", seconds(got.took))
 }
 
 // hanging makes a call to a server that never answers.
@@ -257,9 +257,9 @@ func outage(w *world) string {
 	wg.Wait()
 	ratio := float64(w.requests.Load()) / calls
 	if ratio < 0.2 {
-		return "less than 1 request for 5 calls"
+		return "less than 1 request per 5 calls"
 	}
-	return fmt.Sprintf("%.0f requests for a call", ratio)
+	return fmt.Sprintf("%.0f requests per call", ratio)
 }
 
 // redirected is sent on to a URL that fails.
@@ -335,7 +335,7 @@ func atOnce(w *world) string {
 	synctest.Wait()
 	said := fmt.Sprintf("%d in flight", w.peak.Load())
 	for err, n := range errs {
-		said += fmt.Sprintf(", %d refused with %s", n, err)
+		said += fmt.Sprintf(", %d rejected with %s", n, err)
 	}
 	return said
 }

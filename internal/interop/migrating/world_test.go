@@ -179,7 +179,7 @@ func (a answer) String() string {
 		if names == nil {
 			return "an error"
 		}
-		return strings.Join(names, " that is ")
+		return strings.Join(names, " that matches ")
 	}
 	if a.body == down {
 		return fmt.Sprintf("the %d with its body", a.status)
