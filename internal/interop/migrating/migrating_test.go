@@ -9,20 +9,20 @@ import (
 	"github.com/hashicorp/go-retryablehttp"
 )
 
-// A side is what is done with the client of one library.
+// A side is a client of one library and the run to make with it.
 type side struct {
 	client maker
 	run    func(*world) string
 }
 
-// A difference is a row of a table on the page: what is looked at, and what comes of it
-// there and here.
+// A difference is a row of a table on the page: the case, the run of the peer, and the
+// run here.
 type difference struct {
 	what       string
 	peer, here side
 }
 
-// both does the same with two clients.
+// both makes the same run with two clients.
 func both(what string, peer, here maker, run func(*world) string) difference {
 	return difference{what, side{peer, run}, side{here, run}}
 }
@@ -125,8 +125,8 @@ func gobreakerRows() []difference {
 	}
 }
 
-// What the page says is what these runs say, in every cell.
-func TestTheTablesOfThePageAreWhatTheLibrariesDo(t *testing.T) {
+// Each cell of the tables on the page is the result of a run.
+func TestPage_tablesMatchRuns(t *testing.T) {
 	page := tables(t)
 	for peer := range page {
 		if differences()[peer] == nil {
