@@ -8,7 +8,8 @@ import (
 	"github.com/resilience-go/resilience/limit"
 )
 
-func TestAllocsBelowTheLimit(t *testing.T) {
+// A request below the limit allocates nothing.
+func TestLimit_allocsUncontended(t *testing.T) {
 	fails := &resilience.Rejection{Policy: "inner"}
 	goesOn := &streamed{}
 	ctx := t.Context()
@@ -36,7 +37,8 @@ func TestAllocsBelowTheLimit(t *testing.T) {
 	}
 }
 
-func TestAllocsOfARefusal(t *testing.T) {
+// A rejection allocates nothing.
+func TestLimit_allocsRejection(t *testing.T) {
 	l := newLimit(t, limit.Config{Max: 1, MaxQueue: -1})
 	ctx := t.Context()
 	err := resilience.Run(ctx, l, func(context.Context) error {

@@ -14,8 +14,8 @@ import (
 	"github.com/resilience-go/resilience/limit"
 )
 
-// A night without load is no reason to leave the limit alone for a night.
-func TestATestThatTheLoadLeftDoesNotPutTheNextOneOff(t *testing.T) {
+// A trial whose load ended, for instance for a night, does not delay the next trial.
+func TestLimit_trialWithoutLoad(t *testing.T) {
 	for _, burst := range []time.Duration{80 * ms, 200 * ms, 260 * ms, 380 * ms} {
 		t.Run(burst.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -35,8 +35,9 @@ func TestATestThatTheLoadLeftDoesNotPutTheNextOneOff(t *testing.T) {
 	}
 }
 
-// The service could do more than Max allows, which has twice the load that it can do.
-func TestAnOverloadOfAMaxIsFoundAndCostsNoThroughput(t *testing.T) {
+// An overload at Max is found and costs no throughput, although the service could do
+// more than Max allows.
+func TestConfig_maxOverload(t *testing.T) {
 	for _, most := range []int{1, 2, 3, 4, 5, 8, 64, 200} {
 		t.Run(strconv.Itoa(most), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -86,7 +87,9 @@ func good(t *testing.T, workers int64, work, patience time.Duration, warm, over 
 	return good
 }
 
-func TestOverloadsAreFoundHoweverTheyBegin(t *testing.T) {
+// A Limit finds an overload whether it begins cold or warm, with slow requests or
+// impatient callers.
+func TestLimit_overloadBegins(t *testing.T) {
 	for name, c := range map[string]struct {
 		workers        int64
 		work, patience time.Duration
@@ -125,7 +128,8 @@ func (a *asking) AfterFunc(d time.Duration, f func()) *clock.Timer {
 	return a.Clock.AfterFunc(d, f)
 }
 
-func TestAClockIsNotAskedForATimerWhileSomethingIsLocked(t *testing.T) {
+// A Limit holds no lock when it calls Clock.AfterFunc.
+func TestLimit_timerWithoutLock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &asking{Clock: clock.New()}
 		l := newLimit(t, limit.Config{Clock: c})
@@ -147,8 +151,8 @@ func TestAClockIsNotAskedForATimerWhileSomethingIsLocked(t *testing.T) {
 	})
 }
 
-// A few exports among many requests say little about how long a request takes.
-func TestAFewVeryLongRequestsDoNotHideTheOverloadAfterThem(t *testing.T) {
+// A few very long requests do not hide a later overload.
+func TestLimit_fewLongRequests(t *testing.T) {
 	for name, long := range map[string]time.Duration{"none": 0, "5 min": 5 * time.Minute} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -11,7 +11,8 @@ import (
 	"github.com/resilience-go/resilience/limit"
 )
 
-func TestRequestsThatWaitForAProcessorAreSeen(t *testing.T) {
+// A Limit sees the requests that wait for a processor.
+func TestLimit_processorQueue(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	most := 0
 	for range 20 { // the scheduler owes nobody a place

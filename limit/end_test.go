@@ -30,7 +30,8 @@ func (o *transitions) all() []string {
 	return slices.Clone(o.to)
 }
 
-func TestTheEndOfAnOverloadIsToldThoughNobodyComes(t *testing.T) {
+// The observer is called at the end of an overload even if no request comes.
+func TestLimit_overloadEndsUnloaded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := &transitions{}
 		l := resilience.Must(limit.New(limit.Config{Observer: o}))
@@ -59,7 +60,8 @@ type unwinds struct{ resilience.Func }
 
 func (unwinds) Await(resilience.Settler, uint64) bool { panic("no") }
 
-func TestAPanicOfAwaitGivesThePlaceBack(t *testing.T) {
+// If Await panics, the slot is freed.
+func TestLimit_awaitPanics(t *testing.T) {
 	l := resilience.Must(limit.New(limit.Config{}))
 	func() {
 		defer func() { _ = recover() }()

@@ -31,17 +31,17 @@ func ExampleNew() {
 	// Output: two books 1
 }
 
-// Something other than time would run out.
+// Max protects a resource that each request holds, such as a database connection.
 func ExampleConfig_max() {
 	c := stack.DefaultServer("orders")
 	c.Limit.Max = 200 // connections that the database has
 	fmt.Println(c)
 	// Output:
-	// limit "orders": 64 in flight at first, then as experiments show, 200 at most
+	// limit "orders": 64 in flight at first, then set by trials, 200 at most
 	//   operation
 }
 
-// In shadow mode a limit refuses nobody, and counts whom it would have refused.
+// In shadow mode a limit rejects nothing and counts what it would have rejected.
 func ExampleConfig_shadow() {
 	c := stack.DefaultServer("orders")
 	c.Limit.Shadow = true
@@ -49,21 +49,20 @@ func ExampleConfig_shadow() {
 
 	_ = resilience.Run(context.Background(), p, func(context.Context) error { return nil })
 	for n := range resilience.Walk(p) {
-		q := n.Policy
-		if l, ok := q.(*limit.Limit); ok {
+		if l, ok := n.Policy.(*limit.Limit); ok {
 			s := l.Stats()
-			fmt.Printf("%d overloads; of %d requests %d would have been refused\n", s.Overloads, s.Useful+s.Abandoned, s.Shed+s.QueueFull)
+			fmt.Printf("%d overloads; of %d requests %d would have been rejected\n", s.Overloads, s.Useful+s.Abandoned, s.Shed+s.QueueFull)
 		}
 	}
-	// Output: 0 overloads; of 1 requests 0 would have been refused
+	// Output: 0 overloads; of 1 requests 0 would have been rejected
 }
 
-// What a limit refuses has not run. A handler of your own protocol says so to its
-// client, and that it should not try again at once.
+// A rejected request has not run. A server of your own protocol reports that to its client,
+// so that the client does not retry at once.
 func ExampleLimit() {
 	l := resilience.Must(limit.New(limit.Config{Name: "orders", Max: 1, MaxQueue: -1}))
 	err := resilience.Run(context.Background(), l, func(ctx context.Context) error {
-		return resilience.Run(ctx, l, func(context.Context) error { return nil }) // there is one place
+		return resilience.Run(ctx, l, func(context.Context) error { return nil }) // there is one slot
 	})
 	if r, ok := errors.AsType[*resilience.Rejection](err); ok && errors.Is(err, limit.ErrLimited) {
 		fmt.Printf("%s is busy: %s\n", r.Name, r.Detail)
@@ -71,14 +70,14 @@ func ExampleLimit() {
 	// Output: orders is busy: queue is full
 }
 
-// alarm tells somebody of an overload, and that it is over.
+// alarm prints each begin and end of an overload.
 type alarm struct{}
 
 func (alarm) Observe(_ context.Context, e resilience.Event) {
 	fmt.Printf("%s %s: %s\n", e.Policy, e.Name, e.To)
 }
 
-// An Observer hears of each begin and end of an overload. resilience.LogObserver logs
+// The Observer is called at each begin and end of an overload. resilience.LogObserver logs
 // them.
 func ExampleConfig_observer() {
 	l, err := limit.New(limit.Config{Name: "orders", Observer: alarm{}})
@@ -87,8 +86,7 @@ func ExampleConfig_observer() {
 		return
 	}
 	fmt.Println(l.Stats().Overload)
-	// What it is told when there is more load than the handler is capable of, and then
-	// no more:
+	// The events when the load exceeds the handler's capacity and falls again:
 	for _, state := range []string{"OVERLOAD", "NORMAL"} {
 		alarm{}.Observe(context.Background(), resilience.Event{Policy: "limit", Name: l.Name(), To: state})
 	}
@@ -98,8 +96,8 @@ func ExampleConfig_observer() {
 	// limit orders: NORMAL
 }
 
-// Quick requests wait behind slow ones if both have the same limit. With a limit for
-// each route they do not. Routes that take about as long may share one.
+// With one limit for all routes, quick requests wait behind slow ones. A limit for each
+// route prevents that. Routes with about the same service time may share one.
 func Example_routes() {
 	routes, err := keyed.New(resilience.Must(limit.New(limit.Config{Name: "shop"})), keyed.Config{
 		Name: "shop",

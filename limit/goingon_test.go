@@ -23,7 +23,8 @@ func (e *early) Run(context.Context) (err error) {
 	return err
 }
 
-func TestWhoAnswersWhileItRunsGivesItsPlaceBackThen(t *testing.T) {
+// An operation that answers while it runs frees its slot when it answers.
+func TestLimit_earlyAnswerFreesSlot(t *testing.T) {
 	l := newLimit(t, limit.Config{Max: 1, MaxQueue: -1})
 	err := resilience.RunOperation(t.Context(), l, &early{body: func(answer func(error)) error {
 		if n := l.Stats().InFlight; n != 1 {
@@ -44,7 +45,8 @@ func TestWhoAnswersWhileItRunsGivesItsPlaceBackThen(t *testing.T) {
 	atRest(t, l, 2)
 }
 
-func TestWhoEndsWithoutAnAnswerGivesItsPlaceBackOnce(t *testing.T) {
+// An operation that ends without an answer frees its slot once.
+func TestLimit_noAnswerFreesSlotOnce(t *testing.T) {
 	bodies := map[string]func() error{
 		"success": func() error { return nil }, "failure": func() error { return errDown },
 	}
@@ -66,8 +68,9 @@ func TestWhoEndsWithoutAnAnswerGivesItsPlaceBackOnce(t *testing.T) {
 	}
 }
 
-// A second run of an operation that has answered cannot answer again.
-func TestARunAfterTheAnswerHoldsItsPlaceToItsEnd(t *testing.T) {
+// A run after the answer holds its slot to its end, since an operation answers only
+// once.
+func TestLimit_secondRunHoldsSlot(t *testing.T) {
 	l := newLimit(t, limit.Config{})
 	op := &early{body: func(func(error)) error {
 		if n := l.Stats().InFlight; n != 1 {
@@ -83,7 +86,9 @@ func TestARunAfterTheAnswerHoldsItsPlaceToItsEnd(t *testing.T) {
 	atRest(t, l, 2)
 }
 
-func TestWhatGoesOnGivesItsPlaceBackWhenItAnswers(t *testing.T) {
+// An operation that goes on after it has returned frees its slot when it answers or
+// ends.
+func TestLimit_lastingAnswerFreesSlot(t *testing.T) {
 	for name, c := range map[string]struct {
 		end  func(*streamed)
 		gone uint64
@@ -114,7 +119,8 @@ func TestWhatGoesOnGivesItsPlaceBackWhenItAnswers(t *testing.T) {
 	}
 }
 
-func TestWhatIsDoneIsOfUseOnlyToACallerWhoIsStillThere(t *testing.T) {
+// A request counts as abandoned if its caller left before its end, and else as useful.
+func TestLimit_abandoned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLimit(t, limit.Config{})
 		ctx, cancel := context.WithCancel(t.Context())
@@ -131,7 +137,8 @@ func TestWhatIsDoneIsOfUseOnlyToACallerWhoIsStillThere(t *testing.T) {
 	})
 }
 
-func TestADoneContextIsCountedNowhere(t *testing.T) {
+// If ctx is already done, Apply runs nothing and counts nothing.
+func TestLimitApply_doneContext(t *testing.T) {
 	l := newLimit(t, limit.Config{})
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errDown)

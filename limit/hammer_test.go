@@ -79,7 +79,8 @@ func watchStats(t *testing.T, l, fork *limit.Limit, stop <-chan struct{}) {
 	}
 }
 
-func TestNoPlaceIsLostWhateverManyCallersDo(t *testing.T) {
+// No slot is lost while many callers run, fail, panic and leave.
+func TestLimit_concurrentCallers(t *testing.T) {
 	for name, c := range map[string]limit.Config{
 		"one place":           {Max: 1},
 		"three places":        {Max: 3, MaxQueue: 5},
@@ -165,7 +166,8 @@ func (c *counted) Err() error {
 	return err
 }
 
-func TestAPlaceHandedToACallerWhoLeavesAtThatInstantIsPassedOn(t *testing.T) {
+// A slot given to a caller that leaves at that instant goes to the next request.
+func TestLimit_slotOfLeavingCaller(t *testing.T) {
 	before := runtime.NumGoroutine()
 	l := newLimit(t, limit.Config{Max: 1})
 	calls := 0
@@ -205,7 +207,9 @@ func TestAPlaceHandedToACallerWhoLeavesAtThatInstantIsPassedOn(t *testing.T) {
 	atRest(t, l, calls)
 }
 
-func TestManyWaitersWhoLeaveAtOnceLeaveNothing(t *testing.T) {
+// Many queued callers that leave at once leave the counters consistent and the queue
+// empty.
+func TestLimit_manyLeaveQueue(t *testing.T) {
 	before := runtime.NumGoroutine()
 	l := newLimit(t, limit.Config{Max: 2})
 	calls := 0

@@ -27,7 +27,8 @@ func bursts(times, n int, within, period, patience time.Duration) func(s *simula
 	}
 }
 
-func TestBurstsThatAServiceManagesAreNotRefused(t *testing.T) {
+// A burst that the service can serve in time is not rejected.
+func TestLimit_bursts(t *testing.T) {
 	for name, l := range map[string]load{
 		"300 at once, each second":               {10, nil, bursts(20, 300, 0, time.Second, 5*time.Second), 1},
 		"700 at once, each second":               {10, nil, bursts(20, 700, 0, time.Second, 5*time.Second), 1},
@@ -40,7 +41,8 @@ func TestBurstsThatAServiceManagesAreNotRefused(t *testing.T) {
 	}
 }
 
-func TestClientsThatWaitForAnswersAreNotRefused(t *testing.T) {
+// Clients that wait for each answer before they send again are not rejected.
+func TestLimit_closedLoop(t *testing.T) {
 	l := load{10, nil, func(s *simulated) {
 		end := time.Now().Add(10 * time.Second)
 		for range 300 {
@@ -57,9 +59,9 @@ func TestClientsThatWaitForAnswersAreNotRefused(t *testing.T) {
 	l.costsNothing(t)
 }
 
-// Who needs very many in flight at once must wait while the limit rises, and more than
-// MaxQueue cannot.
-func TestServicesWithSlowRequestsGetWhatTheyNeed(t *testing.T) {
+// The limit rises far enough for slow requests. Meanwhile requests are queued, at most
+// MaxQueue of them.
+func TestLimit_slowRequests(t *testing.T) {
 	for name, test := range map[string]struct {
 		rps            float64
 		work, patience time.Duration
@@ -77,7 +79,8 @@ func TestServicesWithSlowRequestsGetWhatTheyNeed(t *testing.T) {
 	}
 }
 
-func TestCallersWhoLeaveByNatureCostNothing(t *testing.T) {
+// Callers that leave for reasons of their own cost the other callers nothing.
+func TestLimit_impatientCallers(t *testing.T) {
 	for name, test := range map[string]struct {
 		share float64
 		rps   float64
@@ -101,8 +104,8 @@ func TestCallersWhoLeaveByNatureCostNothing(t *testing.T) {
 	}
 }
 
-// Those who restart leave at one instant.
-func TestManyCallersWhoLeaveAtOnceAreNoOverload(t *testing.T) {
+// Many callers that leave at one instant, as in a restart, are no overload.
+func TestLimit_callersLeaveAtOnce(t *testing.T) {
 	l := load{100, func(s *simulated) {
 		s.steady(10*time.Second, 600, 2*time.Second, 100*ms)
 		s.steady(1500*ms, 1500, 2*time.Second, 100*ms)
@@ -118,9 +121,9 @@ func TestManyCallersWhoLeaveAtOnceAreNoOverload(t *testing.T) {
 	l.costsNothing(t)
 }
 
-// Any number of requests can wait for a dependency. One that becomes slower looks as if
-// the service did less, and needs a higher limit, which takes a while to find.
-func TestADependencyThatBecomesSlowerIsNoOverload(t *testing.T) {
+// A slower dependency is no overload. It needs a higher limit, which takes some trials
+// to find, because it first looks like a service that does less.
+func TestLimit_slowerDependency(t *testing.T) {
 	normal := func(s *simulated) { s.steady(10*time.Second, 600, 2*time.Second, 100*ms) }
 	slower := func(s *simulated) {
 		s.free.Store(true)

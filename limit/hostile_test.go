@@ -24,7 +24,8 @@ func fill(t *testing.T, l resilience.Policy, n int, leave <-chan struct{}) {
 	}
 }
 
-func TestEachForkRefusesWithItsOwnKey(t *testing.T) {
+// A rejection by a fork has the key of the fork.
+func TestLimitFork_rejectionHasKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLimit(t, limit.Config{Name: "orders", Max: 1, MaxQueue: -1})
 		leave := make(chan struct{})
@@ -63,7 +64,8 @@ func (r *rude) Done() <-chan struct{} {
 	return r.Context.Done()
 }
 
-func TestAContextWhoseMethodsDoNotReturnKeepsNoPlace(t *testing.T) {
+// A slot is freed although a method of ctx panics or ends the goroutine.
+func TestLimit_contextUnwinds(t *testing.T) {
 	for name, end := range testkit.Aborts("boom") {
 		t.Run("Err after the operation/"+name, func(t *testing.T) {
 			l := newLimit(t, limit.Config{})
@@ -127,7 +129,8 @@ type streamed struct {
 func (s *streamed) Run(context.Context) error { s.run = s.Begin(); return s.err }
 func (s *streamed) Discard()                  { s.End(s.run, context.Canceled) }
 
-func TestAnErrorWhoseMethodsDoNotReturnKeepsNoPlace(t *testing.T) {
+// A slot is freed although a method of the error panics or ends the goroutine.
+func TestLimit_errorUnwinds(t *testing.T) {
 	for name, end := range testkit.Aborts("boom") {
 		t.Run(name, func(t *testing.T) {
 			l := newLimit(t, limit.Config{})
@@ -147,7 +150,8 @@ func TestAnErrorWhoseMethodsDoNotReturnKeepsNoPlace(t *testing.T) {
 	}
 }
 
-func TestAClockThatIsSetBackDoesNotRefuseWhoComesThen(t *testing.T) {
+// A clock that is set back does not make a Limit reject the requests that come then.
+func TestLimit_clockSetBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mock := &following{clock.NewMock(), time.Now(), 0}
 		l := newLimit(t, limit.Config{Clock: mock})

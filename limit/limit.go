@@ -1,5 +1,5 @@
-// Package limit bounds the requests in a handler by what it is capable of, which it
-// finds out by experiment, so that an overload costs no throughput.
+// Package limit provides an adaptive limit on the requests in a handler. It finds the
+// handler's capacity by trials, so that an overload costs no throughput.
 //
 //	l, err := limit.New(limit.Config{Name: "orders"})
 //	mux.Handle("/orders", httpmw.Server{Policy: l}.Wrap(orders))
@@ -8,6 +8,7 @@ package limit
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -15,105 +16,109 @@ import (
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/internal/counters"
+	"github.com/resilience-go/resilience/internal/policykit"
 	"github.com/resilience-go/resilience/internal/vclock"
 )
 
 const policy = "limit"
 
-// ErrLimited matches, with errors.Is, every rejection by a limit. The error itself is
-// a *resilience.Rejection.
+// ErrLimited matches every rejection by a limit with errors.Is. The error itself is a
+// *resilience.Rejection.
 var ErrLimited error = &resilience.Rejection{Policy: policy, Reason: resilience.Limited}
 
-// Limit bounds the requests in a handler. It needs no number: it asks the handler.
+// Limit bounds the number of requests in a handler. It finds the bound by trials, so it
+// needs no configuration.
 //
-// While fewer requests are in the handler than its limit, it does nothing. When the
-// limit is reached, and no fewer come than go, it tries another one and compares the
-// throughput: useful completions in a second, those whose caller was still there.
-// Twice the limit and the throughput follows: the limit was too low. A quarter of it
-// and the throughput stays: it was too high. When the throughput falls with the limit,
-// the two say where the knee is, the fewest requests in flight with which the handler
-// does all it can (Little's law). The limit becomes one and a half times the knee and
-// the experiment rests, longer each time. A handler that merely becomes slower has the
-// same knee.
+// While the handler holds fewer requests than the limit, Limit only counts. When the limit
+// is reached and arrivals keep up with completions, Limit starts a trial: it sets another
+// limit and compares the throughput, which is the number of useful completions per second.
+// A completion is useful if the caller has not left. If the throughput grows with twice the
+// limit, the limit was too low. If it does not fall with a quarter of the limit, the limit
+// was too high. If it falls, the two measurements give the knee by Little's law: the least
+// number of requests in flight with which the handler reaches its full throughput. The
+// limit becomes one and a half times the knee, and trials pause for a time that grows with
+// each pause. A handler that only becomes slower has the same knee.
 //
-// Requests over the limit wait and leave when their callers do: first in, first out, but
-// the newest goes first while the line grows, since the oldest would be given up by their
-// callers in the handler. Nobody is refused because the limit is reached, unless more than Config.MaxQueue
-// wait. Only when an experiment has shown that a higher limit does not help, and for
-// a fifth of a second more come than go while it is reached, is it an overload: then
-// who has waited for as long as a request stays in the handler, at least 5 ms, is
-// refused. The overload is over when for a second fewer come
-// than go, or nobody waits.
+// A request that finds no free slot is queued until a slot is free or its caller leaves. The
+// queue is first in, first out. While it grows, the newest request goes first, because the
+// callers of the oldest would leave before they get an answer. A reached limit alone rejects
+// no request, unless the queue already holds Config.MaxQueue requests.
 //
-// What goes on after it has answered, as a stream does and what an upgrade has made of
-// a connection, is no work that a limit can pace: it gives its place back when it
-// answers.
+// An overload begins when a trial has shown that a higher limit does not help, and
+// arrivals then exceed completions for a fifth of a second while the limit is reached. In an
+// overload, a request is rejected once it has been queued for as long as the service time,
+// and for at least 5 ms. The overload ends when completions exceed arrivals for a second, or
+// when no request is queued.
 //
-// A limit must see all of the load: it belongs into the server. In one client of many
-// it would raise itself without end, since who halves his share of a service that
-// others use halves his own throughput, though the service is saturated.
+// An operation that goes on after its answer, such as a stream or an upgraded connection,
+// frees its slot when it answers. A limit cannot pace the work after that.
+//
+// A limit must see the whole load, so it belongs into the server. In one of many clients it
+// would grow without bound: a client that halves its share of a saturated service halves its
+// own throughput, and so concludes that its limit was too low.
 //
 // A Limit is safe for concurrent use.
 type Limit struct {
 	*shared
-	key string // what it is for in a keyed.Group
+	key string // the key in a keyed.Group
 	rejections
 
-	// word is a bit that says that the limit is watched, the limit in force and the
-	// number of requests in the handler, from above. While the bit is not set a request
-	// that finds room enters by adding one and leaves by taking one away. To set it
-	// excludes these, and whoever holds mu does so first; only they write a word that
-	// has it.
+	// word holds, from the highest bit down, the watched bit, the limit in force and the
+	// number of requests in the handler. While the bit is clear, a request that finds a
+	// free slot enters with an add of one and leaves with a subtraction of one. A goroutine
+	// that locks mu sets the bit first, which excludes both. Only the holder of mu writes a
+	// word with the bit set.
 	word atomic.Uint64
-	// crowded says that requests wait for a processor. It lies beside word, which
-	// every request has to fetch.
+	// crowded reports whether requests wait for a processor. It shares a cache line with
+	// word, which every request loads.
 	crowded atomic.Bool
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	machine machine
 	line    line
-	flight  int   // in the handler; between lock and unlock it is here and not in word
-	watched bool  // the bit is to stay
-	now     int64 // time does not go back
-	told    teller
-	checks  bool // look is going to be called
+	flight  int   // requests in the handler; between lock and unlock the count is here, not in word
+	watched bool  // the bit stays set after unlock
+	now     int64 // the latest time seen, since time must not go back
+	events  eventQueue
+	checks  bool // a call of look is scheduled
 }
 
 const (
 	flightBits   = 32
 	flightMask   = 1<<flightBits - 1
 	watchedBit   = 1 << 63
-	sampleWeight = 8 // one of so many requests that leave without a lock is looked at
+	sampleWeight = 8 // one of sampleWeight requests that leave without the lock is sampled
 )
 
-// stood is a bit of when a request entered that says that it had stood in line for so
-// long that it tells nothing about the handler if its caller leaves.
+// stood is the lowest bit of the time at which a request entered. It is set if the request
+// was queued for so long that its caller's leaving is no evidence about the handler.
 const stood = 1
 
+// room reports whether a request may enter without the lock.
 func room(word uint64) bool {
 	return word&watchedBit == 0 && word&flightMask < word>>flightBits
 }
 
-// shared is what a limit and its forks have in common.
+// shared is the part that a limit and its forks share.
 type shared struct {
-	count     counters.Set // first, for its alignment
+	count     counters.Set // first, because of its alignment
 	cfg       Config
 	clock     vclock.Clock
 	root      *Limit
-	tests     [5]atomic.Uint64
+	trials    [5]atomic.Uint64
 	overloads atomic.Uint64
 }
 
 // The counters.
 const (
 	useful = iota
-	gone
+	abandoned
 	shed
 	queueFull
 	canceled
 )
 
-// New returns a Limit, or an error that says what to change in c.
+// New returns a Limit, or an error that names the field of c to change.
 func New(c Config) (*Limit, error) {
 	c, err := c.withDefaults()
 	if err != nil {
@@ -131,7 +136,8 @@ func fork(s *shared, key string) *Limit {
 }
 
 // Apply implements resilience.Policy. It returns a *resilience.Rejection that matches
-// ErrLimited if it refuses, and the error of ctx if that ends while the request waits.
+// ErrLimited if it rejects the request. If ctx ends while the request is queued, it returns
+// the error of ctx.
 func (l *Limit) Apply(ctx context.Context, next resilience.Next) (err error) {
 	entered, err := l.enter(ctx)
 	if err != nil {
@@ -142,7 +148,7 @@ func (l *Limit) Apply(ctx context.Context, next resilience.Next) (err error) {
 	}
 	err = resilience.ErrAborted
 	if next.Lasting() {
-		defer func() { next.Settle(resilience.Answered, err, (*place)(l), uint64(entered)) }()
+		defer func() { next.Settle(resilience.Answered, err, (*slot)(l), uint64(entered)) }()
 	} else {
 		defer func() { l.end(ctx, entered, err) }()
 	}
@@ -150,46 +156,60 @@ func (l *Limit) Apply(ctx context.Context, next resilience.Next) (err error) {
 	return err
 }
 
-// await has the place given back when the operation answers, if it can tell. It is code
-// of the user.
+// await registers the Limit to free the slot when the operation answers. It reports
+// whether the operation supports that. Await is user code: if it panics, the slot is freed.
 func (l *Limit) await(next resilience.Next, entered int64) (awaits bool) {
-	panics := true
+	returned := false
 	defer func() {
-		if panics {
+		if !returned {
 			l.leave(entered, true, true)
 		}
 	}()
 	l.giveWay(entered)
-	awaits = next.Await((*place)(l), uint64(entered))
-	panics = false
+	awaits = next.Await((*slot)(l), uint64(entered))
+	returned = true
 	return awaits
 }
 
-// place is a Limit that hears of the answers of operations. That of one whose caller
-// left is the end of its context.
-type place Limit
+// A slot is a Limit whose slots are freed when operations answer. If err is the end of a
+// context, the caller has left.
+type slot Limit
 
-func (p *place) Settle(entered uint64, err error) {
+// Settle frees the slot of the request that entered at the given time.
+func (s *slot) Settle(entered uint64, err error) {
 	left, refused := false, false
-	defer func() { (*Limit)(p).leave(int64(entered), !left, refused) }() // whatever methods of err do
+	defer func() { (*Limit)(s).leave(int64(entered), !left, refused) }() // deferred: methods of err may panic
 	refused = rejected(err)
 	left = err != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded))
 }
 
-// end gives a place back that was taken at entered. The request was useful if its
-// caller was still there.
+// end frees the slot of a request that entered at the given time. The request was useful
+// if its caller has not left.
 func (l *Limit) end(ctx context.Context, entered int64, err error) {
 	left, refused := false, false
-	defer func() { l.leave(entered, !left, refused) }() // whatever methods of err and ctx do
+	defer func() { l.leave(entered, !left, refused) }() // deferred: methods of err and ctx may panic
 	refused = rejected(err)
 	left = ctx.Err() != nil
 }
 
-// rejected reports whether a policy further in refused. That was no work: it says
-// nothing of the throughput.
+// rejected reports whether an inner policy rejected the request. The handler did no work
+// for it, so it is no evidence about the throughput.
 func rejected(err error) bool { return err != nil && errors.Is(err, resilience.ErrRejected) }
 
-// enter takes a place, waiting for it if it must, and returns when it got it.
+// rejections are the rejections of a limit. All rejections for one reason are one error.
+type rejections struct {
+	full, late atomic.Pointer[resilience.Rejection]
+}
+
+// rejection returns the error for a reason. It makes the error at the first call.
+func (l *Limit) rejection(made *atomic.Pointer[resilience.Rejection], detail string) error {
+	return policykit.Reject(made, resilience.Rejection{
+		Policy: policy, Name: l.cfg.Name, Key: l.key, Reason: resilience.Limited, Detail: detail,
+	})
+}
+
+// enter takes a slot and returns the time at which it got it. It queues the request if no
+// slot is free.
 func (l *Limit) enter(ctx context.Context) (entered int64, err error) {
 	if ctx.Err() != nil {
 		return 0, resilience.ContextError(ctx)
@@ -203,7 +223,7 @@ func (l *Limit) enter(ctx context.Context) (entered int64, err error) {
 	return l.arrive(ctx, now)
 }
 
-// leave gives a place back. Of requests that find room one of some is looked at.
+// leave frees a slot. Without the watched bit, only a sample of the requests is evaluated.
 func (l *Limit) leave(entered int64, ok, refused bool) {
 	if refused {
 		l.count.Add(useful)
@@ -214,7 +234,7 @@ func (l *Limit) leave(entered int64, ok, refused bool) {
 	}
 	now := l.clock.Nanos()
 	if !ok {
-		l.count.Add(gone)
+		l.count.Add(abandoned)
 		l.complete(entered, now, false, 1)
 		return
 	}
@@ -231,8 +251,8 @@ func (l *Limit) leave(entered int64, ok, refused bool) {
 	l.complete(entered, now, true, 0)
 }
 
-// lock makes the word that of whoever holds mu. It returns now, unless somebody was
-// later.
+// lock locks mu and takes the word over. It returns the later of now and the latest time
+// seen.
 func (l *Limit) lock(now int64) int64 {
 	l.mu.Lock()
 	l.flight = int(l.word.Or(watchedBit) & flightMask)
@@ -240,16 +260,49 @@ func (l *Limit) lock(now int64) int64 {
 	return l.now
 }
 
-// unlock is release, after which it tells what there is to tell, when nothing is locked.
+// unlock calls release, and then the observer with the queued events, without a lock.
 func (l *Limit) unlock(ctx context.Context) {
-	tell := l.note(l.machine.overload)
+	if l.events.set(l.machine.overload, l.now, l.cfg.Observer != nil) && l.machine.overload {
+		l.overloads.Add(1)
+	}
+	deliver := l.events.claim()
 	l.release()
-	if tell {
-		l.tell(ctx)
+	if deliver {
+		l.deliver(ctx)
 	}
 }
 
-// release serves the line, gives the word back, and unlocks.
+// deliver calls the observer with the queued events. The observer may use the limit, panic
+// or end the goroutine; in the last two cases the next call of unlock delivers the rest.
+func (l *Limit) deliver(ctx context.Context) {
+	returned := false
+	defer func() {
+		if !returned {
+			l.mu.Lock()
+			l.events.busy = false
+			l.mu.Unlock()
+		}
+	}()
+	for {
+		l.mu.Lock()
+		c, more := l.events.next()
+		l.mu.Unlock()
+		if !more {
+			returned = true
+			return
+		}
+		kind, level := EventOverloadEnded, slog.LevelInfo
+		if c.overload {
+			kind, level = EventOverloaded, slog.LevelWarn
+		}
+		policykit.Observe(ctx, l.cfg.Observer, resilience.Event{
+			Kind: kind, Level: level, Time: l.clock.At(c.at), Policy: policy, Name: l.cfg.Name, Key: l.key,
+			From: states[!c.overload], To: states[c.overload],
+		})
+	}
+}
+
+// release admits or rejects queued requests, stores the word, and unlocks mu.
 func (l *Limit) release() {
 	l.serve()
 	if l.inLine() == 0 && l.machine.idle() {
@@ -269,8 +322,8 @@ func (l *Limit) release() {
 	}
 }
 
-// look looks once in a second whether an overload is over, since there may be no
-// request to tell it by.
+// look checks once a second whether an overload has ended, since no request may come to
+// show it.
 func (l *Limit) look() {
 	l.lock(l.clock.Nanos())
 	l.checks = false
@@ -278,7 +331,7 @@ func (l *Limit) look() {
 	l.unlock(context.Background())
 }
 
-// watch has the machine hear of what comes and goes.
+// watch makes the machine count arrivals and completions.
 func (l *Limit) watch() {
 	if !l.watched {
 		l.watched = true
@@ -286,8 +339,8 @@ func (l *Limit) watch() {
 	}
 }
 
-// complete is leave for a request that must be looked at. It stands for so many, 0 if
-// it was not chosen to.
+// complete is leave for a request that is evaluated. The request stands for weight
+// requests, and for none if it was not sampled.
 func (l *Limit) complete(entered, now int64, ok bool, weight int) {
 	now = l.lock(now)
 	m := &l.machine
@@ -306,7 +359,7 @@ func (l *Limit) complete(entered, now int64, ok bool, weight int) {
 	l.unlock(context.Background())
 }
 
-// inLine is how many wait or, in shadow mode, would.
+// inLine returns how many requests are queued or, in shadow mode, would be.
 func (l *Limit) inLine() int {
 	if l.cfg.Shadow {
 		return max(0, l.flight-l.machine.level)
@@ -314,7 +367,7 @@ func (l *Limit) inLine() int {
 	return l.line.n
 }
 
-// wouldRefuse counts a request that is not refused because of shadow mode.
+// wouldRefuse counts a request that only shadow mode keeps from being rejected.
 func (l *Limit) wouldRefuse() {
 	over := l.flight - l.machine.level
 	switch m := &l.machine; {
@@ -329,11 +382,11 @@ func (l *Limit) wouldRefuse() {
 // Name returns the name from the Config.
 func (l *Limit) Name() string { return l.cfg.Name }
 
-// Fork implements resilience.Forker: the fork has a limit of its own, and shares the
+// Fork implements resilience.Forker. The fork has its own limit. It shares the
 // configuration and the counters of l.
 func (l *Limit) Fork(key string) resilience.Policy { return fork(l.shared, key) }
 
-// Idle implements resilience.Forker: no request is in the handler or waits for it.
+// Idle reports whether no request is in the handler or queued.
 func (l *Limit) Idle() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

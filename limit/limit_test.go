@@ -11,7 +11,8 @@ import (
 	"github.com/resilience-go/resilience/limit"
 )
 
-func TestAConfigThatMakesNoSenseIsNamedWithWhatToChange(t *testing.T) {
+// New returns an error that names the field, its value and the bound.
+func TestNew_badConfig(t *testing.T) {
 	for name, c := range map[string]struct {
 		config limit.Config
 		want   []string
@@ -39,13 +40,14 @@ func TestAConfigThatMakesNoSenseIsNamedWithWhatToChange(t *testing.T) {
 	}
 }
 
-func TestALimitSaysWhatItIs(t *testing.T) {
+// String describes the settings that differ from the defaults.
+func TestLimitString(t *testing.T) {
 	for want, c := range map[string]limit.Config{
-		"limit: 64 in flight at first, then as experiments show":                                   {},
-		`limit "orders": 64 in flight at first, then as experiments show, 500 at most`:             {Name: "orders", Max: 500},
-		"limit: 2 in flight, nobody waits":                                                         {Max: 2, MaxQueue: -1},
-		"limit: 64 in flight at first, then as experiments show, 9 may wait":                       {MaxQueue: 9},
-		"limit: 64 in flight at first, then as experiments show, only counts whom it would refuse": {Shadow: true},
+		"limit: 64 in flight at first, then set by trials":                                   {},
+		`limit "orders": 64 in flight at first, then set by trials, 500 at most`:             {Name: "orders", Max: 500},
+		"limit: 2 in flight, no queue":                                                       {Max: 2, MaxQueue: -1},
+		"limit: 64 in flight at first, then set by trials, 9 queued at most":                 {MaxQueue: 9},
+		"limit: 64 in flight at first, then set by trials, only counts what it would reject": {Shadow: true},
 	} {
 		l := newLimit(t, c)
 		if got := l.String(); got != want {
@@ -60,7 +62,8 @@ func TestALimitSaysWhatItIs(t *testing.T) {
 	}
 }
 
-func TestALimitStartsWith64OrItsMax(t *testing.T) {
+// A new Limit allows 64 requests in flight, or Max if that is less.
+func TestNew_initialLimit(t *testing.T) {
 	for most, want := range map[int]int{0: 64, 1: 1, 3: 3, 64: 64, 65: 64, 1000: 64} {
 		if s := newLimit(t, limit.Config{Max: most}).Stats(); s != (limit.Stats{Gauges: limit.Gauges{Limit: want}}) {
 			t.Errorf("Max %d: %+v", most, s)
@@ -68,7 +71,9 @@ func TestALimitStartsWith64OrItsMax(t *testing.T) {
 	}
 }
 
-func TestARefusalSaysByWhomAndWhy(t *testing.T) {
+// A rejection names the limit and the reason. All rejections for one reason are one
+// error.
+func TestLimit_rejection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLimit(t, limit.Config{Name: "orders", Max: 1, MaxQueue: -1})
 		leave := make(chan struct{})

@@ -291,7 +291,7 @@ func follow(t *testing.T, c limit.Config, steps []byte) limit.Stats {
 	return m.l.Stats()
 }
 
-func TestALimitFollowsTheModel(t *testing.T) {
+func TestLimit_model(t *testing.T) {
 	var all limit.Stats
 	results := 0
 	for seed := range uint64(8) {

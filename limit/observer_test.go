@@ -28,7 +28,8 @@ func cycles(t *testing.T, l *limit.Limit, n int) {
 	}
 }
 
-func TestTheBeginAndTheEndOfEachOverloadAreToldOnceAndInOrder(t *testing.T) {
+// The observer is called once for each begin and end of an overload, in order.
+func TestLimit_eventsOnceInOrder(t *testing.T) {
 	var l *limit.Limit
 	ctx := context.Background()
 	for name, behave := range map[string]func(){
@@ -67,7 +68,9 @@ func TestTheBeginAndTheEndOfEachOverloadAreToldOnceAndInOrder(t *testing.T) {
 	}
 }
 
-func TestAForkTellsOfItselfByItsKey(t *testing.T) {
+// Events of a fork have its key, and its overload does not change the limit of its
+// origin.
+func TestLimitFork_eventsHaveKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var heard resiliencetest.Recorder
 		l := newLimit(t, limit.Config{Observer: &heard})
@@ -87,9 +90,8 @@ func TestAForkTellsOfItselfByItsKey(t *testing.T) {
 	})
 }
 
-// While the first change is being told the next ones wait for that; who comes meanwhile
-// does not.
-func TestASlowObserverHoldsUpNobodyElse(t *testing.T) {
+// A slow observer blocks only the goroutine that calls it. Later events wait for it.
+func TestLimit_slowObserver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var heard resiliencetest.Recorder
 		release := make(chan struct{})

@@ -10,7 +10,8 @@ import (
 	"github.com/resilience-go/resilience/limit"
 )
 
-func TestNobodyIsRefusedBecauseTheLimitIsReached(t *testing.T) {
+// A Limit that is reached queues requests and rejects none.
+func TestLimit_reachedIsNoRejection(t *testing.T) {
 	for name, send := range map[string]func(*service, *limit.Limit){
 		"90 are needed":         func(s *service, l *limit.Limit) { s.load(l, time.Second/900, 5*time.Second, nil) },
 		"1500 come at one time": func(s *service, l *limit.Limit) { s.load(l, 1, 1500, nil) },
@@ -29,7 +30,8 @@ func TestNobodyIsRefusedBecauseTheLimitIsReached(t *testing.T) {
 	}
 }
 
-func TestNobodyIsRefusedBeforeATestHasShownThatAHigherLimitDoesNotHelp(t *testing.T) {
+// No request is shed before a trial has shown that a higher limit does not help.
+func TestLimit_rejectsOnlyAfterTrial(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLimit(t, limit.Config{})
 		s := newService(4, 10*time.Millisecond)
@@ -47,7 +49,9 @@ func TestNobodyIsRefusedBeforeATestHasShownThatAHigherLimitDoesNotHelp(t *testin
 	})
 }
 
-func TestWhoIsRefusedHasWaitedForAsLongAsARequestTakesAndAtLeast5ms(t *testing.T) {
+// A request is shed only after it was queued for the service time, and for at least 5
+// ms.
+func TestLimit_queuedBeforeShed(t *testing.T) {
 	for name, c := range map[string]struct{ takes, least time.Duration }{
 		"a slow handler":  {40 * time.Millisecond, 40 * time.Millisecond},
 		"a quick handler": {time.Millisecond, 5 * time.Millisecond},
@@ -76,7 +80,8 @@ func TestWhoIsRefusedHasWaitedForAsLongAsARequestTakesAndAtLeast5ms(t *testing.T
 	}
 }
 
-func TestAnOverloadCostsNoThroughput(t *testing.T) {
+// In an overload the handler keeps its full throughput.
+func TestLimit_overloadThroughput(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLimit(t, limit.Config{})
 		s := newService(4, 10*time.Millisecond)
@@ -90,7 +95,8 @@ func TestAnOverloadCostsNoThroughput(t *testing.T) {
 	})
 }
 
-func TestWhoCameFirstGoesFirstAsLongAsTheLineDoesNotGrow(t *testing.T) {
+// The queue is first in, first out while it does not grow.
+func TestLimit_queueIsFIFO(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLimit(t, limit.Config{Max: 1})
 		s := newService(1, time.Millisecond)
@@ -105,7 +111,8 @@ func TestWhoCameFirstGoesFirstAsLongAsTheLineDoesNotGrow(t *testing.T) {
 	})
 }
 
-func TestInAnOverloadTheNewestGoesFirst(t *testing.T) {
+// In an overload the newest request in the queue goes first.
+func TestLimit_overloadNewestFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLimit(t, limit.Config{})
 		s := newService(4, 10*time.Millisecond)
@@ -128,7 +135,8 @@ func TestInAnOverloadTheNewestGoesFirst(t *testing.T) {
 	})
 }
 
-func TestAnOverloadEndsWithTheLoad(t *testing.T) {
+// An overload ends when the load is below the capacity, and no request is shed after it.
+func TestLimit_overloadEnds(t *testing.T) {
 	for name, after := range map[string]func(*service, *limit.Limit){
 		"nothing comes":                 func(*service, *limit.Limit) { time.Sleep(3 * time.Second) },
 		"seven tenths of the capacity":  func(s *service, l *limit.Limit) { s.load(l, 3600*time.Microsecond, 4*time.Second, nil) },
@@ -158,7 +166,8 @@ func TestAnOverloadEndsWithTheLoad(t *testing.T) {
 	}
 }
 
-func TestNoMoreThanMaxQueueWait(t *testing.T) {
+// At most MaxQueue requests are queued.
+func TestConfig_maxQueue(t *testing.T) {
 	for name, c := range map[string]struct {
 		config limit.Config
 		want   int
@@ -187,7 +196,8 @@ func TestNoMoreThanMaxQueueWait(t *testing.T) {
 	}
 }
 
-func TestNoMoreThanMaxAreEverInFlight(t *testing.T) {
+// At most Max requests are in flight.
+func TestConfig_max(t *testing.T) {
 	for _, most := range []int{1, 2, 3, 4, 5, 64, 100} {
 		synctest.Test(t, func(t *testing.T) {
 			l := newLimit(t, limit.Config{Max: most})
@@ -207,7 +217,8 @@ func TestNoMoreThanMaxAreEverInFlight(t *testing.T) {
 	}
 }
 
-func TestAWaiterLeavesAtTheInstantAtWhichItsContextEnds(t *testing.T) {
+// A queued request leaves the queue at the instant at which its context ends.
+func TestLimit_queuedContextEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLimit(t, limit.Config{Max: 1})
 		s := newService(1, time.Hour)
@@ -232,7 +243,8 @@ func TestAWaiterLeavesAtTheInstantAtWhichItsContextEnds(t *testing.T) {
 	})
 }
 
-func TestShadowModeRefusesNobodyAndSaysWhomItWouldHave(t *testing.T) {
+// In shadow mode a Limit rejects nothing and counts what it would have rejected.
+func TestConfig_shadow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLimit(t, limit.Config{Shadow: true})
 		s := newService(4, 10*time.Millisecond)

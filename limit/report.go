@@ -1,10 +1,13 @@
 package limit
 
 import (
+	"fmt"
+
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/internal/policykit"
 )
 
+// The labels are the names of metrics, which stay as they were first published.
 var (
 	outcomes = policykit.Labels("outcome", "useful", "gone", "shed", "queue_full", "canceled")
 	results  = policykit.Labels("result", "raised", "not_raised", "lowered", "not_lowered", "abandoned")
@@ -35,4 +38,56 @@ func (l *Limit) Report(details bool) resilience.Report {
 		r.Settings, r.Time = policykit.Settings(l.String()), l.clock.Now()
 	}
 	return r
+}
+
+// String returns a description of the limit and its settings for people. The text may
+// change.
+func (l *Limit) String() string {
+	c := &l.cfg
+	s := policykit.Describe(policy, c.Name, l.key)
+	if c.Max < least {
+		s += fmt.Sprintf("%d in flight", c.Max)
+	} else {
+		s += fmt.Sprintf("%d in flight at first, then set by trials", min(initial, c.Max))
+		if c.Max < most {
+			s += fmt.Sprintf(", %d at most", c.Max)
+		}
+	}
+	switch {
+	case c.MaxQueue < 0:
+		s += ", no queue"
+	case c.MaxQueue > 0:
+		s += fmt.Sprintf(", %d queued at most", c.MaxQueue)
+	}
+	if c.Shadow {
+		s += ", only counts what it would reject"
+	}
+	return s
+}
+
+// Stats returns the counters and the state. It loads them one after another, so they are
+// consistent with each other only while no request arrives or ends.
+func (l *Limit) Stats() Stats {
+	l.mu.Lock()
+	var s Stats
+	s.Gauges = Gauges{Limit: l.machine.level, Knee: l.machine.knee, Overload: l.machine.overload, Queued: l.line.n}
+	s.InFlight = int(l.word.Load() & flightMask)
+	l.mu.Unlock()
+	s.Useful, s.Abandoned = l.count.Sum(useful), l.count.Sum(abandoned)
+	s.Shed, s.QueueFull, s.Canceled = l.count.Sum(shed), l.count.Sum(queueFull), l.count.Sum(canceled)
+	s.Trials = Trials{l.trials[0].Load(), l.trials[1].Load(), l.trials[2].Load(), l.trials[3].Load(), l.trials[4].Load()}
+	s.Overloads = l.overloads.Load()
+	return s
+}
+
+// tally adds the results of trials to the counters.
+func (l *Limit) tally() {
+	r := &l.machine.results
+	if *r == (Trials{}) {
+		return
+	}
+	for i, n := range [...]uint64{r.Raised, r.NotRaised, r.Lowered, r.NotLowered, r.Inconclusive} {
+		l.trials[i].Add(n)
+	}
+	*r = Trials{}
 }

@@ -34,7 +34,7 @@ func ExampleServerConfig_String() {
 	c.Bulkhead = bulkhead.Config{Slots: 5000, MaxQueue: -1} // streams included, until they end
 	fmt.Println(c)
 	// Output:
-	// limit "orders": 64 in flight at first, then as experiments show
+	// limit "orders": 64 in flight at first, then set by trials
 	//   bulkhead "orders": 5000 in flight, nobody waits
 	//     operation
 }
@@ -87,9 +87,9 @@ func TestDescribe_numbers(t *testing.T) {
 		{newBulkhead(bulkhead.Config{Slots: 9}), "bulkhead: 9 in flight, 5 may wait for 100ms"},
 		{newBulkhead(bulkhead.Config{Slots: 9, MaxQueue: 1, MaxWait: -1}), "bulkhead: 9 in flight, 1 may wait until their contexts end"},
 
-		{newLimit(limit.Config{Name: "l"}), `limit "l": 64 in flight at first, then as experiments show`},
-		{newLimit(limit.Config{Max: 20, MaxQueue: -1}), "limit: 20 in flight at first, then as experiments show, 20 at most, nobody waits"},
-		{newLimit(limit.Config{Max: 200, MaxQueue: 9, Shadow: true}).(*limit.Limit).Fork("a"), `limit for "a": 64 in flight at first, then as experiments show, 200 at most, 9 may wait, only counts whom it would refuse`},
+		{newLimit(limit.Config{Name: "l"}), `limit "l": 64 in flight at first, then set by trials`},
+		{newLimit(limit.Config{Max: 20, MaxQueue: -1}), "limit: 20 in flight at first, then set by trials, 20 at most, no queue"},
+		{newLimit(limit.Config{Max: 200, MaxQueue: 9, Shadow: true}).(*limit.Limit).Fork("a"), `limit for "a": 64 in flight at first, then set by trials, 200 at most, 9 queued at most, only counts what it would reject`},
 
 		{must(timeout.New(timeout.Config{Timeout: -1})), "timeout: no limit"},
 		{must(keyed.New(resilience.Compose(), keyed.Config{Max: 1})), "keyed: up to 1 key, each with a state of its own"},

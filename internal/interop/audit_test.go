@@ -8,8 +8,8 @@ import (
 	"sync/atomic"
 )
 
-// audit is an http.RoundTripper that counts what goes through it, and which of the
-// response bodies that it handed out were closed.
+// audit is an http.RoundTripper that counts the calls through it and the response bodies
+// that are closed.
 type audit struct {
 	http.RoundTripper
 	idle           func() // closes idle connections
@@ -21,8 +21,8 @@ type audit struct {
 func (a *audit) RoundTrip(req *http.Request) (*http.Response, error) {
 	a.trips.Add(1)
 	if req.GetBody != nil {
-		// HTTP/2 of net/http asks for a body again by itself, and does not close it if
-		// it finds no connection. Those bodies are not counted.
+		// HTTP/2 of net/http calls GetBody again by itself. It does not close that body
+		// if it finds no connection, so those bodies are not counted.
 		req = req.WithContext(req.Context())
 		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(content()), nil }
 	}
@@ -38,7 +38,7 @@ func (a *audit) RoundTrip(req *http.Request) (*http.Response, error) {
 
 func (a *audit) CloseIdleConnections() { a.idle() }
 
-// audited is a response body. Closing it twice counts once.
+// audited is a response body. It counts only the first Close.
 type audited struct {
 	io.ReadCloser
 	a            *audit
@@ -58,13 +58,13 @@ func (b *audited) Close() error {
 	return b.ReadCloser.Close()
 }
 
-// upload makes request bodies and counts those that were made and closed.
+// upload makes request bodies and counts the bodies that were made and closed.
 type upload struct{ opened, closed atomic.Int64 }
 
 // content is the body of a request.
 func content() io.Reader { return strings.NewReader(strings.Repeat("y", 8<<10)) }
 
-// give makes content the body of req.
+// give sets content as the body of req.
 func (u *upload) give(req *http.Request) {
 	req.GetBody = func() (io.ReadCloser, error) {
 		u.opened.Add(1)

@@ -14,12 +14,13 @@ import (
 	"github.com/resilience-go/resilience/timeout"
 )
 
-// patient is a guard whose own limit is out of the way.
+// patient is a guard whose own timeout is too long to matter.
 func patient(base http.RoundTripper) guard {
 	return newGuardOf(base, func(c *stack.ClientConfig) { c.Attempt.Timeout = 10 * time.Second })
 }
 
-func TestTheTimeoutOfAClientEndsACallWithoutHeaders(t *testing.T) {
+// http.Client.Timeout ends a call without headers, which is a failure.
+func TestClientTimeout_beforeHeaders(t *testing.T) {
 	each(t, http.HandlerFunc(hang), func(t *testing.T, url string, base *http.Transport) {
 		g := patient(base)
 		client := g.client()
@@ -39,7 +40,8 @@ func TestTheTimeoutOfAClientEndsACallWithoutHeaders(t *testing.T) {
 	})
 }
 
-func TestTheTimeoutOfAClientEndsABody(t *testing.T) {
+// http.Client.Timeout ends a body and frees its slot.
+func TestClientTimeout_duringBody(t *testing.T) {
 	each(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, "begin")
 		w.(http.Flusher).Flush()
@@ -67,7 +69,8 @@ func TestTheTimeoutOfAClientEndsABody(t *testing.T) {
 	})
 }
 
-func TestTheLimitOfAnAttemptIsATimeoutForAClientThatHasOneToo(t *testing.T) {
+// An attempt that times out is a timeout for an http.Client with its own Timeout.
+func TestClientTimeout_attemptTimeout(t *testing.T) {
 	each(t, http.HandlerFunc(hang), func(t *testing.T, url string, base *http.Transport) {
 		g := newGuardOf(base, func(c *stack.ClientConfig) { c.Attempt.Timeout = 50 * time.Millisecond })
 		client := g.client()
@@ -84,9 +87,10 @@ func TestTheLimitOfAnAttemptIsATimeoutForAClientThatHasOneToo(t *testing.T) {
 	})
 }
 
-// Each hop is a call of its own, with attempts of its own; the slot of the answer
-// that redirects is free before the next hop, or the second hop found none.
-func TestARedirectCarriesTheBodyThroughRetries(t *testing.T) {
+// A redirect carries the body through retries. Each hop is a call with its own attempts.
+// The slot of the first hop is free before the second hop, which would find none
+// otherwise.
+func TestClient_redirectWithRetries(t *testing.T) {
 	for _, code := range []int{http.StatusTemporaryRedirect, http.StatusPermanentRedirect} {
 		var sent, begun, failed atomic.Int32
 		mux := http.NewServeMux()

@@ -27,15 +27,15 @@ type caller = connect.Client[text, text]
 
 const method = "/test.Service/Method"
 
-// protocols that connect speaks.
+// protocols are the protocols of Connect.
 var protocols = map[string][]connect.ClientOption{
 	"Connect":  nil,
 	"gRPC":     {connect.WithGRPC()},
 	"gRPC-Web": {connect.WithGRPCWeb()},
 }
 
-// rpc runs f for each protocol of connect over both kinds of HTTP/2, with a client
-// and a server that are guarded. in is around h in each case.
+// rpc runs f for each protocol of Connect over both versions of HTTP/2, with a client
+// and a server that have policies. in wraps h in each case.
 func rpc(t *testing.T, h *connect.Handler, f func(t *testing.T, c *caller, out guard, in doors)) {
 	for _, kind := range []string{"h2c", "HTTP/2"} {
 		for name, options := range protocols {
@@ -62,7 +62,8 @@ func holding(t testing.TB, out guard, in doors) {
 	}
 }
 
-func TestConnectUnaryCallsGoThroughBothSides(t *testing.T) {
+// Unary calls of Connect pass through the client and the server.
+func TestConnect_unary(t *testing.T) {
 	rpc(t, connect.NewUnaryHandlerSimple(method, func(_ context.Context, in *text) (*text, error) {
 		if in.GetValue() == "none" {
 			return nil, connect.NewError(connect.CodeNotFound, errors.New("no such thing"))
@@ -80,10 +81,10 @@ func TestConnectUnaryCallsGoThroughBothSides(t *testing.T) {
 	})
 }
 
-// Of the protocols only Connect says with a status of HTTP that a unary call failed.
-// A POST is tried again if it says that it may be, a GET of a method without side
-// effects without that.
-func TestConnectUnaryCallsThatAreIdempotentAreRetried(t *testing.T) {
+// Unary calls are retried if they are safe to retry: a POST that is marked so, and a GET
+// of a method without side effects. Only the Connect protocol shows a failed unary call
+// in the HTTP status.
+func TestConnect_retriesIdempotent(t *testing.T) {
 	for name, test := range map[string]struct {
 		options []connect.ClientOption
 		key     string
@@ -125,8 +126,8 @@ func TestConnectUnaryCallsThatAreIdempotentAreRetried(t *testing.T) {
 	}
 }
 
-// The last answer is that of the server, whole, with what it says about the error.
-func TestConnectGetsTheErrorOfTheLastAttempt(t *testing.T) {
+// The caller gets the whole error of the last attempt, with its details.
+func TestConnect_lastError(t *testing.T) {
 	var runs atomic.Int32
 	url, base := serve(t, "HTTP/2", connect.NewUnaryHandlerSimple(method, func(context.Context, *text) (*text, error) {
 		runs.Add(1)
@@ -148,7 +149,8 @@ func TestConnectGetsTheErrorOfTheLastAttempt(t *testing.T) {
 	free(t, out.slots)
 }
 
-func TestConnectTellsWhatThePoliciesSaid(t *testing.T) {
+// The errors of the policies reach the caller through Connect's error.
+func TestConnect_policyErrors(t *testing.T) {
 	h := connect.NewUnaryHandlerSimple(method, func(ctx context.Context, in *text) (*text, error) {
 		wait(ctx)
 		return in, nil
@@ -172,7 +174,8 @@ func TestConnectTellsWhatThePoliciesSaid(t *testing.T) {
 	}
 }
 
-func TestConnectTakesTheRefusalOfAServerForUnavailable(t *testing.T) {
+// A rejection by the server is CodeUnavailable for the Connect client.
+func TestConnect_rejectionIsUnavailable(t *testing.T) {
 	refusing := testkit.Policy(func(context.Context, resilience.Next) error {
 		return &resilience.Rejection{Policy: "test", Reason: bulkhead.Full}
 	})
@@ -187,7 +190,8 @@ func TestConnectTakesTheRefusalOfAServerForUnavailable(t *testing.T) {
 	}
 }
 
-func TestConnectServerStreamsHoldTheirSlotsToTheEnd(t *testing.T) {
+// A server stream holds its slots on both sides until it ends.
+func TestConnect_serverStreamHoldsSlots(t *testing.T) {
 	const messages = 10
 	rpc(t, connect.NewServerStreamHandler(method, func(_ context.Context, in *connect.Request[text], s *connect.ServerStream[text]) error {
 		for range messages {
@@ -217,9 +221,9 @@ func TestConnectServerStreamsHoldTheirSlotsToTheEnd(t *testing.T) {
 	})
 }
 
-// A server answers a stream of a client at its end, so the limit of an attempt covers
-// all of it.
-func TestConnectClientStreamsGoThroughBothSides(t *testing.T) {
+// A client stream passes through both sides. Its answer comes at its end, so the timeout
+// of the attempt covers the whole stream.
+func TestConnect_clientStream(t *testing.T) {
 	rpc(t, connect.NewClientStreamHandler(method, func(_ context.Context, s *connect.ClientStream[text]) (*connect.Response[text], error) {
 		all := ""
 		for s.Receive() {
@@ -258,7 +262,8 @@ func talk(_ context.Context, s *connect.BidiStream[text, text]) error {
 	}
 }
 
-func TestConnectBidirectionalStreamsOutliveTheLimitAndHoldTheirSlots(t *testing.T) {
+// A bidirectional stream outlives the timeout of the attempt and holds its slots.
+func TestConnect_bidiOutlivesTimeout(t *testing.T) {
 	rpc(t, connect.NewBidiStreamHandler(method, talk), func(t *testing.T, c *caller, out guard, in doors) {
 		s := c.CallBidiStream(t.Context())
 		for start := time.Now(); time.Since(start) < 2*attemptLimit; time.Sleep(attemptLimit / 10) {
@@ -287,10 +292,11 @@ func exchange(t testing.TB, s *connect.BidiStreamForClient[text, text]) {
 	}
 }
 
-// Connect leaves the body of the answer alone once the context of a stream is done, so
-// that only CloseResponse can end the call of the client, and net/http does not look
-// at the context while it waits for more of the request. Receive ends that.
-func TestCancellingAConnectStreamFreesTheSlotOfTheServerAndClosingItThatOfTheClient(t *testing.T) {
+// Canceling a stream frees the slot of the server, and closing it frees the slot of the
+// client. After the context is done, Connect does not read the body of the answer, so
+// only CloseResponse ends the client's call. net/http does not look at the context while
+// it waits for more of the request; Receive ends that.
+func TestConnect_cancelAndClose(t *testing.T) {
 	rpc(t, connect.NewBidiStreamHandler(method, talk), func(t *testing.T, c *caller, out guard, in doors) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
@@ -307,7 +313,8 @@ func TestCancellingAConnectStreamFreesTheSlotOfTheServerAndClosingItThatOfTheCli
 	})
 }
 
-func TestCancellingAConnectStreamThatIsWaitedForFreesTheSlotsOfBothSides(t *testing.T) {
+// Canceling a stream during Receive frees the slots of both sides.
+func TestConnect_cancelDuringReceive(t *testing.T) {
 	rpc(t, connect.NewServerStreamHandler(method, func(ctx context.Context, in *connect.Request[text], s *connect.ServerStream[text]) error {
 		err := s.Send(in.Msg)
 		wait(ctx)

@@ -1,9 +1,9 @@
-// Package interop has tests only: of packages httpmw and grpcmw with the code of
-// others that they have to work with, and over connections that are faulty. It is a
-// module of its own, so that nobody who uses the library gets what these tests need.
+// Package interop tests httpmw and grpcmw with third-party packages and over faulty
+// connections. It is a module of its own, so that users of the library do not get the
+// dependencies of these tests.
 //
-// The run of httpmw under faults takes 30 s, 5 s with -short, and that of grpcmw 10 s
-// and 2 s, or as long as the environment variable FAULTS says:
+// The fault test of httpmw takes 30 s, or 5 s with -short. The fault test of grpcmw takes
+// 10 s or 2 s. The environment variable FAULTS sets another time:
 //
 //	FAULTS=60s go test -race -run Faults .
 package interop

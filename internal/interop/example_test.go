@@ -17,7 +17,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// telemetry counts events, and adds them to the span of the call that they happen in.
+// telemetry counts events and adds each one to the span of its call.
 type telemetry struct{ events metric.Int64Counter }
 
 func (t telemetry) Observe(ctx context.Context, e resilience.Event) {
@@ -33,7 +33,7 @@ func (t telemetry) Observe(ctx context.Context, e resilience.Event) {
 		trace.WithAttributes(append(attrs, attribute.String("resilience.key", e.Key))...))
 }
 
-// Events of policies as OpenTelemetry has them: a counter, and events of spans.
+// An observer turns the events of policies into an OpenTelemetry counter and span events.
 func Example_openTelemetry() {
 	reader, spans := sdkmetric.NewManualReader(), tracetest.NewSpanRecorder()
 	meter := sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)).Meter("resilience")

@@ -19,13 +19,13 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// phases are what the connection goes through, one after another, for as long each.
-// A toxic is set before the first connection is made: to change those of a
-// connection in use can block the proxy for ever.
+// phases are the states of the connection, one after another. A toxic is set before the
+// first connection is made, because changing the toxics of a connection in use can block
+// the proxy forever.
 var phases = []struct {
 	name   string
 	toxics []string
-	flaps  bool // the proxy comes and goes
+	flaps  bool // the proxy stops and starts
 }{
 	{name: "healthy"},
 	{name: "slow", toxics: []string{`{"type": "latency", "attributes": {"latency": 40, "jitter": 40}}`}},
@@ -44,11 +44,11 @@ var phases = []struct {
 	{name: "healthy again"},
 }
 
-// faultRate is how many calls begin in a second, whatever becomes of them.
+// faultRate is the number of calls that begin per second, whatever their results.
 const faultRate = 300
 
-// duration returns how long the calls go on: long, or short with -short and with 32
-// bits, where CI runs all tests a second time.
+// duration returns how long the calls go on: long, or short with -short and on 32 bits,
+// where CI runs all tests a second time.
 func duration(t *testing.T, long, short time.Duration) time.Duration {
 	if s := os.Getenv("FAULTS"); s != "" {
 		d, err := time.ParseDuration(s)
@@ -65,8 +65,7 @@ func duration(t *testing.T, long, short time.Duration) time.Duration {
 
 func brief() bool { return testing.Short() || strconv.IntSize == 32 }
 
-// network is what lies between the clients and the server: a proxy, at an address
-// that changes.
+// network is the proxy between the clients and the server. Its address changes.
 type network struct {
 	api      *toxiproxy.ApiServer
 	upstream string
@@ -77,13 +76,13 @@ func newNetwork(upstream string) *network {
 	return &network{api: toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop()), upstream: upstream}
 }
 
-// dial connects with the proxy, whatever the address.
+// dial connects to the present address of the proxy.
 func (n *network) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	var d net.Dialer
 	return d.DialContext(ctx, "tcp", n.address.Load().(string))
 }
 
-// up starts a proxy. To stop it cuts its connections.
+// up starts a proxy. Stopping it cuts its connections.
 func (n *network) up(t *testing.T, toxics ...string) *toxiproxy.Proxy {
 	t.Helper()
 	p := toxiproxy.NewProxy(n.api, "test", "127.0.0.1:0", n.upstream)
@@ -99,7 +98,7 @@ func (n *network) up(t *testing.T, toxics ...string) *toxiproxy.Proxy {
 	return p
 }
 
-// suffer takes the network through all phases and leaves a healthy proxy.
+// suffer runs the network through all phases and leaves a healthy proxy.
 func (n *network) suffer(t *testing.T, total time.Duration) *toxiproxy.Proxy {
 	for _, phase := range phases {
 		end := time.Now().Add(total / time.Duration(len(phases)))
@@ -116,15 +115,14 @@ func (n *network) suffer(t *testing.T, total time.Duration) *toxiproxy.Proxy {
 	return n.up(t)
 }
 
-// dependency answers with as many kilobytes as it is asked for, now and then late or
-// with 503.
+// dependency answers with the requested number of kilobytes, sometimes late or with 503.
 func dependency() http.Handler {
 	var n atomic.Int64
 	chunk := strings.Repeat("x", 1024)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		size, err := readAll(r.Body)
 		if err != nil {
-			return // the client or the network has left
+			return // the client has left or the network has failed
 		}
 		switch i := n.Add(1); {
 		case i%50 == 0:
@@ -146,7 +144,7 @@ func dependency() http.Handler {
 	})
 }
 
-// faultyServer is a dependency for both kinds of HTTP, in front of which stand doors.
+// faultyServer is a dependency for both versions of HTTP, behind doors.
 func faultyServer(t *testing.T, in doors) (*httptest.Server, *connections) {
 	s := httptest.NewUnstartedServer(in.Wrap(dependency()))
 	conns := &connections{open: map[net.Conn]bool{}}
@@ -159,8 +157,7 @@ func faultyServer(t *testing.T, in doors) (*httptest.Server, *connections) {
 	return s, conns
 }
 
-// load makes calls at faultRate for as long as during takes, and waits for them to
-// end.
+// load makes calls at faultRate until the time is over, and waits until they have ended.
 func load(t *testing.T, call func(i int), during func()) {
 	t.Helper()
 	stop := make(chan struct{})
@@ -192,11 +189,10 @@ func load(t *testing.T, call func(i int), during func()) {
 	}
 }
 
-// After all that can happen to a connection nothing is left of it: every call has
-// ended, every body was closed, each outcome is in the counters of each layer, and
-// the process has as much in use as before.
-func TestFaultsLeaveNothingBehind(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0") // the runtime keeps files of its own from here on
+// Network faults leave nothing behind: every call has ended, every body is closed, each
+// layer has counted each outcome, and the process uses no more than before.
+func TestFaults(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0") // the runtime opens its own files now
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,7 +202,7 @@ func TestFaultsLeaveNothingBehind(t *testing.T) {
 	in := newDoors()
 	server, conns := faultyServer(t, in)
 	network := newNetwork(server.Listener.Addr().String())
-	first := network.up(t) // no connection goes past it
+	first := network.up(t) // no connection bypasses it
 	clients := []*faulty{newFaulty("HTTP/1", network), newFaulty("h2c", network)}
 
 	var proxy *toxiproxy.Proxy
@@ -222,7 +218,7 @@ func TestFaultsLeaveNothingBehind(t *testing.T) {
 	free(t, in.slots)
 	eventually(t, "the server has no connection", func() bool {
 		for _, c := range clients {
-			c.CloseIdleConnections() // those of the last calls may have been busy a moment ago
+			c.CloseIdleConnections() // the last connections may have been busy before
 		}
 		open, _ := conns.count()
 		return open == 0

@@ -19,7 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// moody has a server say now and then that it is busy, or take its time.
+// moody makes a server that is sometimes busy or slow.
 type moody struct{ n atomic.Int64 }
 
 func (m *moody) mood(ctx context.Context) error {
@@ -49,8 +49,8 @@ func (m *moody) stream(srv any, s grpc.ServerStream, _ *grpc.StreamServerInfo, h
 	return handler(srv, s)
 }
 
-// startMoody starts a server that has its moods and returns its slots. stop ends it
-// and all its handlers.
+// startMoody starts a moody server and returns its slots. stop ends the server and all
+// its handlers.
 func startMoody(t *testing.T) (address string, slots *bulkhead.Bulkhead, stop func()) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -74,10 +74,9 @@ func startMoody(t *testing.T) (address string, slots *bulkhead.Bulkhead, stop fu
 	return l.Addr().String(), find[*bulkhead.Bulkhead](p), stop
 }
 
-// After all that can happen to a connection every call has ended, unary or a stream,
-// read or not, no slot is held on either side, and nothing is left of it in the
-// process.
-func TestFaultsLeaveNothingOfGRPCBehind(t *testing.T) {
+// Network faults leave nothing of gRPC behind: every unary call and stream has ended,
+// both sides have no slot in use, and the process uses no more than before.
+func TestFaults_grpc(t *testing.T) {
 	before := measure()
 	address, slots, stopServer := startMoody(t)
 	network := newNetwork(address)

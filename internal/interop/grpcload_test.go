@@ -24,11 +24,11 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// serviceConfig has gRPC retry.
+// serviceConfig turns on the retries of gRPC.
 const serviceConfig = `{"methodConfig": [{"name": [{}], "retryPolicy": {"maxAttempts": 3, "initialBackoff": "0.01s",
 	"maxBackoff": "0.05s", "backoffMultiplier": 2, "retryableStatusCodes": ["UNAVAILABLE"]}}]}`
 
-// talker is a client of gRPC behind a network that fails.
+// talker is a gRPC client behind a faulty network.
 type talker struct {
 	pb.TestServiceClient
 	conn   *grpc.ClientConn
@@ -36,7 +36,7 @@ type talker struct {
 	policy resilience.Policy
 
 	started, ended, ok atomic.Int64
-	sent               atomic.Int64 // attempts that came to gRPC
+	sent               atomic.Int64 // attempts that reached gRPC
 	canceled           atomic.Int64 // by their callers
 	codes              [17]atomic.Int64
 	rejected, odd      atomic.Int64
@@ -101,8 +101,8 @@ func (k *talker) call(ctx context.Context, n int) {
 		return
 	}
 	if errors.Is(err, io.EOF) {
-		// It is what gRPC has for a call of which it could not send the message again,
-		// in place of the status.
+		// gRPC returns this instead of the status for a call whose message it could not
+		// send again.
 		k.lost.Add(1)
 		return
 	}
@@ -122,7 +122,7 @@ func (k *talker) talk(ctx context.Context, n int) error {
 	case 2, 6:
 		s, err := k.StreamingOutputCall(ctx, &pb.StreamingOutputCallRequest{ResponseParameters: parts(8)})
 		return readMessages(s, err, -1)
-	case 3: // and leaves
+	case 3: // and its caller leaves
 		s, err := k.StreamingOutputCall(ctx, &pb.StreamingOutputCallRequest{ResponseParameters: parts(8)})
 		return readMessages(s, err, 1)
 	case 4:
@@ -138,7 +138,7 @@ func (k *talker) talk(ctx context.Context, n int) error {
 		return err
 	case 5:
 		return k.converse(ctx)
-	case 7: // and never reads
+	case 7: // whose caller never reads
 		_, err := k.FullDuplexCall(ctx)
 		return err
 	default:
@@ -155,7 +155,7 @@ func parts(n int) (all []*pb.ResponseParameters) {
 	return all
 }
 
-// readMessages reads so many messages, or all.
+// readMessages reads n messages, or all of them.
 func readMessages(s grpc.ServerStreamingClient[pb.StreamingOutputCallResponse], err error, n int) error {
 	for ; err == nil && n != 0; n-- {
 		_, err = s.Recv()
@@ -187,8 +187,8 @@ func (k *talker) converse(ctx context.Context) error {
 	return err
 }
 
-// account checks that each layer has counted what went through it: what one lets
-// through is what the next one counts.
+// account checks the counters of the layers against each other: the calls that one layer
+// admits are the calls that the next one counts.
 func (k *talker) account(t *testing.T) {
 	t.Helper()
 	re, br, bu, ti := find[*retry.Retry](k.policy).Stats(), find[*breaker.Breaker](k.policy).Stats(),
@@ -205,8 +205,7 @@ func (k *talker) account(t *testing.T) {
 	for _, n := range re.Stopped {
 		stopped += n
 	}
-	// A caller that cancels while a call is on its way from one layer to the next is
-	// counted by neither the next nor those inside of it.
+	// A call that is canceled between two layers is counted by the outer one only.
 	all := int64(re.FirstTry + re.Recovered + stopped)
 	same("calls in the retry", all, calls, canceled)
 	ran := int64(br.Successes + br.Failures + br.Ignored)

@@ -18,7 +18,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-// A link of toxiproxy that a toxic has closed may keep its goroutines for ever.
+// A link of toxiproxy that a toxic has closed may keep its goroutines forever.
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m,
 		goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2.(*ToxicLink).read"),
@@ -26,23 +26,22 @@ func TestMain(m *testing.M) {
 		goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2/toxics.(*ToxicStub).Run"))
 }
 
-// attemptLimit is how long an attempt may take to be answered. Streams go on for
-// streamTime.
+// attemptLimit is the timeout of an attempt. Streams last for streamTime.
 const (
 	attemptLimit = 500 * time.Millisecond
 	streamTime   = 3 * attemptLimit
-	patience     = 20 * time.Second // with what must happen
+	patience     = 20 * time.Second // for events that must happen
 )
 
-// guard is a client stack whose parts can be looked at.
+// guard is a client stack with access to its policies.
 type guard struct {
 	*httpmw.Transport
 	slots   *bulkhead.Bulkhead
 	breaker *breaker.Breaker
 }
 
-// newGuard returns the default stack around base, with attemptLimit and without
-// waits to speak of.
+// newGuard returns the default stack around base, with attemptLimit and very short
+// waits.
 func newGuard(base http.RoundTripper) guard {
 	return newGuardOf(base, func(*stack.ClientConfig) {})
 }
@@ -59,7 +58,7 @@ func newGuardOf(base http.RoundTripper, change func(*stack.ClientConfig)) guard 
 
 func (g guard) client() *http.Client { return &http.Client{Transport: g} }
 
-// doors is a server stack whose slots can be looked at.
+// doors is a server stack with access to its bulkhead.
 type doors struct {
 	httpmw.Server
 	slots *bulkhead.Bulkhead
@@ -70,8 +69,8 @@ func newDoors() doors {
 	return doors{httpmw.Server{Policy: p}, find[*bulkhead.Bulkhead](p)}
 }
 
-// withSlots is a server stack with a bulkhead, which counts streams and upgraded
-// connections until they end.
+// withSlots returns a server stack with a bulkhead. Streams and upgraded connections
+// hold a slot until they end.
 func withSlots() resilience.Policy {
 	c := stack.DefaultServer("test")
 	c.Bulkhead = bulkhead.Config{Name: "test", Slots: 1000, MaxQueue: -1}
@@ -92,8 +91,8 @@ func find[P resilience.Policy](p resilience.Policy) (found P) {
 // kinds of servers, by name.
 var kinds = []string{"HTTP/1", "h2c", "HTTP/2"}
 
-// serve starts a server of a kind that ends with the test, and returns its URL and
-// a transport that speaks with it.
+// serve starts a server of a kind that ends with the test. It returns its URL and a
+// transport for it.
 func serve(t testing.TB, kind string, h http.Handler) (url string, base *http.Transport) {
 	t.Helper()
 	s := httptest.NewUnstartedServer(h)
@@ -112,7 +111,7 @@ func serve(t testing.TB, kind string, h http.Handler) (url string, base *http.Tr
 	base = s.Client().Transport.(*http.Transport)
 	base.Protocols = s.Config.Protocols
 	t.Cleanup(s.Close)
-	t.Cleanup(s.CloseClientConnections) // or Close waits for what a test that failed has left
+	t.Cleanup(s.CloseClientConnections) // or Close waits for the connections of a failed test
 	t.Cleanup(base.CloseIdleConnections)
 	return s.URL, base
 }
@@ -168,7 +167,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// free waits until nobody holds a slot.
+// free waits until no slot is held.
 func free(t testing.TB, all ...*bulkhead.Bulkhead) {
 	t.Helper()
 	for _, b := range all {
@@ -176,7 +175,7 @@ func free(t testing.TB, all ...*bulkhead.Bulkhead) {
 	}
 }
 
-// timedOut reports whether err says that it is a timeout, as net.Error does.
+// timedOut reports whether err is a timeout, as net.Error does.
 func timedOut(err error) bool {
 	n, ok := err.(net.Error)
 	return ok && n.Timeout()

@@ -18,31 +18,30 @@ import (
 	"github.com/resilience-go/resilience/timeout"
 )
 
-// faultLimit is how long an attempt may take under faults, and callTime a call with
-// its body.
+// faultLimit is the timeout of an attempt under faults, callTime the timeout of a call
+// with its body.
 const (
 	faultLimit = 200 * time.Millisecond
 	callTime   = 2 * time.Second
 )
 
-// tally is what became of the calls of a client, as the callers saw it.
+// tally counts the results of a client's calls as the callers saw them.
 type tally struct {
 	started, ended atomic.Int64
-	// Answered with a status of 2xx, and then the body came whole, broke off or was
-	// not wanted.
+	// Answered with 2xx, and then the body was complete, broke off, or was not read.
 	ok, broken, left atomic.Int64
 	// Answered with a failure.
 	refused atomic.Int64
 	// Not answered.
 	rejected, timedOut, failed atomic.Int64
-	// The caller gave up on those, which are also among the others.
+	// Calls that their caller gave up, which are also counted above.
 	canceled atomic.Int64
 }
 
-// answered is how many calls were, with 2xx.
+// answered is the number of calls that were answered with 2xx.
 func (t *tally) answered() int64 { return t.ok.Load() + t.broken.Load() + t.left.Load() }
 
-// faulty is a client behind a network that fails.
+// faulty is a client behind a faulty network.
 type faulty struct {
 	*http.Client
 	name   string
@@ -138,8 +137,9 @@ func (c *faulty) read(resp *http.Response, leave bool) {
 
 func readAll(r io.Reader) (int64, error) { return io.Copy(io.Discard, r) }
 
-// account checks that all was closed, and that each layer has counted what went
-// through it: what one lets through is what the next one counts.
+// account checks that every body was closed, and checks the counters of the layers
+// against each other: the calls that one layer admits are the calls that the next one
+// counts.
 func (c *faulty) account(t *testing.T) {
 	t.Helper()
 	eventually(t, "all request bodies are closed", func() bool { return c.upload.closed.Load() == c.upload.opened.Load() })
@@ -163,8 +163,7 @@ func (c *faulty) account(t *testing.T) {
 	for _, n := range re.Stopped {
 		stopped += n
 	}
-	// A caller that cancels while a call is on its way from one layer to the next is
-	// counted by neither the next nor those inside of it.
+	// A call that is canceled between two layers is counted by the outer one only.
 	succeeded := int64(re.FirstTry + re.Recovered)
 	same("calls in the retry", succeeded+int64(stopped), calls, canceled)
 	same("answers", succeeded, answered, 0)

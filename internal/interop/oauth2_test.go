@@ -11,7 +11,7 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// tokens makes a token a call, and fails when it is told to.
+// tokens returns a new token per call, and an error for the first fail calls.
 type tokens struct {
 	made atomic.Int32
 	fail atomic.Int32 // so many calls
@@ -27,7 +27,7 @@ func (s *tokens) Token() (*oauth2.Token, error) {
 	return &oauth2.Token{AccessToken: "secret", TokenType: "Bearer"}, nil
 }
 
-// authorized answers the first request with 503, and refuses those without a token.
+// authorized answers the first request with 503, and rejects requests without a token.
 func authorized() http.HandlerFunc {
 	var n atomic.Int32
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -43,7 +43,8 @@ func authorized() http.HandlerFunc {
 	}
 }
 
-func TestOAuth2AddsOneTokenACallOutsideAndOneAnAttemptInside(t *testing.T) {
+// OAuth2 adds one token per call outside the transport, and one per attempt inside it.
+func TestOAuth2_tokensPerCallOrAttempt(t *testing.T) {
 	for name, test := range map[string]struct {
 		wrap func(base http.RoundTripper, s oauth2.TokenSource) (http.RoundTripper, guard)
 		made int32
@@ -79,9 +80,9 @@ func TestOAuth2AddsOneTokenACallOutsideAndOneAnAttemptInside(t *testing.T) {
 	}
 }
 
-// Without a token nothing is sent; the next attempt asks for one again, and its body
-// is there though the first was closed.
-func TestATokenThatFailsOnceIsAskedForAgain(t *testing.T) {
+// If a token fails once, the next attempt requests another one. Nothing is sent without
+// a token, and the body is there although the first one was closed.
+func TestOAuth2_tokenFailsOnce(t *testing.T) {
 	url, base := serve(t, "HTTP/1", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b, _ := io.ReadAll(r.Body)
 		w.Write(b)
@@ -95,7 +96,8 @@ func TestATokenThatFailsOnceIsAskedForAgain(t *testing.T) {
 	free(t, g.slots)
 }
 
-func TestATokenThatFailsForGoodIsTheErrorOfTheCaller(t *testing.T) {
+// If the token always fails, its error is the caller's error.
+func TestOAuth2_tokenFails(t *testing.T) {
 	source := &tokens{}
 	source.fail.Store(100)
 	g := newGuard(&oauth2.Transport{Source: source})

@@ -18,7 +18,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 )
 
-// traces are the spans of a part of the program.
+// traces are the spans of one part of the program.
 type traces struct {
 	*tracetest.SpanRecorder
 	options []otelhttp.Option
@@ -36,7 +36,7 @@ func (tr traces) around(base http.RoundTripper) http.RoundTripper {
 	return otelhttp.NewTransport(base, tr.options...)
 }
 
-// failing answers the first n requests with 503. A request is checked for its content.
+// failing answers the first n requests with 503. It checks the content of each request.
 func failing(t *testing.T, n int32) http.HandlerFunc {
 	var count atomic.Int32
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -53,7 +53,8 @@ func failing(t *testing.T, n int32) http.HandlerFunc {
 	}
 }
 
-func TestSpansOutsideAreCallsAndSpansInsideAreAttempts(t *testing.T) {
+// Spans outside the transport are calls, spans inside it are attempts.
+func TestSpans_callsAndAttempts(t *testing.T) {
 	for _, kind := range kinds {
 		t.Run(kind, func(t *testing.T) {
 			url, base := serve(t, kind, failing(t, 2))
@@ -86,7 +87,8 @@ func TestSpansOutsideAreCallsAndSpansInsideAreAttempts(t *testing.T) {
 	}
 }
 
-func TestARejectionHasASpanOutsideAndNoneInside(t *testing.T) {
+// A rejection has a span outside the transport and none inside.
+func TestSpans_rejection(t *testing.T) {
 	url, base := serve(t, "HTTP/1", http.NotFoundHandler())
 	calls, attempts := newTraces(), newTraces()
 	g := newGuard(attempts.around(base))
@@ -101,8 +103,8 @@ func TestARejectionHasASpanOutsideAndNoneInside(t *testing.T) {
 	}
 }
 
-// A span of an attempt ends with its body, like the slot.
-func TestASpanInsideEndsWithTheBody(t *testing.T) {
+// The span of an attempt ends with its body, as its slot does.
+func TestSpans_endWithBody(t *testing.T) {
 	url, base := serve(t, "HTTP/1", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, "begin")
 		w.(http.Flusher).Flush()
@@ -124,9 +126,9 @@ func TestASpanInsideEndsWithTheBody(t *testing.T) {
 	free(t, g.slots)
 }
 
-// Outside of Server.Wrap there is a span for each request, inside for each that is
-// let in. The two share the writer of the other in either order.
-func TestSpansAroundAndInsideOfAServer(t *testing.T) {
+// Outside Server.Wrap each request has a span, inside it each admitted request. Their
+// wrappers of the writer work in either order.
+func TestSpans_server(t *testing.T) {
 	for _, kind := range []string{"HTTP/1", "HTTP/2"} {
 		t.Run(kind, func(t *testing.T) {
 			outside, inside := newTraces(), newTraces()
@@ -178,7 +180,8 @@ func TestSpansAroundAndInsideOfAServer(t *testing.T) {
 	}
 }
 
-func TestATraceGoesFromTheClientIntoTheHandlerThroughBoth(t *testing.T) {
+// A trace passes from the client through both sides into the handler.
+func TestSpans_traceReachesHandler(t *testing.T) {
 	client, server := newTraces(), newTraces()
 	var attempt atomic.Int32
 	h := otelhttp.NewHandler(httpmw.Server{Policy: resilience.Compose()}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -10,17 +10,17 @@ import (
 	"testing"
 )
 
-// usage is what the process has in use.
+// usage holds the resources that the process uses.
 type usage struct {
-	goroutines int // those of toxiproxy aside
-	files      int // 0 where /proc is not there
+	goroutines int // without toxiproxy's
+	files      int // 0 without /proc
 	heap       uint64
 	links      int // of toxiproxy that are stuck, each with its buffers
 }
 
 func measure() usage {
 	runtime.GC()
-	runtime.GC() // what the first one only took out of pools
+	runtime.GC() // the first one only empties pools
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	files, _ := os.ReadDir("/proc/self/fd")
@@ -28,8 +28,8 @@ func measure() usage {
 	return usage{len(ours), len(files), m.HeapAlloc, links}
 }
 
-// stacks returns the stacks of all goroutines but those of toxiproxy, and the number
-// of its links. A link that a toxic has closed while more came stays for ever.
+// stacks returns the stacks of all goroutines except toxiproxy's, and the number of
+// toxiproxy's links. A link that a toxic closed while data arrived stays forever.
 func stacks() (ours []string, links int) {
 	buf := make([]byte, 1<<20)
 	for {
@@ -51,7 +51,7 @@ func stacks() (ours []string, links int) {
 	return ours, links
 }
 
-// connections counts those that a server has open, as its ConnState.
+// connections counts the open connections of a server by its ConnState.
 type connections struct {
 	mu   sync.Mutex
 	open map[net.Conn]bool
@@ -76,8 +76,8 @@ func (c *connections) count() (open, all int) {
 	return len(c.open), c.all
 }
 
-// What the heap may grow by: caches of the standard library, and by link what lies
-// in a link that is stuck. A call that stays takes more than a kilobyte.
+// The bytes by which the heap may grow: caches of the standard library, and the content
+// of each stuck link. A call that is never released takes more than a kilobyte.
 const (
 	slack     = 2 << 20
 	slackLink = 160 << 10

@@ -35,7 +35,8 @@ func proxyTo(t testing.TB, target string, g guard) *httputil.ReverseProxy {
 	}
 }
 
-func TestAReverseProxyRetriesWhatHasNoBodyAndOnlyThat(t *testing.T) {
+// A reverse proxy retries requests without a body, and only those.
+func TestReverseProxy_retriesWithoutBody(t *testing.T) {
 	var n atomic.Int32
 	origin := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b, _ := io.ReadAll(r.Body)
@@ -56,7 +57,7 @@ func TestAReverseProxyRetriesWhatHasNoBodyAndOnlyThat(t *testing.T) {
 			runs               int32
 		}{
 			{"GET", "", "got ", 200, 2},
-			// The body of a request that a server got cannot be had again.
+			// A server cannot read the body of its request a second time.
 			{"PUT", "content", "got content", 503, 1},
 		} {
 			n.Store(0)
@@ -73,7 +74,8 @@ func TestAReverseProxyRetriesWhatHasNoBodyAndOnlyThat(t *testing.T) {
 	})
 }
 
-func TestAReverseProxyHearsOfARejection(t *testing.T) {
+// The error handler of a reverse proxy gets a rejection.
+func TestReverseProxy_rejection(t *testing.T) {
 	each(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("called") }), func(t *testing.T, target string, base *http.Transport) {
 		g := newGuard(base)
 		g.breaker.SetMode(breaker.ForcedOpen)
@@ -84,7 +86,8 @@ func TestAReverseProxyHearsOfARejection(t *testing.T) {
 	})
 }
 
-func TestAClientThatLeavesAReverseProxyFreesItsSlot(t *testing.T) {
+// A client that leaves a reverse proxy frees its slot.
+func TestReverseProxy_clientLeaves(t *testing.T) {
 	each(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, "begin")
 		w.(http.Flusher).Flush()
@@ -109,9 +112,10 @@ func TestAClientThatLeavesAReverseProxyFreesItsSlot(t *testing.T) {
 	})
 }
 
-// The WebSocket goes through all there is: a client, the server of a reverse proxy,
-// the client in it, and a server that takes the connection over.
-func TestAWebSocketLivesThroughAReverseProxyAndHoldsEachSlotToItsEnd(t *testing.T) {
+// A WebSocket passes through a reverse proxy and holds each slot until it ends. It
+// passes a client, the server of the proxy, the client of the proxy, and a server that
+// hijacks the connection.
+func TestWebSocket_holdsSlots(t *testing.T) {
 	origin, gate := newDoors(), newDoors()
 	target, base := serve(t, "HTTP/1", origin.Wrap(http.HandlerFunc(echo)))
 	inside := newGuard(base)
@@ -146,11 +150,11 @@ func TestAWebSocketLivesThroughAReverseProxyAndHoldsEachSlotToItsEnd(t *testing.
 	free(t, inside.slots, outside.slots, origin.slots, gate.slots)
 }
 
-// echo is the server of a WebSocket that answers with what it hears.
+// echo is the server of a WebSocket. It sends back each message.
 func echo(w http.ResponseWriter, r *http.Request) {
 	conn, err := websocket.Accept(w, r, nil)
 	if err != nil {
-		return // it has answered
+		return // Upgrade has answered
 	}
 	defer conn.CloseNow()
 	for {
@@ -174,7 +178,8 @@ func say(t testing.TB, conn *websocket.Conn, text string) {
 	}
 }
 
-func TestAWebSocketWhoseClientVanishesFreesEachSlot(t *testing.T) {
+// A WebSocket whose client vanishes frees each slot.
+func TestWebSocket_clientVanishes(t *testing.T) {
 	origin := newDoors()
 	target, base := serve(t, "HTTP/1", origin.Wrap(http.HandlerFunc(echo)))
 	inside := newGuard(base)
@@ -189,7 +194,8 @@ func TestAWebSocketWhoseClientVanishesFreesEachSlot(t *testing.T) {
 	free(t, outside.slots, inside.slots, origin.slots)
 }
 
-func TestAHandshakeThatIsRefusedFreesTheSlot(t *testing.T) {
+// A rejected handshake frees the slot.
+func TestWebSocket_handshakeRejected(t *testing.T) {
 	target, base := serve(t, "HTTP/1", http.NotFoundHandler())
 	g := newGuard(base)
 	_, resp, err := websocket.Dial(t.Context(), target, &websocket.DialOptions{HTTPClient: g.client()})

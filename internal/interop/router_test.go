@@ -15,7 +15,7 @@ import (
 	"github.com/resilience-go/resilience/httpmw"
 )
 
-// keys is a policy that writes down the keys it is asked for.
+// keys is a policy that records the keys of its calls.
 type keys struct {
 	mu   sync.Mutex
 	seen []string
@@ -33,7 +33,7 @@ func (k *keys) server() httpmw.Server { return httpmw.Server{Policy: k} }
 // user answers with the part of the path that the router found.
 func user(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.PathValue("id")) }
 
-// pattern notes what the request is called when its handler has come back.
+// pattern records the request's pattern after its handler has returned.
 func pattern(seen *string) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -43,7 +43,8 @@ func pattern(seen *string) func(http.Handler) http.Handler {
 	}
 }
 
-func TestARouteIsTheKeyOfAServerInsideOfARouter(t *testing.T) {
+// The route is the key of a server inside a router.
+func TestServer_routeIsKey(t *testing.T) {
 	for name, test := range map[string]struct {
 		router func(srv httpmw.Server) http.Handler
 		key    string
@@ -87,9 +88,9 @@ func TestARouteIsTheKeyOfAServerInsideOfARouter(t *testing.T) {
 	}
 }
 
-// Outside of the router the route is not known before it has run. It is afterwards,
-// as it would be without the server in between; loggers and metrics ask for it.
-func TestAServerAroundARouterLetsThePatternThrough(t *testing.T) {
+// A server around a router has no route before the router has run. Afterwards the
+// pattern is on the outer request too, where loggers and metrics read it.
+func TestServer_patternAfterRouter(t *testing.T) {
 	for name, test := range map[string]struct {
 		router  func(srv httpmw.Server, seen *string) http.Handler
 		pattern string
@@ -118,9 +119,9 @@ func TestAServerAroundARouterLetsThePatternThrough(t *testing.T) {
 	}
 }
 
-// The middleware of chi wraps the writer, too. Neither hides from the other what it
-// can do, and chi knows its route under a context that is not its own.
-func TestTheMiddlewareOfChiGoesOnBothSidesOfAServer(t *testing.T) {
+// The middleware of chi works outside and inside a server. Neither hides the other's
+// methods of the writer, and chi finds its route in a context derived from its own.
+func TestServer_chiMiddleware(t *testing.T) {
 	var k keys
 	var route string
 	var status, size int

@@ -15,9 +15,9 @@ import (
 	"github.com/resilience-go/resilience/timeout"
 )
 
-// Every limit that there is ends when the stream has begun, or is put off by the
-// handler, which reaches the connection through the writer that it was given.
-func TestServerSentEventsGoOnForLongerThanEveryTimeout(t *testing.T) {
+// A stream of server-sent events outlives every timeout. Each timeout ends when the
+// stream has begun, or the handler extends it through the writer.
+func TestSSE_outlivesTimeouts(t *testing.T) {
 	for _, kind := range []string{"HTTP/1", "HTTP/2"} {
 		t.Run(kind, func(t *testing.T) {
 			in := newDoors()
@@ -68,7 +68,7 @@ func TestServerSentEventsGoOnForLongerThanEveryTimeout(t *testing.T) {
 
 const lastEvent = 30
 
-// events sends events for streamTime, each when it is due.
+// events sends events for streamTime, each at its time.
 func events(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/event-stream")
 	c := http.NewResponseController(w)
@@ -84,7 +84,8 @@ func events(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func TestAReaderOfEventsThatClosesEndsTheHandler(t *testing.T) {
+// A reader that closes the stream ends the handler.
+func TestSSE_readerCloses(t *testing.T) {
 	in := newDoors()
 	ended := make(chan struct{}, len(kinds))
 	each(t, in.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -18,8 +18,8 @@ import (
 	pb "google.golang.org/grpc/interop/grpc_testing"
 )
 
-// log is a logger that says nothing. The cases of package interop end in its Fatal
-// when they fail: that panics.
+// log is a logger without output. The cases of package interop end in Fatal when they
+// fail; that panics here.
 type log struct{ grpclog.LoggerV2 }
 
 func newLog() log { return log{grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard)} }
@@ -30,7 +30,7 @@ func (log) Fatal(args ...any)                 { panic(fatal(fmt.Sprint(args...))
 func (log) Fatalln(args ...any)               { panic(fatal(fmt.Sprintln(args...))) }
 func (log) Fatalf(format string, args ...any) { panic(fatal(fmt.Sprintf(format, args...))) }
 
-// complaint runs a case and returns what it complains of.
+// complaint runs a case and returns its failure.
 func complaint(f func()) (failed string) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -45,8 +45,8 @@ func complaint(f func()) (failed string) {
 	return ""
 }
 
-// cases of package interop that a server without credentials supports, and what a
-// breaker hears of the calls of each.
+// cases are the cases of package interop that a server without credentials supports,
+// with the outcomes that a breaker counts for each.
 var cases = map[string]struct {
 	run  func(context.Context, *grpc.ClientConn)
 	want outcomes
@@ -61,7 +61,7 @@ var cases = map[string]struct {
 	"cancel_after_begin":          {test(interop.DoCancelAfterBegin), outcomes{ignored: 1}},
 	"cancel_after_first_response": {test(interop.DoCancelAfterFirstResponse), outcomes{successes: 1}},
 	"custom_metadata":             {test(interop.DoCustomMetadata), outcomes{successes: 2}},
-	"status_code_and_message":     {test(interop.DoStatusCodeAndMessage), outcomes{failures: 2}}, // which is UNKNOWN
+	"status_code_and_message":     {test(interop.DoStatusCodeAndMessage), outcomes{failures: 2}}, // the status is UNKNOWN
 	"special_status_message":      {test(interop.DoSpecialStatusMessage), outcomes{failures: 1}},
 	"unimplemented_method":        {interop.DoUnimplementedMethod, outcomes{successes: 1}},
 	"unimplemented_service": {func(ctx context.Context, conn *grpc.ClientConn) {
@@ -69,14 +69,15 @@ var cases = map[string]struct {
 	}, outcomes{successes: 1}},
 }
 
-// test returns a case that has a client of the test service.
+// test returns a case that uses a client of the test service.
 func test(do func(context.Context, pb.TestServiceClient, ...grpc.CallOption)) func(context.Context, *grpc.ClientConn) {
 	return func(ctx context.Context, conn *grpc.ClientConn) { do(ctx, pb.NewTestServiceClient(conn)) }
 }
 
 func registerCases(s *grpc.Server) { pb.RegisterTestServiceServer(s, interop.NewTestServer()) }
 
-func TestTheInteropCasesGoThroughBothSides(t *testing.T) {
+// The interop cases of grpc-go pass through a client and a server with policies.
+func TestInteropCases(t *testing.T) {
 	for kind, listen := range networks {
 		for name, c := range cases {
 			t.Run(kind+" "+name, func(t *testing.T) {
@@ -93,7 +94,7 @@ func TestTheInteropCasesGoThroughBothSides(t *testing.T) {
 					t.Error(s)
 				}
 				free(t, o.slots, slots)
-				// The millisecond of this one may be over before there is anything to count.
+				// The timeout of 1 ms may pass before there is a call to count.
 				late := name == "timeout_on_sleeping_server" && judged(o.breaker) == outcomes{}
 				if got := judged(o.breaker); got != c.want && !late {
 					t.Errorf("the breaker heard %+v, want %+v", got, c.want)
@@ -103,7 +104,8 @@ func TestTheInteropCasesGoThroughBothSides(t *testing.T) {
 	}
 }
 
-func TestAnInteropCaseThatFailsIsNoticed(t *testing.T) {
+// A failing interop case fails the test.
+func TestInteropCases_failure(t *testing.T) {
 	n := inMemory(t)
 	n.serve(t, (&service{}).register)
 	refuse := grpcmw.Client{Policy: testkit.Policy(func(context.Context, resilience.Next) error {
@@ -112,7 +114,7 @@ func TestAnInteropCaseThatFailsIsNoticed(t *testing.T) {
 	conn := n.dial(t, grpc.WithChainUnaryInterceptor(refuse.Unary), grpc.WithChainStreamInterceptor(refuse.Stream))
 	for name, c := range cases {
 		if name == "timeout_on_sleeping_server" {
-			continue // its deadline may come first
+			continue // its deadline may pass first
 		}
 		if complaint(func() { c.run(limit(t), conn) }) == "" {
 			t.Errorf("%s succeeds against a client that refuses", name)

@@ -23,8 +23,8 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
-// connected returns the client of a method by connect, which speaks gRPC with n and
-// sends the marks of package httpmw.
+// connected returns the Connect client of a method. It uses gRPC with n and sends the
+// headers of package httpmw.
 func connected[Req, Res any](t *testing.T, n network, method string) *connect.Client[Req, Res] {
 	base := &http.Transport{Protocols: new(http.Protocols)}
 	base.Protocols.SetUnencryptedHTTP2(true)
@@ -32,7 +32,8 @@ func connected[Req, Res any](t *testing.T, n network, method string) *connect.Cl
 	return connect.NewClient[Req, Res](&http.Client{Transport: &httpmw.Transport{Base: base, Policy: resilience.Compose()}}, "http://"+n.target+method, connect.WithGRPC())
 }
 
-func TestTheMarkOfARetryGoesFromConnectToGRPC(t *testing.T) {
+// The header Retry-Attempt of a Connect client reaches the gRPC server.
+func TestConnectClient_retryMark(t *testing.T) {
 	var attempts []int
 	n, i := plain(t), newIn(1)
 	n.serve(t, answering(func(ctx context.Context) error {
@@ -57,7 +58,7 @@ func TestTheMarkOfARetryGoesFromConnectToGRPC(t *testing.T) {
 		},
 	} {
 		attempts = nil
-		// Errors of Connect say nothing to a retry, so it tries again.
+		// A retry knows no reason in an error of Connect, so it retries.
 		err := resilience.Run(limit(t), newOut().Policy, call)
 		if connect.CodeOf(err) != connect.CodeUnavailable || len(attempts) != 3 || attempts[0] != 1 || attempts[2] != 3 {
 			t.Errorf("%s: attempts %v and %v", kind, attempts, err)
@@ -66,7 +67,8 @@ func TestTheMarkOfARetryGoesFromConnectToGRPC(t *testing.T) {
 	}
 }
 
-func TestConnectHearsOfARefusalWhenToComeBack(t *testing.T) {
+// A Connect client gets the pushback of a rejection by a gRPC server.
+func TestConnectClient_retryAfter(t *testing.T) {
 	n, i := plain(t), newIn(1)
 	n.serve(t, answering(func(context.Context) error { return nil }).register, i.options()...)
 	permit, err := i.slots.Acquire(t.Context())
@@ -92,8 +94,8 @@ func TestConnectHearsOfARefusalWhenToComeBack(t *testing.T) {
 	}
 }
 
-// answered starts a server of connect, behind httpmw, both of whose methods answer
-// with the error of f, and returns a connection with it.
+// answered starts a Connect server behind httpmw, whose two methods both return the
+// error of f. It returns a connection to the server.
 func answered(t *testing.T, p resilience.Policy, o out, f func(context.Context) error) *grpc.ClientConn {
 	mux := http.NewServeMux()
 	mux.Handle(pb.TestService_UnaryCall_FullMethodName, connect.NewUnaryHandlerSimple(pb.TestService_UnaryCall_FullMethodName,
@@ -113,7 +115,8 @@ func answered(t *testing.T, p resilience.Policy, o out, f func(context.Context) 
 	return n.dial(t, o.options()...)
 }
 
-func TestTheMarkOfARetryGoesFromGRPCToConnect(t *testing.T) {
+// The retry mark of a gRPC client reaches a Connect server.
+func TestClient_retryMarkToConnect(t *testing.T) {
 	var attempts []int
 	o := newOut()
 	conn := answered(t, resilience.Compose(), o, func(ctx context.Context) error {
@@ -135,7 +138,8 @@ func TestTheMarkOfARetryGoesFromGRPCToConnect(t *testing.T) {
 	}
 }
 
-func TestThePushbackOfConnectIsObeyed(t *testing.T) {
+// A client obeys the pushback of a Connect server.
+func TestClient_pushbackFromConnect(t *testing.T) {
 	const wait = 60 * time.Millisecond
 	for name, test := range map[string]struct {
 		pushback string
@@ -182,9 +186,9 @@ func TestThePushbackOfConnectIsObeyed(t *testing.T) {
 	}
 }
 
-// A server of HTTP refuses in HTTP, whatever the protocol: gRPC takes 503 for
-// UNAVAILABLE and does not look at Retry-After.
-func TestTheRefusalOfAServerOfHTTPIsUnavailable(t *testing.T) {
+// A rejection by an HTTP server is UNAVAILABLE. The server answers in HTTP whatever the
+// protocol, and gRPC maps 503 to UNAVAILABLE and ignores Retry-After.
+func TestClient_rejectedByHTTPServer(t *testing.T) {
 	var refused atomic.Int32
 	refuse := testkit.Policy(func(context.Context, resilience.Next) error {
 		refused.Add(1)

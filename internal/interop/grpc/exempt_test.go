@@ -17,8 +17,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// serving starts a server with health checking and reflection whose service answers
-// when done is closed, if it is not nil.
+// serving starts a server with health checks and reflection. If done is not nil, its
+// service answers when done is closed.
 func serving(t *testing.T, n network, i in, done chan struct{}) *health.Server {
 	t.Helper()
 	h := health.NewServer()
@@ -41,7 +41,7 @@ func serving(t *testing.T, n network, i in, done chan struct{}) *health.Server {
 	return h
 }
 
-// infrastructure are the calls that nothing is to refuse.
+// infrastructure holds the calls that no policy may reject.
 var infrastructure = map[string]func(context.Context, *grpc.ClientConn) error{
 	"health check": func(ctx context.Context, conn *grpc.ClientConn) error {
 		_, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{})
@@ -62,8 +62,7 @@ var infrastructure = map[string]func(context.Context, *grpc.ClientConn) error{
 	"reflection v1alpha": reflected("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"),
 }
 
-// reflected asks by a method of reflection, whose messages are the same in all
-// versions.
+// reflected calls a method of reflection, whose messages are the same in all versions.
 func reflected(method string) func(context.Context, *grpc.ClientConn) error {
 	return func(ctx context.Context, conn *grpc.ClientConn) error {
 		s, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, method)
@@ -85,7 +84,8 @@ func reflected(method string) func(context.Context, *grpc.ClientConn) error {
 	}
 }
 
-func TestHealthAndReflectionAreReachedWhenNothingElseIs(t *testing.T) {
+// Health checks and reflection reach the server while every other call is rejected.
+func TestExempt_healthAndReflection(t *testing.T) {
 	for name, test := range map[string]struct {
 		full, open bool // the bulkhead, the breaker
 		inside     bool // of the client, or else of the server
@@ -138,9 +138,9 @@ func TestHealthAndReflectionAreReachedWhenNothingElseIs(t *testing.T) {
 	}
 }
 
-// A balancer that watches the health of its servers takes one that is full for
-// healthy, and its watch takes no slot.
-func TestAServerThatIsFullIsHealthyForItsClients(t *testing.T) {
+// A full server is healthy for a balancer that watches the health of servers, and the
+// watch takes no slot.
+func TestExempt_fullServerIsHealthy(t *testing.T) {
 	const checking = `{"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""}}`
 	n, i, o := inMemory(t), newIn(1), newOut(func(c *stack.ClientConfig) { c.Without |= stack.Retry })
 	done := make(chan struct{})

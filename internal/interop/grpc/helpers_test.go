@@ -1,5 +1,5 @@
-// Package grpc_test has tests of package grpcmw with grpc-go and with the code of
-// others that speaks gRPC.
+// Package grpc_test tests package grpcmw with grpc-go and other packages that speak
+// gRPC.
 package grpc_test
 
 import (
@@ -40,10 +40,10 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// patience is how long to wait for what must happen.
+// patience is how long to wait for events that must happen.
 const patience = 20 * time.Second
 
-// out is the stack of a client, and what goes through it.
+// out is a client stack with access to its policies.
 type out struct {
 	grpcmw.Client
 	retry   *retry.Retry
@@ -51,8 +51,8 @@ type out struct {
 	slots   *bulkhead.Bulkhead
 }
 
-// newOut returns the default stack of a client, which it may change before: without
-// waits to speak of and without a budget.
+// newOut returns the default client stack after change, with very short waits and
+// without a budget.
 func newOut(change ...func(*stack.ClientConfig)) out {
 	c := stack.DefaultClient("test")
 	c.Without |= stack.Keyed
@@ -72,7 +72,7 @@ func (o out) options() []grpc.DialOption {
 	return []grpc.DialOption{grpc.WithChainUnaryInterceptor(o.Unary), grpc.WithChainStreamInterceptor(o.Stream)}
 }
 
-// outcomes are the calls that a breaker has judged.
+// outcomes counts the calls that a breaker has judged.
 type outcomes struct{ successes, failures, ignored uint64 }
 
 func judged(b *breaker.Breaker) outcomes {
@@ -80,14 +80,14 @@ func judged(b *breaker.Breaker) outcomes {
 	return outcomes{s.Successes, s.Failures, s.Ignored}
 }
 
-// in is the policy of a server, and what goes through it.
+// in is the policy of a server with access to its parts.
 type in struct {
 	grpcmw.Server
 	breaker *breaker.Breaker
 	slots   *bulkhead.Bulkhead
 }
 
-// newIn returns a breaker and a bulkhead of so many slots, without a queue.
+// newIn returns a breaker and a bulkhead with the given slots and no queue.
 func newIn(limit int) in {
 	b := resilience.Must(breaker.New(breaker.Config{Name: "test"}))
 	s := resilience.Must(bulkhead.New(bulkhead.Config{Name: "test", Slots: limit, MaxQueue: -1}))
@@ -109,7 +109,7 @@ func find[P resilience.Policy](p resilience.Policy) (found P) {
 	return found
 }
 
-// network is what a server listens on and how clients get there.
+// network is a listener for a server and the options to dial it.
 type network struct {
 	net.Listener
 	server []grpc.ServerOption
@@ -117,7 +117,7 @@ type network struct {
 	target string
 }
 
-// networks by name.
+// networks holds the networks by name.
 var networks = map[string]func(testing.TB) network{"bufconn": inMemory, "TCP with TLS": secured}
 
 var insecurely = grpc.WithTransportCredentials(insecure.NewCredentials())
@@ -154,7 +154,7 @@ func listen(t testing.TB) net.Listener {
 	return l
 }
 
-// serve starts a server with what register gives it. It ends with the test.
+// serve starts a server with the services that register adds. It ends with the test.
 func (n network) serve(t testing.TB, register func(*grpc.Server), options ...grpc.ServerOption) {
 	t.Helper()
 	s := grpc.NewServer(append(n.server, options...)...)
@@ -169,7 +169,7 @@ func (n network) serve(t testing.TB, register func(*grpc.Server), options ...grp
 	})
 }
 
-// dial returns a connection with the server. It ends with the test.
+// dial returns a connection to the server. It ends with the test.
 func (n network) dial(t testing.TB, options ...grpc.DialOption) *grpc.ClientConn {
 	t.Helper()
 	conn, err := grpc.NewClient(n.target, append(n.client, options...)...)
@@ -211,7 +211,7 @@ func (s *service) StreamingInputCall(stream grpc.ClientStreamingServer[pb.Stream
 
 func (s *service) register(srv *grpc.Server) { pb.RegisterTestServiceServer(srv, s) }
 
-// answering is a service that answers whatever it is asked, unless f has an error.
+// answering is a service that answers every call, unless f returns an error.
 func answering(f func(context.Context) error) *service {
 	return &service{
 		unary: func(ctx context.Context, _ *pb.SimpleRequest) (*pb.SimpleResponse, error) {
@@ -235,7 +235,7 @@ func unary(ctx context.Context, conn *grpc.ClientConn) error {
 	return err
 }
 
-// stream makes a stream and reads it to its end. It returns the error of that.
+// stream makes a stream, reads it to its end and returns its error.
 func stream(ctx context.Context, conn *grpc.ClientConn) error {
 	s, err := pb.NewTestServiceClient(conn).StreamingOutputCall(ctx, &pb.StreamingOutputCallRequest{})
 	for err == nil {
@@ -247,20 +247,20 @@ func stream(ctx context.Context, conn *grpc.ClientConn) error {
 	return err
 }
 
-// calls are those two.
+// calls holds a unary call and a stream.
 var calls = map[string]func(context.Context, *grpc.ClientConn) error{
 	"unary":  unary,
 	"stream": stream,
 }
 
-// limit gives up on a test that hangs.
+// limit is the timeout of a test that hangs.
 func limit(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	return ctx
 }
 
-// free waits until nobody holds a slot.
+// free waits until no slot is held.
 func free(t testing.TB, all ...*bulkhead.Bulkhead) {
 	t.Helper()
 	for _, b := range all {

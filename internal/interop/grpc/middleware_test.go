@@ -18,7 +18,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// journal is a logging.Logger that keeps what became of each call.
+// journal is a logging.Logger that records the code of each call.
 type journal struct {
 	mu    sync.Mutex
 	codes []string
@@ -34,7 +34,7 @@ func (j *journal) Log(_ context.Context, _ logging.Level, _ string, fields ...an
 	}
 }
 
-// says waits for the codes that are wanted.
+// says waits for the wanted codes.
 func (j *journal) says(t *testing.T, where string, want ...string) {
 	t.Helper()
 	all := func() []string {
@@ -68,7 +68,8 @@ func serverAround(i in) (outside, inside *journal, options []grpc.ServerOption) 
 	}
 }
 
-func TestALogOutsideHearsOfCallsAndALogInsideOfAttempts(t *testing.T) {
+// A log outside the client records calls, a log inside it records attempts.
+func TestClient_logOfCallsAndAttempts(t *testing.T) {
 	for kind, test := range map[string]struct {
 		call     string
 		attempts []string
@@ -100,7 +101,8 @@ func TestALogOutsideHearsOfCallsAndALogInsideOfAttempts(t *testing.T) {
 	}
 }
 
-func TestALogOutsideHearsOfRefusalsAndALogInsideDoesNot(t *testing.T) {
+// A log outside the server records rejections, a log inside it does not.
+func TestServer_logOfRejections(t *testing.T) {
 	for kind, call := range calls {
 		t.Run(kind, func(t *testing.T) {
 			n, o, i := inMemory(t), newOut(), newIn(1)
@@ -130,9 +132,10 @@ func TestALogOutsideHearsOfRefusalsAndALogInsideDoesNot(t *testing.T) {
 
 func internal(any) error { return status.Error(codes.Internal, "panic") }
 
-// Recovered outside or inside, a panic is one failure, its slot is free, and the
-// client gets what recovery says. Without a handler recovery says UNKNOWN.
-func TestAPanicThatIsRecoveredIsOneFailure(t *testing.T) {
+// A recovered panic is one failure, and its slot is free. The client gets the status of
+// the recovery interceptor, by default UNKNOWN, whether the interceptor is outside or
+// inside.
+func TestServer_recoveredPanic(t *testing.T) {
 	for name, options := range map[string][]recovery.Option{
 		"Internal": {recovery.WithRecoveryHandler(internal)},
 		"Unknown":  nil,
@@ -170,9 +173,9 @@ func TestAPanicThatIsRecoveredIsOneFailure(t *testing.T) {
 	}
 }
 
-// A client has no recovery of its own. What is inside of ours may panic all the same:
-// a balancer, or another interceptor.
-func TestAPanicInsideOfAClientFreesItsSlotAndIsOneFailure(t *testing.T) {
+// A panic inside the client, for instance in a balancer or another interceptor, is one
+// failure and frees its slot.
+func TestClient_panicInside(t *testing.T) {
 	n, o := inMemory(t), newOut()
 	n.serve(t, answering(func(context.Context) error { return nil }).register)
 	conn := n.dial(t,
@@ -199,9 +202,9 @@ func TestAPanicInsideOfAClientFreesItsSlotAndIsOneFailure(t *testing.T) {
 	}
 }
 
-// The panic is that of a policy outside, after the stream was made. Its server hears
-// that it is canceled, and not that it is complete.
-func TestAStreamThatItsUserDoesNotGetIsCanceled(t *testing.T) {
+// A stream that its caller does not get is canceled. An outer policy panics after the
+// stream was made, and the server sees a cancellation, not a complete stream.
+func TestClient_undeliveredStream(t *testing.T) {
 	n, o := inMemory(t), newOut()
 	heard := make(chan error, 1)
 	n.serve(t, (&service{input: func(s grpc.ClientStreamingServer[pb.StreamingInputCallRequest, pb.StreamingInputCallResponse]) error {

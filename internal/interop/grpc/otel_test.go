@@ -20,7 +20,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// traces are the spans of a part of the program.
+// traces are the spans of one part of the program.
 type traces struct {
 	*tracetest.SpanRecorder
 	provider *trace.TracerProvider
@@ -43,7 +43,7 @@ func (tr traces) server() grpc.ServerOption {
 	return grpc.StatsHandler(otelgrpc.NewServerHandler(tr.options()...))
 }
 
-// codes returns the status of gRPC of each span, in the order of their beginnings.
+// codes returns the gRPC status of each span, in the order in which they began.
 func (tr traces) codes(t *testing.T, n int) (all []string) {
 	t.Helper()
 	eventually(t, "the spans have ended", func() bool { return len(tr.Ended()) >= n })
@@ -65,7 +65,7 @@ func (tr traces) codes(t *testing.T, n int) (all []string) {
 	return all
 }
 
-// belongs checks that the spans are those of children of as many parents, one each.
+// belongs checks that each span is a child of a different parent.
 func belongs(t *testing.T, children, parents traces) {
 	t.Helper()
 	for i, span := range children.Started() {
@@ -75,7 +75,8 @@ func belongs(t *testing.T, children, parents traces) {
 	}
 }
 
-func TestEachAttemptHasASpanWithItsStatusOnBothSides(t *testing.T) {
+// Each attempt has a span with its status on the client and on the server.
+func TestClient_spanPerAttempt(t *testing.T) {
 	for kind, test := range map[string]struct {
 		code codes.Code
 		want []string
@@ -113,7 +114,8 @@ func TestEachAttemptHasASpanWithItsStatusOnBothSides(t *testing.T) {
 	}
 }
 
-func TestARefusalHasASpanOnlyWhereItGotTo(t *testing.T) {
+// A rejection has a span only on the sides that the call has reached.
+func TestServer_spanOfRejection(t *testing.T) {
 	for kind, call := range calls {
 		t.Run(kind, func(t *testing.T) {
 			clients, servers := newTraces(), newTraces()
@@ -126,8 +128,8 @@ func TestARefusalHasASpanOnlyWhereItGotTo(t *testing.T) {
 			o.breaker.SetMode(breaker.Auto)
 			i.breaker.SetMode(breaker.ForcedOpen)
 			wantCode(t, call(limit(t), conn), codes.Unavailable)
-			// Of a stream that ends before its client has sent a message, gRPC tells
-			// its stats handlers no error.
+			// If a stream ends before its client has sent a message, gRPC reports no
+			// error to its stats handlers.
 			if got := clients.codes(t, 1); got[0] != "UNAVAILABLE" && kind == "unary" {
 				t.Errorf("the span of the client is %v", got)
 			}
@@ -139,9 +141,9 @@ func TestARefusalHasASpanOnlyWhereItGotTo(t *testing.T) {
 	}
 }
 
-// What gRPC knows of the limit of an attempt is in its span: the deadline of a unary
-// call, and that a stream was canceled.
-func TestAnAttemptThatIsCutOffHasASpanThatSaysSo(t *testing.T) {
+// The span of an attempt that timed out shows the timeout: the deadline of a unary call,
+// the cancellation of a stream.
+func TestClient_spanOfTimeout(t *testing.T) {
 	for kind, want := range map[string]string{"unary": "DEADLINE_EXCEEDED", "stream": "CANCELLED"} {
 		t.Run(kind, func(t *testing.T) {
 			tr, n := newTraces(), inMemory(t)

@@ -24,11 +24,11 @@ import (
 const retrying = `{"methodConfig": [{"name": [{"service": "grpc.testing.TestService"}],
 	"retryPolicy": {"maxAttempts": 3, "initialBackoff": "0.001s", "maxBackoff": "0.001s", "backoffMultiplier": 1, "retryableStatusCodes": ["UNAVAILABLE"]}}]}`
 
-// hedging has what grpc-go does not know.
+// hedging is a setting that grpc-go does not support.
 const hedging = `{"methodConfig": [{"name": [{"service": "grpc.testing.TestService"}],
 	"hedgingPolicy": {"maxAttempts": 3, "hedgingDelay": "0s", "nonFatalStatusCodes": ["UNAVAILABLE"]}}]}`
 
-// resolves is the resolver of a network in memory: it has the service config too.
+// resolves is the resolver of a network in memory. It also returns the service config.
 type resolves struct{}
 
 func (resolves) Scheme() string                        { return "passthrough" }
@@ -42,11 +42,12 @@ func (r resolves) Build(_ resolver.Target, cc resolver.ClientConn, _ resolver.Bu
 	})
 }
 
-// busy is a service that says UNAVAILABLE, and counts how often and with what marks.
+// busy is a service that returns UNAVAILABLE. It counts the calls and records their
+// retry headers.
 type busy struct {
 	*service
 	runs, now, most atomic.Int32
-	marks           chan string // of gRPC and of grpcmw
+	marks           chan string // the retry headers of gRPC and of grpcmw
 }
 
 func newBusy() *busy {
@@ -64,7 +65,7 @@ func newBusy() *busy {
 	return b
 }
 
-// drain returns all that was sent to c.
+// drain returns all values that were sent to c.
 func drain[T any](c chan T) (all []T) {
 	for len(c) > 0 {
 		all = append(all, <-c)
@@ -79,9 +80,9 @@ func first(values []string) string {
 	return values[0]
 }
 
-// Three attempts of gRPC and three of ours are three. A stream is never tried again
-// by ours.
-func TestAServiceConfigAndAPolicyThatBothRetryDoNotMultiply(t *testing.T) {
+// Three attempts of gRPC and three of the policy are three attempts in all. The policy
+// never retries a stream.
+func TestClient_serviceConfigRetries(t *testing.T) {
 	ours := []string{"-/-", "-/2", "-/3"}
 	theirs := []string{"-/-", "1/-", "2/-"}
 	once := theirs[:1]
@@ -118,9 +119,9 @@ func TestAServiceConfigAndAPolicyThatBothRetryDoNotMultiply(t *testing.T) {
 	}
 }
 
-// What gRPC has tried again is one attempt for the policies: its slot is held and its
-// breaker hears what came out.
-func TestTheAttemptsOfAServiceConfigAreOneForThePolicies(t *testing.T) {
+// All attempts of a service config are one attempt for the policies: one slot and one
+// outcome.
+func TestClient_serviceConfigIsOneAttempt(t *testing.T) {
 	for kind, call := range calls {
 		t.Run(kind, func(t *testing.T) {
 			var runs atomic.Int32
@@ -148,9 +149,8 @@ func TestTheAttemptsOfAServiceConfigAreOneForThePolicies(t *testing.T) {
 	}
 }
 
-// The time limit of a method in the service config is one more limit: the call that
-// it ends is a failure.
-func TestTheTimeoutOfAServiceConfigIsAFailure(t *testing.T) {
+// A call that ends by the timeout of the service config is a failure.
+func TestClient_serviceConfigTimeout(t *testing.T) {
 	o, n := newOut(), inMemory(t)
 	n.serve(t, answering(func(ctx context.Context) error {
 		<-ctx.Done()
@@ -167,9 +167,9 @@ func TestTheTimeoutOfAServiceConfigIsAFailure(t *testing.T) {
 	}
 }
 
-// refusing is a server of HTTP/2 that refuses the first so many streams, which says
-// that it has not looked at them, and answers the others with an empty message. It
-// counts streams and collects the marks in them.
+// refusing is an HTTP/2 server that refuses the first n streams as not processed, and
+// answers the others with an empty message. It counts streams and records their retry
+// headers.
 type refusing struct {
 	first   int32
 	streams atomic.Int32
@@ -232,8 +232,8 @@ func (r *refusing) speak(conn net.Conn) {
 	}
 }
 
-// markIn returns the mark of grpcmw in the headers of a stream. There is one stream
-// at a time.
+// markIn returns the retry header of grpcmw in the headers of a stream. There is one
+// stream at a time.
 func markIn(header *http2.MetaHeadersFrame) string {
 	for _, field := range header.RegularFields() {
 		if field.Name == "retry-attempt" {
@@ -243,8 +243,8 @@ func markIn(header *http2.MetaHeadersFrame) string {
 	return "-"
 }
 
-// answer comes when the message is there, since gRPC has io.EOF for the error if it
-// could not send it again.
+// answer waits for the whole message, because gRPC returns io.EOF if it could not send
+// the message again.
 func (r *refusing) answer(f *http2.Framer, id uint32) error {
 	if r.streams.Add(1) <= r.first {
 		return f.WriteRSTStream(id, http2.ErrCodeRefusedStream)
@@ -272,9 +272,9 @@ func fields(pairs ...string) []byte {
 	return b.Bytes()
 }
 
-// gRPC tries again once, by itself, what a server has not looked at. That is none of
-// our attempts, and with ours these are six streams at most, none of them handled.
-func TestATransparentRetryIsNoneOfOurs(t *testing.T) {
+// A transparent retry of gRPC is not an attempt of the policy. gRPC sends a stream again
+// once if the server has not processed it, so three attempts are at most six streams.
+func TestClient_transparentRetry(t *testing.T) {
 	for name, test := range map[string]struct {
 		refused int32
 		kind    string
@@ -309,10 +309,10 @@ func TestATransparentRetryIsNoneOfOurs(t *testing.T) {
 	}
 }
 
-// A call that waits for a connection is one attempt, with its limit.
-func TestWaitForReadyIsOneAttempt(t *testing.T) {
+// A call that waits for a connection is one attempt, with its timeout.
+func TestClient_waitForReady(t *testing.T) {
 	o, n := newOut(func(c *stack.ClientConfig) { c.Retry.MaxAttempts = 1; c.Attempt.Timeout = 50 * time.Millisecond }), inMemory(t)
-	n.Close() // nobody accepts
+	n.Close() // no server accepts
 	conn := n.dial(t, append(o.options(), grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))...)
 	for kind, call := range calls {
 		before := judged(o.breaker).failures

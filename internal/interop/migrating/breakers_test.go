@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// A trouble makes a call that fails.
+// A trouble makes one call that fails.
 type trouble func(w *world, c *http.Client) answer
 
 // unreachable is a server that refuses connections.
@@ -25,7 +25,7 @@ func unavailable(w *world, c *http.Client) answer {
 	return w.get(c, hostA)
 }
 
-// impatient is a caller that leaves before there is an answer.
+// impatient is a caller that cancels before the answer.
 func impatient(w *world, c *http.Client) answer {
 	w.handle(hang)
 	ctx, cancel := context.WithCancel(w.ctx)
@@ -34,7 +34,7 @@ func impatient(w *world, c *http.Client) answer {
 	return w.send(c, w.request(ctx, "GET", hostA, nil))
 }
 
-// late is a caller whose deadline passes before there is an answer.
+// late is a caller whose deadline passes before the answer.
 func late(w *world, c *http.Client) answer {
 	w.handle(hang)
 	ctx, cancel := context.WithTimeout(w.ctx, 5*time.Millisecond)
@@ -42,22 +42,22 @@ func late(w *world, c *http.Client) answer {
 	return w.send(c, w.request(ctx, "GET", hostA, nil))
 }
 
-// opens makes a hundred calls a second with that trouble until one is refused, for ten
-// seconds at most.
+// opens makes a hundred calls a second with the trouble until one is rejected, for at
+// most ten seconds.
 func opens(call trouble) func(*world) string {
 	return func(w *world) string {
 		n, got := w.open(w.client(), call)
 		if n == maxCalls {
 			return "stays closed"
 		}
-		return fmt.Sprintf("refuses after %s, with %v", count(int32(n), "call"), got)
+		return fmt.Sprintf("rejects after %s, with %v", count(int32(n), "call"), got)
 	}
 }
 
 const maxCalls = 1000
 
-// open makes calls until one is refused. It returns how many were not, and the
-// refusal.
+// open makes calls until one is rejected. It returns the number of calls before, and the
+// rejection.
 func (w *world) open(c *http.Client, call trouble) (int, answer) {
 	for n := range maxCalls {
 		next := time.Now().Add(10 * time.Millisecond)
@@ -84,7 +84,7 @@ func burst(w *world) string {
 	return "stays closed"
 }
 
-// half fails about half of fifty calls a second, for a minute.
+// half makes fifty calls a second for a minute, of which about half fail.
 func half(w *world) string {
 	const calls = 50 * 60
 	rng := rand.New(rand.NewPCG(1, 2))
@@ -103,11 +103,11 @@ func half(w *world) string {
 	if refused == 0 {
 		return "stays closed"
 	}
-	return fmt.Sprintf("refuses %.1f %% of the calls", 100*float64(refused)/calls)
+	return fmt.Sprintf("rejects %.1f %% of the calls", 100*float64(refused)/calls)
 }
 
-// recovered opens the breaker, ends the trouble at once and returns how long it took
-// from then to the first success.
+// recovered opens the breaker, ends the trouble at once, and returns the time until the
+// first success.
 func (w *world) recovered(c *http.Client) time.Duration {
 	w.open(c, unreachable)
 	w.down.Clear()
@@ -121,7 +121,7 @@ func (w *world) recovered(c *http.Client) time.Duration {
 
 func recovers(w *world) string { return seconds(w.recovered(w.client())) }
 
-// ramp makes twenty calls at once after the first one that succeeded.
+// ramp makes twenty concurrent calls after the first success.
 func ramp(w *world) string {
 	c := w.client()
 	w.recovered(c)
@@ -138,8 +138,8 @@ func ramp(w *world) string {
 	return fmt.Sprintf("%d of 20", w.peak.Load())
 }
 
-// stuck says when another call is admitted after a probe that hangs, and with what the
-// ones before it are refused.
+// stuck returns when another call is admitted after a probe that hangs, and the error of
+// the calls before it.
 func stuck(w *world) string {
 	c := w.client()
 	w.open(c, unreachable)
@@ -164,14 +164,14 @@ func stuck(w *world) string {
 			start = time.Now()
 		case n == 2:
 			defer mu.Unlock()
-			return fmt.Sprintf("%s, then another is admitted %s", refusal, seconds(time.Since(start)))
+			return fmt.Sprintf("%s, then another call is admitted %s", refusal, seconds(time.Since(start)))
 		}
 		mu.Unlock()
 	}
-	return refusal + ", for ten minutes at least"
+	return refusal + ", for at least ten minutes"
 }
 
-// neighbour is another host of a client whose first host is down.
+// neighbour calls another host of a client whose first host is down.
 func neighbour(w *world) string {
 	c := w.client()
 	w.open(c, unreachable)
@@ -179,7 +179,7 @@ func neighbour(w *world) string {
 	return w.get(c, hostB).String()
 }
 
-// unsent is a request that a breaker refuses.
+// unsent sends a request that a breaker rejects.
 func unsent(w *world) string {
 	rt := w.make(w.base)
 	w.open(&http.Client{Transport: rt}, unreachable)
@@ -194,7 +194,7 @@ func unsent(w *world) string {
 	return "left open"
 }
 
-// again says how often a call to an open breaker is tried again. retries counts.
+// again returns how often a call to an open breaker is retried. retries counts them.
 func again(retries func() int) func(*world) string {
 	return func(w *world) string {
 		c := w.client()

@@ -26,7 +26,7 @@ import (
 	"github.com/sony/gobreaker/v2"
 )
 
-// here is the default stack with changes.
+// here is the default stack after the changes.
 func here(changes ...func(*stack.ClientConfig)) maker {
 	return func(base http.RoundTripper) http.RoundTripper {
 		c := stack.DefaultClient("test")
@@ -54,7 +54,7 @@ func find[P resilience.Policy](rt http.RoundTripper) (found P) {
 	return found
 }
 
-// hashicorp is a client of go-retryablehttp with changes.
+// hashicorp is a client of go-retryablehttp after the changes.
 func hashicorp(changes ...func(*retryablehttp.Client)) maker {
 	return func(base http.RoundTripper) http.RoundTripper {
 		c := retryablehttp.NewClient()
@@ -106,13 +106,13 @@ func failsafeBreaker() failsafe.Policy[*http.Response] {
 	return circuitbreaker.NewWithDefaults[*http.Response]()
 }
 
-// byHand is the transport that the page shows as before.
+// byHand is the "before" transport of the page.
 func byHand(base http.RoundTripper) http.RoundTripper {
 	return &guarded{base: base, breaker: gobreaker.NewCircuitBreaker[*http.Response](gobreaker.Settings{})}
 }
 
-// logged says what a call logs that succeeds. own is the logger that a client has
-// unless told otherwise, nil if it has none. Package slog writes to that of package log.
+// logged counts the log lines of a successful call. own is the default logger of the
+// client, or nil. Package slog writes to the logger of package log.
 func logged(own *log.Logger) func(*world) string {
 	return func(w *world) string {
 		var buf bytes.Buffer
@@ -122,7 +122,7 @@ func logged(own *log.Logger) func(*world) string {
 				continue
 			}
 			old := l.Writer()
-			// go test -json replaces os.Stderr, which the logger has kept.
+			// go test -json replaces os.Stderr, but the logger still has the old one.
 			if f, ok := old.(*os.File); ok && l == own && f.Name() == "/dev/stderr" {
 				where = "stderr"
 			}
@@ -138,7 +138,7 @@ func logged(own *log.Logger) func(*world) string {
 	}
 }
 
-// againPeer counts the retries at an open breaker by a listener, againHere by Stats.
+// againPeer counts the retries at an open breaker with a listener, againHere with Stats.
 func againPeer(w *world) string {
 	var n atomic.Int32
 	r := failsafehttp.NewRetryPolicyBuilder().
@@ -155,8 +155,8 @@ func againHere(w *world) string {
 	return again(func() int { return int(find[*retry.Retry](rt).Stats().Retries) })(w)
 }
 
-// returns runs ask on a goroutine of its own, and says whether it comes back soon. One
-// that waits for a mutex cannot be waited for: the mutex is that of the caller.
+// returns runs ask in a goroutine and reports whether it returns soon. A goroutine that
+// waits for a mutex that its caller holds would block the test.
 func returns(ask func()) string {
 	var done atomic.Bool
 	go func() {
@@ -165,14 +165,15 @@ func returns(ask func()) string {
 	}()
 	for range 100_000 {
 		if done.Load() {
-			return "gets an answer"
+			return "returns the state"
 		}
 		runtime.Gosched()
 	}
 	return "deadlocks"
 }
 
-// The listeners of both ask the breaker that tells them for its state.
+// listenPeer and listenHere use a listener that reads the state of the breaker that
+// calls it.
 func listenPeer(w *world) (said string) {
 	var cb *gobreaker.CircuitBreaker[*http.Response]
 	cb = gobreaker.NewCircuitBreaker[*http.Response](gobreaker.Settings{

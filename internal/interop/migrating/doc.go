@@ -1,4 +1,4 @@
-// Package migrating has tests only: what docs/migrating.md says of other libraries, and
-// of this one beside them, is run here, each against a server in memory whose time is
-// that of a synctest bubble. The cells of the tables on the page are what the runs say.
+// Package migrating runs the statements of docs/migrating.md about other libraries and
+// about this one. Each run uses a server in memory, in a synctest bubble. The cells of
+// the tables on the page are the results of the runs.
 package migrating

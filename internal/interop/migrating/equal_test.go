@@ -31,7 +31,8 @@ func outcome(failed bool) resilience.Func {
 	}
 }
 
-// theirs is a breaker that is told what came of calls. It says whether it is open.
+// theirs records the result of a call in a breaker and reports whether the breaker is
+// open.
 type theirs func(failed bool) (open bool)
 
 func fromGobreaker(s gobreaker.Settings) theirs {
@@ -60,12 +61,12 @@ func fromFailsafe(b circuitbreaker.Builder[any]) theirs {
 	}
 }
 
-// What the page maps to one of our rules opens at the same call as that rule.
-func TestTheRulesThatThePageMapsOpenAtTheSameCall(t *testing.T) {
+// A rule that the page maps to one of ours opens at the same call as ours.
+func TestPage_rulesOpenAtSameCall(t *testing.T) {
 	for name, test := range map[string]struct {
 		peer      func() theirs
 		rule      breaker.Rule
-		atFailure bool // theirs is asked only when a call has failed
+		atFailure bool // theirs evaluates the rule only after a failure
 	}{
 		"gobreaker by default": {func() theirs { return fromGobreaker(gobreaker.Settings{}) }, breaker.Consecutive{Failures: 6}, false},
 		"gobreaker's failures in a row": {func() theirs {
@@ -92,7 +93,7 @@ func TestTheRulesThatThePageMapsOpenAtTheSameCall(t *testing.T) {
 				for range 500 {
 					peer := test.peer()
 					b := resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{test.rule}, OpenFor: time.Minute}))
-					for n := range 40 { // of more, failsafe-go rounds the rate
+					for n := range 40 { // for more calls, failsafe-go rounds the rate
 						failed := rng.IntN(100) < 55
 						open := peer(failed)
 						_ = resilience.Run(t.Context(), b, outcome(failed))
@@ -113,7 +114,8 @@ func TestTheRulesThatThePageMapsOpenAtTheSameCall(t *testing.T) {
 	}
 }
 
-func TestFailsafeRoundsARateToWholePercent(t *testing.T) {
+// failsafe-go rounds a rate to whole percent.
+func TestFailsafe_roundsRate(t *testing.T) {
 	peer := fromFailsafe(circuitbreaker.NewBuilder[any]().WithFailureRateThreshold(0.6, 42, time.Minute))
 	b := resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Rate{Failures: 60, Of: 100, Over: time.Minute, AtLeast: 42}}, OpenFor: time.Minute}))
 	open := false
@@ -127,9 +129,9 @@ func TestFailsafeRoundsARateToWholePercent(t *testing.T) {
 	}
 }
 
-// A response handler of go-retryablehttp makes a body that breaks off one more failed
-// attempt. Here nothing is tried again once the caller has the headers.
-func TestAResponseHandlerOfGoRetryablehttpIsPartOfTheAttempt(t *testing.T) {
+// A response handler of go-retryablehttp turns a broken body into a failed attempt. Here
+// there is no retry after the caller has the headers.
+func TestRetryablehttp_responseHandler(t *testing.T) {
 	attempts := 0
 	inWorld(t, hashicorp(), func(w *world) string {
 		w.handle(then(func(rw http.ResponseWriter, _ *http.Request) {
@@ -168,8 +170,8 @@ func TestAResponseHandlerOfGoRetryablehttpIsPartOfTheAttempt(t *testing.T) {
 	})
 }
 
-// The default transports of both keep connections, but not as many of them.
-func TestGoRetryablehttpKeepsMoreIdleConnectionsAHost(t *testing.T) {
+// go-retryablehttp keeps more idle connections per host than http.DefaultTransport.
+func TestRetryablehttp_idleConnections(t *testing.T) {
 	theirs := retryablehttp.NewClient().HTTPClient.Transport.(*http.Transport)
 	if n := theirs.MaxIdleConnsPerHost; n != runtime.GOMAXPROCS(0)+1 {
 		t.Errorf("%d", n)
@@ -179,7 +181,8 @@ func TestGoRetryablehttpKeepsMoreIdleConnectionsAHost(t *testing.T) {
 	}
 }
 
-func TestThePageNamesTheVersionsThatWereRun(t *testing.T) {
+// The page names the versions that were run.
+func TestPage_namesVersions(t *testing.T) {
 	mod, err := os.ReadFile("../go.mod")
 	if err != nil {
 		t.Fatal(err)

@@ -22,8 +22,8 @@ import (
 	"github.com/sony/gobreaker/v2"
 )
 
-// show makes a GET and a POST, each with a client of its own, to a server that always
-// answers with 503, and prints how many requests there were and what the caller got.
+// show makes a GET and a POST to a server that always answers with 503. Each uses a new
+// client. It prints the number of requests and the result of the call.
 func show(name string, newClient func() *http.Client) {
 	var n atomic.Int32
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -66,7 +66,7 @@ func retryableBefore() *http.Client {
 	c := retryablehttp.NewClient()
 	c.RetryMax = 2
 	c.RetryWaitMin, c.RetryWaitMax = 50*time.Millisecond, 2*time.Second
-	c.HTTPClient.Timeout = 3 * time.Second // of an attempt and its body
+	c.HTTPClient.Timeout = 3 * time.Second // per attempt, with its body
 	c.Logger = slog.New(slog.DiscardHandler)
 	client := c.StandardClient()
 	return client
@@ -74,9 +74,9 @@ func retryableBefore() *http.Client {
 
 func retryableAfter() *http.Client {
 	c := stack.DefaultClient("payments")
-	c.Retry.MaxAttempts = 3 // RetryMax, and the first
+	c.Retry.MaxAttempts = 3 // RetryMax plus the first
 	c.Retry.BaseDelay, c.Retry.MaxDelay = 50*time.Millisecond, 2*time.Second
-	c.Attempt.Timeout = 3 * time.Second // of an attempt until it is answered
+	c.Attempt.Timeout = 3 * time.Second // per attempt, until answered
 	c.Observer = resilience.LogObserver(slog.New(slog.DiscardHandler))
 	policy := resilience.Must(c.New())
 	client := &http.Client{Transport: &httpmw.Transport{Policy: policy}}
@@ -87,21 +87,21 @@ func retryableNearest() *http.Client {
 	c := stack.DefaultClient("payments")
 	c.Without = stack.Breaker | stack.Bulkhead
 	c.Retry.MaxAttempts = 3
-	c.Retry.Budget = -1 // retries while everything fails, too
+	c.Retry.Budget = retry.NoBudget // retry while everything fails, too
 	c.Retry.MaxDelay = 2 * time.Second
 	c.Retry.Backoff = retry.Exponential(50*time.Millisecond, 2*time.Second, 0) // no jitter
 	c.Attempt.Timeout = 3 * time.Second
 	client := &http.Client{Transport: &httpmw.Transport{
 		Policy: resilience.Must(c.New()),
 		Retryable: func(_ *http.Request, resp *http.Response, err error) bool {
-			get := &http.Request{Method: http.MethodGet} // judge all as one
+			get := &http.Request{Method: http.MethodGet} // treat each request as a GET
 			return httpmw.DefaultRetryable(get, resp, err)
 		},
 	}}
 	return client
 }
 
-// signed is a Base: it sees each attempt.
+// signed is a Base that signs each attempt.
 type signed struct {
 	base http.RoundTripper
 	sign func(*http.Request) string
@@ -111,11 +111,12 @@ func (s *signed) RoundTrip(req *http.Request) (*http.Response, error) {
 	req = req.Clone(req.Context()) // a RoundTripper must not change the request
 	req.Header.Set("Signature", s.sign(req))
 	resp, err := s.base.RoundTrip(req)
-	slog.DebugContext(req.Context(), "attempt", "number", resilience.Attempt(req.Context()), "error", err)
+	n := resilience.Attempt(req.Context())
+	slog.DebugContext(req.Context(), "attempt", "number", n, "error", err)
 	return resp, err
 }
 
-// A hook for each attempt is a RoundTripper further in.
+// A RoundTripper inside the transport is a hook for each attempt.
 func Example_base() {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Println(r.Header.Get("Signature"))
@@ -173,7 +174,7 @@ func failsafeBefore() *http.Client {
 
 func failsafeAfter() *http.Client {
 	c := stack.DefaultClient("payments")
-	c.Attempt.Timeout = 3 * time.Second // of an attempt until it is answered, as before
+	c.Attempt.Timeout = 3 * time.Second // per attempt, until answered, as before
 	policy := resilience.Must(c.New())
 	client := &http.Client{Transport: &httpmw.Transport{Policy: policy}}
 	return client
@@ -182,7 +183,7 @@ func failsafeAfter() *http.Client {
 func failsafeNearest() *http.Client {
 	c := stack.DefaultClient("payments")
 	c.Without = stack.Keyed | stack.Bulkhead // one state for all hosts
-	c.Retry.Budget = -1
+	c.Retry.Budget = retry.NoBudget
 	c.Retry.Backoff = retry.Exponential(50*time.Millisecond, time.Second, 0)
 	c.Breaker.Trip = []breaker.Rule{breaker.Consecutive{Failures: 7}}
 	c.Breaker.OpenFor = 5 * time.Second
@@ -241,7 +242,7 @@ func gobreakerBefore() *http.Client {
 
 func gobreakerAfter() *http.Client {
 	c := stack.DefaultClient("payments")
-	c.Attempt.Timeout = 3 * time.Second // there was none, or it was http.Client.Timeout
+	c.Attempt.Timeout = 3 * time.Second // before: none, or http.Client.Timeout
 	policy := resilience.Must(c.New())
 	client := &http.Client{Transport: &httpmw.Transport{Policy: policy}}
 	return client
@@ -259,13 +260,12 @@ func gobreakerNearest() *http.Client {
 	return client
 }
 
-// A trial: the breakers decide and count, and refuse nobody.
+// In MetricsOnly the breakers count what they would reject, and reject nothing.
 func Example_trial() {
 	policy := stack.Client("payments")
 	for n := range resilience.Walk(policy) {
-		p := n.Policy
-		if b, ok := p.(*breaker.Breaker); ok {
-			b.SetMode(breaker.MetricsOnly) // it decides and counts, and refuses nobody
+		if b, ok := n.Policy.(*breaker.Breaker); ok {
+			b.SetMode(breaker.MetricsOnly) // counts what it would reject
 		}
 	}
 	client := &http.Client{Transport: &httpmw.Transport{Policy: policy}}

@@ -9,20 +9,20 @@ import (
 	"github.com/hashicorp/go-retryablehttp"
 )
 
-// A side is what is done with the client of one library.
+// A side is a client of one library and the run to make with it.
 type side struct {
 	client maker
 	run    func(*world) string
 }
 
-// A difference is a row of a table on the page: what is looked at, and what comes of it
-// there and here.
+// A difference is a row of a table on the page: the case, the run of the peer, and the
+// run here.
 type difference struct {
 	what       string
 	peer, here side
 }
 
-// both does the same with two clients.
+// both makes the same run with two clients.
 func both(what string, peer, here maker, run func(*world) string) difference {
 	return difference{what, side{peer, run}, side{here, run}}
 }
@@ -46,26 +46,26 @@ func retryablehttpRows() []difference {
 		both("POST, always 503", peer, here(), answered("POST", 503)),
 		both("POST with `Idempotency-Key`, always 503", peer, here(), answered("POST", 503, "Idempotency-Key", "1")),
 		both("POST, connections refused", peer, here(), refusing),
-		both("GET, a certificate that is not trusted", peer, here(), untrusted),
-		both("statuses after which a GET is sent again", peer, here(), retried),
+		both("GET, an untrusted certificate", peer, here(), untrusted),
+		both("statuses after which a GET is retried", peer, here(), retried),
 		both("waits before attempts, 503", peer, here(), backoff),
-		both("PUT of a reader that cannot be read again, always 503", peer, here(), streamed),
+		both("PUT of a reader that cannot be rewound, always 503", peer, here(), streamed),
 		both("PUT of a `strings.Reader`, always 503", peer, here(), replayed),
 		both("503, `Retry-After: 3600`", peer, here(), retryAfter(503, time.Hour, "")),
 		both("503, `Retry-After: 3`; here with `MaxDelay` 10 s", peer, here10, retryAfter(503, 3*time.Second, "")),
 		both("500, `Retry-After: 3`; here with `MaxDelay` 10 s", peer, here10, retryAfter(500, 3*time.Second, "")),
 		both("503, `Retry-After: 60`, a caller with 10 s left", peer, here(), deadline),
 		both("always 503 with a body of 10 kB", peer, here(), discarded(10_000)),
-		both("a 503 whose body has no end, then 200; a caller with 60 s", peer, here(), endless),
-		both("a body that comes in 30 s; `HTTPClient.Timeout` and `Attempt.Timeout` 10 s", hashicorp(clientTimeout), here(), download),
-		both("never an answer; `HTTPClient.Timeout` and `Attempt.Timeout` 10 s", hashicorp(clientTimeout), here(), hanging),
+		both("a 503 with an endless body, then 200; a caller with 60 s left", peer, here(), endless),
+		both("a body that takes 30 s; `HTTPClient.Timeout` and `Attempt.Timeout` 10 s", hashicorp(clientTimeout), here(), download),
+		both("no answer; `HTTPClient.Timeout` and `Attempt.Timeout` 10 s", hashicorp(clientTimeout), here(), hanging),
 		both("20 GETs, one after another, always 503", peer, here(), inARow),
 		both("30 s of 503, 50 calls a second", peer, here(), outage),
 		both("a redirect to a URL that is always 503", peer, here(), redirected),
-		both("headers that only a second attempt has", peer, here(), added),
-		both("a GET after one that was given up", peer, here(), after),
+		both("headers that only the second attempt has", peer, here(), added),
+		both("a GET after one that ran out of attempts", peer, here(), after),
 		both("100 calls at once, a second each", peer, here(), atOnce),
-		{"what a call logs that succeeds", side{talks, logged(own)}, side{here(), logged(nil)}},
+		{"what a successful call logs", side{talks, logged(own)}, side{here(), logged(nil)}},
 	}
 }
 
@@ -77,10 +77,10 @@ func failsafehttpRows() []difference {
 		both("the same with `ReturnLastFailure`", failsafes(failsafeLast), here(), answered("GET", 503)),
 		both("POST, always 503", peer, here(), answered("POST", 503)),
 		both("POST, connections refused", peer, here(), refusing),
-		both("GET, a certificate that is not trusted", peer, here(), untrusted),
-		both("statuses after which a GET is sent again", peer, here(), retried),
+		both("GET, an untrusted certificate", peer, here(), untrusted),
+		both("statuses after which a GET is retried", peer, here(), retried),
 		both("waits before attempts, 503", peer, here(), backoff),
-		both("PUT of a reader that cannot be read again, always 503", peer, here(), streamed),
+		both("PUT of a reader that cannot be rewound, always 503", peer, here(), streamed),
 		both("PUT of a `strings.Reader`, always 503", peer, here(), replayed),
 		both("503, `Retry-After: 3600`", peer, here(), retryAfter(503, time.Hour, "")),
 		both("503, `Retry-After` a date in 3 s; here with `MaxDelay` 10 s", peer, here10, retryAfter(503, 3*time.Second, http.TimeFormat)),
@@ -88,20 +88,20 @@ func failsafehttpRows() []difference {
 		both("always 503 with a body of 10 kB", peer, here(), discarded(10_000)),
 		both("20 GETs, one after another, always 503", peer, here(), inARow),
 		both("the same with `WithBudget(budget.New())`", failsafes(failsafeBudget), here(), inARow),
-		both("headers that only a second attempt has", peer, here(), added),
+		both("headers that only the second attempt has", peer, here(), added),
 		both("100 calls at once, a second each", peer, here(), atOnce),
-		both("a body that comes in 30 s; a timeout of 10 s", failsafes(failsafeTimeout), here(), download),
-		both("never an answer; a timeout of 10 s inside of the retry", limited, here(), hanging),
+		both("a body that takes 30 s; a timeout of 10 s", failsafes(failsafeTimeout), here(), download),
+		both("no answer; a timeout of 10 s inside the retry", limited, here(), hanging),
 		both("a call while the body of another is read, bulkheads of 1", failsafes(failsafeBulkhead), here(noRetry, oneAtATime), reading),
 		both("connections refused, 100 calls a second", circuit, quiet, opens(unreachable)),
 		both("503, 100 calls a second", circuit, quiet, opens(unavailable)),
 		both("callers that cancel, 100 calls a second", circuit, quiet, opens(impatient)),
 		both("callers whose deadline passes, 100 calls a second", circuit, quiet, opens(late)),
-		both("first success after the end of an outage that opened it", circuit, quiet, recovers),
-		both("calls let through at once after the first success", circuit, quiet, ramp),
+		both("first success after an outage that opened the breaker", circuit, quiet, recovers),
+		both("concurrent calls admitted after the first success", circuit, quiet, ramp),
 		both("other calls while a probe hangs, without a timeout", circuit, here(noRetry, noAttempt), stuck),
 		both("another host while one is down", circuit, quiet, neighbour),
-		{"a call while the breaker inside of the retry is open", side{nil, againPeer}, side{nil, againHere}},
+		{"a call while the breaker inside the retry is open", side{nil, againPeer}, side{nil, againHere}},
 	}
 }
 
@@ -112,21 +112,21 @@ func gobreakerRows() []difference {
 		both("connections refused, 100 calls a second", byHand, quiet, opens(unreachable)),
 		both("503, 100 calls a second", byHand, quiet, opens(unavailable)),
 		both("50 failures at one instant", byHand, quiet, burst),
-		both("half of 50 calls a second fail, for a minute", byHand, quiet, half),
+		both("50 calls a second, half of them fail, for a minute", byHand, quiet, half),
 		both("callers that cancel, 100 calls a second", byHand, quiet, opens(impatient)),
 		both("callers whose deadline passes, 100 calls a second", byHand, quiet, opens(late)),
-		both("first success after the end of an outage that opened it", byHand, quiet, recovers),
-		both("calls let through at once after the first success", byHand, quiet, ramp),
+		both("first success after an outage that opened the breaker", byHand, quiet, recovers),
+		both("concurrent calls admitted after the first success", byHand, quiet, ramp),
 		both("other calls while a probe hangs, without a timeout", byHand, here(noRetry, noAttempt), stuck),
 		both("another host while one is down", byHand, quiet, neighbour),
-		both("the body of a request that is refused", byHand, quiet, unsent),
+		both("the body of a rejected request", byHand, quiet, unsent),
 		both("100 calls at once, a second each", byHand, here(), atOnce),
-		{"a listener that asks for the state", side{byHand, listenPeer}, side{nil, listenHere}},
+		{"a listener that calls `State`", side{byHand, listenPeer}, side{nil, listenHere}},
 	}
 }
 
-// What the page says is what these runs say, in every cell.
-func TestTheTablesOfThePageAreWhatTheLibrariesDo(t *testing.T) {
+// Each cell of the tables on the page is the result of a run.
+func TestPage_tablesMatchRuns(t *testing.T) {
 	page := tables(t)
 	for peer := range page {
 		if differences()[peer] == nil {

@@ -29,8 +29,8 @@ type row [3]string
 
 func (r row) String() string { return "| " + strings.Join(r[:], " | ") + " |" }
 
-// tables are the rows of all tables whose third column is headed "here", by the heading
-// of the second.
+// tables returns the rows of all tables whose third column is headed "here", by the
+// heading of the second column.
 func tables(t *testing.T) map[string][]row {
 	t.Helper()
 	all := map[string][]row{}
@@ -52,8 +52,8 @@ func tables(t *testing.T) map[string][]row {
 
 var code = regexp.MustCompile("`([A-Za-z]+)[^`]*`")
 
-// mapped are the names in code in the first cell of every row whose table is headed
-// "their setting", below that heading of the page.
+// mapped returns the code names in the first cells of the tables headed "their setting",
+// in the section with that heading.
 func mapped(t *testing.T, heading string) map[string]bool {
 	t.Helper()
 	_, section, ok := strings.Cut(page(t), "\n## "+heading+"\n")
@@ -93,7 +93,8 @@ func methods(typ reflect.Type) (all []string) {
 	return all
 }
 
-func TestEverySettingOfTheOthersHasARow(t *testing.T) {
+// The page has a row for every setting of the other libraries.
+func TestPage_mapsEverySetting(t *testing.T) {
 	for heading, names := range map[string][]string{
 		"From go-retryablehttp": fields(reflect.TypeFor[retryablehttp.Client]()),
 		"From gobreaker":        fields(reflect.TypeFor[gobreaker.Settings]()),

@@ -26,7 +26,7 @@ func answered(method string, status int, header ...string) func(*world) string {
 	}
 }
 
-// retried lists which of the usual statuses a GET is sent again after.
+// retried lists the statuses after which a GET is retried.
 func retried(w *world) string {
 	var all []string
 	for _, status := range []int{400, 408, 409, 425, 429, 500, 501, 502, 503, 504, 505, 507} {
@@ -82,7 +82,7 @@ func (p *plain) Close() error {
 	return nil
 }
 
-// streamed uploads what can be read once.
+// streamed uploads a body that can be read once.
 func streamed(w *world) string {
 	body := &plain{left: plainSize, arrived: make(chan struct{})}
 	var once sync.Once
@@ -104,7 +104,7 @@ func streamed(w *world) string {
 	return fmt.Sprintf("%s; %s; %s", how, count(w.requests.Load(), "request"), end)
 }
 
-// replayed uploads what http.NewRequest can read again.
+// replayed uploads a body that http.NewRequest can rewind.
 func replayed(w *world) string {
 	whole := int32(0)
 	w.handle(func(rw http.ResponseWriter, r *http.Request) {
@@ -117,7 +117,7 @@ func replayed(w *world) string {
 	return fmt.Sprintf("%s, %d with the whole body", count(w.requests.Load(), "request"), whole)
 }
 
-// backoff says between which bounds the waits of many calls are.
+// backoff returns the bounds of the waits of many calls.
 func backoff(w *world) string {
 	w.handle(fail(503))
 	var least, most []time.Duration
@@ -141,8 +141,8 @@ func backoff(w *world) string {
 	return strings.Join(all, ", ")
 }
 
-// retryAfter makes a call to a server that answers once with status and a Retry-After,
-// which is a date if there is a layout for it.
+// retryAfter calls a server that answers once with status and a Retry-After, which is a
+// date if layout is not empty.
 func retryAfter(status int, after time.Duration, layout string) func(*world) string {
 	return func(w *world) string {
 		w.handle(then(func(rw http.ResponseWriter, r *http.Request) {
@@ -160,7 +160,7 @@ func retryAfter(status int, after time.Duration, layout string) func(*world) str
 	}
 }
 
-// deadline makes a call that has ten seconds to a server that always fails.
+// deadline calls a server that always fails, with a deadline of ten seconds.
 func deadline(w *world) string {
 	w.handle(fail(503, "Retry-After", "60"))
 	ctx, cancel := context.WithTimeout(w.ctx, 10*time.Second)
@@ -169,7 +169,7 @@ func deadline(w *world) string {
 	return fmt.Sprintf("%v, %s", got, seconds(got.took))
 }
 
-// discarded says what becomes of the responses before the last one.
+// discarded counts requests, connections and the responses that are not closed.
 func discarded(size int) func(*world) string {
 	return func(w *world) string {
 		page := bytes.Repeat([]byte("x"), size)
@@ -193,7 +193,7 @@ func bodies(w *world) string {
 	}
 }
 
-// endless makes a call to a server whose first answer is a 503 without an end.
+// endless calls a server whose first answer is a 503 with an endless body.
 func endless(w *world) string {
 	w.handle(then(func(rw http.ResponseWriter, r *http.Request) {
 		rw.WriteHeader(503)
@@ -206,7 +206,7 @@ func endless(w *world) string {
 	return fmt.Sprintf("%v, %s", got, seconds(got.took))
 }
 
-// download reads a body that comes in thirty seconds.
+// download reads a body that takes thirty seconds.
 func download(w *world) string {
 	w.handle(func(rw http.ResponseWriter, r *http.Request) {
 		for range 30 {
@@ -223,10 +223,10 @@ func download(w *world) string {
 	if got.err != nil {
 		return fmt.Sprintf("cut off %s", seconds(got.took))
 	}
-	return fmt.Sprintf("all of it, %s", seconds(got.took))
+	return fmt.Sprintf("complete %s", seconds(got.took))
 }
 
-// hanging makes a call to a server that never answers.
+// hanging calls a server that never answers.
 func hanging(w *world) string {
 	w.handle(hang)
 	got := w.get(w.client(), hostA)
@@ -257,12 +257,12 @@ func outage(w *world) string {
 	wg.Wait()
 	ratio := float64(w.requests.Load()) / calls
 	if ratio < 0.2 {
-		return "less than 1 request for 5 calls"
+		return "less than 1 request per 5 calls"
 	}
-	return fmt.Sprintf("%.0f requests for a call", ratio)
+	return fmt.Sprintf("%.0f requests per call", ratio)
 }
 
-// redirected is sent on to a URL that fails.
+// redirected follows a redirect to a URL that fails.
 func redirected(w *world) string {
 	first := int32(0)
 	w.handle(func(rw http.ResponseWriter, r *http.Request) {
@@ -298,7 +298,7 @@ func added(w *world) string {
 	return strings.Join(all, ", ")
 }
 
-// after makes a call that is given up, and then one that succeeds.
+// after makes a call that runs out of attempts, and then one that succeeds.
 func after(w *world) string {
 	w.handle(fail(503))
 	c := w.client()
@@ -335,12 +335,12 @@ func atOnce(w *world) string {
 	synctest.Wait()
 	said := fmt.Sprintf("%d in flight", w.peak.Load())
 	for err, n := range errs {
-		said += fmt.Sprintf(", %d refused with %s", n, err)
+		said += fmt.Sprintf(", %d rejected with %s", n, err)
 	}
 	return said
 }
 
-// reading makes a call while the body of another is still being read.
+// reading makes a call before the body of another one has ended.
 func reading(w *world) string {
 	w.handle(func(rw http.ResponseWriter, r *http.Request) {
 		io.WriteString(rw, "the beginning")

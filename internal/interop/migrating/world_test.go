@@ -29,10 +29,10 @@ import (
 	"github.com/sony/gobreaker/v2"
 )
 
-// maker makes a client around base, as a library has it.
+// maker returns a client of a library around base.
 type maker func(base http.RoundTripper) http.RoundTripper
 
-// world is a server, a client and a clock of their own.
+// world is a server, a client and a clock for one run.
 type world struct {
 	t    *testing.T
 	ctx  context.Context // of all calls, done at the end
@@ -50,7 +50,7 @@ type world struct {
 	times []time.Time
 }
 
-// inWorld runs f with a client of m and returns what it says.
+// inWorld runs f with a client of m and returns its result.
 func inWorld(t *testing.T, m maker, f func(w *world) string) (said string) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -70,7 +70,7 @@ func inWorld(t *testing.T, m maker, f func(w *world) string) (said string) {
 		}}
 		w.base = &counted{RoundTripper: transport}
 		said = f(w)
-		cancel() // a body that nobody has closed holds its connection until then
+		cancel() // a body that is not closed holds its connection until then
 		transport.CloseIdleConnections()
 		s.Close()
 	})
@@ -91,10 +91,10 @@ func (w *world) serve(rw http.ResponseWriter, r *http.Request) {
 
 func (w *world) handle(h http.HandlerFunc) { w.handler.Store(&h) }
 
-// client is a new one, with no past.
+// client returns a new client.
 func (w *world) client() *http.Client { return &http.Client{Transport: w.make(w.base)} }
 
-// waits are the times between the requests so far, which it forgets.
+// waits returns the times between the requests since the last call of waits.
 func (w *world) waits() (all []time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -134,7 +134,7 @@ func (w *world) send(c *http.Client, req *http.Request) answer {
 	return answer{resp.StatusCode, string(body), err, time.Since(start)}
 }
 
-// answer is what a caller gets.
+// answer is the result of a call.
 type answer struct {
 	status int
 	body   string
@@ -144,7 +144,7 @@ type answer struct {
 
 func (a answer) ok() bool { return a.err == nil && a.status == 200 }
 
-// refused reports whether a breaker has refused the call.
+// refused reports whether a breaker has rejected the call.
 func (a answer) refused() bool {
 	for _, err := range []error{breaker.ErrOpen, circuitbreaker.ErrOpen, gobreaker.ErrOpenState, gobreaker.ErrTooManyRequests} {
 		if errors.Is(a.err, err) {
@@ -154,7 +154,7 @@ func (a answer) refused() bool {
 	return false
 }
 
-// sentinels are what a caller can ask an error for, as the page calls them.
+// sentinels are the errors that a caller can match, with the names that the page uses.
 var sentinels = []struct {
 	name string
 	err  error
@@ -167,7 +167,7 @@ var sentinels = []struct {
 	{"context.DeadlineExceeded", context.DeadlineExceeded}, {"ECONNREFUSED", syscall.ECONNREFUSED},
 }
 
-// String is how the page says it.
+// String returns the text for the page.
 func (a answer) String() string {
 	if a.err != nil {
 		var names []string
@@ -179,7 +179,7 @@ func (a answer) String() string {
 		if names == nil {
 			return "an error"
 		}
-		return strings.Join(names, " that is ")
+		return strings.Join(names, " that matches ")
 	}
 	if a.body == down {
 		return fmt.Sprintf("the %d with its body", a.status)
@@ -218,7 +218,7 @@ func succeed(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok") }
 
 func hang(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 
-// then is first for the first request and second for all others.
+// then uses first for the first request and second for all others.
 func then(first, second http.HandlerFunc) http.HandlerFunc {
 	var n atomic.Int32
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -230,7 +230,7 @@ func then(first, second http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// counted counts the bodies that are open.
+// counted counts the open bodies.
 type counted struct {
 	http.RoundTripper
 	open atomic.Int32

@@ -1,8 +1,8 @@
-// Package nethttp_test runs the tests of net/http with httpmw around every client
-// and every server in them, to see that none of them notices.
+// Package nethttp_test runs the tests of net/http with httpmw around every client and
+// every server in them.
 //
-// It takes minutes and knows the tests of one version of Go, so it runs only if
-// asked for:
+// It takes minutes and depends on the tests of one version of Go, so it runs only on
+// request:
 //
 //	HTTPMW_NETHTTP=1 go test -v ./nethttp
 package nethttp_test
@@ -24,7 +24,7 @@ const (
 	home   = "net/http/internal/guard" // where net/http can import our packages
 )
 
-// hooks are the changes to net/http: whoever sends or handles a request asks them.
+// hooks are the changes to net/http: its client and its server call the guards.
 var hooks = []struct{ file, old, new string }{
 	{"client.go", "\tif c.Transport != nil {\n\t\treturn c.Transport\n\t}\n\treturn DefaultTransport\n",
 		"\trt := c.Transport\n\tif rt == nil {\n\t\trt = DefaultTransport\n\t}\n\tif GuardTransport != nil {\n\t\treturn GuardTransport(rt)\n\t}\n\treturn rt\n"},
@@ -40,7 +40,7 @@ var (
 )
 `
 
-// noticed are the tests that do notice, or may, and why.
+// noticed holds the tests that fail, or may fail, with httpmw, and the reasons.
 var noticed = map[string]map[string]string{
 	"client": {
 		"TestTransportAndServerSharedBodyRace": "CancelRequest finds requests by their pointer, and Base has a copy",
@@ -58,7 +58,7 @@ var noticed = map[string]map[string]string{
 		"TestOnProxyConnectResponse":                "it counts connections",
 		"TestDontCacheBrokenHTTP2Conn":              "the same",
 		"TestWriteDeadlineEnforcedPerStream":        "it wants the stream of the first attempt",
-		// Their servers are made for one request.
+		// The servers of these tests expect one request.
 		"TestCancelRequestWhenSharingConnection": "it waits for the second",
 		"TestProxyWithInfiniteHeader":            "the same",
 		"TestTimeoutHandler":                     "the same",
@@ -68,7 +68,8 @@ var noticed = map[string]map[string]string{
 	},
 }
 
-func TestNoTestOfNetHTTPNotices(t *testing.T) {
+// The tests of net/http pass with httpmw around every client and server in them.
+func TestNetHTTP(t *testing.T) {
 	if os.Getenv("HTTPMW_NETHTTP") == "" {
 		t.Skip("takes minutes: set HTTPMW_NETHTTP=1 to run it")
 	}
@@ -87,16 +88,16 @@ func TestNoTestOfNetHTTPNotices(t *testing.T) {
 			failed := run(t, src, binary, guard, "-test.skip="+strings.Join(skip, "|"))
 			for _, name := range failed {
 				if only := "-test.run=^" + name + "$"; always(t, src, binary, guard, only) && run(t, src, binary, "", only) == nil {
-					t.Errorf("%s notices", name)
+					t.Errorf("%s fails with httpmw and passes without", name)
 				}
 			}
 		})
 	}
 }
 
-// always reports whether a test fails whenever it runs alone. A busy machine fails
-// tests that measure time; and a client that closes its side of the connection is
-// refused if net/http sees that before the policies are asked, which is chance.
+// always reports whether a test fails in every run alone. A busy machine fails tests
+// that measure time. A client that closes its side of the connection may be rejected by
+// net/http before the policies are called.
 func always(t *testing.T, dir, binary, guard, only string) bool {
 	t.Helper()
 	for range 5 {
@@ -131,8 +132,8 @@ func run(t *testing.T, dir, binary, guard string, flags ...string) (failed []str
 	return failed
 }
 
-// build makes the test binary of net/http out of the standard library, our
-// packages and the hooks. It changes no file: the overlay is a view of the tree.
+// build compiles the test binary of net/http from the standard library, our packages and
+// the hooks. It uses an overlay and changes no file.
 func build(t *testing.T, src string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -166,7 +167,7 @@ func build(t *testing.T, src string) string {
 	return binary
 }
 
-// ours adds our packages, and what they need, below home.
+// ours adds our packages and their dependencies below home.
 func ours(t *testing.T, add func(path, text string)) {
 	t.Helper()
 	args := []string{"list", "-deps", "-f", `{{if not .Standard}}{{.ImportPath}} {{.Dir}}{{range .GoFiles}} {{.}}{{end}}{{end}}`}

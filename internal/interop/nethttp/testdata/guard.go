@@ -1,5 +1,5 @@
-// Package guard puts httpmw around the clients and the servers of a program,
-// through hooks that the test adds to a copy of net/http.
+// Package guard puts httpmw around the clients and the servers of a program. It uses the
+// hooks that the test adds to a copy of net/http.
 package guard
 
 import (
@@ -31,11 +31,11 @@ func init() {
 	}
 }
 
-// retries says what is tried again: nothing, unless asked for.
+// retries is the configuration of retries: none, unless the test sets it.
 var retries = func(error) bool { return false }
 
-// Each transport and each server has policies of its own: those of one test must
-// not know of the time in the bubble of another.
+// Each transport and each server has its own policies, because the policies of one test
+// must not see the time in the synctest bubble of another.
 var transports, servers sync.Map
 
 func transport(base http.RoundTripper) http.RoundTripper {
