@@ -221,6 +221,7 @@ func (b *Breaker) Report(details bool) resilience.Report {
 		open = s.OpenTime
 	} else {
 		open = b.presentOpen()
+		r.Values = make([]resilience.Value, 0, len(stateLabels)+len(modeLabels)+1)
 	}
 	r.Values = policykit.AppendOneOf(r.Values, "state", stateLabels, int(state))
 	r.Values = policykit.AppendOneOf(r.Values, "mode", modeLabels, int(mode))

@@ -53,24 +53,28 @@ func (p *past) atLeast(series string, v float64) float64 {
 
 // metric describes the series of one name.
 type metric struct {
+	kind    string // of the policies that report it
 	desc    *prometheus.Desc
 	counter bool
-	labels  []string // without the name of the policy
-	help    string
+	labels  []string // without series.NameLabel
 }
 
 // tableMetrics are the metrics of internal/series, by name.
 var tableMetrics = func() map[string]*metric {
 	all := map[string]*metric{}
 	for _, m := range series.All {
-		all[m.Name] = newMetric(m.Name, m.Help, m.LabelNames()[1:])
+		kind, _, _ := strings.Cut(strings.TrimPrefix(m.Name, series.Prefix), "_")
+		if m == series.CallDuration {
+			kind = histogramKind // which is not part of the name
+		}
+		all[m.Name] = newMetric(kind, m.Name, m.Help, m.LabelNames()[1:])
 	}
 	return all
 }()
 
-func newMetric(name, help string, labels []string) *metric {
+func newMetric(kind, name, help string, labels []string) *metric {
 	desc := prometheus.NewDesc(name, help, append([]string{series.NameLabel}, labels...), nil)
-	return &metric{desc, strings.HasSuffix(name, "_total"), labels, help}
+	return &metric{kind, desc, strings.HasSuffix(name, "_total"), labels}
 }
 
 // reporter returns p as a Reporter. A policy that cannot be a map key has no metrics,
@@ -117,6 +121,9 @@ type search struct {
 }
 
 func (s *search) add(n resilience.Node) error {
+	if !reflect.ValueOf(n.Policy).Comparable() {
+		return nil // it has no metrics, because it cannot be told from another
+	}
 	owner := n.Policy
 	if n.Group != nil {
 		if owner = s.outermost[n.Group]; owner == nil {
@@ -207,7 +214,10 @@ func (s *search) describe(r *resilience.Report) error {
 			if help == "" {
 				help = "Reported by policies of the kind " + r.Kind + "."
 			}
-			m = newMetric(name, help, labels)
+			m = newMetric(r.Kind, name, help, labels)
+		}
+		if m.kind != r.Kind {
+			return bad("%s, whose metric %s is one of the kind %q: give the value another Name", v.Name, name, m.kind)
 		}
 		if !slices.Equal(m.labels, labels) {
 			return bad("%s with the labels %q, and elsewhere with %q: let them be the same", v.Name, labels, m.labels)

@@ -1,7 +1,6 @@
 package metrics
 
 import (
-	"reflect"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -36,7 +35,7 @@ func (f *found) all() []resilience.Node {
 	index := map[resilience.Policy]int{}
 	for _, p := range f.added {
 		for n := range resilience.Walk(p) {
-			if _, ok := n.Policy.(resilience.Reporter); !ok || !reflect.TypeOf(n.Policy).Comparable() {
+			if _, ok := reporter(n.Policy); !ok {
 				continue
 			}
 			if i, seen := index[n.Policy]; seen {

@@ -80,11 +80,45 @@ func TestCollectorAdd_invalidReport(t *testing.T) {
 		`reports a with the label "x": it must be in snake_case, not "name", and`:      {kind: "quota", values: []resilience.Value{{Name: "a", Labels: []string{"x", "1", "x", "2"}}}},
 		`reports a with the labels [], and elsewhere with ["x"]: let them be`:          {kind: "quota", values: []resilience.Value{{Name: "a", Labels: []string{"x", "1"}}, {Name: "a"}}},
 		`the breaker "api" reports calls_total with the labels [], and elsewhere with`: {kind: "breaker", values: []resilience.Value{{Name: "calls_total"}}},
+		`reports duration_seconds, whose metric resilience_call_duration_seconds is`:   {kind: "call", values: []resilience.Value{{Name: "duration_seconds", Labels: []string{"outcome", "x"}}}},
+		`the breaker_open "api" reports seconds_total, whose metric`:                   {kind: "breaker_open", values: []resilience.Value{{Name: "seconds_total"}}},
 	} {
 		q.origin, q.calls = q, new(float64)
 		if _, err := metrics.NewCollector(q); err == nil || !strings.HasPrefix(err.Error(), "metrics: ") || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %s", err, want)
 		}
+	}
+}
+
+// Two kinds cannot have the same metric, because a scrape would find a series twice.
+func TestCollectorAdd_metricOfTwoKinds(t *testing.T) {
+	reg, c := register(t, &quota{kind: "rate", values: []resilience.Value{{Name: "limit_left"}}})
+	err := c.Add(&quota{kind: "rate_limit", values: []resilience.Value{{Name: "left"}}})
+	want := `metrics: the rate_limit "api" reports left, whose metric resilience_rate_limit_left is one of the kind "rate": give the value another Name`
+	if err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	scrape(t, reg)
+}
+
+// variable is a Reporter of a comparable type whose values need not be comparable.
+type variable struct{ inside any }
+
+func (variable) Apply(ctx context.Context, next resilience.Next) error { return next.Run(ctx) }
+func (variable) Report(bool) resilience.Report                         { return resilience.Report{Kind: "variable"} }
+
+// A policy that cannot be a map key has no metrics, and a scrape does not panic.
+func TestCollector_incomparablePolicyInside(t *testing.T) {
+	for name, inside := range map[string]resilience.Policy{"type": byValue{{}}, "value": variable{[]int{1}}} {
+		t.Run(name, func(t *testing.T) {
+			p := resilience.Compose(newBreaker("b"), inside)
+			g := newGroup(t, resilience.Compose(newBreaker("keys"), inside), keyed.Config{})
+			reg, _ := register(t, p, g)
+			touch(t, g, 2)
+			got := scrape(t, reg)
+			got.check(t, "b", states("b", 1, 0, 0))
+			got.check(t, "keys", states("keys", 2, 0, 0))
+		})
 	}
 }
 

@@ -1,6 +1,7 @@
 package policykit
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/resilience-go/resilience"
@@ -21,6 +22,7 @@ func Label(reason string) string { return strings.ReplaceAll(reason, " ", "_") }
 
 // AppendCounters adds one counter for each of labels to values.
 func AppendCounters(values []resilience.Value, name string, labels [][]string, counts ...uint64) []resilience.Value {
+	values = slices.Grow(values, len(counts))
 	for i, n := range counts {
 		values = append(values, resilience.Value{Name: name, Labels: labels[i], Value: float64(n)})
 	}
@@ -30,6 +32,7 @@ func AppendCounters(values []resilience.Value, name string, labels [][]string, c
 // AppendOneOf adds one gauge for each of labels to values: 1 for the present one, which has
 // the index now, and 0 for the others.
 func AppendOneOf(values []resilience.Value, name string, labels [][]string, now int) []resilience.Value {
+	values = slices.Grow(values, len(labels))
 	for i := range labels {
 		v := resilience.Value{Name: name, Labels: labels[i]}
 		if i == now {
