@@ -1,5 +1,5 @@
-// Package bulkhead bounds how many calls to a dependency are in flight, so that
-// one that hangs cannot tie up its callers.
+// Package bulkhead bounds how many calls to a dependency are in flight, so that a
+// dependency that hangs cannot occupy all of its callers.
 //
 //	b, err := bulkhead.New(bulkhead.Config{Name: "users"})
 //	user, err := resilience.Do(ctx, b, func(ctx context.Context) (User, error) {
@@ -20,64 +20,69 @@ import (
 
 const policy = "bulkhead"
 
+// EventRejected is the kind of an event: the bulkhead rejected a call, for Event.Reason.
+const EventRejected = "bulkhead rejected a call"
+
+// capacity is how many tokens the semaphore has. The tokens above the number of slots are
+// held back. It is far above maxSlots and above any number of calls that fit in memory.
+const capacity = 1 << 40
+
 // Full is the reason of a rejection by a bulkhead.
 const Full = "full"
 
-// ErrFull matches, with errors.Is, every rejection by a bulkhead. The error itself
-// is a *resilience.Rejection.
+// ErrFull matches, with errors.Is, every rejection by a bulkhead. The error itself is a
+// *resilience.Rejection.
 var ErrFull error = &resilience.Rejection{Policy: policy, Reason: Full}
 
 // Bulkhead bounds the calls in flight.
 //
-// A call takes a slot and holds it until the operation has ended: past a time
-// limit, through the body of an HTTP response, through a stream. If there is no
-// slot, or others wait for one, it waits in line, first in, first out, for
-// Config.MaxWait at most; the wait, not the run, is what is limited. If the line
-// is full it is rejected at once.
+// A call takes a slot and holds it until the operation has ended: past a timeout, through
+// the body of an HTTP response, through a stream. If there is no free slot, or other calls
+// are queued, the call is queued, first in, first out, for at most Config.MaxWait. MaxWait
+// bounds the time in the queue and not the operation. If the queue is full, the call is
+// rejected at once.
 //
-// With a Limit of 0 the bulkhead sizes itself, by Little's law: on average there
-// are as many calls in flight as are admitted while one of them runs. So it keeps
-// a moving average of how many calls were admitted while each call ran until it
-// answered, in which a call that did not succeed counts as 0. With each that did
-// it adds those that have answered and go on, as bodies and streams do, and
-// remembers the highest sum of late; the limit is three times that, at least 24.
-// Calls that pile up before a dependency that hangs do not answer, and those that
-// it still answers quickly have seen few others admitted, so neither raise it,
-// while a service in good health gets all the room it asks for. The limit rises
-// with the calls that answer and falls by one slot with each that ends, also while
-// all are taken. A body that hangs looks like a stream: it is for a time limit to
-// end it, or for Limit to bound.
+// If Config.Slots is 0, the bulkhead sizes itself by Little's law: the average number of
+// calls in flight is the number of calls that are admitted while one call runs. The
+// bulkhead keeps a moving average of how many calls were admitted while each call ran,
+// until that call answered. A call that does not succeed counts as 0. To the average it
+// adds the calls that have answered and go on, such as bodies and streams. It remembers
+// the highest recent sum; the number of slots is three times that, and at least 24.
 //
-// The price is a law, not a flaw of the rule: a process with more than about 100
-// calls a second to a dependency that pauses for more than 200 ms must either reject
-// or hold that many callers. If it should hold them, set Limit.
+// So calls that wait for a dependency that hangs do not raise the number of slots, because
+// they do not answer. Calls that such a dependency still answers quickly do not raise it
+// either, because few other calls are admitted while they run. A healthy dependency gets as
+// many slots as its calls need. The number rises when calls answer, and falls by one slot
+// with each call that ends, even while all slots are taken. A body that hangs looks like a
+// stream: bound it by a timeout, or set Config.Slots.
+//
+// The rule has a price that no rule of this kind avoids. A process that makes more than
+// about 100 calls a second to a dependency that pauses for more than 200 ms must either
+// reject calls or hold that many callers. To hold them, set Config.Slots.
 //
 // A Bulkhead is safe for concurrent use.
 type Bulkhead struct {
 	*shared
 	counts
-	key    string // what it is for in a keyed.Group
-	sem    *semaphore.Weighted
-	wentOn atomic.Uint64                        // lasting operations that have answered
-	load   atomic.Uint64                        // see answer
-	limit  atomic.Int64                         // slots there are, written under mu; never less than are taken
-	full   atomic.Pointer[resilience.Rejection] // of those for whom the queue was full
-	late   atomic.Pointer[resilience.Rejection] // of those who waited too long
-	mu     sync.Mutex                           // guards the moving of tokens between the limit and what is held back
+	key       string // the fork's key in a keyed.Group
+	sem       *semaphore.Weighted
+	wentOn    atomic.Uint64                        // lasting operations that have answered
+	load      atomic.Uint64                        // see answer
+	slots     atomic.Int64                         // written under mu; never less than the slots that are taken
+	queueFull atomic.Pointer[resilience.Rejection] // the error of calls that found the queue full
+	tooLate   atomic.Pointer[resilience.Rejection] // the error of calls that waited too long
+	mu        sync.Mutex                           // guards moving tokens between the slots and the tokens held back
 }
 
-// shared is what a bulkhead and its forks have in common.
+// shared is the state that a bulkhead and its forks have in common.
 type shared struct {
 	cfg            Config
 	clock          vclock.Clock
 	root           *Bulkhead
 	forksCompleted atomic.Uint64 // calls of all forks that had a slot and have ended
 
-	queueFull, waitExpired, canceled atomic.Uint64
+	rejectedFull, rejectedLate, canceled atomic.Uint64
 }
-
-// capacity is that of the semaphore, whose tokens above the limit are held back.
-const capacity = 1 << 40
 
 // New returns a Bulkhead, or an error that says what to change in c.
 func New(c Config) (*Bulkhead, error) {
@@ -95,27 +100,27 @@ func New(c Config) (*Bulkhead, error) {
 
 func fork(s *shared, key string) *Bulkhead {
 	b := &Bulkhead{shared: s, key: key, sem: semaphore.NewWeighted(capacity)}
-	limit := int64(s.cfg.Slots)
-	if limit == 0 {
-		limit = minLimit
+	slots := int64(s.cfg.Slots)
+	if slots == 0 {
+		slots = minSlots
 	}
-	b.limit.Store(limit)
-	b.sem.TryAcquire(capacity - limit)
+	b.slots.Store(slots)
+	b.sem.TryAcquire(capacity - slots)
 	return b
 }
 
-// Apply implements resilience.Policy. It returns a *resilience.Rejection that
-// matches ErrFull if there is no slot, and the error of ctx if that ends while the
-// call waits.
+// Apply implements resilience.Policy. If there is no slot, it returns a
+// *resilience.Rejection that matches ErrFull. If ctx ends while the call is queued, it
+// returns the error of ctx.
 func (b *Bulkhead) Apply(ctx context.Context, next resilience.Next) (err error) {
 	n, err := b.acquire(ctx)
 	if err != nil {
 		return err
 	}
-	if next.Lasting() { // not in a function of its own: it is on the hot path
+	if next.Lasting() { // not a function of its own, because this path is hot
 		err = resilience.ErrAborted
-		defer func() { next.Settle(resilience.Ended, err, (*slot)(b), ended(err)) }()
-		defer func() { b.settle(next, n, err) }()
+		defer func() { next.Settle(resilience.Ended, err, (*ender)(b), departure(err)) }()
+		defer func() { b.settleAnswer(next, n, err) }()
 		err = next.Run(ctx)
 		return err
 	}
@@ -125,53 +130,59 @@ func (b *Bulkhead) Apply(ctx context.Context, next resilience.Next) (err error) 
 	return err
 }
 
-// settle has b hear when an operation answers. One that failed has done so,
-// whatever of it goes on.
-func (b *Bulkhead) settle(next resilience.Next, n int64, err error) {
+// Acquire takes a slot, and waits for it as Apply does. Its errors are the same as Apply's: a
+// *resilience.Rejection that matches ErrFull, or the error of ctx. With an error the Permit
+// is nil. If ctx is already done, Acquire counts nothing.
+//
+// A Permit counts as a call of Apply everywhere. It costs one allocation.
+func (b *Bulkhead) Acquire(ctx context.Context) (*Permit, error) {
+	n, err := b.acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p := &Permit{n: n}
+	p.held.Store(b)
+	return p, nil
+}
+
+// settleAnswer records when a lasting operation answers. A failed one has answered when it
+// returns, even if a part of it goes on.
+func (b *Bulkhead) settleAnswer(next resilience.Next, n int64, err error) {
 	switch {
 	case b.cfg.Slots != 0:
 	case err != nil:
 		b.answer(n, err)
 	default:
-		next.Settle(resilience.Answered, nil, (*answered)(b), uint64(n))
+		next.Settle(resilience.Answered, nil, (*answerer)(b), uint64(n))
 	}
-}
-
-// ended is what the end of a lasting operation adds to departed: one that failed
-// when it ran is not among those that went on.
-func ended(err error) uint64 {
-	if err != nil {
-		return 1
-	}
-	return lastingEnded
 }
 
 // release ends a call that is over with err.
 func (b *Bulkhead) release(n int64, err error) {
-	defer b.end(1) // whatever methods of err do
+	defer b.end(1) // also if a method of err panics
 	if b.cfg.Slots == 0 {
 		b.answer(n, err)
 	}
 }
 
-// acquire takes a slot, waiting for it if it must, and returns how many had been
-// admitted then, this one included.
+// acquire takes a slot, and waits in the queue if there is none. It returns how many calls
+// had been admitted then, including this one.
 func (b *Bulkhead) acquire(ctx context.Context) (admitted int64, err error) {
 	if ctx.Err() != nil {
 		return 0, resilience.ContextError(ctx)
 	}
-	came := b.come(1)
+	arrived := b.arrived.Add(1)
 	if b.sem.TryAcquire(1) {
-		return came, nil // nobody is in line then, so all who came were admitted
+		return arrived, nil // the queue is empty then, so all arrived calls were admitted
 	}
-	// Who has been given a slot and does not know it yet still waits, so the line
-	// is not what to compare. Of all who came the place is one's own, and those who
-	// departed meanwhile have made room: nobody is refused for a place that is free.
-	limit := b.limit.Load()
-	if here(came, b.departed.Load()) > limit+b.maxQueue(limit) {
-		b.queueFull.Add(1)
-		b.come(-1)
-		return 0, b.refuse(ctx, &b.full, "queue is full")
+	// The length of the queue is not what to compare here: a call that has been given a slot
+	// and has not woken up is still in the queue. The number of the calls that are here does
+	// not have that error, so no call is rejected while a slot is free for it.
+	slots := b.slots.Load()
+	if here(arrived, b.departed.Load()) > slots+b.maxQueue(slots) {
+		b.rejectedFull.Add(1)
+		b.arrived.Add(-1)
+		return 0, b.reject(ctx, &b.queueFull, "queue is full")
 	}
 	switch b.queue(ctx) {
 	case nil:
@@ -180,22 +191,22 @@ func (b *Bulkhead) acquire(ctx context.Context) (admitted int64, err error) {
 	case &b.canceled:
 		return 0, resilience.ContextError(ctx)
 	default:
-		return 0, b.refuse(ctx, &b.late, "waited too long")
+		return 0, b.reject(ctx, &b.tooLate, "waited too long")
 	}
 }
 
-// queue waits in line and returns the counter of those who left it without a slot
-// for the same reason, nil if b gave one. Who leaves is never seen in flight, not
-// for a moment.
+// queue waits in the queue. It returns nil if it got a slot, and otherwise the counter of
+// the calls that left the queue for the same reason. A call that leaves without a slot is
+// never counted in flight.
 func (b *Bulkhead) queue(ctx context.Context) (left *atomic.Uint64) {
-	b.line(1)
-	left = &b.canceled // should ctx or the Clock panic
+	b.queued.Add(1)
+	left = &b.canceled // stays so if ctx or the Clock panics
 	defer func() {
 		if left != nil {
 			left.Add(1)
-			b.come(-1)
+			b.arrived.Add(-1)
 		}
-		b.line(-1)
+		b.queued.Add(-1)
 	}()
 	switch {
 	case b.wait(ctx):
@@ -203,13 +214,13 @@ func (b *Bulkhead) queue(ctx context.Context) (left *atomic.Uint64) {
 	case ctx.Err() != nil:
 		return &b.canceled
 	default:
-		return &b.waitExpired
+		return &b.rejectedLate
 	}
 }
 
-// wait waits for a slot and reports whether it got one. The semaphore serves first
-// in, first out, and passes on a slot that it hands to a waiter whose context ends
-// at that moment.
+// wait waits for a slot and reports whether it got one. The semaphore serves calls first
+// in, first out. If it hands a slot to a call whose context ends at that moment, it passes
+// the slot on.
 func (b *Bulkhead) wait(ctx context.Context) bool {
 	if b.cfg.MaxWait > 0 {
 		var cancel context.CancelFunc
@@ -224,8 +235,8 @@ func (b *Bulkhead) wait(ctx context.Context) bool {
 	return b.sem.Acquire(ctx, 1) == nil
 }
 
-// refuse tells the observer, once the caller has left, and returns the error.
-func (b *Bulkhead) refuse(ctx context.Context, made *atomic.Pointer[resilience.Rejection], reason string) error {
+// reject calls the observer, after the call has left the queue, and returns the error.
+func (b *Bulkhead) reject(ctx context.Context, made *atomic.Pointer[resilience.Rejection], reason string) error {
 	if b.cfg.Observer != nil {
 		policykit.Observe(ctx, b.cfg.Observer, resilience.Event{
 			Kind: EventRejected, Time: b.clock.Now(), Policy: policy, Name: b.cfg.Name, Key: b.key, Reason: reason,
@@ -236,27 +247,26 @@ func (b *Bulkhead) refuse(ctx context.Context, made *atomic.Pointer[resilience.R
 	})
 }
 
-// EventRejected is the kind of an event: the bulkhead rejected a call, for
-// Event.Reason.
-const EventRejected = "bulkhead rejected a call"
-
-// maxQueue is how many may wait while there are limit slots.
-func (b *Bulkhead) maxQueue(limit int64) int64 {
+// maxQueue returns how many calls may be queued while there are slots slots.
+func (b *Bulkhead) maxQueue(slots int64) int64 {
 	if q := int64(b.cfg.MaxQueue); q != 0 {
 		return max(0, q)
 	}
-	return (limit + 1) / 2
+	return (slots + 1) / 2
 }
 
-// slot is a Bulkhead that hears of the end of operations.
-type slot Bulkhead
+// ender is a Bulkhead as the Settler of the end of lasting operations.
+type ender Bulkhead
 
-func (s *slot) Settle(add uint64, _ error) { (*Bulkhead)(s).end(add) }
+func (e *ender) Settle(add uint64, _ error) { (*Bulkhead)(e).end(add) }
 
-// end counts a call as ended and gives its slot back. Whoever gets the slot must
-// not find its last owner still here.
+// end counts a call as ended and releases its slot, in this order: the call that gets the
+// slot must not find its last owner in the count.
 func (b *Bulkhead) end(add uint64) {
-	b.depart(add)
+	if b != b.root {
+		b.forksCompleted.Add(1)
+	}
+	b.departed.Add(add)
 	if b.cfg.Slots != 0 || !b.shrink() {
 		b.sem.Release(1)
 	}
@@ -265,12 +275,12 @@ func (b *Bulkhead) end(add uint64) {
 // Name returns the name from the Config.
 func (b *Bulkhead) Name() string { return b.cfg.Name }
 
-// Fork implements resilience.Forker: the fork has slots and a limit of its own,
-// and shares the configuration and the counters of b.
+// Fork implements resilience.Forker. The fork has its own slots and sizes itself, and
+// shares the configuration and the counters of b.
 func (b *Bulkhead) Fork(key string) resilience.Policy { return fork(b.shared, key) }
 
-// Idle implements resilience.Forker: no call is in flight or waits.
+// Idle reports whether a keyed.Group may drop the fork: no call is in flight or queued.
 func (b *Bulkhead) Idle() bool {
-	departed := b.departed.Load() // first, lest one who came be seen only to leave
-	return here(b.came.Load(), departed) == 0
+	departed := b.departed.Load() // read first, so that no call is seen departed and not arrived
+	return here(b.arrived.Load(), departed) == 0
 }

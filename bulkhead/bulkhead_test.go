@@ -17,6 +17,7 @@ import (
 	"github.com/benbjohnson/clock"
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/bulkhead"
+	"github.com/resilience-go/resilience/internal/testkit"
 )
 
 func newBulkhead(t *testing.T, c bulkhead.Config) *bulkhead.Bulkhead {
@@ -30,8 +31,7 @@ func newBulkhead(t *testing.T, c bulkhead.Config) *bulkhead.Bulkhead {
 
 var nothing = resilience.Func(func(context.Context) error { return nil })
 
-// occupy takes n slots in a synctest bubble and returns a function that frees
-// one.
+// occupy makes n calls in a synctest bubble and returns a function that ends one of them.
 func occupy(b resilience.Policy, n int) (free func()) {
 	leave := make(chan struct{})
 	for range n {
@@ -43,8 +43,9 @@ func occupy(b resilience.Policy, n int) (free func()) {
 	return func() { leave <- struct{}{}; synctest.Wait() }
 }
 
-func TestWithoutAQueueAFreeSlotIsAlwaysTaken(t *testing.T) {
-	b := newBulkhead(t, bulkhead.Config{Slots: 4, MaxQueue: -1})
+// Without a queue, a call is never rejected while a slot is free.
+func TestBulkhead_noQueue(t *testing.T) {
+	b := newBulkhead(t, bulkhead.Config{Slots: 4, MaxQueue: bulkhead.NoQueue})
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
@@ -59,7 +60,8 @@ func TestWithoutAQueueAFreeSlotIsAlwaysTaken(t *testing.T) {
 	wg.Wait()
 }
 
-func TestFourWorkersAndOneSlotRejectNobodyAndLoseNoWakeUp(t *testing.T) {
+// Four goroutines that share one slot lose no wake-up, and no call is rejected.
+func TestBulkhead_oneSlot(t *testing.T) {
 	for _, queue := range []int{3, 4} {
 		b := newBulkhead(t, bulkhead.Config{Slots: 1, MaxQueue: queue, MaxWait: time.Minute})
 		var wg sync.WaitGroup
@@ -69,7 +71,7 @@ func TestFourWorkersAndOneSlotRejectNobodyAndLoseNoWakeUp(t *testing.T) {
 				for range 3000 {
 					err := resilience.Run(context.Background(), b, func(context.Context) error {
 						if running.Add(1) > 1 {
-							t.Error("two in one slot")
+							t.Error("two calls in one slot")
 						}
 						running.Add(-1)
 						return nil
@@ -88,8 +90,9 @@ func TestFourWorkersAndOneSlotRejectNobodyAndLoseNoWakeUp(t *testing.T) {
 	}
 }
 
-func TestAWaiterWhoseContextEndsLeavesAtOnceAndTakesNoSlot(t *testing.T) {
-	gone := errors.New("gone")
+// A queued call whose context ends returns at once and takes no slot.
+func TestBulkhead_canceledWhileQueued(t *testing.T) {
+	left := errors.New("the caller left")
 	synctest.Test(t, func(t *testing.T) {
 		b := newBulkhead(t, bulkhead.Config{Slots: 1, MaxQueue: 2, MaxWait: time.Hour})
 		free := occupy(b, 1)
@@ -103,9 +106,9 @@ func TestAWaiterWhoseContextEndsLeavesAtOnceAndTakesNoSlot(t *testing.T) {
 			t.Fatalf("stats %+v", s)
 		}
 		start := time.Now()
-		cancel(gone)
+		cancel(left)
 		err := <-result
-		if !errors.Is(err, context.Canceled) || !errors.Is(err, gone) || errors.Is(err, resilience.ErrRejected) || time.Since(start) != 0 {
+		if !errors.Is(err, context.Canceled) || !errors.Is(err, left) || errors.Is(err, resilience.ErrRejected) || time.Since(start) != 0 {
 			t.Errorf("got %v after %v", err, time.Since(start))
 		}
 		if s := b.Stats(); s.Queued != 0 || s.Canceled != 1 {
@@ -118,7 +121,8 @@ func TestAWaiterWhoseContextEndsLeavesAtOnceAndTakesNoSlot(t *testing.T) {
 	})
 }
 
-func TestASlotHandedOverAtThatInstantIsPassedOn(t *testing.T) {
+// If a slot is handed to a call at the instant its context ends, the slot is passed on.
+func TestBulkhead_canceledAtHandover(t *testing.T) {
 	for range 500 {
 		b := newBulkhead(t, bulkhead.Config{Slots: 1, MaxQueue: 8, MaxWait: time.Minute})
 		leave, in := make(chan bool), make(chan bool)
@@ -146,15 +150,16 @@ func TestASlotHandedOverAtThatInstantIsPassedOn(t *testing.T) {
 	}
 }
 
-func TestFirstInFirstOutAndNewcomersDoNotBarge(t *testing.T) {
+// The queue is first in, first out, and a new call does not pass it.
+func TestBulkhead_firstInFirstOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBulkhead(t, bulkhead.Config{Slots: 1, MaxQueue: 10, MaxWait: time.Hour})
 		free := occupy(b, 1)
 		var order []int
-		come := func(who int) {
+		arrive := func(n int) {
 			go func() {
 				_ = resilience.Run(context.Background(), b, func(context.Context) error {
-					order = append(order, who)
+					order = append(order, n)
 					time.Sleep(time.Second)
 					return nil
 				})
@@ -162,11 +167,11 @@ func TestFirstInFirstOutAndNewcomersDoNotBarge(t *testing.T) {
 			synctest.Wait()
 		}
 		for i := range 10 {
-			come(i)
+			arrive(i)
 		}
 		free()
 		time.Sleep(2 * time.Second)
-		come(99) // while a slot changes hands every second
+		arrive(99) // while a slot changes hands every second
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if want := []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 99}; !slices.Equal(order, want) {
@@ -175,16 +180,17 @@ func TestFirstInFirstOutAndNewcomersDoNotBarge(t *testing.T) {
 	})
 }
 
-func TestAFullQueueRejectsAtOnce(t *testing.T) {
-	for _, tt := range []struct{ limit, queue, waiting int }{
+// If the queue is full, a call is rejected at once.
+func TestBulkhead_queueFull(t *testing.T) {
+	for _, tt := range []struct{ slots, queue, queued int }{
 		{1, 0, 1}, {2, 0, 1}, {3, 0, 2}, {10, 0, 5}, {0, 0, 12}, {2, 7, 7}, {2, -1, 0}, {0, 3, 3},
 	} {
-		t.Run(fmt.Sprint(tt.limit, ",", tt.queue), func(t *testing.T) {
+		t.Run(fmt.Sprint(tt.slots, ",", tt.queue), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				b := newBulkhead(t, bulkhead.Config{Name: "users", Slots: tt.limit, MaxQueue: tt.queue, MaxWait: time.Hour})
+				b := newBulkhead(t, bulkhead.Config{Name: "users", Slots: tt.slots, MaxQueue: tt.queue, MaxWait: time.Hour})
 				slots := b.Stats().Slots
-				free := occupy(b, slots+tt.waiting)
-				if s := b.Stats(); s.InFlight != slots || s.Queued != tt.waiting {
+				free := occupy(b, slots+tt.queued)
+				if s := b.Stats(); s.InFlight != slots || s.Queued != tt.queued {
 					t.Fatalf("stats %+v", s)
 				}
 				start := time.Now()
@@ -196,7 +202,7 @@ func TestAFullQueueRejectsAtOnce(t *testing.T) {
 				if s := b.Stats(); s.QueueFull != 1 || s.Completed != 0 {
 					t.Errorf("stats %+v", s)
 				}
-				for range slots + tt.waiting {
+				for range slots + tt.queued {
 					free()
 				}
 			})
@@ -204,7 +210,8 @@ func TestAFullQueueRejectsAtOnce(t *testing.T) {
 	}
 }
 
-func TestTheWaitLimitLimitsWaitingNotRunning(t *testing.T) {
+// MaxWait bounds the time in the queue and not the operation.
+func TestConfig_MaxWait(t *testing.T) {
 	for name, c := range map[string]bulkhead.Config{
 		"default": {Slots: 1},
 		"clock":   {Slots: 1, Clock: clock.New()},
@@ -240,9 +247,10 @@ func TestTheWaitLimitLimitsWaitingNotRunning(t *testing.T) {
 	}
 }
 
-func TestNegativeMaxWaitWaitsUntilTheContextEnds(t *testing.T) {
+// With Unbounded, a call is queued until its context ends.
+func TestConfig_MaxWait_unbounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBulkhead(t, bulkhead.Config{Slots: 1, MaxWait: -1})
+		b := newBulkhead(t, bulkhead.Config{Slots: 1, MaxWait: bulkhead.Unbounded})
 		free := occupy(b, 1)
 		ctx, cancel := context.WithTimeout(context.Background(), 24*time.Hour)
 		defer cancel()
@@ -255,31 +263,22 @@ func TestNegativeMaxWaitWaitsUntilTheContextEnds(t *testing.T) {
 	})
 }
 
-// stream is an operation that goes on when Run has returned.
-type stream struct {
-	resilience.Tail
-	run uint32
-	err error
-}
-
-func (s *stream) Run(context.Context) error { s.run = s.Begin(); return s.err }
-func (s *stream) Discard()                  { s.End(s.run, context.Canceled) }
-
-func TestASlotIsHeldUntilTheOperationEnds(t *testing.T) {
+// The slot is held until the operation ends, and released once.
+func TestBulkhead_lastingOperation(t *testing.T) {
 	for _, failure := range []error{nil, errors.New("503")} {
-		b := newBulkhead(t, bulkhead.Config{Slots: 1, MaxQueue: -1})
-		op := &stream{err: failure}
+		b := newBulkhead(t, bulkhead.Config{Slots: 1, MaxQueue: bulkhead.NoQueue})
+		op := &testkit.Lasting{Mute: true, Func: func(context.Context) error { return failure }}
 		if err := resilience.RunOperation(context.Background(), b, op); err != failure {
 			t.Fatal(err)
 		}
-		for _, step := range []func(){func() {}, func() { op.Answer(op.run) }, func() { op.End(op.run+1, nil) }} {
+		for _, step := range []func(){func() {}, op.Reply, func() { op.End(op.ID+1, nil) }} {
 			step()
 			if err := resilience.Run(context.Background(), b, nothing); !errors.Is(err, bulkhead.ErrFull) {
 				t.Fatalf("the slot is free before the end: %v", err)
 			}
 		}
-		op.End(op.run, nil)
-		op.End(op.run, nil)
+		op.Finish(nil)
+		op.Finish(nil)
 		if s := b.Stats(); s.InFlight != 0 {
 			t.Errorf("stats %+v", s)
 		}
@@ -297,23 +296,19 @@ func TestASlotIsHeldUntilTheOperationEnds(t *testing.T) {
 	}
 }
 
-func TestASlotIsFreeAfterPanicAndGoexit(t *testing.T) {
-	for name, how := range map[string]func(){"panic": func() { panic("boom") }, "goexit": runtime.Goexit} {
-		for _, limit := range []int{1, 0} {
-			t.Run(fmt.Sprint(name, limit), func(t *testing.T) {
-				b := newBulkhead(t, bulkhead.Config{Slots: limit, MaxQueue: -1})
+// A panic or Goexit releases the slot.
+func TestBulkhead_unwinds(t *testing.T) {
+	for name, how := range testkit.Aborts("boom") {
+		for _, slots := range []int{1, 0} {
+			t.Run(fmt.Sprint(name, slots), func(t *testing.T) {
+				b := newBulkhead(t, bulkhead.Config{Slots: slots, MaxQueue: bulkhead.NoQueue})
 				for range 30 {
-					var wg sync.WaitGroup
-					wg.Go(func() {
-						defer func() {
-							if p := recover(); name == "panic" && p != "boom" {
-								t.Errorf("recovered %v", p)
-							}
-						}()
-						err := resilience.Run(context.Background(), b, func(context.Context) error { how(); return nil })
-						t.Errorf("returned %v", err)
+					e := testkit.Unwind(func() error {
+						return resilience.Run(context.Background(), b, func(context.Context) error { how.Abort(); return nil })
 					})
-					wg.Wait()
+					if e != how {
+						t.Errorf("ended with %+v", e)
+					}
 				}
 				if s := b.Stats(); s.InFlight != 0 || s.Completed != 30 {
 					t.Errorf("stats %+v", s)
@@ -323,13 +318,15 @@ func TestASlotIsFreeAfterPanicAndGoexit(t *testing.T) {
 	}
 }
 
+// angry is an error whose Outcome method panics.
 type angry struct{}
 
 func (angry) Error() string               { return "angry" }
 func (angry) Outcome() resilience.Outcome { panic("outcome") }
 
-func TestAnErrorThatPanicsWhenItIsJudgedFreesTheSlot(t *testing.T) {
-	b := newBulkhead(t, bulkhead.Config{MaxQueue: -1})
+// A panic in a method of the error releases the slot.
+func TestBulkhead_errorPanics(t *testing.T) {
+	b := newBulkhead(t, bulkhead.Config{MaxQueue: bulkhead.NoQueue})
 	func() {
 		defer func() { _ = recover() }()
 		_ = resilience.Run(context.Background(), b, func(context.Context) error { return angry{} })
@@ -339,11 +336,12 @@ func TestAnErrorThatPanicsWhenItIsJudgedFreesTheSlot(t *testing.T) {
 	}
 }
 
-func TestObserverHearsOfRejections(t *testing.T) {
+// The observer is called with each rejection, and its panics are dropped.
+func TestBulkhead_events(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
 		var seen []string
-		o := resilience.ObserverFunc(func(_ context.Context, e resilience.Event) {
+		o := testkit.Observer(func(e resilience.Event) {
 			mu.Lock()
 			defer mu.Unlock()
 			seen = append(seen, fmt.Sprint(e.Kind, " ", e.Policy, " ", e.Name, " ", e.Reason))
@@ -357,13 +355,14 @@ func TestObserverHearsOfRejections(t *testing.T) {
 		synctest.Wait()
 		want := []string{"bulkhead rejected a call bulkhead users queue is full", "bulkhead rejected a call bulkhead users waited too long"}
 		if !slices.Equal(seen, want) {
-			t.Errorf("heard %q", seen)
+			t.Errorf("observed %q", seen)
 		}
 		free()
 	})
 }
 
-func TestForksHaveTheirOwnSlotsAndCountTogether(t *testing.T) {
+// Forks have their own slots and share the counters.
+func TestBulkhead_Fork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBulkhead(t, bulkhead.Config{Slots: 2, MaxQueue: 1, MaxWait: time.Hour})
 		f1, f2 := b.Fork("").(*bulkhead.Bulkhead), b.Fork("").(*bulkhead.Bulkhead)
@@ -386,7 +385,8 @@ func TestForksHaveTheirOwnSlotsAndCountTogether(t *testing.T) {
 	})
 }
 
-func TestConfigErrorsSayWhatToChange(t *testing.T) {
+// A config error names the field, its value and what to change.
+func TestNew_invalidConfig(t *testing.T) {
 	for _, tt := range []struct {
 		c    bulkhead.Config
 		want string
@@ -403,11 +403,12 @@ func TestConfigErrorsSayWhatToChange(t *testing.T) {
 	}
 }
 
-func TestAFreeSlotAllocatesNothing(t *testing.T) {
-	for _, limit := range []int{0, 10} {
-		b := newBulkhead(t, bulkhead.Config{Slots: limit})
+// A call that finds a free slot allocates nothing.
+func TestBulkhead_allocs(t *testing.T) {
+	for _, slots := range []int{0, 10} {
+		b := newBulkhead(t, bulkhead.Config{Slots: slots})
 		if n := testing.AllocsPerRun(100, func() { _ = resilience.Run(context.Background(), b, nothing) }); n != 0 {
-			t.Errorf("limit %d: %v allocations", limit, n)
+			t.Errorf("%d slots: %v allocations", slots, n)
 		}
 	}
 }

@@ -10,8 +10,8 @@ import (
 )
 
 func ExampleNew() {
-	// One call at a time, and nobody waits.
-	b, err := bulkhead.New(bulkhead.Config{Name: "reports", Slots: 1, MaxQueue: -1})
+	// One call at a time, without a queue.
+	b, err := bulkhead.New(bulkhead.Config{Name: "reports", Slots: 1, MaxQueue: bulkhead.NoQueue})
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -27,9 +27,9 @@ func ExampleNew() {
 	// <nil>
 }
 
-// A permit is for work that begins in one place and ends in another.
+// A permit is for work that begins in one function and ends in another.
 func ExampleBulkhead_Acquire() {
-	b := resilience.Must(bulkhead.New(bulkhead.Config{Name: "exports", Slots: 1, MaxQueue: -1}))
+	b := resilience.Must(bulkhead.New(bulkhead.Config{Name: "exports", Slots: 1, MaxQueue: bulkhead.NoQueue}))
 	work := func(done func(error)) { go done(nil) }
 
 	permit, err := b.Acquire(context.Background())
@@ -52,7 +52,7 @@ func ExampleBulkhead_Acquire() {
 	// 0 in flight
 }
 
-// In one function the slot is released whatever happens, a panic included.
+// Within one function, a deferred Release releases the slot even after a panic.
 func ExamplePermit_Release() {
 	b := resilience.Must(bulkhead.New(bulkhead.Config{Name: "exports"}))
 	export := func(ctx context.Context) (err error) {

@@ -12,23 +12,23 @@ import (
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/bulkhead"
+	"github.com/resilience-go/resilience/internal/testkit"
 )
 
-// caller is one who came to the bulkhead, as it sees itself and as the model
-// sees it.
+// caller is a caller of the bulkhead: its own state, and its state in the model.
 type caller struct {
-	cancel context.CancelFunc
-	end    chan error
-	came   time.Time
-	op     *episode // if it is lasting
-	// For the model: which of the admitted it is, give or take those who were let
-	// in with it and woke up in any order, and whether it has answered.
+	cancel  context.CancelFunc
+	end     chan error
+	arrived time.Time
+	op      *testkit.Lasting // nil unless it is lasting
+	// For the model: its number among the admitted calls, give or take the calls that were
+	// admitted with it and woke up in any order; and whether it has answered.
 	n, give  int
 	answered bool
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	running bool
-	err     error // of Apply or Acquire, once it has returned
+	err     error // the error of Apply or Acquire, once it has returned
 }
 
 func (c *caller) set(running bool, err error) {
@@ -45,11 +45,11 @@ func (c *caller) get() (running bool, err error) {
 
 var errWork = errors.New("work failed")
 
-// model says slowly what a Bulkhead does, with a clock but nothing concurrent.
+// model does slowly what a Bulkhead does, with a clock and without concurrency.
 type model struct {
-	limit, queue   int
+	slots, queue   int
 	sizes          bool
-	in, line, left []*caller // left are those who have to have the error in want
+	in, line, left []*caller // the callers in left must have the error in want
 	woken          []*caller // in this step
 	want           []error
 	avg, high      int
@@ -64,10 +64,10 @@ func (m *model) leave(c *caller, err error) {
 func (m *model) arrive(c *caller) {
 	queue := m.queue
 	if queue == 0 {
-		queue = (m.limit + 1) / 2
+		queue = (m.slots + 1) / 2
 	}
 	switch {
-	case len(m.in) < m.limit:
+	case len(m.in) < m.slots:
 		m.admit(c)
 	case len(m.line) >= max(0, queue):
 		m.leave(c, bulkhead.ErrFull)
@@ -84,7 +84,7 @@ func (m *model) admit(c *caller) {
 }
 
 func (m *model) fill() {
-	for len(m.in) < m.limit && len(m.line) > 0 {
+	for len(m.in) < m.slots && len(m.line) > 0 {
 		c := m.line[0]
 		m.line, m.woken = m.line[1:], append(m.woken, c)
 		m.admit(c)
@@ -94,8 +94,8 @@ func (m *model) fill() {
 	}
 }
 
-// answer has c answer, if it has not, and lets in those for whom there is room
-// then. Of the averages that may be it takes the one that was seen.
+// answer marks c as answered, unless it is, and admits queued callers to new slots. Of the
+// possible averages it takes the one that was seen.
 func (m *model) answer(c *caller, err error, seen float64) {
 	if m.sizes && !c.answered {
 		ran, goingOn, inFlight := 0, 0, 0
@@ -115,7 +115,7 @@ func (m *model) answer(c *caller, err error, seen float64) {
 		}
 		m.avg = avg
 		m.high = max(min(m.avg+goingOn<<12, inFlight<<12), m.high-m.high/1024)
-		m.limit = max(m.limit, m.wanted())
+		m.slots = max(m.slots, m.wanted())
 	}
 	c.answered = true
 	m.fill()
@@ -128,8 +128,8 @@ func (m *model) finish(i int, err error, seen float64) {
 	m.answer(c, err, seen)
 	m.leave(c, err)
 	m.in = slices.Delete(m.in, i, i+1)
-	if m.sizes && m.wanted() < m.limit {
-		m.limit-- // by the slot that becomes free
+	if m.sizes && m.wanted() < m.slots {
+		m.slots-- // the slot that becomes free is held back
 	}
 	m.stats.Completed++
 	m.fill()
@@ -142,7 +142,7 @@ func (m *model) cancel(i int) {
 }
 
 func (m *model) expire() {
-	for len(m.line) > 0 && time.Since(m.line[0].came) >= 100*time.Millisecond {
+	for len(m.line) > 0 && time.Since(m.line[0].arrived) >= 100*time.Millisecond {
 		m.leave(m.line[0], bulkhead.ErrFull)
 		m.line = m.line[1:]
 		m.stats.WaitExpired++
@@ -151,33 +151,18 @@ func (m *model) expire() {
 
 func (m *model) Stats() bulkhead.Stats {
 	s := m.stats
-	s.InFlight, s.Queued, s.Slots = len(m.in), len(m.line), m.limit
+	s.InFlight, s.Queued, s.Slots = len(m.in), len(m.line), m.slots
 	s.Average, s.High = float64(m.avg)/4096, float64(m.high)/4096
 	return s
 }
 
-// episode is an operation that goes on until its caller ends.
-type episode struct {
-	resilience.Tail
-	c   *caller
-	run uint32
-}
-
-func (e *episode) Run(context.Context) error {
-	e.run = e.Begin()
-	e.c.set(true, nil)
-	return nil
-}
-
-func (e *episode) Discard() { e.End(e.run, context.Canceled) }
-
-// finish has c end with err.
+// finish ends c with err.
 func (c *caller) finish(err error) {
 	if c.op == nil {
 		c.end <- err
 		return
 	}
-	c.op.End(c.op.run, err)
+	c.op.Finish(err)
 	c.set(false, err)
 }
 
@@ -188,16 +173,16 @@ const (
 	kinds
 )
 
-// come has a caller come to b.
-func come(b *bulkhead.Bulkhead, kind int) *caller {
+// arrive starts a caller of b.
+func arrive(b *bulkhead.Bulkhead, kind int) *caller {
 	ctx, cancel := context.WithCancel(context.Background())
-	c := &caller{cancel: cancel, end: make(chan error), came: time.Now()}
+	c := &caller{cancel: cancel, end: make(chan error), arrived: time.Now()}
 	work := func(context.Context) error {
 		c.set(true, nil)
 		return <-c.end
 	}
 	if kind == lasting {
-		c.op = &episode{c: c}
+		c.op = &testkit.Lasting{Mute: true, Func: func(context.Context) error { c.set(true, nil); return nil }}
 	}
 	go func() {
 		switch kind {
@@ -219,47 +204,47 @@ func come(b *bulkhead.Bulkhead, kind int) *caller {
 	return c
 }
 
-// follow has b and the model do what the steps say and compares them after each.
-func follow(t *testing.T, limit, queue int, steps []byte) (peak int) {
-	b := newBulkhead(t, bulkhead.Config{Slots: limit, MaxQueue: queue})
-	m := &model{limit: b.Stats().Slots, queue: queue, sizes: limit == 0}
+// follow runs the steps on a bulkhead and on the model and compares them after each step.
+func follow(t *testing.T, slots, queue int, steps []byte) (peak int) {
+	b := newBulkhead(t, bulkhead.Config{Slots: slots, MaxQueue: queue})
+	m := &model{slots: b.Stats().Slots, queue: queue, sizes: slots == 0}
 	for i := 0; i+1 < len(steps); i += 2 {
 		what, n := steps[i], int(steps[i+1])
 		switch {
 		case what < 90:
 			for range 1 + n%4 {
-				c := come(b, int(what)%kinds)
+				c := arrive(b, int(what)%kinds)
 				synctest.Wait()
 				m.arrive(c)
 			}
 		case what < 225 && len(m.in) > 0:
-			who := n % len(m.in)
+			c := n % len(m.in)
 			err := error(nil)
 			if what < 125 {
 				err = errWork
 			}
-			m.in[who].finish(err)
+			m.in[c].finish(err)
 			synctest.Wait()
-			m.finish(who, err, b.Stats().Average)
+			m.finish(c, err, b.Stats().Average)
 		case what < 229 && len(m.in) > 0:
-			who := m.in[n%len(m.in)]
-			if who.op == nil {
+			c := m.in[n%len(m.in)]
+			if c.op == nil {
 				break
 			}
-			who.op.Answer(who.op.run)
+			c.op.Reply()
 			synctest.Wait()
-			m.answer(who, nil, b.Stats().Average)
+			m.answer(c, nil, b.Stats().Average)
 		case what < 240 && len(m.line) > 0:
-			who := n % len(m.line)
-			m.line[who].cancel()
-			m.cancel(who)
+			c := n % len(m.line)
+			m.line[c].cancel()
+			m.cancel(c)
 		case what >= 240:
 			time.Sleep(30 * time.Millisecond)
 			m.expire()
 		}
 		synctest.Wait()
 		compare(t, i/2, b, m)
-		peak = max(peak, m.limit)
+		peak = max(peak, m.slots)
 	}
 	for len(m.in) > 0 {
 		m.in[0].finish(nil)
@@ -278,24 +263,25 @@ func compare(t *testing.T, step int, b *bulkhead.Bulkhead, m *model) {
 	}
 	for i, c := range m.in {
 		if running, _ := c.get(); !running {
-			t.Fatalf("step %d: number %d of those in flight is not", step, i)
+			t.Fatalf("step %d: caller %d in flight is not running", step, i)
 		}
 	}
 	for i, c := range m.line {
 		if running, err := c.get(); running || err != nil {
-			t.Fatalf("step %d: number %d in line is not", step, i)
+			t.Fatalf("step %d: caller %d in the queue is not waiting", step, i)
 		}
 	}
 	for i, c := range m.left {
 		if running, err := c.get(); running || !errors.Is(err, m.want[i]) {
-			t.Fatalf("step %d: one left with %v, want %v", step, err, m.want[i])
+			t.Fatalf("step %d: a caller left with %v, want %v", step, err, m.want[i])
 		}
 		c.cancel()
 	}
 	m.left, m.want, m.woken = nil, nil, nil
 }
 
-func TestItFollowsTheModel(t *testing.T) {
+// Random steps change the bulkhead as a slow model says.
+func TestBulkhead_model(t *testing.T) {
 	for seed := range uint64(6) {
 		synctest.Test(t, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 9))
@@ -306,9 +292,9 @@ func TestItFollowsTheModel(t *testing.T) {
 					steps[i] = byte(60 + rng.IntN(196))
 				}
 			}
-			limit, queue := []int{0, 5, 0, 1}[seed%4], []int{0, -1, 3}[seed%3]
-			if peak := follow(t, limit, queue, steps); limit == 0 && peak < 100 {
-				t.Errorf("the limit was never above %d: little was compared", peak)
+			slots, queue := []int{0, 5, 0, 1}[seed%4], []int{0, -1, 3}[seed%3]
+			if peak := follow(t, slots, queue, steps); slots == 0 && peak < 100 {
+				t.Errorf("there were never more than %d slots: little was compared", peak)
 			}
 		})
 	}
@@ -318,10 +304,10 @@ func FuzzModel(f *testing.F) {
 	f.Add(uint8(0), int8(0), []byte("\x01\x03\x01\x03\x80\x00\xe8\x00\xff\x00"))
 	f.Add(uint8(1), int8(-1), []byte("\x01\x03\x80\x00\x00\x00\x70\x00"))
 	f.Add(uint8(2), int8(4), []byte("\x00\x03\x00\x03\xff\x00\xff\x00\xff\x00\xff\x00\xe8\x01"))
-	f.Fuzz(func(t *testing.T, limit uint8, queue int8, steps []byte) {
+	f.Fuzz(func(t *testing.T, slots uint8, queue int8, steps []byte) {
 		if len(steps) > 2000 {
 			return
 		}
-		synctest.Test(t, func(t *testing.T) { follow(t, int(limit), int(queue), steps) })
+		synctest.Test(t, func(t *testing.T) { follow(t, int(slots), int(queue), steps) })
 	})
 }

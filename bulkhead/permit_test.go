@@ -24,7 +24,7 @@ func acquire(t *testing.T, b *bulkhead.Bulkhead) *bulkhead.Permit {
 	return p
 }
 
-// acquiring waits for a permit on a goroutine of its own.
+// acquiring waits for a permit on a new goroutine.
 func acquiring(t *testing.T, b *bulkhead.Bulkhead) <-chan *bulkhead.Permit {
 	got := make(chan *bulkhead.Permit, 1)
 	go func() {
@@ -38,9 +38,10 @@ func acquiring(t *testing.T, b *bulkhead.Bulkhead) <-chan *bulkhead.Permit {
 	return got
 }
 
-func TestAPermitHoldsItsSlotUntilItIsReleased(t *testing.T) {
+// A permit holds its slot until Release, even if its context ends.
+func TestPermit_holdsSlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBulkhead(t, bulkhead.Config{Slots: 1, MaxQueue: -1})
+		b := newBulkhead(t, bulkhead.Config{Slots: 1, MaxQueue: bulkhead.NoQueue})
 		ctx, cancel := context.WithCancel(t.Context())
 		p, err := b.Acquire(ctx)
 		if err != nil {
@@ -61,18 +62,20 @@ func TestAPermitHoldsItsSlotUntilItIsReleased(t *testing.T) {
 	})
 }
 
-func TestAPermitNobodyKeepsHoldsItsSlot(t *testing.T) {
-	b := newBulkhead(t, bulkhead.Config{Slots: 1, MaxQueue: -1})
+// A permit that is garbage holds its slot.
+func TestPermit_unreachable(t *testing.T) {
+	b := newBulkhead(t, bulkhead.Config{Slots: 1, MaxQueue: bulkhead.NoQueue})
 	acquire(t, b)
 	runtime.GC()
 	runtime.GC()
 	if _, err := b.Acquire(t.Context()); !errors.Is(err, bulkhead.ErrFull) {
-		t.Errorf("got %v, want what Release says", err)
+		t.Errorf("got %v, want ErrFull, since there was no Release", err)
 	}
 }
 
-func TestReleasingTwiceFreesOneSlot(t *testing.T) {
-	b := newBulkhead(t, bulkhead.Config{Slots: 2, MaxQueue: -1})
+// Only the first call of Release releases the slot.
+func TestPermit_Release_twice(t *testing.T) {
+	b := newBulkhead(t, bulkhead.Config{Slots: 2, MaxQueue: bulkhead.NoQueue})
 	first, second := acquire(t, b), acquire(t, b)
 	first.Release(nil)
 	first.Release(errors.New("late"))
@@ -88,8 +91,9 @@ func TestReleasingTwiceFreesOneSlot(t *testing.T) {
 	}
 }
 
-func TestReleasingFromManyGoroutinesFreesOneSlot(t *testing.T) {
-	b := newBulkhead(t, bulkhead.Config{Slots: 2, MaxQueue: -1})
+// Concurrent calls of Release release one slot.
+func TestPermit_Release_concurrency(t *testing.T) {
+	b := newBulkhead(t, bulkhead.Config{Slots: 2, MaxQueue: bulkhead.NoQueue})
 	kept := acquire(t, b)
 	for range 500 {
 		p := acquire(t, b)
@@ -101,18 +105,20 @@ func TestReleasingFromManyGoroutinesFreesOneSlot(t *testing.T) {
 		close(start)
 		all.Wait()
 		if s := b.Stats(); s.InFlight != 1 {
-			t.Fatalf("%d in flight, want the one that is kept", s.InFlight)
+			t.Fatalf("%d in flight, want 1", s.InFlight)
 		}
 	}
 	kept.Release(nil)
 }
 
-func TestReleasingTheZeroPermitDoesNothing(*testing.T) {
+// Release of the zero Permit does nothing.
+func TestPermit_Release_zero(*testing.T) {
 	new(bulkhead.Permit).Release(nil)
 }
 
-func TestAcquireFailsAsApplyDoes(t *testing.T) {
-	gone := errors.New("gone")
+// Acquire fails as Apply does, with the same errors and counters.
+func TestBulkhead_Acquire_errors(t *testing.T) {
+	left := errors.New("the caller left")
 	for name, test := range map[string]struct {
 		queue int
 		ctx   func(context.Context) (context.Context, context.CancelFunc)
@@ -129,9 +135,9 @@ func TestAcquireFailsAsApplyDoes(t *testing.T) {
 		"canceled": {
 			1, func(ctx context.Context) (context.Context, context.CancelFunc) {
 				ctx, cancel := context.WithCancelCause(ctx)
-				time.AfterFunc(time.Millisecond, func() { cancel(gone) })
+				time.AfterFunc(time.Millisecond, func() { cancel(left) })
 				return ctx, func() {}
-			}, time.Millisecond, []error{context.Canceled, gone}, bulkhead.Stats{Counters: bulkhead.Counters{Canceled: 1}},
+			}, time.Millisecond, []error{context.Canceled, left}, bulkhead.Stats{Counters: bulkhead.Counters{Canceled: 1}},
 		},
 		"deadline": {
 			1, func(ctx context.Context) (context.Context, context.CancelFunc) {
@@ -141,9 +147,9 @@ func TestAcquireFailsAsApplyDoes(t *testing.T) {
 		"done before": {
 			1, func(ctx context.Context) (context.Context, context.CancelFunc) {
 				ctx, cancel := context.WithCancelCause(ctx)
-				cancel(gone)
+				cancel(left)
 				return ctx, func() {}
-			}, 0, []error{context.Canceled, gone}, bulkhead.Stats{},
+			}, 0, []error{context.Canceled, left}, bulkhead.Stats{},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -172,7 +178,8 @@ func TestAcquireFailsAsApplyDoes(t *testing.T) {
 	}
 }
 
-func TestAPermitIsHandedOverInLine(t *testing.T) {
+// Release hands the slot to the first queued call at once.
+func TestPermit_Release_handsOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBulkhead(t, bulkhead.Config{Slots: 1, MaxWait: time.Hour})
 		held := acquire(t, b)
@@ -188,7 +195,8 @@ func TestAPermitIsHandedOverInLine(t *testing.T) {
 	})
 }
 
-func TestAPermitHandedOverToWhoHasLeftIsPassedOn(t *testing.T) {
+// If Release hands the slot to a call whose context ends, the slot is passed on.
+func TestPermit_Release_canceledWaiter(t *testing.T) {
 	for range 500 {
 		b := newBulkhead(t, bulkhead.Config{Slots: 1, MaxQueue: 8, MaxWait: time.Minute})
 		held := acquire(t, b)
@@ -216,7 +224,8 @@ func TestAPermitHandedOverToWhoHasLeftIsPassedOn(t *testing.T) {
 	}
 }
 
-func TestPermitsSizeTheLimitAsCallsDo(t *testing.T) {
+// Permits change the number of slots as calls do.
+func TestPermit_sizing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rng := rand.New(rand.NewPCG(7, 1))
 		calls, permits := newBulkhead(t, bulkhead.Config{}), newBulkhead(t, bulkhead.Config{})
@@ -243,16 +252,17 @@ func TestPermitsSizeTheLimitAsCallsDo(t *testing.T) {
 			}
 		}
 		if s := permits.Stats(); s.Slots <= 24 {
-			t.Errorf("limit %d: nothing was compared", s.Slots)
+			t.Errorf("%d slots: nothing was compared", s.Slots)
 		}
 	})
 }
 
-func TestAPermitIsFreeAfterPanicAndGoexit(t *testing.T) {
+// A deferred Release releases the slot after a panic or Goexit.
+func TestPermit_unwinds(t *testing.T) {
 	for name, how := range map[string]func(){"panic": func() { panic("boom") }, "goexit": runtime.Goexit} {
-		for _, limit := range []int{1, 0} {
-			t.Run(fmt.Sprint(name, limit), func(t *testing.T) {
-				b := newBulkhead(t, bulkhead.Config{Slots: limit, MaxQueue: -1})
+		for _, slots := range []int{1, 0} {
+			t.Run(fmt.Sprint(name, slots), func(t *testing.T) {
+				b := newBulkhead(t, bulkhead.Config{Slots: slots, MaxQueue: bulkhead.NoQueue})
 				var all sync.WaitGroup
 				all.Go(func() {
 					defer func() { _ = recover() }()
@@ -271,7 +281,8 @@ func TestAPermitIsFreeAfterPanicAndGoexit(t *testing.T) {
 	}
 }
 
-func TestAnErrorThatPanicsInReleaseFreesTheSlot(t *testing.T) {
+// A panic in a method of the error releases the slot.
+func TestPermit_Release_errorPanics(t *testing.T) {
 	b := newBulkhead(t, bulkhead.Config{})
 	p := acquire(t, b)
 	func() {
@@ -288,8 +299,9 @@ func TestAnErrorThatPanicsInReleaseFreesTheSlot(t *testing.T) {
 	}
 }
 
-func TestAPermitKeepsAForkFromBeingIdle(t *testing.T) {
-	b := newBulkhead(t, bulkhead.Config{Slots: 1, MaxQueue: -1})
+// A fork with a permit is not idle.
+func TestBulkhead_Idle_permit(t *testing.T) {
+	b := newBulkhead(t, bulkhead.Config{Slots: 1, MaxQueue: bulkhead.NoQueue})
 	f := b.Fork("").(*bulkhead.Bulkhead)
 	p := acquire(t, f)
 	if f.Idle() || !b.Idle() {
@@ -304,9 +316,10 @@ func TestAPermitKeepsAForkFromBeingIdle(t *testing.T) {
 	}
 }
 
-func TestAPermitIsOneAllocation(t *testing.T) {
-	for _, limit := range []int{0, 10} {
-		b := newBulkhead(t, bulkhead.Config{Slots: limit})
+// A permit is one allocation.
+func TestBulkhead_Acquire_allocs(t *testing.T) {
+	for _, slots := range []int{0, 10} {
+		b := newBulkhead(t, bulkhead.Config{Slots: slots})
 		n := testing.AllocsPerRun(100, func() {
 			p, err := b.Acquire(t.Context())
 			if err != nil {
@@ -315,7 +328,7 @@ func TestAPermitIsOneAllocation(t *testing.T) {
 			p.Release(nil)
 		})
 		if n > 1 {
-			t.Errorf("limit %d: %v allocations", limit, n)
+			t.Errorf("%d slots: %v allocations", slots, n)
 		}
 	}
 }

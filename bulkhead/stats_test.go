@@ -14,7 +14,7 @@ import (
 	"github.com/resilience-go/resilience/bulkhead"
 )
 
-// watching is a context that looks at something whenever it is asked.
+// watching is a context that calls look in each call of Err.
 type watching struct {
 	context.Context
 	look func()
@@ -22,7 +22,8 @@ type watching struct {
 
 func (w watching) Err() error { w.look(); return w.Context.Err() }
 
-func TestWhoLeavesTheLineWasNeverInFlight(t *testing.T) {
+// A call that leaves the queue without a slot is never counted in flight.
+func TestBulkhead_Stats_leaving(t *testing.T) {
 	for _, fork := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			b := newBulkhead(t, bulkhead.Config{Slots: 1})
@@ -34,7 +35,7 @@ func TestWhoLeavesTheLineWasNeverInFlight(t *testing.T) {
 			look := func() {
 				looks++
 				if s := b.Stats(); s.Completed != 0 || s.InFlight != 1 {
-					t.Errorf("stats %+v while one waits or leaves", s)
+					t.Errorf("stats %+v while a call waits or leaves", s)
 				}
 			}
 			if err := resilience.Run(watching{t.Context(), look}, b, nothing); !errors.Is(err, bulkhead.ErrFull) {
@@ -53,7 +54,8 @@ func TestWhoLeavesTheLineWasNeverInFlight(t *testing.T) {
 	}
 }
 
-func TestCountersNeverFall(t *testing.T) {
+// Counters never fall.
+func TestCounters_neverFall(t *testing.T) {
 	root := newBulkhead(t, bulkhead.Config{Slots: 2, MaxQueue: 1, MaxWait: 20 * time.Microsecond})
 	policies := []resilience.Policy{root, root.Fork("")}
 	var all sync.WaitGroup
@@ -86,11 +88,12 @@ func TestCountersNeverFall(t *testing.T) {
 	}
 }
 
-func TestAContextThatPanicsInLineLeavesIt(t *testing.T) {
+// A context that panics while its call is queued leaves the queue.
+func TestBulkhead_contextPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBulkhead(t, bulkhead.Config{Slots: 1})
 		p := acquire(t, b)
-		asked := 0
+		calls := 0
 		func() {
 			defer func() {
 				if v := recover(); v != any("boom") {
@@ -98,7 +101,7 @@ func TestAContextThatPanicsInLineLeavesIt(t *testing.T) {
 				}
 			}()
 			_, _ = b.Acquire(watching{t.Context(), func() {
-				if asked++; asked > 1 {
+				if calls++; calls > 1 {
 					panic("boom")
 				}
 			}})
@@ -110,7 +113,8 @@ func TestAContextThatPanicsInLineLeavesIt(t *testing.T) {
 	})
 }
 
-func TestAverageAndHighExplainTheLimit(t *testing.T) {
+// Slots follows from High, and a fork has its own gauges.
+func TestGauges_Slots(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBulkhead(t, bulkhead.Config{})
 		for range 3 {
@@ -127,12 +131,13 @@ func TestAverageAndHighExplainTheLimit(t *testing.T) {
 			t.Errorf("stats %+v", s)
 		}
 		if f := b.Fork("").(*bulkhead.Bulkhead).Stats(); f.Average != 0 || f.High != 0 || f.Slots != 24 {
-			t.Errorf("a fork says %+v", f)
+			t.Errorf("a fork has %+v", f)
 		}
 	})
 }
 
-func TestASlotThatCameInTimeLeavesNoTimer(t *testing.T) {
+// A call that gets its slot in time leaves no timer.
+func TestConfig_MaxWait_noTimerLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mock := clock.NewMock()
 		b := newBulkhead(t, bulkhead.Config{Slots: 1, Clock: mock})
@@ -143,7 +148,7 @@ func TestASlotThatCameInTimeLeavesNoTimer(t *testing.T) {
 		(<-got).Release(nil)
 		before := mock.Now()
 		if left := mock.WaitForAllTimers(); !left.Equal(before) {
-			t.Errorf("a timer was left for %v", left.Sub(before))
+			t.Errorf("a timer is left for %v", left.Sub(before))
 		}
 	})
 }

@@ -5,14 +5,14 @@ import (
 	"time"
 )
 
-// Exponential returns a Backoff that starts with base and doubles with each
-// attempt, up to limit. jitter says how many percent of that are random: with
-// 100, full jitter, the wait is anything from nothing to all of it, with 0 it is
-// always all of it. Values out of range count as the nearest in range. The result
-// is safe for concurrent use.
+// Exponential returns a Backoff that starts with base and doubles with each attempt, up
+// to limit. jitter is the percentage of the wait that is random. With 100, full jitter,
+// the wait is a random time between 0 and the bound; with 0 it is always the bound.
+// Values out of range count as the nearest value in range. The result is safe for
+// concurrent use.
 //
-// Full jitter keeps callers that failed together from coming back together; see
-// Brooker, "Exponential Backoff And Jitter", 2015.
+// Full jitter keeps callers that failed together from retrying together; see Brooker,
+// "Exponential Backoff And Jitter", 2015.
 func Exponential(base, limit time.Duration, jitter int) func(attempt int) time.Duration {
 	limit = max(0, limit)
 	base = min(max(0, base), limit)
@@ -26,7 +26,7 @@ func Exponential(base, limit time.Duration, jitter int) func(attempt int) time.D
 				d *= 2
 			}
 		}
-		random := int64(d)/100*percent + int64(d)%100*percent/100
+		random := int64(d)/100*percent + int64(d)%100*percent/100 // the product could overflow
 		if random == 0 {
 			return d
 		}

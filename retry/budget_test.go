@@ -10,10 +10,12 @@ import (
 	"time"
 
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/internal/testkit"
 	"github.com/resilience-go/resilience/retry"
 )
 
-func TestStartsWithFourQuickRetriesOrOneAfterATimeout(t *testing.T) {
+// A new budget pays for four quick retries, or for one retry after a timeout.
+func TestRetry_startingBudget(t *testing.T) {
 	for name, test := range map[string]struct {
 		err     error
 		retries uint64
@@ -35,7 +37,8 @@ func TestStartsWithFourQuickRetriesOrOneAfterATimeout(t *testing.T) {
 	}
 }
 
-func TestTheDefaultBudgetPaysForAllRetriesOfOneCall(t *testing.T) {
+// The default budget pays for all retries of one call.
+func TestConfig_defaultBudget(t *testing.T) {
 	for attempts := 2; attempts <= 20; attempts++ {
 		op, runs := script(errBoom)
 		wantReason(t, run(must(t, quick(retry.Config{MaxAttempts: attempts})), op), retry.OutOfAttempts)
@@ -45,7 +48,9 @@ func TestTheDefaultBudgetPaysForAllRetriesOfOneCall(t *testing.T) {
 	}
 }
 
-func TestARefusalKeepsTheErrorAndIsVisible(t *testing.T) {
+// If the budget is too low, the error and the counters say so, and the attempt's error
+// is kept.
+func TestRetry_outOfBudget(t *testing.T) {
 	r := must(t, quick(retry.Config{Budget: 5}))
 	op, _ := script(timedOut{})
 	err := run(r, op)
@@ -55,7 +60,8 @@ func TestARefusalKeepsTheErrorAndIsVisible(t *testing.T) {
 	}
 }
 
-func TestARetryThatSucceedsGetsItsPriceBack(t *testing.T) {
+// A retry that succeeds is refunded.
+func TestRetry_successRefunds(t *testing.T) {
 	r := must(t, quick(retry.Config{Budget: 20}))
 	for range 1000 {
 		op, _ := script(timedOut{}, nil)
@@ -68,7 +74,8 @@ func TestARetryThatSucceedsGetsItsPriceBack(t *testing.T) {
 	}
 }
 
-func TestWithEveryCallFailingTheExtraLoadTendsTo0(t *testing.T) {
+// While every call fails, there are almost no retries, however full the budget is.
+func TestRetry_allFailing(t *testing.T) {
 	r := must(t, quick(retry.Config{}))
 	succeed, _ := script(nil)
 	for range 100_000 {
@@ -83,8 +90,9 @@ func TestWithEveryCallFailingTheExtraLoadTendsTo0(t *testing.T) {
 	}
 }
 
-func TestWithoutTheBudgetEveryCallIsTriedToTheEnd(t *testing.T) {
-	r := must(t, quick(retry.Config{Budget: -1}))
+// Without a budget every call makes MaxAttempts attempts.
+func TestRetry_noBudget(t *testing.T) {
+	r := must(t, quick(retry.Config{Budget: retry.NoBudget}))
 	op, runs := script(timedOut{})
 	for range 1000 {
 		wantReason(t, run(r, op), retry.OutOfAttempts)
@@ -94,7 +102,8 @@ func TestWithoutTheBudgetEveryCallIsTriedToTheEnd(t *testing.T) {
 	}
 }
 
-func TestEachForkHasABucketOfItsOwn(t *testing.T) {
+// Each fork has its own budget and streak; the counters are shared.
+func TestRetry_Fork_ownBudget(t *testing.T) {
 	root := must(t, quick(retry.Config{MaxAttempts: 6, Budget: 20}))
 	one, other := root.Fork(""), root.Fork("")
 	op, _ := script(errBoom)
@@ -115,7 +124,8 @@ func TestEachForkHasABucketOfItsOwn(t *testing.T) {
 	wantReason(t, run(other, op), retry.AllFailing)
 }
 
-func TestTheSuccessesOfForksAreNotThoseOfTheRoot(t *testing.T) {
+// A fork's successes fill the fork's bucket and not the root's.
+func TestRetry_Fork_ownSuccesses(t *testing.T) {
 	root := must(t, quick(retry.Config{}))
 	fork := root.Fork("").(*retry.Retry)
 	succeed, _ := script(nil)
@@ -135,14 +145,15 @@ func TestTheSuccessesOfForksAreNotThoseOfTheRoot(t *testing.T) {
 	}
 }
 
-func TestAForkMadeLateHoldsOneSecondOfItsOwnSuccesses(t *testing.T) {
-	c := newHandClock()
+// A fork that is made late holds one second of its own successes.
+func TestRetry_Fork_madeLate(t *testing.T) {
+	c := testkit.NewClock()
 	root := must(t, quick(retry.Config{Clock: c}))
-	c.move(time.Hour)
+	c.Move(time.Hour)
 	fork := root.Fork("").(*retry.Retry)
 	succeed, _ := script(nil)
 	for range 10_000 {
-		c.move(time.Millisecond)
+		c.Move(time.Millisecond)
 		_ = run(fork, succeed)
 	}
 	if s := fork.Stats(); s.Capacity != 1000 || s.Level != 1000 {
@@ -150,13 +161,14 @@ func TestAForkMadeLateHoldsOneSecondOfItsOwnSuccesses(t *testing.T) {
 	}
 }
 
-func TestTheBucketHoldsOneSecondOfSuccesses(t *testing.T) {
-	c := newHandClock()
+// The bucket holds the successes of one second.
+func TestRetry_budgetCapacity(t *testing.T) {
+	c := testkit.NewClock()
 	r := must(t, quick(retry.Config{Clock: c}))
 	succeed, _ := script(nil)
 	for range 500 * 60 {
 		_ = run(r, succeed)
-		c.move(2 * time.Millisecond)
+		c.Move(2 * time.Millisecond)
 	}
 	if s := r.Stats(); s.Capacity != 500 || s.Level != 500 {
 		t.Fatalf("level %d of %d, want 500", s.Level, s.Capacity)
@@ -167,13 +179,13 @@ func TestTheBucketHoldsOneSecondOfSuccesses(t *testing.T) {
 func demand(t *testing.T, c retry.Config, p float64, err error, seed uint64) (amplification, allowed float64) {
 	t.Helper()
 	const calls = 10_000
-	clock := newHandClock()
+	clock := testkit.NewClock()
 	c.Clock = clock
 	r := must(t, quick(c))
 	random := rand.New(rand.NewPCG(seed, 1))
 	runs := 0
 	for range calls {
-		clock.move(time.Millisecond)
+		clock.Move(time.Millisecond)
 		_ = run(r, func(context.Context) error {
 			runs++
 			if random.Float64() < p {
@@ -183,11 +195,13 @@ func demand(t *testing.T, c retry.Config, p float64, err error, seed uint64) (am
 		})
 	}
 	s := r.Stats()
-	refused := s.Stopped[retry.OutOfBudget] + s.Stopped[retry.AllFailing]
-	return float64(runs) / calls, float64(s.Retries) / float64(max(1, s.Retries+refused))
+	stopped := s.Stopped[retry.OutOfBudget] + s.Stopped[retry.AllFailing]
+	return float64(runs) / calls, float64(s.Retries) / float64(max(1, s.Retries+stopped))
 }
 
-func TestCallsPerRequestNeverExceed145(t *testing.T) {
+// Retries never make more than 1.45 attempts per call, whatever share of the attempts
+// fails.
+func TestRetry_amplification(t *testing.T) {
 	worst := 0.0
 	for _, attempts := range []int{2, 3, 10, 1000} {
 		rates := []int{31, 32, 33, 99} // around the worst, and almost all
@@ -214,7 +228,7 @@ func TestCallsPerRequestNeverExceed145(t *testing.T) {
 // policies make four calls a second each, of which a part p of the attempts fails.
 func fleet(t *testing.T, p float64, err error) (attempts [30]int) {
 	t.Helper()
-	c := newHandClock()
+	c := testkit.NewClock()
 	random := rand.New(rand.NewPCG(250, 250))
 	var policies [250]*retry.Retry
 	for i := range policies {
@@ -223,7 +237,7 @@ func fleet(t *testing.T, p float64, err error) (attempts [30]int) {
 	succeed, _ := script(nil)
 	for second := -60; second < len(attempts); second++ { // a healthy minute first
 		for range 4 {
-			c.move(time.Second / 4)
+			c.Move(time.Second / 4)
 			for _, r := range policies {
 				if second < 0 {
 					_ = run(r, succeed)
@@ -242,7 +256,8 @@ func fleet(t *testing.T, p float64, err error) (attempts [30]int) {
 	return attempts
 }
 
-func TestAFleetOf250PoliciesDoesNotAddUpToAStorm(t *testing.T) {
+// The budgets of 250 clients do not add up to a storm of retries.
+func TestRetry_fleet(t *testing.T) {
 	const calls = 1000 // a second
 	for name, test := range map[string]struct {
 		p     float64
@@ -271,7 +286,8 @@ func TestAFleetOf250PoliciesDoesNotAddUpToAStorm(t *testing.T) {
 	}
 }
 
-func TestUpTo20PercentQuickFailuresAlmostAllRetriesAreAllowed(t *testing.T) {
+// Up to 20 % quick failures, the budget pays for at least 98 % of the retries.
+func TestRetry_budgetSuffices(t *testing.T) {
 	for p := 1; p <= 20; p++ {
 		if _, allowed := demand(t, retry.Config{}, float64(p)/100, errBoom, uint64(p)); allowed < .98 {
 			t.Errorf("%d %% fail: %.3f of the retries are allowed", p, allowed)
@@ -279,10 +295,10 @@ func TestUpTo20PercentQuickFailuresAlmostAllRetriesAreAllowed(t *testing.T) {
 	}
 }
 
-// Of calls that overlap, as those of a busy process do, a part p*p finds the two
-// attempts before its own failed as well and is stopped as if all were failing. So
-// 98 % are allowed only up to 14 % failures, and 96 % at 20 %.
-func TestRetriesAllowedOfCallsThatOverlap(t *testing.T) {
+// With overlapping calls, all but a share of about p*p of the retries are allowed, where
+// p is the failure rate. A call whose two predecessors failed too is stopped as if all
+// calls were failing. So 98 % are allowed only up to 14 % failures, and 96 % at 20 %.
+func TestRetry_overlappingCalls(t *testing.T) {
 	for _, p := range []float64{.05, .1, .15, .2} {
 		synctest.Test(t, func(t *testing.T) {
 			r := must(t, retry.Config{})
@@ -305,15 +321,16 @@ func TestRetriesAllowedOfCallsThatOverlap(t *testing.T) {
 			}
 			all.Wait()
 			s := r.Stats()
-			refused := s.Stopped[retry.OutOfBudget] + s.Stopped[retry.AllFailing]
-			if allowed := float64(s.Retries) / float64(s.Retries+refused); allowed < 1-p*p-.01 {
+			stopped := s.Stopped[retry.OutOfBudget] + s.Stopped[retry.AllFailing]
+			if allowed := float64(s.Retries) / float64(s.Retries+stopped); allowed < 1-p*p-.01 {
 				t.Errorf("%v fail: %.3f of the retries are allowed: %+v", p, allowed, s)
 			}
 		})
 	}
 }
 
-func TestAllCallsShareTheBudgetOf64Goroutines(t *testing.T) {
+// 64 goroutines share one budget and count every unit once.
+func TestRetry_budgetConcurrency(t *testing.T) {
 	r := must(t, quick(retry.Config{MaxAttempts: 1000, Budget: 500}))
 	op, _ := script(errBoom)
 	var all sync.WaitGroup
@@ -326,7 +343,8 @@ func TestAllCallsShareTheBudgetOf64Goroutines(t *testing.T) {
 	}
 }
 
-func TestWhatComesBackNeverOverfillsTheBucket(t *testing.T) {
+// A refund never raises the level above the capacity.
+func TestRetry_refundCapped(t *testing.T) {
 	r := must(t, quick(retry.Config{}))
 	succeed, _ := script(nil)
 	err := run(r, func(ctx context.Context) error {
@@ -344,7 +362,8 @@ func TestWhatComesBackNeverOverfillsTheBucket(t *testing.T) {
 	}
 }
 
-func TestAnAnswerThatIsNoFailureEndsTheStreak(t *testing.T) {
+// An error whose outcome is Success ends the streak of failures.
+func TestRetry_successOutcomeEndsStreak(t *testing.T) {
 	r := must(t, quick(retry.Config{}))
 	op, runs := script(retry.Permanent(errBoom), retry.Permanent(errBoom), opinion{resilience.Success}, errBoom)
 	for range 3 {

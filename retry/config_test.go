@@ -9,10 +9,12 @@ import (
 	"time"
 
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/internal/testkit"
 	"github.com/resilience-go/resilience/retry"
 )
 
-func TestAnInvalidFieldIsNamedWithWhatToChange(t *testing.T) {
+// A config error names the field, its value and what to change.
+func TestNew_invalidConfig(t *testing.T) {
 	for name, test := range map[string]struct {
 		config retry.Config
 		says   []string
@@ -43,7 +45,8 @@ func TestAnInvalidFieldIsNamedWithWhatToChange(t *testing.T) {
 	}
 }
 
-func TestNonsenseIsRefusedOrHarmless(t *testing.T) {
+// Extreme values are either an error of New or harmless.
+func TestNew_extremeValues(t *testing.T) {
 	durations := []time.Duration{math.MinInt64, -1, 0, time.Microsecond, time.Second, math.MaxInt64}
 	ints := []int{math.MinInt, -1, 0, 1, 5, 7, 1000, math.MaxInt}
 	synctest.Test(t, func(t *testing.T) {
@@ -69,7 +72,7 @@ func TestNonsenseIsRefusedOrHarmless(t *testing.T) {
 	})
 }
 
-// tryOut makes a few calls, which must not wait for ever.
+// tryOut makes a few calls, which must not wait forever.
 func tryOut(t *testing.T, c retry.Config, r *retry.Retry) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
@@ -94,8 +97,9 @@ func tryOut(t *testing.T, c retry.Config, r *retry.Retry) {
 	}
 }
 
-func TestTheTimeOfAClockMayBeCountedInAnyUnit(t *testing.T) {
-	must(t, retry.Config{BaseDelay: 1, MaxDelay: 2, Clock: newHandClock()})
+// With a Clock, durations below a microsecond are valid.
+func TestNew_clockUnit(t *testing.T) {
+	must(t, retry.Config{BaseDelay: 1, MaxDelay: 2, Clock: testkit.NewClock()})
 }
 
 // MaxAttempts 1 never retries.
@@ -107,7 +111,8 @@ func TestConfig_maxAttemptsOne(t *testing.T) {
 	}
 }
 
-func TestMaxDelayFollowsALongerBaseDelay(t *testing.T) {
+// The default MaxDelay is at least BaseDelay.
+func TestConfig_longBaseDelay(t *testing.T) {
 	r := must(t, retry.Config{BaseDelay: time.Minute})
 	synctest.Test(t, func(t *testing.T) {
 		op, runs := script(retry.After(errBoom, time.Minute), nil)
@@ -117,7 +122,8 @@ func TestMaxDelayFollowsALongerBaseDelay(t *testing.T) {
 	})
 }
 
-func TestAShortMaxDelayAloneIsAccepted(t *testing.T) {
+// A MaxDelay below the default BaseDelay is valid and bounds every wait.
+func TestConfig_shortMaxDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, d := range waits(t, retry.Config{MaxDelay: time.Millisecond, MaxAttempts: 20}) {
 			if d > time.Millisecond {
@@ -127,7 +133,8 @@ func TestAShortMaxDelayAloneIsAccepted(t *testing.T) {
 	})
 }
 
-func TestTheConfigIsCopied(t *testing.T) {
+// Changes of the Config after New have no effect.
+func TestNew_copiesConfig(t *testing.T) {
 	c := quick(retry.Config{Name: "before"})
 	r := must(t, c)
 	c.Name, c.MaxAttempts = "after", 1

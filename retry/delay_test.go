@@ -41,7 +41,8 @@ func check22(t *testing.T, base, limit time.Duration, jitter, attempt int) {
 	}
 }
 
-func TestDelaysStayWithinTheirBoundsAtAnyAttemptAndJitter(t *testing.T) {
+// Delays stay within their bounds at any attempt and jitter.
+func TestExponential_bounds(t *testing.T) {
 	for _, d := range []struct{ base, limit time.Duration }{
 		{50 * time.Millisecond, time.Second},
 		{1, math.MaxInt64},
@@ -64,13 +65,15 @@ func TestDelaysStayWithinTheirBoundsAtAnyAttemptAndJitter(t *testing.T) {
 	}
 }
 
-func TestJitterOutOfRangeCountsAsTheNearest(t *testing.T) {
+// A jitter out of range counts as the nearest valid value.
+func TestExponential_jitterOutOfRange(t *testing.T) {
 	for _, jitter := range []int{math.MinInt, -1, 101, math.MaxInt} {
 		check22(t, time.Second, time.Minute, jitter, 3)
 	}
 }
 
-func TestAttemptsOutOfRangeDoNotHurt(t *testing.T) {
+// Any attempt number gives a delay within the bounds.
+func TestExponential_attemptOutOfRange(t *testing.T) {
 	for _, attempt := range []int{math.MinInt, -1, 129, math.MaxInt} {
 		check22(t, 1, math.MaxInt64, 50, attempt)
 		check22(t, 0, math.MaxInt64, 50, attempt)
@@ -88,7 +91,7 @@ func FuzzExponential(f *testing.F) {
 // waits returns how long r waits between attempts, in a bubble.
 func waits(t *testing.T, c retry.Config) (all []time.Duration) {
 	t.Helper()
-	c.Budget = -1
+	c.Budget = retry.NoBudget
 	r := must(t, c)
 	last := time.Now()
 	op, _ := script(errBoom)
@@ -100,7 +103,8 @@ func waits(t *testing.T, c retry.Config) (all []time.Duration) {
 	return all[1:]
 }
 
-func TestFullJitterIsTheDefault(t *testing.T) {
+// The default backoff is exponential with full jitter.
+func TestConfig_defaultBackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bound := 50 * time.Millisecond
 		var low, high [12]bool
@@ -122,7 +126,8 @@ func TestFullJitterIsTheDefault(t *testing.T) {
 	})
 }
 
-func TestBackoffIsKeptWithinMaxDelay(t *testing.T) {
+// The result of Backoff is kept within 0 and MaxDelay.
+func TestConfig_Backoff_clamped(t *testing.T) {
 	for name, test := range map[string]struct {
 		backoff, maxDelay, want time.Duration
 	}{
@@ -144,9 +149,10 @@ func TestBackoffIsKeptWithinMaxDelay(t *testing.T) {
 	}
 }
 
-func TestBackoffIsAskedWithTheNumberOfTheFailedAttempt(t *testing.T) {
+// Backoff is called with the number of the attempt that failed.
+func TestConfig_Backoff_attempt(t *testing.T) {
 	var asked []int
-	c := retry.Config{MaxAttempts: 4, Budget: -1, Backoff: func(n int) time.Duration { asked = append(asked, n); return 0 }}
+	c := retry.Config{MaxAttempts: 4, Budget: retry.NoBudget, Backoff: func(n int) time.Duration { asked = append(asked, n); return 0 }}
 	op, _ := script(errBoom)
 	_ = run(must(t, c), op)
 	if fmt.Sprint(asked) != "[1 2 3]" {
@@ -154,7 +160,8 @@ func TestBackoffIsAskedWithTheNumberOfTheFailedAttempt(t *testing.T) {
 	}
 }
 
-func TestAfterIsTheLeastToWait(t *testing.T) {
+// After sets the least wait; the backoff comes on top, up to MaxDelay.
+func TestAfter_leastWait(t *testing.T) {
 	for name, test := range map[string]struct {
 		after, backoff, maxDelay, least, most time.Duration
 	}{
@@ -180,7 +187,8 @@ func TestAfterIsTheLeastToWait(t *testing.T) {
 	}
 }
 
-func TestAfterBeyondMaxDelayStopsAtOnce(t *testing.T) {
+// If After asks for more than MaxDelay, Retry gives up at once.
+func TestAfter_beyondMaxDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		op, runs := script(retry.After(errBoom, time.Second+1))
 		start := time.Now()
@@ -192,7 +200,8 @@ func TestAfterBeyondMaxDelayStopsAtOnce(t *testing.T) {
 	})
 }
 
-func TestAfterBeyondTheDeadlineStopsAtOnce(t *testing.T) {
+// If the wait of After would end after the deadline, Retry gives up at once.
+func TestAfter_beyondDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()

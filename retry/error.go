@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/internal/policykit"
 )
 
 // The kinds of events.
@@ -24,9 +25,9 @@ const (
 	OutOfAttempts = "out of attempts"
 	// OutOfBudget: too few calls have succeeded to pay for a retry.
 	OutOfBudget = "out of budget"
-	// AllFailing: the last attempts of all calls failed, so a retry would fail too.
+	// AllFailing: the last attempts of all calls failed, so a retry would probably fail too.
 	AllFailing = "all failing"
-	// PastDeadline: the wait would end after the deadline.
+	// PastDeadline: the wait would end after the caller's deadline.
 	PastDeadline = "past deadline"
 	// WaitTooLong: the error asks for a longer wait than Config.MaxDelay.
 	WaitTooLong = "wait too long"
@@ -40,8 +41,8 @@ const (
 	ContextDone = "context done"
 )
 
-// reason is the index of a reason in reasons. The zero reason counts the calls that
-// ended in a panic or runtime.Goexit.
+// reason is an index in reasons. The zero reason, aborted, counts the calls that ended in
+// a panic or runtime.Goexit.
 type reason uint8
 
 const (
@@ -66,45 +67,42 @@ var reasons = [...]string{
 // Reasons returns all reasons, in the order of the constants.
 func Reasons() []string { return slices.Clone(reasons[outOfAttempts:]) }
 
-// Error is the error of a call that a Retry gave up. errors.Is and errors.As see
-// the error of the last attempt that ran and, if the context of the caller ended
-// while it waited, that of the context.
+// Error is the error of a call that a Retry gave up. errors.Is and errors.As find the
+// error of the last attempt that ran. If the caller's context ended while the call
+// waited, they find the context's error too.
 type Error struct {
-	Name     string // of the Retry, as configured
-	Attempts int    // that were made, those that were rejected included
-	Reason   string // why there was no further one
-	Err      error  // of the last attempt that ran
-	// Rejection is the refusal that the last attempt met, nil if it ran. It is not
-	// what errors.Is sees, because the operation did run before.
+	Name     string // the name of the Retry, as configured
+	Attempts int    // the number of attempts, including rejected ones
+	Reason   string // why there was no further attempt
+	Err      error  // the error of the last attempt that ran
+	// Rejection is the error of the last attempt if an inner policy rejected it, and nil
+	// if that attempt ran. errors.Is does not find it, because an earlier attempt ran.
 	Rejection error
 
-	done error // of the context
+	done error // the context's error
 }
 
-// add takes in how an attempt ended.
+// add records how an attempt ended.
 func (e *Error) add(err error) {
 	switch {
 	case !errors.Is(err, resilience.ErrRejected):
 		e.Err, e.Rejection = err, nil
 	case e.Err == nil || errors.Is(e.Err, resilience.ErrRejected):
-		e.Err = err // none has run so far
+		e.Err = err // no attempt has run so far
 	default:
 		e.Rejection = err
 	}
 }
 
-// Error says how often the operation was tried, why that was all, and what the
-// last attempt said.
+// Error returns the number of attempts, why there were no more, and the last error:
+//
+//	retry "users": gave up after 3 attempts: out of attempts: last error: connection refused
 func (e *Error) Error() string {
-	attempts := "attempts"
-	if e.Attempts == 1 {
-		attempts = "attempt"
-	}
 	name := ""
 	if e.Name != "" {
 		name = fmt.Sprintf(" %q", e.Name)
 	}
-	s := fmt.Sprintf("resilience: retry%s gave up after %d %s (%s): %v", name, e.Attempts, attempts, e.Reason, e.Err)
+	s := fmt.Sprintf("retry%s: gave up after %s: %s: last error: %v", name, policykit.Count(e.Attempts, "attempt"), e.Reason, e.Err)
 	if e.Rejection != nil {
 		s += "; then " + e.Rejection.Error()
 	}
@@ -114,7 +112,7 @@ func (e *Error) Error() string {
 	return s
 }
 
-// Unwrap returns the errors that the type describes.
+// Unwrap returns the errors that errors.Is and errors.As find.
 func (e *Error) Unwrap() []error {
 	if e.done != nil {
 		return []error{e.Err, e.done}
@@ -122,12 +120,12 @@ func (e *Error) Unwrap() []error {
 	return []error{e.Err}
 }
 
-// Timeout reports whether the last attempt that ran timed out: it is what net.Error
-// and url.Error ask for.
+// Timeout reports whether the last attempt that ran timed out. It implements net.Error
+// and the interface that url.Error looks for.
 func (e *Error) Timeout() bool { return timedOut(e.Err) }
 
-// timedOut reports whether the first error of the chain that can tell says that it
-// is a timeout.
+// timedOut returns the result of the first Timeout method in err's chain, or false if
+// there is none.
 func timedOut(err error) bool {
 	e, ok := errors.AsType[interface {
 		error
@@ -136,8 +134,8 @@ func timedOut(err error) bool {
 	return ok && e.Timeout()
 }
 
-// Permanent returns err as one that no Retry tries again. errors.Is and errors.As
-// see err. Permanent(nil) is nil.
+// Permanent wraps err so that no Retry retries it. errors.Is and errors.As find err.
+// Permanent(nil) is nil.
 func Permanent(err error) error {
 	if err == nil {
 		return nil
@@ -151,9 +149,9 @@ func (p *permanent) Error() string   { return p.err.Error() }
 func (p *permanent) Unwrap() error   { return p.err }
 func (p *permanent) Retryable() bool { return false }
 
-// After returns err as one that asks a Retry to wait for d at least before it
-// tries again, and a breaker that it opens to stay open for d at least. errors.Is
-// and errors.As see err. After(nil, d) is nil.
+// After wraps err so that a Retry waits for at least d before it retries, and a breaker
+// that err opens stays open for at least d. errors.Is and errors.As find err.
+// After(nil, d) is nil.
 func After(err error, d time.Duration) error {
 	if err == nil {
 		return nil

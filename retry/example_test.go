@@ -25,7 +25,7 @@ func ExampleNew() {
 	// Output: Ada <nil>
 }
 
-// The error says how often the operation was tried, and why not more often.
+// The error has the number of attempts and the reason why there were no more.
 func ExampleError() {
 	users := resilience.Must(retry.New(retry.Config{Name: "users", BaseDelay: time.Millisecond}))
 	ctx, refused := context.Background(), errors.New("connection refused")
@@ -36,19 +36,19 @@ func ExampleError() {
 	}
 	fmt.Println(errors.Is(err, refused))
 
-	// Three attempts in a row have failed, so there is no retry until one succeeds.
+	// Three attempts in a row have failed, so there are no retries until a call succeeds.
 	fmt.Println(resilience.Run(ctx, users, func(context.Context) error { return refused }))
 	// Output:
 	// 3 attempts: out of attempts
 	// true
-	// resilience: retry "users" gave up after 1 attempt (all failing): connection refused
+	// retry "users": gave up after 1 attempt: all failing: last error: connection refused
 }
 
-// A retry within the attempts of another tries once from the second of them on: five
-// calls, not nine. That holds for another dependency, too, unless it is told that its
-// calls are first attempts.
+// Inside another retry, an inner retry makes one attempt from the outer retry's second
+// attempt on: five calls, not nine. If the inner retry is for another dependency, use
+// WithAttempt to mark its calls as first attempts.
 func ExampleRetry() {
-	config := retry.Config{BaseDelay: time.Millisecond, Budget: -1} // also while all fails
+	config := retry.Config{BaseDelay: time.Millisecond, Budget: retry.NoBudget} // retries while everything fails
 	users, rates := resilience.Must(retry.New(config)), resilience.Must(retry.New(config))
 	ctx, calls := context.Background(), 0
 	fetch := func(context.Context) error { calls++; return errors.New("connection refused") }
@@ -91,7 +91,7 @@ func ExampleAfter() {
 		return retry.After(errors.New("come back in an hour"), time.Hour)
 	})
 	fmt.Println(err)
-	// Output: resilience: retry "users" gave up after 1 attempt (wait too long): come back in an hour
+	// Output: retry "users": gave up after 1 attempt: wait too long: last error: come back in an hour
 }
 
 func ExampleExponential() {

@@ -8,12 +8,13 @@ import (
 	"time"
 
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/internal/testkit"
 	"github.com/resilience-go/resilience/keyed"
 	"github.com/resilience-go/resilience/retry"
 )
 
-// short returns a fork that a call which failed has left short of ten units.
-func short(t *testing.T, c *handClock) *retry.Retry {
+// short returns a fork whose bucket lacks ten units after a failed call.
+func short(t *testing.T, c *testkit.Clock) *retry.Retry {
 	t.Helper()
 	fork := must(t, quick(retry.Config{Clock: c})).Fork("").(*retry.Retry)
 	op, _ := script(errBoom)
@@ -21,12 +22,13 @@ func short(t *testing.T, c *handClock) *retry.Retry {
 	return fork
 }
 
-func TestABusyForkThatHoldsMoreThanANewOneIsIdle(t *testing.T) {
-	c := newHandClock()
+// A fork with more units than a new fork is idle, even if its bucket is not full.
+func TestRetry_Idle_aboveStart(t *testing.T) {
+	c := testkit.NewClock()
 	fork := must(t, quick(retry.Config{Clock: c})).Fork("").(*retry.Retry)
 	succeed, _ := script(nil)
 	for range 1000 {
-		c.move(time.Millisecond)
+		c.Move(time.Millisecond)
 		_ = run(fork, succeed)
 	}
 	failing, _ := script(timedOut{})
@@ -36,10 +38,11 @@ func TestABusyForkThatHoldsMoreThanANewOneIsIdle(t *testing.T) {
 	}
 }
 
-func TestAForkIsIdleWhileItsBucketIsFull(t *testing.T) {
+// A fork with a full bucket is idle.
+func TestRetry_Idle_fullBucket(t *testing.T) {
 	for name, errs := range map[string][]error{
 		"never used": nil, "healthy": {nil}, "recovered": {errBoom, nil},
-		"refused by a policy further in": {errBoom, refusal()}, "not to retry": {retry.Permanent(errBoom)},
+		"rejected by an inner policy": {errBoom, rejection()}, "not to retry": {retry.Permanent(errBoom)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			fork := must(t, quick(retry.Config{})).Fork("").(*retry.Retry)
@@ -54,8 +57,9 @@ func TestAForkIsIdleWhileItsBucketIsFull(t *testing.T) {
 	}
 }
 
-func TestAForkIsIdleAgainOnceItHasEarnedBackWhatItSpent(t *testing.T) {
-	fork := short(t, newHandClock())
+// A fork is idle again once it has earned what it spent.
+func TestRetry_Idle_earnedBack(t *testing.T) {
+	fork := short(t, testkit.NewClock())
 	succeed, _ := script(nil)
 	for earned := range 10 {
 		if fork.Idle() {
@@ -68,26 +72,28 @@ func TestAForkIsIdleAgainOnceItHasEarnedBackWhatItSpent(t *testing.T) {
 	}
 }
 
-func TestAForkIsIdleTenSecondsAfterItWasLastAskedForARetry(t *testing.T) {
-	c := newHandClock()
+// A fork is idle ten seconds after a call last needed a retry.
+func TestRetry_Idle_afterTenSeconds(t *testing.T) {
+	c := testkit.NewClock()
 	fork := short(t, c)
 	op, _ := script(errBoom)
-	for range 10 { // it goes on to fail, and is refused
-		c.move(5 * time.Second)
+	for range 10 { // it continues to fail, without retries
+		c.Move(5 * time.Second)
 		wantReason(t, run(fork, op), retry.AllFailing)
 	}
-	c.move(10*time.Second - 1)
+	c.Move(10*time.Second - 1)
 	if fork.Idle() {
 		t.Error("idle before ten seconds are over")
 	}
-	c.move(1)
+	c.Move(1)
 	if !fork.Idle() {
 		t.Error("not idle after ten seconds")
 	}
 }
 
-func TestAForkIsIdleOnce3000OthersHaveBecomeShortAfterIt(t *testing.T) {
-	root := must(t, quick(retry.Config{Clock: newHandClock()}))
+// A short fork is idle once 3000 others have become short after it.
+func TestRetry_Idle_mostShort(t *testing.T) {
+	root := must(t, quick(retry.Config{Clock: testkit.NewClock()}))
 	failing, _ := script(errBoom)
 	fork := func() *retry.Retry {
 		f := root.Fork("").(*retry.Retry)
@@ -108,21 +114,23 @@ func TestAForkIsIdleOnce3000OthersHaveBecomeShortAfterIt(t *testing.T) {
 	}
 }
 
-func TestAForkIsIdleIfTheClockWasSetBack(t *testing.T) {
-	c := newHandClock()
+// A fork is idle if the clock was set back.
+func TestRetry_Idle_clockSetBack(t *testing.T) {
+	c := testkit.NewClock()
 	root := must(t, quick(retry.Config{Clock: c}))
-	c.move(time.Hour)
+	c.Move(time.Hour)
 	fork := root.Fork("").(*retry.Retry)
 	op, _ := script(errBoom)
 	_ = run(fork, op)
-	c.move(-time.Minute)
+	c.Move(-time.Minute)
 	if !fork.Idle() {
 		t.Error("not idle: a key would be kept until the clock has caught up")
 	}
 }
 
-func TestWithoutABudgetAForkIsAlwaysIdle(t *testing.T) {
-	fork := must(t, quick(retry.Config{Budget: -1})).Fork("").(*retry.Retry)
+// Without a budget a fork is always idle.
+func TestRetry_Idle_noBudget(t *testing.T) {
+	fork := must(t, quick(retry.Config{Budget: retry.NoBudget})).Fork("").(*retry.Retry)
 	op, _ := script(errBoom)
 	_ = run(fork, op)
 	if !fork.Idle() {
@@ -130,19 +138,20 @@ func TestWithoutABudgetAForkIsAlwaysIdle(t *testing.T) {
 	}
 }
 
-// group gives each key a fork of a retry without waits.
-func group(t *testing.T, c *handClock, max int) *keyed.Group {
+// group returns a group that gives each key a fork of a retry without waits.
+func group(t *testing.T, c *testkit.Clock, max int) *keyed.Group {
 	t.Helper()
 	return resilience.Must(keyed.New(must(t, quick(retry.Config{Clock: c})), keyed.Config{Max: max}))
 }
 
-func TestFailingKeysInTurnGetNoFreeRetriesEachTimeTheyComeBack(t *testing.T) {
-	c := newHandClock()
+// Failing keys in turn get no free retries when they come back.
+func TestRetry_Idle_returningKeys(t *testing.T) {
+	c := testkit.NewClock()
 	g := group(t, c, 30)
 	for round := range 5 {
 		runs := 0
 		for key := range 300 {
-			c.move(10 * time.Millisecond)
+			c.Move(10 * time.Millisecond)
 			_ = run(g.For(fmt.Sprint(key)), func(context.Context) error { runs++; return errBoom })
 		}
 		if want := map[bool]int{true: 900, false: 300}[round == 0]; runs != want {
@@ -151,8 +160,9 @@ func TestFailingKeysInTurnGetNoFreeRetriesEachTimeTheyComeBack(t *testing.T) {
 	}
 }
 
-func TestKeysThatFailedAreForgottenTenSecondsLater(t *testing.T) {
-	c := newHandClock()
+// A keyed.Group drops keys that failed ten seconds later.
+func TestRetry_Idle_groupForgets(t *testing.T) {
+	c := testkit.NewClock()
 	g := group(t, c, 30)
 	failing, _ := script(errBoom)
 	for key := range 300 {
@@ -161,7 +171,7 @@ func TestKeysThatFailedAreForgottenTenSecondsLater(t *testing.T) {
 	if n := g.Stats().Keys; n != 300 {
 		t.Errorf("%d of 300 keys are remembered", n)
 	}
-	c.move(10 * time.Second)
+	c.Move(10 * time.Second)
 	succeed, _ := script(nil)
 	for key := range 30 {
 		_ = run(g.For(fmt.Sprint("other ", key)), succeed)
@@ -171,8 +181,9 @@ func TestKeysThatFailedAreForgottenTenSecondsLater(t *testing.T) {
 	}
 }
 
-func TestTenThousandFailingKeysDoNotGrowAGroup(t *testing.T) {
-	g := group(t, newHandClock(), 1000)
+// 10 000 failing keys do not grow a keyed.Group beyond its bound.
+func TestRetry_Idle_groupBounded(t *testing.T) {
+	g := group(t, testkit.NewClock(), 1000)
 	failing, _ := script(errBoom)
 	for key := range 10_000 {
 		_ = run(g.For(fmt.Sprint(key)), failing)
@@ -182,8 +193,9 @@ func TestTenThousandFailingKeysDoNotGrowAGroup(t *testing.T) {
 	}
 }
 
-func TestCallsAreCountedOnceWhileOthersAskForIdle(t *testing.T) {
-	g := group(t, newHandClock(), 8)
+// Calls are counted once while other goroutines call Idle.
+func TestRetry_Idle_concurrency(t *testing.T) {
+	g := group(t, testkit.NewClock(), 8)
 	var all sync.WaitGroup
 	for i := range 16 {
 		all.Go(func() {
@@ -208,7 +220,7 @@ func TestCallsAreCountedOnceWhileOthersAskForIdle(t *testing.T) {
 	}
 }
 
-// template returns the retry that the keys of g are forks of.
+// template returns the retry whose forks the keys of g have.
 func template(g *keyed.Group) *retry.Retry {
 	for n := range g.Nodes() {
 		return n.Policy.(*retry.Retry)

@@ -5,39 +5,40 @@ import (
 	"testing"
 	"time"
 
+	"github.com/resilience-go/resilience/internal/testkit"
 	"github.com/resilience-go/resilience/retry"
 )
 
-// world is what the models of a retry and its forks have in common.
+// world is the state that the models of a retry and its forks share.
 type world struct {
 	attempts, least int
 
 	now         time.Duration
-	spent, back int // units, of all
-	turns       int // how often one has become short
+	spent, back int // units, of all models
+	turns       int // how often a bucket has become short
 }
 
-// model is what the budget is meant to be, in the words of the type Retry: slow,
-// with a list of all successes at the first attempt.
+// model is the budget as the comment of Retry describes it. It is slow: it keeps a list of
+// all successes at the first attempt.
 type model struct {
 	*world
 	successes []time.Duration // at the first attempt
-	banked    int             // of them, those that are in level
+	banked    int             // how many of the successes are in level
 	level     int
 	holds     int
-	measured  time.Duration // since when the rate is measured
-	counted   int           // successes until then
-	failed    []bool        // of each attempt, in the order of their ends
-	asked     time.Duration // when a retry was last asked for
-	turn      int           // when it became short
+	measured  time.Duration // the time from which the rate is measured
+	counted   int           // successes before measured
+	failed    []bool        // by attempt, in the order in which they ended
+	asked     time.Duration // when a call last needed a retry
+	turn      int           // the number of its last turn to become short
 }
 
 func (w *world) newModel() *model {
 	return &model{world: w, level: w.least, holds: w.least, measured: w.now}
 }
 
-// idle is whether a fresh one in its place would give nothing away, or it is not
-// worth its memory.
+// idle reports whether the fork can be dropped: a new fork would have no more units, or the
+// fork is not worth its memory.
 func (m *model) idle() bool {
 	if m.now < m.asked || m.now >= m.asked+10*time.Second || m.turns >= m.turn+3000 {
 		return true
@@ -61,7 +62,8 @@ func (m *model) bank() {
 	m.level = min(m.level, m.holds)
 }
 
-// allFailing is whether the last attempts, three or as many as a call has, failed.
+// allFailing reports whether the last attempts failed: three, or as many as a call makes if
+// that is more.
 func (m *model) allFailing() bool {
 	n := max(3, m.attempts)
 	if len(m.failed) < n {
@@ -75,8 +77,8 @@ func (m *model) allFailing() bool {
 	return true
 }
 
-// call is one call whose attempts end with errs. It returns how many are made and
-// why there is no further one, 0 if the last one succeeded.
+// call models one call whose attempts end with errs. It returns the number of attempts, and
+// the reason why there is no further one, or "" if the last attempt succeeded.
 func (m *model) call(errs []error) (made int, why string) {
 	price := 0
 	for {
@@ -90,7 +92,7 @@ func (m *model) call(errs []error) (made int, why string) {
 			}
 			m.giveBack(price)
 			return made, ""
-		case err == errRefused:
+		case err == errRejected:
 			m.giveBack(price)
 			return made, retry.Rejected
 		}
@@ -124,22 +126,22 @@ func (m *model) giveBack(price int) {
 	m.back += price
 }
 
-var errRefused = refusal()
+var errRejected = rejection()
 
-// twin is a retry or a fork, beside the model of it.
+// twin is a retry or a fork, together with its model.
 type twin struct {
 	r *retry.Retry
 	m *model
 }
 
-// call has both make the same call.
+// call makes the same call on both and compares the results.
 func (w twin) call(t *testing.T, errs []error) {
 	t.Helper()
 	made, why := w.m.call(errs)
 	op, runs := script(errs...)
 	err := run(w.r, op)
 	var got string
-	if err == errRefused {
+	if err == errRejected {
 		got = retry.Rejected
 	} else if err != nil {
 		got = asError(t, err).Reason
@@ -149,45 +151,45 @@ func (w twin) call(t *testing.T, errs []error) {
 	}
 }
 
-// play has a retry, two forks and their models live through the same steps, each
-// of two bytes: whom it is for, and what it is.
+// play runs the same steps on a retry, two forks and their models. A step has two bytes:
+// which of them it is for, and what it does.
 func play(t *testing.T, attempts, budget int, steps []byte) {
-	clock := newHandClock()
+	clock := testkit.NewClock()
 	root := must(t, quick(retry.Config{MaxAttempts: attempts, Budget: budget, Clock: clock}))
 	w := &world{attempts: attempts, least: budget}
 	twins := []twin{{root, w.newModel()}, {root.Fork("").(*retry.Retry), w.newModel()}}
 	for i := 0; i+1 < len(steps); i += 2 {
-		if i >= len(steps)/3 && len(twins) == 2 { // one that is made late
+		if i >= len(steps)/3 && len(twins) == 2 { // a fork that is made late
 			twins = append(twins, twin{root.Fork("").(*retry.Retry), w.newModel()})
 		}
-		who, many, kind := twins[int(steps[i])%len(twins)], int(steps[i+1]>>3)+1, steps[i+1]&7
+		twin, many, kind := twins[int(steps[i])%len(twins)], int(steps[i+1]>>3)+1, steps[i+1]&7
 		switch kind {
 		case 0, 1:
 			for range many * many {
-				who.call(t, []error{nil})
+				twin.call(t, []error{nil})
 			}
 		case 2, 3:
 			d := time.Duration(many*many) * 3 * time.Millisecond
 			if kind == 3 && many > 20 {
 				d = -d // the clock is set back
 			}
-			if w.now+d >= 0 { // a time before the start of r reads as the start
+			if w.now+d >= 0 { // before its start the clock of r reads 0
 				w.now += d
-				clock.move(d)
+				clock.Move(d)
 			}
 		default:
-			who.call(t, errorsOf(attempts, many, kind))
+			twin.call(t, errorsOf(attempts, many, kind))
 		}
-		if steps[i] >= 128 { // a look also brings the bucket up to date
-			who.check(t)
+		if steps[i] >= 128 { // check also brings the bucket up to date
+			twin.check(t)
 		}
 	}
-	for _, who := range twins {
-		who.check(t)
+	for _, twin := range twins {
+		twin.check(t)
 	}
 }
 
-// check looks at all that can be seen of a retry.
+// check compares everything that a retry shows with the model.
 func (w twin) check(t *testing.T) {
 	t.Helper()
 	m := w.m
@@ -201,7 +203,7 @@ func (w twin) check(t *testing.T) {
 }
 
 // errorsOf returns the errors of a call: quick failures, timeouts or a mix, with a
-// success or a refusal after some, if at all.
+// success or a rejection after some of them, if any.
 func errorsOf(attempts, many int, kind byte) []error {
 	errs := make([]error, attempts)
 	for i := range errs {
@@ -212,7 +214,7 @@ func errorsOf(attempts, many int, kind byte) []error {
 	}
 	if at := many % (attempts + 2); at < attempts {
 		if errs[at] = nil; kind == 7 {
-			errs[at] = errRefused
+			errs[at] = errRejected
 		}
 	}
 	return errs
@@ -229,7 +231,8 @@ func FuzzBudget(f *testing.F) {
 	})
 }
 
-func TestTheBudgetIsThatOfTheModel(t *testing.T) {
+// Random calls change the budget as a slow model says.
+func TestRetry_budgetModel(t *testing.T) {
 	random := rand.New(rand.NewPCG(7, 7))
 	for range 50 {
 		steps := make([]byte, 300)

@@ -1,12 +1,12 @@
-// Package retry tries failed operations again, as long as that helps.
+// Package retry runs failed operations again, as long as that helps.
 //
 //	r, err := retry.New(retry.Config{Name: "users"})
 //	user, err := resilience.Do(ctx, r, func(ctx context.Context) (User, error) {
 //		return db.User(ctx, id)
 //	})
 //
-// Retries are the load that a system in trouble needs least. So they are paid for
-// out of a budget that successes fill, and there are none while everything fails.
+// Retries add load to a system that is already in trouble. So each retry is paid for from
+// a budget that successes fill, and there are no retries while every attempt fails.
 package retry
 
 import (
@@ -24,61 +24,60 @@ import (
 
 const policy = "retry"
 
-// Retry tries failed operations again.
+// Retry runs failed operations again.
 //
-// After a failed attempt it waits, by default a random time up to a bound that
-// doubles with each attempt, and tries again, unless one of these holds:
+// After a failed attempt it waits and tries again. By default the wait is a random time up
+// to a bound that doubles with each attempt. Retry gives up if one of these holds:
 //
-//   - the error is not one to retry (see Config.Retryable);
-//   - the attempts are used up, or the call is itself a retry of somebody upstream
-//     (resilience.Attempt of its context is 2 or more);
-//   - the wait would not be over before the deadline of the context, or the error
-//     asks for a longer one than Config.MaxDelay;
-//   - the last three attempts of all calls, or Config.MaxAttempts if that is more,
-//     failed: then nobody is helped;
-//   - the budget is empty.
+//   - The error is not retryable; see Config.Retryable.
+//   - The call has made Config.MaxAttempts attempts.
+//   - The call is itself a retry of an upstream caller: resilience.Attempt of its context
+//     is 2 or more.
+//   - The wait would end after the context's deadline, or the error asks for a longer
+//     wait than Config.MaxDelay.
+//   - The last three attempts of all calls failed, or the last Config.MaxAttempts if
+//     that is more. A retry would then probably fail too.
+//   - The budget is too low.
 //
-// The budget counts in units, each one success at the first attempt. A retry
-// costs 5, and 20 if the attempt before it timed out, since that cost the
-// dependency real work. A retry that succeeds, or is refused by a policy further
-// in, gets its price back. The bucket starts with Config.Budget units and holds
-// the successes of about one second, but at least as much as it starts with.
+// The budget counts units; one unit is one success at the first attempt. A retry costs 5
+// units. After an attempt that timed out it costs 20, because that attempt cost the
+// dependency real work. If the retry succeeds, or an inner policy rejects it, its price is
+// refunded. The bucket starts with Config.Budget units. It holds the successes of about
+// one second, but never less than it starts with.
 //
-// The error is that of the last attempt that ran, in an *Error that says why
-// there was no further one. An error that is not one to retry comes back as it is
-// if it came at the first attempt.
+// The error is an *Error with the error of the last attempt that ran and the reason why
+// there was no further attempt. If the first attempt's error is not retryable, Apply
+// returns that error unchanged.
 //
 // A Retry is safe for concurrent use. Calls share its budget and nothing else.
 type Retry struct {
 	*shared
 	bucket bucket
-	// streak counts failed attempts, of all calls, since the last success.
-	streak atomic.Int64
+	streak atomic.Int64 // failed attempts of all calls since the last success
 	fork   bool
-	key    string        // what a fork is for in a keyed.Group
-	first  atomic.Uint64 // calls of a fork that succeeded at the first attempt
+	key    string        // the fork's key in a keyed.Group
+	first  atomic.Uint64 // a fork's calls that succeeded at the first attempt
 }
 
-// shared is what a retry and its forks have in common.
+// shared is the state that a retry and its forks have in common.
 type shared struct {
-	count counters.Set // first, for its alignment
+	count counters.Set // the first field, so that it is aligned to a cache line
 	cfg   Config
 	clock vclock.Clock
 
-	stopped [len(reasons)]atomic.Uint64 // calls that failed, by the reason
+	stopped [len(reasons)]atomic.Uint64 // the calls that failed, by reason
 
 	spent, refunded atomic.Int64 // units
 	turns           atomic.Int64 // how often a bucket became short
 }
 
-// The counters of calls that succeeded, and of retries. Each success at the first
-// attempt is a unit for the budget of its own fork; the root has none but that of
-// the counter.
+// The indexes in shared.count. A success at the first attempt of a fork earns a unit for
+// that fork, so forks also count it in Retry.first; the root has only this counter.
 const (
 	rootFirstTry = iota
 	forkFirstTry
-	recovered // after a retry
-	retries   // attempts after the first
+	recovered // calls that succeeded after a retry
+	retries   // attempts after the first ones
 )
 
 // New returns a Retry, or an error that says what to change in c.
@@ -103,7 +102,7 @@ func (r *Retry) Apply(ctx context.Context, next resilience.Next) error {
 		}
 		r.stopped[aborted].Add(1)
 		if running {
-			r.streak.Add(1) // an attempt that does not return has failed
+			r.streak.Add(1) // an attempt that does not return counts as failed
 		}
 	}()
 	err := next.Run(ctx)
@@ -117,28 +116,28 @@ func (r *Retry) Apply(ctx context.Context, next resilience.Next) error {
 		}
 		r.endStreak()
 	} else {
-		err = r.again(ctx, next, err, &running)
+		err = r.runAgain(ctx, next, err, &running)
 	}
 	returned = true
 	return err
 }
 
-// again goes on with a call whose first attempt ended with err. running is whether
-// an attempt runs.
-func (r *Retry) again(ctx context.Context, next resilience.Next, err error, running *bool) error {
+// runAgain makes further attempts of a call whose first attempt ended with err. While an
+// attempt runs, *running is true.
+func (r *Retry) runAgain(ctx context.Context, next resilience.Next, err error, running *bool) error {
 	end := Error{Name: r.cfg.Name, Attempts: 1}
 	for end.add(err); ; end.add(err) {
-		r.tally(ctx, err)
-		delay, reason := r.decide(ctx, end.Attempts, err)
+		r.countFailure(ctx, err)
+		delay, reason := r.delay(ctx, end.Attempts, err)
 		cost := price(err)
 		if reason == 0 {
 			reason = r.pay(cost)
 		}
 		if reason != 0 {
-			return r.stop(ctx, end, reason)
+			return r.giveUp(ctx, end, reason)
 		}
-		if !r.pause(ctx, next, end.Attempts+1, delay, err, cost) {
-			return r.stop(ctx, end, contextDone)
+		if !r.wait(ctx, next, end.Attempts+1, delay, err, cost) {
+			return r.giveUp(ctx, end, contextDone)
 		}
 		r.count.Add(retries)
 		end.Attempts++
@@ -157,10 +156,10 @@ func (r *Retry) again(ctx context.Context, next resilience.Next, err error, runn
 	}
 }
 
-// pause gives up the result of the attempt that ended with err and waits before
-// attempt number n. It reports whether to make that one; if not, also because code
-// of the user panicked, the price comes back.
-func (r *Retry) pause(ctx context.Context, next resilience.Next, n int, delay time.Duration, err error, cost int64) (ready bool) {
+// wait discards the result of the attempt that ended with err and waits for delay before
+// attempt number n. It reports whether to make that attempt. If not, or if user code
+// panics, wait refunds cost.
+func (r *Retry) wait(ctx context.Context, next resilience.Next, n int, delay time.Duration, err error, cost int64) (ready bool) {
 	defer func() {
 		if !ready {
 			r.refund(cost)
@@ -177,37 +176,37 @@ func (r *Retry) pause(ctx context.Context, next resilience.Next, n int, delay ti
 	return ready
 }
 
-// tally counts a failed attempt for the streak.
-func (r *Retry) tally(ctx context.Context, err error) {
-	outcome := resilience.Failure // also if a method of the error panics
+// countFailure updates the streak after an attempt that ended with err.
+func (r *Retry) countFailure(ctx context.Context, err error) {
+	outcome := resilience.Failure // stays so if a method of err panics
 	defer func() {
 		switch outcome {
 		case resilience.Failure:
 			r.streak.Add(1)
 		case resilience.Success:
-			r.endStreak() // the dependency works; what it says is no to this call
+			r.endStreak() // the error is an answer of a dependency that works
 		}
 	}()
 	outcome = resilience.OutcomeOf(ctx, err, nil)
 }
 
-// endStreak ends the streak. A failure between the load and the store counts as
-// having come before the success.
+// endStreak ends the streak. A failure between the load and the store counts as if it
+// came before the success.
 func (r *Retry) endStreak() {
 	if r.streak.Load() != 0 {
 		r.streak.Store(0)
 	}
 }
 
-// decide returns how long to wait after attempt number n, which ended with err, or
-// why there is no further attempt.
-func (r *Retry) decide(ctx context.Context, n int, err error) (time.Duration, reason) {
-	refused := errors.Is(err, resilience.ErrRejected)
+// delay returns how long to wait after attempt number n, which ended with err, or why
+// there is no further attempt.
+func (r *Retry) delay(ctx context.Context, n int, err error) (time.Duration, reason) {
+	wasRejected := errors.Is(err, resilience.ErrRejected)
 	switch {
 	case ctx.Err() != nil:
 		return 0, contextDone
-	case !r.retryable(err, refused):
-		if refused {
+	case !r.retryable(err, wasRejected):
+		if wasRejected {
 			return 0, rejected
 		}
 		return 0, notRetryable
@@ -221,7 +220,7 @@ func (r *Retry) decide(ctx context.Context, n int, err error) (time.Duration, re
 		if after > r.cfg.MaxDelay {
 			return 0, waitTooLong
 		}
-		// What the error asks for is the least; the rest keeps callers apart.
+		// The error's wait is the minimum; the backoff on top spreads callers in time.
 		delay = after + min(delay, r.cfg.MaxDelay-after)
 	}
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= delay {
@@ -230,16 +229,16 @@ func (r *Retry) decide(ctx context.Context, n int, err error) (time.Duration, re
 	return delay, 0
 }
 
-// retryable reports whether an attempt that ended with err is one to follow by
-// another.
-func (r *Retry) retryable(err error, refused bool) bool {
+// retryable reports whether err may be retried. wasRejected is whether err matches
+// ErrRejected.
+func (r *Retry) retryable(err error, wasRejected bool) bool {
 	if _, ok := errors.AsType[*permanent](err); ok {
 		return false
 	}
 	if r.cfg.Retryable != nil {
 		return r.cfg.Retryable(err)
 	}
-	if refused {
+	if wasRejected {
 		return false
 	}
 	if e, ok := errors.AsType[interface {
@@ -257,8 +256,8 @@ func (r *Retry) retryable(err error, refused bool) bool {
 	return true
 }
 
-// retryAfter returns how long err asks to wait: what it says itself, or the time
-// until the policy that refused the attempt admits one.
+// retryAfter returns the wait that err asks for: the result of its RetryAfter method, or
+// the time until the policy that rejected the attempt expects to admit one.
 func (r *Retry) retryAfter(err error) time.Duration {
 	if e, ok := errors.AsType[interface {
 		error
@@ -272,16 +271,17 @@ func (r *Retry) retryAfter(err error) time.Duration {
 	return 0
 }
 
-// stop ends a call that did not succeed. It counts it last: if code of the user
-// panics, the call is counted as aborted instead.
-func (r *Retry) stop(ctx context.Context, end Error, why reason) error {
-	err := r.finish(ctx, end, why)
+// giveUp ends a call that did not succeed and returns its error. It counts the call last:
+// if user code panics, Apply counts it as aborted instead.
+func (r *Retry) giveUp(ctx context.Context, end Error, why reason) error {
+	err := r.wrapLast(ctx, end, why)
 	r.stopped[why].Add(1)
 	return err
 }
 
-// finish returns the error of a call that is given up.
-func (r *Retry) finish(ctx context.Context, end Error, why reason) error {
+// wrapLast returns the error of a call that is given up: an *Error, or the error of the
+// only attempt unchanged.
+func (r *Retry) wrapLast(ctx context.Context, end Error, why reason) error {
 	if end.Attempts == 1 && (why == notRetryable || why == rejected) {
 		return end.Err
 	}
@@ -304,8 +304,8 @@ func (r *Retry) finish(ctx context.Context, end Error, why reason) error {
 // Name returns the name from the Config.
 func (r *Retry) Name() string { return r.cfg.Name }
 
-// Fork implements resilience.Forker: the fork has a budget of its own and shares
-// the configuration and the counters of r.
+// Fork implements resilience.Forker. The fork has its own budget and shares the
+// configuration and the counters of r.
 func (r *Retry) Fork(key string) resilience.Policy {
 	return &Retry{shared: r.shared, bucket: newBucket(r.cfg.Budget, r.clock.Nanos()), fork: true, key: key}
 }

@@ -21,7 +21,8 @@ func fixed(d time.Duration) func(int) time.Duration {
 	return func(int) time.Duration { return d }
 }
 
-func TestNoSleepAfterTheLastAttempt(t *testing.T) {
+// There is no wait after the last attempt.
+func TestRetry_noWaitAfterLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := must(t, retry.Config{Backoff: fixed(time.Second)})
 		op, runs := script(errBoom)
@@ -34,7 +35,8 @@ func TestNoSleepAfterTheLastAttempt(t *testing.T) {
 	})
 }
 
-func TestNoSleepThatWouldEndAfterTheDeadline(t *testing.T) {
+// Retry gives up at once if the wait would end at the deadline or after it.
+func TestRetry_noWaitPastDeadline(t *testing.T) {
 	for name, test := range map[string]struct {
 		left time.Duration
 		runs int
@@ -65,16 +67,19 @@ func TestNoSleepThatWouldEndAfterTheDeadline(t *testing.T) {
 	}
 }
 
-func TestTheLastRealErrorIsReturned(t *testing.T) {
+// The error is the last attempt's only.
+func TestRetry_lastError(t *testing.T) {
 	first, last := errors.New("first"), errors.New("last")
 	op, _ := script(first, last)
 	err := run(must(t, quick(retry.Config{MaxAttempts: 2})), op)
 	if !errors.Is(err, last) || errors.Is(err, first) {
-		t.Fatalf("error %v, want that of the last attempt only", err)
+		t.Fatalf("error %v, want the last attempt's only", err)
 	}
 }
 
-func TestCanceledWhileWaitingReturnsAtOnceWithCauseAndLastError(t *testing.T) {
+// If the context ends during a wait, Retry returns at once, with the cause and the last
+// error.
+func TestRetry_canceledWhileWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		left := errors.New("the caller left")
 		r := must(t, retry.Config{Backoff: fixed(time.Second)})
@@ -93,22 +98,24 @@ func TestCanceledWhileWaitingReturnsAtOnceWithCauseAndLastError(t *testing.T) {
 			}
 		}
 		if s := r.Stats(); s.Level != s.Capacity || s.Retries != 0 {
-			t.Errorf("the retry that was not made was paid for: %+v", s)
+			t.Errorf("a retry that was not made was not refunded: %+v", s)
 		}
 	})
 }
 
-func TestCanceledWhileTheOperationRunsKeepsBothErrors(t *testing.T) {
+// If the context ends during an attempt, the error has the attempt's error and the
+// cause.
+func TestRetry_canceledWhileRunning(t *testing.T) {
 	left := errors.New("the caller left")
 	for name, test := range map[string]struct {
 		err       error
 		untouched bool
 	}{
-		"an echo of the context":  {context.Canceled, false},
-		"the cause":               {left, true},
-		"an error of its own":     {errBoom, false},
-		"an error not to retry":   {retry.Permanent(errBoom), false},
-		"a refusal of the moment": {refusal(), false},
+		"an echo of the context": {context.Canceled, false},
+		"the cause":              {left, true},
+		"an error of its own":    {errBoom, false},
+		"an error not to retry":  {retry.Permanent(errBoom), false},
+		"a rejection":            {rejection(), false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithCancelCause(context.Background())
@@ -128,24 +135,11 @@ func TestCanceledWhileTheOperationRunsKeepsBothErrors(t *testing.T) {
 	}
 }
 
-// instantClock has timers that fire as they are made, and something happen at that
-// instant.
-type instantClock struct {
-	*clock.Mock
-	happens func()
-}
-
-func (c instantClock) Timer(d time.Duration) *clock.Timer {
-	timer := c.Mock.Timer(d)
-	c.Add(d)
-	c.happens()
-	return timer
-}
-
-func TestCanceledAtTheInstantTheTimerFiresMakesNoFurtherAttempt(t *testing.T) {
-	for range 100 { // of two channels that are ready a select takes any
+// If the context ends at the instant the timer fires, there is no further attempt.
+func TestRetry_canceledAtTimer(t *testing.T) {
+	for range 100 { // a select takes any of two ready channels
 		ctx, cancel := context.WithCancel(t.Context())
-		r := must(t, retry.Config{Backoff: fixed(time.Second), Clock: instantClock{clock.NewMock(), cancel}})
+		r := must(t, retry.Config{Backoff: fixed(time.Second), Clock: testkit.InstantClock{Mock: clock.NewMock(), OnTimer: cancel}})
 		op, runs := script(errBoom)
 		err := resilience.Run(ctx, r, op)
 		wantReason(t, err, retry.ContextDone)
@@ -155,8 +149,9 @@ func TestCanceledAtTheInstantTheTimerFiresMakesNoFurtherAttempt(t *testing.T) {
 	}
 }
 
-func TestOneValueServesAHundredGoroutines(t *testing.T) {
-	r := must(t, quick(retry.Config{Budget: -1}))
+// One Retry serves a hundred goroutines.
+func TestRetry_concurrency(t *testing.T) {
+	r := must(t, quick(retry.Config{Budget: retry.NoBudget}))
 	var all sync.WaitGroup
 	for i := range 100 {
 		all.Go(func() {
@@ -186,7 +181,8 @@ func TestOneValueServesAHundredGoroutines(t *testing.T) {
 	}
 }
 
-func TestAnInheritedAttemptIsNotMultiplied(t *testing.T) {
+// A call that is itself a retry is not retried.
+func TestRetry_inherited(t *testing.T) {
 	for _, inherited := range []int{2, 3, 1000} {
 		op, runs := script(errBoom)
 		err := resilience.Run(resilience.WithAttempt(t.Context(), inherited), must(t, quick(retry.Config{})), op)
@@ -197,7 +193,8 @@ func TestAnInheritedAttemptIsNotMultiplied(t *testing.T) {
 	}
 }
 
-func TestAnInheritedFirstAttemptIsRetried(t *testing.T) {
+// A call that is the first attempt of a caller is retried.
+func TestRetry_inheritedFirst(t *testing.T) {
 	for _, inherited := range []int{-1, 0, 1} {
 		op, runs := script(errBoom)
 		_ = resilience.Run(resilience.WithAttempt(t.Context(), inherited), must(t, quick(retry.Config{})), op)
@@ -207,24 +204,26 @@ func TestAnInheritedFirstAttemptIsRetried(t *testing.T) {
 	}
 }
 
-func TestNestedRetriesDoNotMultiply(t *testing.T) {
-	p := resilience.Compose(must(t, quick(retry.Config{Budget: -1})), must(t, quick(retry.Config{Budget: -1})))
+// Nested retries add attempts and do not multiply them.
+func TestRetry_nested(t *testing.T) {
+	p := resilience.Compose(must(t, quick(retry.Config{Budget: retry.NoBudget})), must(t, quick(retry.Config{Budget: retry.NoBudget})))
 	op, runs := script(errBoom)
 	err := run(p, op)
-	// The inner one tries thrice under the first attempt of the outer one and once
+	// The inner retry makes three attempts under the outer retry's first attempt, and one
 	// under each of the others.
 	if runs() != 5 || !errors.Is(err, errBoom) {
 		t.Fatalf("%d runs, error %v", runs(), err)
 	}
 }
 
-func TestAttemptIsTheNumberFromTheSecondOn(t *testing.T) {
+// The context of each attempt has its number and the caller's values.
+func TestRetry_attemptInContext(t *testing.T) {
 	type key struct{}
 	ctx := context.WithValue(t.Context(), key{}, "kept")
 	var seen []int
 	_ = resilience.Run(ctx, must(t, quick(retry.Config{MaxAttempts: 4})), func(ctx context.Context) error {
 		if ctx.Value(key{}) != "kept" {
-			t.Error("the context does not derive from that of the caller")
+			t.Error("the context does not derive from the caller's")
 		}
 		seen = append(seen, resilience.Attempt(ctx))
 		return errBoom
@@ -234,18 +233,20 @@ func TestAttemptIsTheNumberFromTheSecondOn(t *testing.T) {
 	}
 }
 
-func TestADoneContextRunsAndCountsNothing(t *testing.T) {
+// If the context is already done, Apply runs and counts nothing.
+func TestRetry_contextDone(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	r := must(t, retry.Config{})
-	// Through a policy of its own, since Run looks at the context too.
+	// Apply is called directly, because resilience.Run checks the context itself.
 	err := r.Apply(ctx, resilience.Next{})
 	if !errors.Is(err, context.Canceled) || total(r.Stats()) != 0 {
 		t.Fatalf("error %v, counted %+v", err, r.Stats())
 	}
 }
 
-func TestObserverHearsOfEachRetryAndTheEnd(t *testing.T) {
+// The observer is called with each retry and with the end.
+func TestRetry_events(t *testing.T) {
 	var got []string
 	r := must(t, quick(retry.Config{Name: "users", MaxAttempts: 3, Observer: testkit.Observer(func(e resilience.Event) {
 		got = append(got, fmt.Sprintln(e.Policy, e.Name, e.Kind, e.Attempt, e.Reason, e.Err))
@@ -258,14 +259,16 @@ func TestObserverHearsOfEachRetryAndTheEnd(t *testing.T) {
 	}
 }
 
-func TestNothingIsObservedOnSuccess(t *testing.T) {
+// A success makes no event.
+func TestRetry_noEventOnSuccess(t *testing.T) {
 	r := must(t, retry.Config{Observer: testkit.Observer(func(e resilience.Event) { t.Errorf("observed %+v", e) })})
 	if err := run(r, func(context.Context) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func TestTheFirstTryAllocatesNothing(t *testing.T) {
+// A success at the first attempt allocates nothing.
+func TestRetry_firstTryAllocs(t *testing.T) {
 	r := must(t, retry.Config{})
 	fork := r.Fork("")
 	ctx, op := context.Background(), resilience.Func(func(context.Context) error { return nil })
@@ -276,7 +279,8 @@ func TestTheFirstTryAllocatesNothing(t *testing.T) {
 	}
 }
 
-func TestStatsHaveAllReasonsFromTheStart(t *testing.T) {
+// Stats has all reasons from the start.
+func TestRetry_Stats_reasons(t *testing.T) {
 	s := must(t, retry.Config{}).Stats()
 	for _, reason := range retry.Reasons() {
 		if n, ok := s.Stopped[reason]; !ok || n != 0 {
@@ -289,7 +293,7 @@ func TestStatsHaveAllReasonsFromTheStart(t *testing.T) {
 }
 
 // A reason with "_" for " " is a metric label.
-func TestReasons_areFitForLabels(t *testing.T) {
+func TestReasons_labels(t *testing.T) {
 	seen := map[string]bool{}
 	for _, reason := range retry.Reasons() {
 		if seen[reason] || reason == "" || strings.Trim(reason, "abcdefghijklmnopqrstuvwxyz ") != "" {
@@ -299,17 +303,19 @@ func TestReasons_areFitForLabels(t *testing.T) {
 	}
 }
 
-func TestTheCallsAreThoseThatHaveEnded(t *testing.T) {
+// GaveUp and Calls add up the counters.
+func TestCounters_Calls(t *testing.T) {
 	s := retry.Stats{Counters: retry.Counters{FirstTry: 1, Recovered: 2, Aborted: 4, Stopped: map[string]uint64{retry.Rejected: 8, retry.OutOfBudget: 16}}}
 	if s.GaveUp() != 24 || s.Calls() != 31 {
 		t.Errorf("%d of %d calls gave up", s.GaveUp(), s.Calls())
 	}
 }
 
-func TestEachCallIsCountedOnce(t *testing.T) {
-	r := must(t, quick(retry.Config{Budget: -1, MaxAttempts: 2}))
+// Each call is counted once.
+func TestRetry_Stats_countsOnce(t *testing.T) {
+	r := must(t, quick(retry.Config{Budget: retry.NoBudget, MaxAttempts: 2}))
 	for i, errs := range [][]error{
-		{nil}, {errBoom, nil}, {errBoom}, {refusal()}, {errBoom, refusal()}, {retry.Permanent(errBoom)},
+		{nil}, {errBoom, nil}, {errBoom}, {rejection()}, {errBoom, rejection()}, {retry.Permanent(errBoom)},
 		{retry.After(errBoom, time.Hour)}, {errBoom, retry.Permanent(errBoom)},
 	} {
 		op, _ := script(errs...)

@@ -11,7 +11,7 @@ import (
 	"github.com/resilience-go/resilience/retry"
 )
 
-// trap is an error whose methods run code of the user.
+// trap is an error whose methods run user code.
 type trap struct {
 	onOutcome, onRetryable, onRetryAfter, onTimeout, onIs func()
 }
@@ -37,7 +37,7 @@ type discarded struct {
 func (d discarded) Hold(resilience.Moment, resilience.Settler, uint64) bool { return false }
 func (d discarded) Discard()                                                { d.onDiscard() }
 
-// unwinding are all places at which code of the user runs and may not return.
+// unwinding returns a test for each point at which user code runs and may not return.
 func unwinding(boom func()) map[string]struct {
 	config retry.Config
 	op     resilience.Operation
@@ -70,7 +70,8 @@ func unwinding(boom func()) map[string]struct {
 	}
 }
 
-func TestPanicAndGoexitGoOnUnchangedAndAreCounted(t *testing.T) {
+// A panic or Goexit of user code continues unchanged and is counted as one aborted call.
+func TestRetry_unwinds(t *testing.T) {
 	for kind, how := range testkit.Aborts(errBoom) {
 		for name, test := range unwinding(how.Abort) {
 			t.Run(name+"/"+kind, func(t *testing.T) {
@@ -92,7 +93,7 @@ func TestPanicAndGoexitGoOnUnchangedAndAreCounted(t *testing.T) {
 	}
 }
 
-// usable checks that r still works and nothing of it is locked.
+// usable checks that r still works and holds no lock.
 func usable(t *testing.T, r *retry.Retry) {
 	t.Helper()
 	if err := run(r, func(context.Context) error { return nil }); err != nil {
@@ -103,7 +104,8 @@ func usable(t *testing.T, r *retry.Retry) {
 	}
 }
 
-func TestAPanickingObserverIsDropped(t *testing.T) {
+// A panic of the observer is dropped.
+func TestRetry_observerPanics(t *testing.T) {
 	r := must(t, quick(retry.Config{Observer: testkit.Observer(func(resilience.Event) { panic(errBoom) })}))
 	op, runs := script(errBoom)
 	e := testkit.Unwind(func() error { return run(r, op) })
@@ -112,7 +114,8 @@ func TestAPanickingObserverIsDropped(t *testing.T) {
 	}
 }
 
-func TestGoexitInTheObserverCountsTheCallOnce(t *testing.T) {
+// A Goexit of the observer counts the call once.
+func TestRetry_observerExits(t *testing.T) {
 	for _, kind := range []string{retry.EventRetrying, retry.EventGaveUp} {
 		t.Run(kind, func(t *testing.T) {
 			r := must(t, quick(retry.Config{Observer: testkit.Observer(func(e resilience.Event) {
@@ -136,8 +139,9 @@ func TestGoexitInTheObserverCountsTheCallOnce(t *testing.T) {
 	}
 }
 
-func TestWhichAttemptsOfACallThatPanicsHaveFailed(t *testing.T) {
-	at := func(n int) func() { // panics when it is called for the nth time
+// If a call panics, each of its failed attempts counts once for the streak.
+func TestRetry_panicCountsAttempts(t *testing.T) {
+	at := func(n int) func() { // panics in its nth call
 		called := 0
 		return func() {
 			if called++; called == n {
@@ -157,12 +161,12 @@ func TestWhichAttemptsOfACallThatPanicsHaveFailed(t *testing.T) {
 		op     resilience.Func
 		failed int
 	}{
-		"the first attempt":             {retry.Config{}, operation(at(1)), 1},
-		"the second":                    {retry.Config{}, operation(at(2)), 2},
-		"Retryable, after the first":    {retryable(at(1)), fails, 1},
-		"Retryable, after the second":   {retryable(at(2)), fails, 2},
-		"Outcome of the error":          {retry.Config{}, func(context.Context) error { return &trap{onOutcome: at(1)} }, 1},
-		"Outcome of that of the second": {retry.Config{}, attempts(errBoom, &trap{onOutcome: at(1)}), 2},
+		"the first attempt":           {retry.Config{}, operation(at(1)), 1},
+		"the second":                  {retry.Config{}, operation(at(2)), 2},
+		"Retryable, after the first":  {retryable(at(1)), fails, 1},
+		"Retryable, after the second": {retryable(at(2)), fails, 2},
+		"Outcome of the error":        {retry.Config{}, func(context.Context) error { return &trap{onOutcome: at(1)} }, 1},
+		"Outcome of the second error": {retry.Config{}, attempts(errBoom, &trap{onOutcome: at(1)}), 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := quick(test.config)
@@ -171,7 +175,7 @@ func TestWhichAttemptsOfACallThatPanicsHaveFailed(t *testing.T) {
 			if e := testkit.Unwind(func() error { return run(r, test.op) }); e.Panic != any(errBoom) {
 				t.Fatalf("ended with %+v", e)
 			}
-			op, runs := script(errBoom) // until the last five attempts of all calls have failed
+			op, runs := script(errBoom) // until five attempts in a row have failed
 			wantReason(t, run(r, op), retry.AllFailing)
 			if n := 5 - runs(); n != test.failed {
 				t.Errorf("%d attempts were counted, want %d", n, test.failed)
@@ -185,26 +189,14 @@ func attempts(errs ...error) resilience.Func {
 	return fn
 }
 
-// panickyClock panics once it is told to.
-type panickyClock struct {
-	*handClock
-	panics *bool
-}
-
-func (c panickyClock) Since(t time.Time) time.Duration {
-	if *c.panics {
-		panic(errBoom)
-	}
-	return c.handClock.Since(t)
-}
-
-func TestAPanickingClockLocksNothing(t *testing.T) {
-	panics := false
-	r := must(t, quick(retry.Config{Clock: panickyClock{newHandClock(), &panics}}))
-	panics = true
+// A panic of the Clock leaves no lock behind.
+func TestRetry_clockPanics(t *testing.T) {
+	c := testkit.NewClock()
+	r := must(t, quick(retry.Config{Clock: c}))
+	c.OnSince = func() { panic(errBoom) }
 	op, _ := script(errBoom)
 	testkit.Unwind(func() error { return run(r, op) })
 	testkit.Unwind(func() error { r.Stats(); return nil })
-	panics = false
+	c.OnSince = nil
 	usable(t, r)
 }

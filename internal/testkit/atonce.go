@@ -6,9 +6,9 @@ import (
 	"sync/atomic"
 )
 
-// AtOnce runs f on that many goroutines, which begin together, and waits for them.
-// They spin, since of those that wait for a channel one is done when the next wakes
-// up.
+// AtOnce runs f on n goroutines, which begin together, and returns when all have
+// returned. The goroutines spin until all are ready. If they waited for a channel, the
+// first would have returned before the next one wakes up.
 func AtOnce(n int, f func(i int)) {
 	var ready atomic.Int64
 	var all sync.WaitGroup

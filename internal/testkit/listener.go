@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// Listener is a net.Listener in memory. Those who wait for a connection of it, or for
-// what comes over one, are idle for a synctest bubble in which it was made.
+// Listener is a net.Listener in memory. Make it in a synctest bubble: goroutines that wait
+// for one of its connections, or read from one, then count as idle.
 type Listener struct {
 	conns  chan net.Conn
 	closed chan struct{}
@@ -19,7 +19,7 @@ func NewListener() *Listener {
 	return &Listener{conns: make(chan net.Conn), closed: make(chan struct{})}
 }
 
-// Dial connects with l.
+// Dial connects to l.
 func (l *Listener) Dial(ctx context.Context) (net.Conn, error) {
 	client, server := net.Pipe()
 	select {
@@ -42,11 +42,11 @@ func (l *Listener) Accept() (net.Conn, error) {
 	}
 }
 
-// Close implements net.Listener. Connections that were made stay.
+// Close implements net.Listener. Existing connections stay open.
 func (l *Listener) Close() error {
 	l.once.Do(func() { close(l.closed) })
 	return nil
 }
 
-// Addr implements net.Listener. All have the same.
+// Addr implements net.Listener. All Listeners have the same address.
 func (l *Listener) Addr() net.Addr { return &net.UnixAddr{Name: "memory", Net: "unix"} }

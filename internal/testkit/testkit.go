@@ -1,4 +1,4 @@
-// Package testkit is what the tests of several packages share. Only tests use it.
+// Package testkit has what the tests of several packages share. Only tests import it.
 package testkit
 
 import (
@@ -15,8 +15,8 @@ type Ending struct {
 	Goexit bool
 }
 
-// Unwind calls f on a goroutine of its own, so that it may end as it likes, and
-// returns how it did.
+// Unwind calls f on a new goroutine, so that f may panic or call runtime.Goexit, and
+// returns how f ended.
 func Unwind(f func() error) (e Ending) {
 	done := make(chan struct{})
 	go func() {
@@ -35,13 +35,13 @@ func Unwind(f func() error) (e Ending) {
 	return e
 }
 
-// Aborts are the ways in which a function ends without returning, by their names:
-// a panic with value, and runtime.Goexit.
+// Aborts returns the ways in which a function can end without returning, by name: a panic
+// with value, and runtime.Goexit.
 func Aborts(value any) map[string]Ending {
 	return map[string]Ending{"panic": {Panic: value}, "Goexit": {Goexit: true}}
 }
 
-// Abort ends the function that calls it in the way of e, which is one of Aborts.
+// Abort panics or calls runtime.Goexit, as e says. e is one of Aborts.
 func (e Ending) Abort() {
 	if e.Goexit {
 		runtime.Goexit()
@@ -49,19 +49,16 @@ func (e Ending) Abort() {
 	panic(e.Panic)
 }
 
-// Observer is a resilience.Observer that is a func.
+// Observer is a resilience.Observer that does not need the context.
 type Observer func(resilience.Event)
 
 // Observe implements resilience.Observer.
 func (o Observer) Observe(_ context.Context, e resilience.Event) { o(e) }
 
-// Policy is a resilience.Policy that is its Apply.
-type Policy func(ctx context.Context, next resilience.Next) error
+// Policy is resilience.PolicyFunc.
+type Policy = resilience.PolicyFunc
 
-// Apply implements resilience.Policy.
-func (p Policy) Apply(ctx context.Context, next resilience.Next) error { return p(ctx, next) }
-
-// Holder is a policy that holds nothing until a moment, without an allocation.
+// Holder is a policy that settles at a moment and does nothing else. It allocates nothing.
 type Holder struct{ At resilience.Moment }
 
 // Apply implements resilience.Policy.
@@ -75,18 +72,20 @@ func (h *Holder) Apply(ctx context.Context, next resilience.Next) (err error) {
 // Settle implements resilience.Settler.
 func (*Holder) Settle(uint64, error) {}
 
-// Lasting is an operation that goes on after Run until it is finished or discarded.
+// Lasting is an operation that goes on after Run has returned, until it is finished or
+// discarded.
 type Lasting struct {
 	resilience.Tail
-	Func resilience.Func // what Run does; nil succeeds
-	Mute bool            // Run does not answer, though Func succeeds
-	Ctx  context.Context // that of the last Run
-	id   uint32          // of the last Run
+	Func     resilience.Func // the work of Run; nil succeeds
+	Mute     bool            // Run does not answer, even if Func succeeds
+	Ctx      context.Context // the context of the last Run
+	ID       uint32          // the number of the last Run in the Tail
+	Discards int             // how often Discard was called
 }
 
 // Run implements resilience.Operation.
 func (l *Lasting) Run(ctx context.Context) (err error) {
-	l.id, l.Ctx = l.Begin(), ctx
+	l.ID, l.Ctx = l.Begin(), ctx
 	if l.Func != nil {
 		err = l.Func(ctx)
 	}
@@ -97,10 +96,13 @@ func (l *Lasting) Run(ctx context.Context) (err error) {
 }
 
 // Reply brings the last Run to resilience.Answered.
-func (l *Lasting) Reply() { l.Answer(l.id) }
+func (l *Lasting) Reply() { l.Answer(l.ID) }
 
 // Finish ends the last Run with err.
-func (l *Lasting) Finish(err error) { l.End(l.id, err) }
+func (l *Lasting) Finish(err error) { l.End(l.ID, err) }
 
 // Discard implements resilience.Lasting.
-func (l *Lasting) Discard() { l.Finish(context.Canceled) }
+func (l *Lasting) Discard() {
+	l.Discards++
+	l.Finish(context.Canceled)
+}

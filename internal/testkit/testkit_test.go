@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"testing"
+	"time"
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/internal/testkit"
@@ -13,7 +14,8 @@ import (
 
 var errBoom = errors.New("boom")
 
-func TestUnwindTellsHowAFunctionEnded(t *testing.T) {
+// Unwind returns how the function ended.
+func TestUnwind_ending(t *testing.T) {
 	for _, want := range []error{nil, errBoom} {
 		if e := testkit.Unwind(func() error { return want }); e != (testkit.Ending{Err: want}) {
 			t.Errorf("ended with %+v, want error %v", e, want)
@@ -26,9 +28,10 @@ func TestUnwindTellsHowAFunctionEnded(t *testing.T) {
 	}
 }
 
-func TestALastingOperationIsHeldUntilItsMoments(t *testing.T) {
-	var heard []string
-	at := func(name string) settler { return func(error) { heard = append(heard, name) } }
+// A Lasting operation settles when it is answered and when it ends.
+func TestLasting_moments(t *testing.T) {
+	var settled []string
+	at := func(name string) settler { return func(error) { settled = append(settled, name) } }
 	op := &testkit.Lasting{Mute: true}
 	p := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
 		err := next.Run(ctx)
@@ -39,8 +42,8 @@ func TestALastingOperationIsHeldUntilItsMoments(t *testing.T) {
 	for i, step := range []func(){
 		func() { _ = resilience.RunOperation(t.Context(), p, op) }, op.Reply, op.Discard,
 	} {
-		if step(); len(heard) != i {
-			t.Errorf("step %d: heard %v", i, heard)
+		if step(); len(settled) != i {
+			t.Errorf("step %d: settled %v", i, settled)
 		}
 	}
 }
@@ -49,7 +52,8 @@ type settler func(error)
 
 func (s settler) Settle(_ uint64, err error) { s(err) }
 
-func TestAListenerConnectsInMemory(t *testing.T) {
+// A Listener connects in memory, and fails once it is closed.
+func TestListener_connects(t *testing.T) {
 	l := testkit.NewListener()
 	go func() {
 		conn, err := l.Accept()
@@ -67,10 +71,10 @@ func TestAListenerConnectsInMemory(t *testing.T) {
 	if b, err := io.ReadAll(conn); string(b) != "hello" || err != nil {
 		t.Errorf("read %q and %v", b, err)
 	}
-	gone, cancel := context.WithCancel(t.Context())
+	done, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := l.Dial(gone); !errors.Is(err, context.Canceled) {
-		t.Errorf("nobody accepts: %v", err)
+	if _, err := l.Dial(done); !errors.Is(err, context.Canceled) {
+		t.Errorf("without an Accept: %v", err)
 	}
 	l.Close()
 	l.Close()
@@ -79,5 +83,21 @@ func TestAListenerConnectsInMemory(t *testing.T) {
 	}
 	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("accepted from a closed one: %v", err)
+	}
+}
+
+// A Clock stands still until Move moves it, and calls OnSince.
+func TestClock_Move(t *testing.T) {
+	c := testkit.NewClock()
+	start, calls := c.Now(), 0
+	c.OnSince = func() { calls++ }
+	for _, d := range []time.Duration{time.Hour, -time.Minute} {
+		before := c.Since(start)
+		if c.Move(d); c.Since(start) != before+d {
+			t.Errorf("%v after Move(%v) from %v", c.Since(start), d, before)
+		}
+	}
+	if calls < 4 {
+		t.Errorf("OnSince was called %d times", calls)
 	}
 }

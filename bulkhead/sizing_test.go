@@ -13,27 +13,29 @@ import (
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/bulkhead"
+	"github.com/resilience-go/resilience/internal/testkit"
 )
 
-// load sends calls at a rate for d, each with luck between 0 and 1, and returns
-// how many there were and how many were rejected.
+// load makes calls at a rate for d, each with a luck between 0 and 1. It returns how many
+// calls it made and how many were rejected.
 func load(b resilience.Policy, rng *rand.Rand, rate float64, d time.Duration, serve func(ctx context.Context, luck float64) error) (sent, rejected int) {
-	var refused atomic.Int64
+	var rejections atomic.Int64
 	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(time.Duration(rng.ExpFloat64() / rate * float64(time.Second))) {
 		sent++
 		luck := rng.Float64()
 		go func() {
 			err := resilience.Run(context.Background(), b, func(ctx context.Context) error { return serve(ctx, luck) })
 			if errors.Is(err, bulkhead.ErrFull) {
-				refused.Add(1)
+				rejections.Add(1)
 			}
 		}()
 	}
 	synctest.Wait()
-	return sent, int(refused.Load())
+	return sent, int(rejections.Load())
 }
 
-func TestAHealthyServiceThatNeedsSeventyInFlightSoonRejectsNothing(t *testing.T) {
+// A healthy service that needs 70 calls in flight soon rejects none.
+func TestSizing_healthy(t *testing.T) {
 	for seed := range uint64(3) {
 		synctest.Test(t, func(t *testing.T) {
 			b := newBulkhead(t, bulkhead.Config{})
@@ -46,13 +48,13 @@ func TestAHealthyServiceThatNeedsSeventyInFlightSoonRejectsNothing(t *testing.T)
 				t.Errorf("seed %d: %d rejected at first, then %d of %d", seed, first, rest, sent)
 			}
 			if s := b.Stats(); s.Slots < 150 || s.Slots > 300 {
-				t.Errorf("seed %d: limit %d for 70 in flight", seed, s.Slots)
+				t.Errorf("seed %d: %d slots for 70 in flight", seed, s.Slots)
 			}
 		})
 	}
 }
 
-// hang is a service that answers a share of its calls quickly and no other one.
+// hang returns a service that answers a share of its calls quickly and hangs for the others.
 func hang(quick float64) func(context.Context, float64) error {
 	return func(ctx context.Context, luck float64) error {
 		if luck < quick {
@@ -66,12 +68,14 @@ func hang(quick float64) func(context.Context, float64) error {
 	}
 }
 
-// The rule bounds the limit L of a service that has always hung but for a share p
-// of quick answers, because the slots are all taken and the average is that of the
-// successes: L x p, with a deviation of L x sqrt(p(1-p)/63). For p = 0.18 those are
-// 0.18 L and 0.048 L. Three times the average is 0.54 L, so the limit stays at 24;
-// to raise it to 36 takes 6.6 deviations, which no run sees.
-func TestAHangingServiceWhoseQuickCallsStillAnswerDoesNotRaiseTheLimit(t *testing.T) {
+// A service that hangs for most calls, and answers the others quickly, does not raise
+// the number of slots.
+//
+// Let L be the number of slots and p the share of quick answers. All slots are taken, so
+// the average is L x p, with a deviation of L x sqrt(p(1-p)/63). For p = 0.18 these are
+// 0.18 L and 0.048 L. Three times the average is 0.54 L, so L stays at 24. To raise it to
+// 36 takes 6.6 deviations, which no run sees.
+func TestSizing_hanging(t *testing.T) {
 	for seed := range uint64(3) {
 		synctest.Test(t, func(t *testing.T) {
 			b := newBulkhead(t, bulkhead.Config{})
@@ -87,7 +91,8 @@ func TestAHangingServiceWhoseQuickCallsStillAnswerDoesNotRaiseTheLimit(t *testin
 	}
 }
 
-func TestALimitThatIsAllTakenFallsWhenNothingSucceeds(t *testing.T) {
+// The number of slots falls while all of them are taken and nothing succeeds.
+func TestSizing_fallsWhileTaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBulkhead(t, bulkhead.Config{})
 		rng := rand.New(rand.NewPCG(4, 1))
@@ -97,7 +102,7 @@ func TestALimitThatIsAllTakenFallsWhenNothingSucceeds(t *testing.T) {
 			load(b, rng, 700, 5*time.Second, hang(0))
 			s := b.Stats()
 			if s.Slots >= last || s.InFlight != s.Slots || s.Queued == 0 {
-				t.Fatalf("limit %d five seconds after %d: stats %+v", s.Slots, last, s)
+				t.Fatalf("%d slots five seconds after %d: stats %+v", s.Slots, last, s)
 			}
 			last = s.Slots
 		}
@@ -108,7 +113,8 @@ func TestALimitThatIsAllTakenFallsWhenNothingSucceeds(t *testing.T) {
 	})
 }
 
-func TestTheLimitFollowsTheModel(t *testing.T) {
+// The number of slots follows a model of the moving average.
+func TestSizing_model(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBulkhead(t, bulkhead.Config{})
 		rng := rand.New(rand.NewPCG(2, 1))
@@ -119,20 +125,21 @@ func TestTheLimitFollowsTheModel(t *testing.T) {
 			for i := range held {
 				held[i] = acquire(t, b)
 			}
-			for inFlight, who := range rng.Perm(n) {
-				held[who].Release(nil)
-				avg += (float64(n-who) - avg) / 32
+			for inFlight, i := range rng.Perm(n) {
+				held[i].Release(nil)
+				avg += (float64(n-i) - avg) / 32
 				high = max(min(avg, float64(n-inFlight)), high-high/1024)
 				want := max(24, 3*high)
 				if got := float64(b.Stats().Slots); got > want+0.25 || got < want-1.25 { // whole slots, and fixed point
-					t.Fatalf("limit %v, model %.2f", got, want)
+					t.Fatalf("%v slots, model %.2f", got, want)
 				}
 			}
 		}
 	})
 }
 
-func TestTheLimitFallsAgainWhenTheLoadHasGone(t *testing.T) {
+// The number of slots falls to its minimum after the load has ended.
+func TestSizing_fallsAfterLoad(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBulkhead(t, bulkhead.Config{})
 		rng := rand.New(rand.NewPCG(3, 1))
@@ -147,9 +154,9 @@ func TestTheLimitFallsAgainWhenTheLoadHasGone(t *testing.T) {
 		if s := b.Stats(); s.Slots != 24 {
 			t.Errorf("stats %+v", s)
 		}
-		free := occupy(b, 24+12) // as many slots and places in line as it says
+		free := occupy(b, 24+12) // the slots and the queue
 		if err := resilience.Run(context.Background(), b, nothing); !errors.Is(err, bulkhead.ErrFull) {
-			t.Error("there are more slots than the limit")
+			t.Error("there are more slots than Stats says")
 		}
 		for range 36 {
 			free()
@@ -158,10 +165,11 @@ func TestTheLimitFallsAgainWhenTheLoadHasGone(t *testing.T) {
 	})
 }
 
-func TestNoAnswerIsLostInTheAverage(t *testing.T) {
+// Concurrent answers are all in the average.
+func TestSizing_concurrentAnswers(t *testing.T) {
 	const each, workers = 500, 4
 	fail := func(b *bulkhead.Bulkhead, times int) {
-		for range times { // a failure counts 0, whatever is in flight beside it
+		for range times { // a failure counts as 0, whatever else is in flight
 			acquire(t, b).Release(errWork)
 		}
 	}
@@ -179,17 +187,7 @@ func TestNoAnswerIsLostInTheAverage(t *testing.T) {
 			}
 		}
 		fail(one, each*workers)
-		var ready atomic.Int64
-		var all sync.WaitGroup
-		for range workers {
-			all.Go(func() {
-				for ready.Add(1); ready.Load() < workers; {
-					runtime.Gosched()
-				}
-				fail(many, each)
-			})
-		}
-		all.Wait()
+		testkit.AtOnce(workers, func(int) { fail(many, each) })
 		got, want := many.Stats(), one.Stats()
 		if got.High != want.High || got.Average != want.Average || want.High < 1 {
 			t.Fatalf("average %v and high %v, want %v and %v", got.Average, got.High, want.Average, want.High)
@@ -197,7 +195,8 @@ func TestNoAnswerIsLostInTheAverage(t *testing.T) {
 	}
 }
 
-func TestResizingUnderLoadLosesNoSlot(t *testing.T) {
+// Resizing under load loses no slot and adds none.
+func TestSizing_losesNoSlot(t *testing.T) {
 	for range 3 {
 		b := newBulkhead(t, bulkhead.Config{MaxWait: time.Minute})
 		var wg sync.WaitGroup
@@ -224,12 +223,12 @@ func TestResizingUnderLoadLosesNoSlot(t *testing.T) {
 			t.Fatalf("stats %+v", s)
 		}
 		for range s.Slots {
-			acquire(t, b) // waits for ever if there are fewer slots than the limit says
+			acquire(t, b) // blocks forever if there are fewer slots than Stats says
 		}
 		ctx, cancel := context.WithCancel(context.Background())
 		wg.Go(func() {
 			if _, err := b.Acquire(ctx); !errors.Is(err, context.Canceled) {
-				t.Errorf("got %v: there are more slots than the limit says", err)
+				t.Errorf("got %v: there are more slots than Stats says", err)
 				cancel()
 			}
 		})

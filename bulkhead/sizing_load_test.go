@@ -11,16 +11,18 @@ import (
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/bulkhead"
+	"github.com/resilience-go/resilience/internal/testkit"
 )
 
 const service = 100 * time.Millisecond
 
 func healthy(context.Context, float64) error { time.Sleep(service); return nil }
 
-// What a quick call sees admitted while it runs is a number of Poisson with the
-// mean 70 and the deviation 8.4, however many hang beside it. Five deviations more
-// are 112, and three times that is 336.
-func TestAWarmLimitIsBoundedWhileMostCallsHang(t *testing.T) {
+// If most calls of a busy service begin to hang, the number of slots stays bounded. The
+// number that a quick call sees admitted while it runs has a Poisson distribution with
+// mean 70 and deviation 8.4, however many calls hang. Five deviations more are 112, and
+// three times that is 336.
+func TestSizing_warmThenHangs(t *testing.T) {
 	for _, timeout := range []time.Duration{time.Second, 3 * time.Second, 10 * time.Second} {
 		for seed := range uint64(3) {
 			t.Run(fmt.Sprint(timeout, ",", seed), func(t *testing.T) {
@@ -51,9 +53,10 @@ func TestAWarmLimitIsBoundedWhileMostCallsHang(t *testing.T) {
 	}
 }
 
-// Most calls see few others admitted and a few see very many. The average is that
-// of all of them, so it is the number in flight all the same.
-func TestAHealthyServiceOfManyQuickCallsAndSomeSlowOnesRejectsNothing(t *testing.T) {
+// A healthy service with many quick calls and some slow ones rejects none. Most calls
+// see few others admitted and a few see very many, and the average of all is the number
+// in flight.
+func TestSizing_mixedDurations(t *testing.T) {
 	const mean = 0.9*0.01 + 0.1*1 // seconds
 	for _, inFlight := range []float64{30, 70} {
 		for seed := range uint64(2) {
@@ -82,36 +85,35 @@ func TestAHealthyServiceOfManyQuickCallsAndSomeSlowOnesRejectsNothing(t *testing
 	}
 }
 
-// show is a lasting operation that answers after some time and then goes on.
-type show struct {
-	stream
-	answer, on time.Duration
+// newShow returns a lasting operation that answers after some time and then goes on.
+func newShow(answer, on time.Duration) *testkit.Lasting {
+	op := &testkit.Lasting{}
+	op.Func = func(context.Context) error {
+		time.AfterFunc(answer+on, func() { op.Finish(nil) })
+		time.Sleep(answer)
+		op.Reply()
+		return nil // answers a second time
+	}
+	return op
 }
 
-func (s *show) Run(context.Context) error {
-	run := s.Begin()
-	time.AfterFunc(s.answer+s.on, func() { s.End(run, nil) })
-	time.Sleep(s.answer)
-	s.Answer(run)
-	return nil
-}
-
-// shows has n of them come at a rate and returns how many were rejected.
+// shows runs n such operations at a rate and returns how many were rejected.
 func shows(b resilience.Policy, rng *rand.Rand, n int, rate float64, answer, on time.Duration) int {
-	var refused atomic.Int64
+	var rejections atomic.Int64
 	for range n {
 		go func() {
-			if resilience.RunOperation(context.Background(), b, &show{answer: answer, on: on}) != nil {
-				refused.Add(1)
+			if resilience.RunOperation(context.Background(), b, newShow(answer, on)) != nil {
+				rejections.Add(1)
 			}
 		}()
 		time.Sleep(time.Duration(rng.ExpFloat64() / rate * float64(time.Second)))
 	}
 	synctest.Wait()
-	return int(refused.Load())
+	return int(rejections.Load())
 }
 
-func TestStreamsRaiseTheLimitFromAColdStart(t *testing.T) {
+// Streams raise the number of slots from a cold start, so none is rejected.
+func TestSizing_streams(t *testing.T) {
 	for name, tt := range map[string]struct {
 		n      int
 		rate   float64
@@ -128,8 +130,8 @@ func TestStreamsRaiseTheLimitFromAColdStart(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBulkhead(t, bulkhead.Config{})
 				rng := rand.New(rand.NewPCG(5, 1))
-				if refused := shows(b, rng, tt.n, tt.rate, tt.answer, tt.on); refused != 0 {
-					t.Errorf("%d of %d rejected", refused, tt.n)
+				if rejected := shows(b, rng, tt.n, tt.rate, tt.answer, tt.on); rejected != 0 {
+					t.Errorf("%d of %d rejected", rejected, tt.n)
 				}
 				s := b.Stats()
 				if s.Slots > 3*tt.most+24 || s.Average > 10 {
@@ -144,7 +146,8 @@ func TestStreamsRaiseTheLimitFromAColdStart(t *testing.T) {
 	}
 }
 
-func TestStreamsAndCallsBesideEachOtherRejectNothingOnceWarm(t *testing.T) {
+// Streams and calls together are not rejected once the bulkhead is warm.
+func TestSizing_streamsAndCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBulkhead(t, bulkhead.Config{})
 		rng := rand.New(rand.NewPCG(6, 1))
