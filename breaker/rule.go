@@ -220,7 +220,7 @@ func compile(r Rule) (c rule, err error) {
 // checkWindow returns an error if the window of a Rate or Slow is out of its bounds.
 func (r *rule) checkWindow() error {
 	if r.span < minWindow || r.span > maxWindow {
-		return fmt.Errorf("Over is %v: must be %v to %d h", r.span, minWindow, maxWindow/time.Hour)
+		return fmt.Errorf("%s is %v: must be %v to %d h", "Over", r.span, minWindow, maxWindow/time.Hour)
 	}
 	if r.atLeast < 0 {
 		return fmt.Errorf("AtLeast is %d: must be at least 1, or 0 for Of", r.atLeast)

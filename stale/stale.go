@@ -27,7 +27,7 @@ const policy = "stale"
 // ended with Event.Err.
 const EventUsed = "used stale value"
 
-// Unbounded, as Config.MaxAge, lets a value answer whatever its age. No other negative
+// Unbounded as Config.MaxAge lets a value answer whatever its age. No other negative
 // number is valid.
 const Unbounded time.Duration = -1
 

@@ -29,7 +29,7 @@ import (
 
 const policy = "timeout"
 
-// Unbounded, as Config.Timeout, sets no timeout. No other negative number is valid.
+// Unbounded as Config.Timeout sets no timeout. No other negative number is valid.
 const Unbounded time.Duration = -1
 
 // Config says how a Timeout works. The zero value is a good default.
