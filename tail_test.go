@@ -32,8 +32,8 @@ func TestTail_moments(t *testing.T) {
 		{"the first end wins", func(tail *resilience.Tail, run uint32) { tail.End(run, errDown); tail.End(run, errLater) }, []error{errDown}, []error{errDown}},
 		{"end of another run", func(tail *resilience.Tail, run uint32) { tail.End(run+1, errDown); tail.End(run-1, errDown) }, nil, nil},
 		{"answer of another run", func(tail *resilience.Tail, run uint32) { tail.Answer(run + 1); tail.Answer(run - 1) }, nil, nil},
-		{"begun anew", func(tail *resilience.Tail, _ uint32) { tail.Begin() }, []error{resilience.ErrAborted}, []error{resilience.ErrAborted}},
-		{"answered, then begun anew", func(tail *resilience.Tail, run uint32) { tail.Answer(run); tail.Begin() }, []error{nil}, []error{resilience.ErrAborted}},
+		{"begun again", func(tail *resilience.Tail, _ uint32) { tail.Begin() }, []error{resilience.ErrAborted}, []error{resilience.ErrAborted}},
+		{"answered, then begun again", func(tail *resilience.Tail, run uint32) { tail.Answer(run); tail.Begin() }, []error{nil}, []error{resilience.ErrAborted}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var tail resilience.Tail
@@ -119,7 +119,7 @@ func TestTailEnd_late(t *testing.T) {
 	tail.Answer(first)
 	tail.End(first, errDown)
 	if got := h.all(); got != nil {
-		t.Fatalf("the end of the first run was heard as that of the second: %v", got)
+		t.Fatalf("the end of the first run was heard as the end of the second: %v", got)
 	}
 	tail.End(second, errLater)
 	if got := h.all(); !slices.Equal(got, []error{errLater}) {
@@ -137,7 +137,7 @@ func TestTailHeld(t *testing.T) {
 	}
 	check("zero", false)
 	run := tail.Begin()
-	check("nobody holds", false)
+	check("no settler is held", false)
 	tail.Hold(resilience.Answered, new(heard), 0)
 	check("until Answered", true)
 	tail.Answer(run)
