@@ -21,7 +21,7 @@ import (
 	"github.com/resilience-go/resilience/breaker"
 )
 
-// pages are what people read: each with its path.
+// pages returns the text of each page by its path.
 func pages(t *testing.T) map[string]string {
 	t.Helper()
 	paths, err := filepath.Glob("docs/*.md")
@@ -48,7 +48,7 @@ var (
 	fields = regexp.MustCompile("(?m)^\\| `([A-Z]\\w*)` \\|")
 )
 
-// anchors are what a link to a page may have behind its #.
+// anchors returns the anchors of a page.
 func anchors(page string) map[string]bool {
 	all := map[string]bool{}
 	for _, m := range headings.FindAllStringSubmatch(page, -1) {
@@ -58,7 +58,8 @@ func anchors(page string) map[string]bool {
 	return all
 }
 
-func TestEveryLinkOfThePagesLeadsSomewhere(t *testing.T) {
+// Every link on the pages has a target.
+func TestPages_links(t *testing.T) {
 	for path, text := range pages(t) {
 		text = blocks.ReplaceAllString(text, "")
 		for _, m := range links.FindAllStringSubmatch(text, -1) {
@@ -83,7 +84,8 @@ func TestEveryLinkOfThePagesLeadsSomewhere(t *testing.T) {
 	}
 }
 
-func TestEveryPolicyHasAPageThatTheReadmeLinksTo(t *testing.T) {
+// Every policy has a page, and README.md links to it.
+func TestPages_policies(t *testing.T) {
 	all := pages(t)
 	for _, name := range []string{"breaker", "retry", "bulkhead", "limit", "timeout", "fallback", "keyed", "stack", "http"} {
 		path := "docs/" + name + ".md"
@@ -96,9 +98,9 @@ func TestEveryPolicyHasAPageThatTheReadmeLinksTo(t *testing.T) {
 	}
 }
 
-// declarations are the names of the packages of the module: "breaker.New", and
-// "breaker.Config.Trip" for a field or a method of a type. The value says that it is a
-// field.
+// declarations holds the exported and unexported names of the module: "breaker.New", and
+// "breaker.Config.Trip" for a field or a method of a type. The value reports whether the
+// name is a field.
 type declarations map[string]bool
 
 func (d declarations) file(file *ast.File) {
@@ -151,7 +153,7 @@ func receiver(typ ast.Expr) string {
 	}
 }
 
-// declare reads all that is declared in the module, and the names of its packages.
+// declare returns all declarations of the module and the names of its packages.
 func declare(t *testing.T) (all declarations, packages []string) {
 	t.Helper()
 	all = declarations{}
@@ -177,7 +179,8 @@ func declare(t *testing.T) (all declarations, packages []string) {
 	return all, packages
 }
 
-func TestEveryNameOnThePagesIsExported(t *testing.T) {
+// Every exported name on the pages exists.
+func TestPages_names(t *testing.T) {
 	all, packages := declare(t)
 	names := regexp.MustCompile(`(?:^|[^\w./-])((?:` + strings.Join(packages, "|") + `)\.[A-Z]\w*(?:\.[A-Z]\w*)?)`)
 	found := 0
@@ -194,7 +197,8 @@ func TestEveryNameOnThePagesIsExported(t *testing.T) {
 	}
 }
 
-func TestTheSettingsOfAConfigAreAllOnItsPage(t *testing.T) {
+// Every field of a Config has a row in a table on its page.
+func TestPages_settings(t *testing.T) {
 	all, _ := declare(t)
 	text := pages(t)
 	for typ, path := range map[string]string{
@@ -217,8 +221,8 @@ func TestTheSettingsOfAConfigAreAllOnItsPage(t *testing.T) {
 	}
 }
 
-// What the pages show is compiled and run.
-func TestTheCodeOnThePagesIsThatOfExamples(t *testing.T) {
+// Every block of Go code on the pages is part of an example, which is compiled and run.
+func TestPages_code(t *testing.T) {
 	var examples strings.Builder
 	err := fs.WalkDir(os.DirFS("."), ".", func(path string, _ fs.DirEntry, err error) error {
 		if err != nil || filepath.Base(path) != "example_test.go" {
@@ -231,7 +235,7 @@ func TestTheCodeOnThePagesIsThatOfExamples(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tabs := regexp.MustCompile(`(?m)^\t+`) // a page shows a part, and so less of them
+	tabs := regexp.MustCompile(`(?m)^\t+`) // a page shows an inner part, with fewer tabs
 	src := tabs.ReplaceAllString(examples.String(), "")
 	for path, text := range pages(t) {
 		if path == "README.md" {
@@ -253,8 +257,9 @@ func TestTheCodeOnThePagesIsThatOfExamples(t *testing.T) {
 	}
 }
 
-// The limits that the page of the breaker owns up to, with its figures.
-func TestWhatTheBreakerCostsWhereItIsNoHelp(t *testing.T) {
+// The breaker costs as many calls as its page reports, in the cases in which it does not
+// help.
+func TestBreaker_costWithoutBenefit(t *testing.T) {
 	for name, test := range map[string]struct {
 		rate, outage, failing float64 // calls a second, seconds, share
 		ok, rejected          float64 // percent, within two
@@ -280,8 +285,8 @@ func TestWhatTheBreakerCostsWhereItIsNoHelp(t *testing.T) {
 	}
 }
 
-// drive makes calls at random times and returns how many percent of them succeed,
-// and how many are rejected.
+// drive makes calls at random times. It returns the percentages of successful and of
+// rejected calls.
 func drive(p resilience.Policy, rng *rand.Rand, rate, seconds, failing float64) (ok, rejected float64) {
 	calls := rate * seconds
 	for range int(calls) {

@@ -91,8 +91,8 @@ func TestEarlyAnswer_settlerUnwinds(t *testing.T) {
 	}
 }
 
-// Two goroutines that answer at once settle each settler once: the handler of a
-// stream may flush on a goroutine of its own while it returns.
+// Two goroutines that answer at once settle each settler once: the handler of a stream
+// may flush in another goroutine while it returns.
 func TestEarlyAnswer_concurrent(t *testing.T) {
 	for range 5000 {
 		var e resilience.Early
@@ -127,7 +127,7 @@ type plainOp struct{}
 
 func (plainOp) Run(context.Context) error { return errDown }
 
-// awaiting is a policy that holds something until the answer, as a limit does.
+// awaiting is a policy that holds a slot until the answer, as a limit does.
 type awaiting struct{ heard }
 
 func (p *awaiting) Apply(ctx context.Context, next resilience.Next) (err error) {

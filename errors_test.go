@@ -15,13 +15,14 @@ import (
 	"github.com/resilience-go/resilience/bulkhead"
 )
 
-// judged is an error that says what its outcome is.
+// judged is an error with an Outcome method.
 type judged resilience.Outcome
 
 func (j judged) Error() string               { return "judged" }
 func (j judged) Outcome() resilience.Outcome { return resilience.Outcome(j) }
 
-// Behaviours 6, 13, 14: the rules of OutcomeOf, each against those after it.
+// OutcomeOf applies its rules in order: each rule wins over the rules after it
+// (behaviours 6, 13 and 14).
 func TestOutcomeOf(t *testing.T) {
 	const (
 		success = resilience.Success
@@ -90,6 +91,7 @@ func eofIsFine(err error) resilience.Outcome {
 	return resilience.Failure
 }
 
+// String returns the name of the outcome.
 func TestOutcomeString(t *testing.T) {
 	for o, want := range map[resilience.Outcome]string{
 		resilience.Success: "success", resilience.Failure: "failure", resilience.Ignored: "ignored",
@@ -100,6 +102,8 @@ func TestOutcomeString(t *testing.T) {
 	}
 }
 
+// ContextError matches both the end of the context and its cause, and is nil before the
+// end.
 func TestContextError(t *testing.T) {
 	background := context.Background()
 	canceled, cancel := context.WithCancel(background)
@@ -138,8 +142,8 @@ func TestContextError(t *testing.T) {
 	}
 }
 
-// url.Error asks the error itself, not its chain.
-func TestContextErrorIsATimeoutItself(t *testing.T) {
+// The error itself has a Timeout method, because url.Error does not look at the chain.
+func TestContextError_timeout(t *testing.T) {
 	ctx, free := context.WithTimeoutCause(t.Context(), -1, errDown)
 	defer free()
 	if e, ok := resilience.ContextError(ctx).(interface{ Timeout() bool }); !ok || !e.Timeout() {
@@ -157,7 +161,9 @@ func TestContextErrorIsATimeoutItself(t *testing.T) {
 	}
 }
 
-func TestRejectionIs(t *testing.T) {
+// A rejection matches ErrRejected and its policy's error, but neither its cause nor
+// another reason.
+func TestRejection_is(t *testing.T) {
 	open := &resilience.Rejection{Policy: "breaker", Name: "users", Reason: resilience.Open, Cause: errDown}
 	for _, tt := range []struct {
 		name   string
@@ -185,7 +191,7 @@ type uncomparable []struct{}
 
 func (uncomparable) Error() string { return "uncomparable" }
 
-// The text of a Rejection says who rejected, why, for how long, and after what.
+// The text of a Rejection has the policy, the reason, the wait and the last error.
 func TestRejection_error(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // so that no time passes
 		for want, r := range map[string]*resilience.Rejection{
@@ -206,7 +212,8 @@ func TestRejection_error(t *testing.T) {
 	})
 }
 
-func TestRejectionErrorBoundsTheCause(t *testing.T) {
+// The text of a cause is valid UTF-8 and at most 200 bytes long.
+func TestRejection_errorBoundsCause(t *testing.T) {
 	for name, cause := range map[string]string{
 		"long":               strings.Repeat("x", 10_000),
 		"cut inside a rune":  strings.Repeat("€", 1000), // 3 bytes each, 200 is no multiple
@@ -231,12 +238,13 @@ func TestRejectionErrorBoundsTheCause(t *testing.T) {
 	}
 }
 
-func TestTheTextOfTheCauseTellsNoSecrets(t *testing.T) {
+// The text of a cause contains no password and no query of a URL.
+func TestRejection_causeWithoutSecrets(t *testing.T) {
 	for cause, want := range map[string]string{
 		`Get "https://ann:hunter2@a.example/b?token=abc#d": EOF`:    `Get "https://a.example/b?…": EOF`,
 		"dial redis://:hunter2@10.0.0.1:6379/0: refused":            "dial redis://10.0.0.1:6379/0: refused",
 		"postgres://u:p@ss@db/x?sslmode=off and https://b.example/": "postgres://db/x?… and https://b.example/",
-		// Passwords that should have been escaped, as they come from configuration.
+		// Passwords that should have been escaped, as in some configurations.
 		"dial postgres://u:hun/ter2@db/x: refused":                                 "dial postgres://db/x: refused",
 		"dial postgres://u:hun?ter2@db/x: refused":                                 "dial postgres://db/x: refused",
 		"dial postgres://u:7#ter2@db/x: refused":                                   "dial postgres://u:7?… refused", // could be a port
@@ -244,13 +252,13 @@ func TestTheTextOfTheCauseTellsNoSecrets(t *testing.T) {
 		`parse "http://u:hun/ter2@a.example/": invalid port ":hun" after host`:     `parse "http://a.example/": invalid port "…" after host`,
 		`parse "http://u:hun ter2@a.example/": net/url: invalid userinfo`:          `parse "http://a.example/": net/url: invalid userinfo`,
 		`parse "http://u:h\"u@a.example/\x7f": net/url: invalid control character`: `parse "http://a.example/\x7f": net/url: invalid control character`,
-		// In the quotes of Go a query may have spaces and quotes.
+		// A quoted text of Go may have spaces and quotes in a query.
 		`Get "https://a.example/?q=a b": EOF, and "c d"`: `Get "https://a.example/?…": EOF, and "c d"`,
 		`Get "https://a.example/?q=\"hunter2\"<x>": EOF`: `Get "https://a.example/?…": EOF`,
-		// Without a scheme, and as JSON may have it.
+		// URLs without a scheme, and in JSON.
 		"dial //ann:hunter2@a.example/b?c: refused":       "dial //a.example/b?… refused",
 		`{"url":"http:\/\/ann:hunter2@a.example\/b?c=d"}`: `{"url":"http:\/\/a.example\/b?…"}`,
-		// What is not a password stays.
+		// Text that is not a password stays.
 		"https://a.example:8080/@ann":                       "https://a.example:8080/@ann",
 		"https://[::1]:8080/@ann: refused":                  "https://[::1]:8080/@ann: refused",
 		"https://a.example/x:y@z":                           "https://a.example/x:y@z",
@@ -275,7 +283,7 @@ func TestTheTextOfTheCauseTellsNoSecrets(t *testing.T) {
 	if got := r.CauseText(); got != "https://a.example/" {
 		t.Errorf("got %q", got)
 	}
-	// What is looked at ends inside of the password, and what comes before it is left out.
+	// The part that is read ends inside the password, so the text leaves out the URL before it.
 	long := "https://b.example/?" + strings.Repeat("q", 8<<10-60)
 	for range 60 {
 		long += "q"
@@ -297,7 +305,8 @@ type panicking struct{}
 
 func (*panicking) Error() string { panic("no text") }
 
-func TestACauseThatPanicsIsNamed(t *testing.T) {
+// The text of a cause whose Error method panics is its type.
+func TestRejection_causePanics(t *testing.T) {
 	r := &resilience.Rejection{Policy: "breaker", Cause: &panicking{}}
 	if got := r.Error(); !strings.Contains(got, "*resilience_test.panicking, whose Error method panics") {
 		t.Errorf("got %q", got)

@@ -12,7 +12,7 @@ import (
 	"github.com/resilience-go/resilience/bulkhead"
 )
 
-// named is a policy that says when it is passed.
+// named is a policy that prints its name on the way in and out.
 type named string
 
 func (n named) Apply(ctx context.Context, next resilience.Next) error {
@@ -58,8 +58,8 @@ func ExampleDo() {
 	// Ada <nil>
 }
 
-// lookup is an Operation: one call, with what it needs and what came of it. A func
-// that captures as much allocates for each variable.
+// lookup is an Operation: one call with its arguments and its result. A func that
+// captures as much allocates for each variable.
 type lookup struct {
 	id   int
 	name string
@@ -87,7 +87,7 @@ func ExampleLogObserver() {
 	log := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: withoutTime}))
 	o := resilience.LogObserver(log) // for the Observer of a Config
 
-	// What a breaker tells when it opens:
+	// The event of a breaker that opens:
 	o.Observe(context.Background(), resilience.Event{
 		Kind: breaker.EventOpened, Level: slog.LevelWarn, Policy: "breaker", Name: "users",
 		From: "CLOSED", To: "OPEN", Reason: "Silence{Failures: 7, Span: time.Second}", Failures: 7,
@@ -101,7 +101,7 @@ func ExampleAttempt() {
 	// Output: 1 2
 }
 
-// newLimit stands for the New of a policy.
+// newLimit is an example of a policy's New.
 func newLimit(n int) (resilience.Policy, error) {
 	if n < 0 {
 		return nil, errors.New("limit: negative; leave it 0 for the default")
@@ -119,8 +119,8 @@ func ExampleMust() {
 	// panic: limit: negative; leave it 0 for the default
 }
 
-// once allows one operation at a time, and holds its place until a response has
-// been read to its end.
+// once allows one operation at a time. It holds its slot until the response has been
+// read to its end.
 type once struct{ busy chan struct{} }
 
 func (o *once) Apply(ctx context.Context, next resilience.Next) error {

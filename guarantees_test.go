@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-func TestGuaranteesNameTestsThatExist(t *testing.T) {
+// Every test that docs/guarantees.md names exists.
+func TestGuarantees_testsExist(t *testing.T) {
 	page, err := os.ReadFile("docs/guarantees.md")
 	if err != nil {
 		t.Fatal(err)

@@ -11,12 +11,12 @@ import (
 
 var errDown = errors.New("down")
 
-// apply is a policy that is its Apply.
+// apply is a policy made from a func.
 type apply func(ctx context.Context, next resilience.Next) error
 
 func (f apply) Apply(ctx context.Context, next resilience.Next) error { return f(ctx, next) }
 
-// journal is what policies and settlers write down, in order.
+// journal records what policies and settlers do, in order.
 type journal struct {
 	mu    sync.Mutex
 	lines []string
@@ -34,7 +34,7 @@ func (j *journal) all() []string {
 	return slices.Clone(j.lines)
 }
 
-// traced is a policy that writes its name down.
+// traced returns a policy that records its name.
 func (j *journal) traced(name string) resilience.Policy {
 	return apply(func(ctx context.Context, next resilience.Next) error {
 		j.add(name)
@@ -47,7 +47,7 @@ func (j *journal) op(context.Context) error {
 	return nil
 }
 
-// heard is a Settler that keeps what it hears.
+// heard is a Settler that records its calls.
 type heard struct {
 	mu     sync.Mutex
 	errs   []error
@@ -92,7 +92,7 @@ func (l *lasting) Discard() {
 
 func (l *lasting) Key() string { return l.key }
 
-// inside runs op under a policy that is f, to have a Next.
+// inside runs op under a policy made from f, which gets a Next.
 func inside(ctx context.Context, op resilience.Operation, f func(next resilience.Next) error) error {
 	return resilience.RunOperation(ctx, apply(func(_ context.Context, next resilience.Next) error { return f(next) }), op)
 }

@@ -18,18 +18,18 @@ const (
 	internal   = module + "/internal/..."
 	adapter    = module + "/internal/adapter"
 	series     = module + "/metrics/internal/series"
-	googleRPC  = "google.golang.org/genproto/googleapis/rpc/..." // what gRPC says in the details of a status
+	googleRPC  = "google.golang.org/genproto/googleapis/rpc/..." // the details of a gRPC status
 	protobuf   = "google.golang.org/protobuf/..."
 )
 
 var policies = []string{"breaker", "retry", "bulkhead", "timeout", "fallback", "limit", "stale"}
 
-// imports maps a package to what it imports. The standard library is left out.
+// imports maps a package to its imports, without the standard library.
 type imports map[string][]string
 
-// allowed says what the packages of the module may import, the standard library
-// aside. A package that has no rule may import anything but programs. httpmw, grpcmw,
-// metrics and debug know the core and no policy.
+// allowed returns the imports that packages of the module may have besides the standard
+// library. A package without a rule may import anything except programs. httpmw, grpcmw,
+// metrics and debug import the core and no policy.
 func allowed() map[string][]string {
 	rules := map[string][]string{
 		module:              {},
@@ -49,7 +49,7 @@ func allowed() map[string][]string {
 	return rules
 }
 
-// matches reports whether path is pattern or, if that ends in /..., below it.
+// matches reports whether path is pattern or, if pattern ends in /..., below it.
 func matches(pattern, path string) bool {
 	root, tree := strings.CutSuffix(pattern, "/...")
 	return path == root || tree && strings.HasPrefix(path, root+"/")
@@ -77,7 +77,7 @@ func (im imports) broken() (broken []string) {
 			}
 		}
 	}
-	for pkg, paths := range im { // without what tests import
+	for pkg, paths := range im { // without the imports of tests
 		for _, forTests := range []string{module + "/internal/testkit", module + "/internal/dashboard"} {
 			if slices.Contains(paths, forTests) {
 				broken = append(broken, fmt.Sprintf("%s must not import %s, which is for tests", pkg, forTests))
@@ -87,7 +87,7 @@ func (im imports) broken() (broken []string) {
 	return append(broken, im.heavy()...)
 }
 
-// heavy looks at what a program that uses one package compiles.
+// heavy returns the heavy packages that a program with one of our packages compiles.
 func (im imports) heavy() (broken []string) {
 	light := []string{"", "/keyed", "/stack", "/httpmw", "/debug"}
 	for _, p := range policies {
@@ -125,7 +125,8 @@ func (im imports) deps(pkg string) map[string]bool {
 	return seen
 }
 
-// list asks the go command for the packages of the module and all they need.
+// list returns the imports of all packages of the module and their dependencies, from
+// the go command.
 func list(t *testing.T) imports {
 	t.Helper()
 	const format = `{{.ImportPath}} {{.Standard}} {{join .Imports " "}}`
@@ -151,6 +152,7 @@ func list(t *testing.T) imports {
 	return im
 }
 
+// No package breaks the rules for imports.
 func TestImports(t *testing.T) {
 	im := list(t)
 	if _, ok := im[module]; !ok {
@@ -161,8 +163,8 @@ func TestImports(t *testing.T) {
 	}
 }
 
-// Each rule, broken once.
-func TestImportsNoticesBrokenRules(t *testing.T) {
+// The check finds each rule when it is broken.
+func TestImports_brokenRule(t *testing.T) {
 	sound := imports{
 		module:                    nil,
 		module + "/breaker":       {module, module + "/internal/counters", clock, "golang.org/x/sync/singleflight"},
@@ -176,20 +178,22 @@ func TestImportsNoticesBrokenRules(t *testing.T) {
 	if got := sound.broken(); got != nil {
 		t.Fatalf("the rules are kept, but: %v", got)
 	}
-	for pkg, path := range map[string]string{
-		module:                    clock,
-		module + "/breaker":       module + "/retry",
-		module + "/internal/deep": module + "/breaker",
-		module + "/httpmw":        module + "/internal/counters",
-		module + "/grpcmw":        module + "/metrics",
-		module + "/stack":         module + "/httpmw",
-		module + "/metrics":       module + "/breaker",
-		series:                    module,
-		module + "/debug":         module + "/examples/all",
-		module + "/fallback":      "github.com/breaker",
-		module + "/bulkhead":      module + "/internal/testkit",
-		module + "/keyed":         module + "/internal/dashboard",
+	for _, rule := range []struct{ pkg, path string }{
+		{module, clock},
+		{module + "/breaker", module + "/retry"},
+		{module + "/internal/deep", module + "/breaker"},
+		{module + "/httpmw", module + "/internal/counters"},
+		{module + "/grpcmw", module + "/metrics"},
+		{module + "/stack", module + "/httpmw"},
+		{module + "/metrics", module + "/breaker"},
+		{module + "/debug", module + "/keyed"},
+		{series, module},
+		{module + "/debug", module + "/examples/all"},
+		{module + "/fallback", "github.com/breaker"},
+		{module + "/bulkhead", module + "/internal/testkit"},
+		{module + "/keyed", module + "/internal/dashboard"},
 	} {
+		pkg, path := rule.pkg, rule.path
 		t.Run(strings.TrimPrefix(pkg, module), func(t *testing.T) {
 			im := maps.Clone(sound)
 			im[pkg] = append(slices.Clone(im[pkg]), path)
@@ -200,7 +204,9 @@ func TestImportsNoticesBrokenRules(t *testing.T) {
 	}
 }
 
-func TestImportsNoticesHeavyDependencies(t *testing.T) {
+// The check finds gRPC and Prometheus in the dependencies of packages that must not have
+// them.
+func TestImports_heavyDependency(t *testing.T) {
 	const grpcPackage, prometheusPackage = "google.golang.org/grpc", "github.com/prometheus/client_golang/prometheus"
 	for pkg, heavy := range map[string][]string{
 		"":          {grpcPackage, prometheusPackage},

@@ -11,7 +11,7 @@ import (
 // typed is a policy behind a pointer, which may be nil.
 type typed struct{ resilience.Policy }
 
-// fork is a Forker; a forked one knows where it came from.
+// fork is a Forker. A fork records its origin.
 type fork struct {
 	from *fork
 	busy bool
@@ -21,7 +21,9 @@ func (f *fork) Apply(ctx context.Context, next resilience.Next) error { return n
 func (f *fork) Fork(string) resilience.Policy                         { return &fork{from: f} }
 func (f *fork) Idle() bool                                            { return !f.busy }
 
-func TestComposeOrder(t *testing.T) {
+// Compose runs policies from the first, which is the outermost, to the last. It skips
+// nil policies and flattens pipelines.
+func TestCompose_order(t *testing.T) {
 	var j journal
 	a, b, c := j.traced("a"), j.traced("b"), j.traced("c")
 	tests := []struct {
@@ -53,7 +55,8 @@ func TestComposeOrder(t *testing.T) {
 	}
 }
 
-func TestComposeCopiesItsArguments(t *testing.T) {
+// A change of the argument slice does not change the pipeline.
+func TestCompose_copiesArguments(t *testing.T) {
 	var j journal
 	policies := []resilience.Policy{j.traced("a")}
 	p := resilience.Compose(policies...)
@@ -67,8 +70,9 @@ func TestComposeCopiesItsArguments(t *testing.T) {
 	}
 }
 
-// A policy that has one of several pipelines to choose from hides it from Compose.
-func TestPipelineInsideAPipelineAtRunTime(t *testing.T) {
+// A pipeline that is chosen at run time, and so hidden from Compose, runs inside another
+// one.
+func TestPipeline_nestedAtRunTime(t *testing.T) {
 	var j journal
 	hidden := resilience.Compose(j.traced("b"), j.traced("c"))
 	chosen := apply(func(ctx context.Context, next resilience.Next) error { return hidden.Apply(ctx, next) })
@@ -81,7 +85,7 @@ func TestPipelineInsideAPipelineAtRunTime(t *testing.T) {
 		"alone":         {chosen, []string{"b", "c", "op"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for range 2 { // nothing of the first call may show in the second
+			for range 2 { // the first call must not affect the second
 				j.lines = nil
 				if err := resilience.Run(t.Context(), tt.policy, j.op); err != nil {
 					t.Fatal(err)
@@ -94,7 +98,8 @@ func TestPipelineInsideAPipelineAtRunTime(t *testing.T) {
 	}
 }
 
-func TestPipelineForksWhatForks(t *testing.T) {
+// A fork of a pipeline has forks of the Forkers in it, and shares the other policies.
+func TestPipeline_fork(t *testing.T) {
 	f, shared := &fork{}, &typed{resilience.Compose()}
 	p := resilience.Compose(f, shared)
 	forked := unwrap(p.(resilience.Forker).Fork(""))
@@ -109,7 +114,8 @@ func TestPipelineForksWhatForks(t *testing.T) {
 	}
 }
 
-func TestPipelineIsIdleWhenAllAre(t *testing.T) {
+// A pipeline is idle if all its policies are.
+func TestPipeline_idle(t *testing.T) {
 	for name, tt := range map[string]struct {
 		policies []resilience.Policy
 		want     bool

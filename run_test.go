@@ -9,7 +9,8 @@ import (
 	"github.com/resilience-go/resilience"
 )
 
-func TestRunNilPolicy(t *testing.T) {
+// Run with a nil policy runs the operation.
+func TestRun_nilPolicy(t *testing.T) {
 	for name, p := range map[string]resilience.Policy{
 		"nil": nil,
 	} {
@@ -21,8 +22,8 @@ func TestRunNilPolicy(t *testing.T) {
 	}
 }
 
-// Behaviour 15.
-func TestRunDoneContextRunsNothing(t *testing.T) {
+// If ctx is already done, Run runs neither policies nor the operation (behaviour 15).
+func TestRun_doneContext(t *testing.T) {
 	canceled, cancel := context.WithCancelCause(t.Context())
 	cancel(errDown)
 	expired, free := context.WithTimeout(t.Context(), -1)
@@ -103,6 +104,7 @@ func TestDo_value(t *testing.T) {
 
 var errPanic = errors.New("panic")
 
+// Must returns the value, and panics with the error.
 func TestMust(t *testing.T) {
 	if got := resilience.Must(7, nil); got != 7 {
 		t.Errorf("got %d", got)
@@ -116,6 +118,7 @@ func TestMust(t *testing.T) {
 	t.Error("no panic")
 }
 
+// Attempt returns the number of the innermost WithAttempt, and 1 without one.
 func TestAttempt(t *testing.T) {
 	ctx := t.Context()
 	if got := resilience.Attempt(ctx); got != 1 {
@@ -130,7 +133,8 @@ func TestAttempt(t *testing.T) {
 	}
 }
 
-func TestNextKey(t *testing.T) {
+// Key returns the operation's key, or "" if it has none.
+func TestNext_key(t *testing.T) {
 	for name, tt := range map[string]struct {
 		op   resilience.Operation
 		want string
@@ -149,7 +153,8 @@ func TestNextKey(t *testing.T) {
 	}
 }
 
-func TestNextLasting(t *testing.T) {
+// Lasting reports whether the operation is Lasting, and Discard calls its Discard once.
+func TestNext_lasting(t *testing.T) {
 	for name, tt := range map[string]struct {
 		op   resilience.Operation
 		want bool
@@ -172,6 +177,7 @@ func TestNextLasting(t *testing.T) {
 	}
 }
 
+// String returns the name of the moment.
 func TestMomentString(t *testing.T) {
 	for m, want := range map[resilience.Moment]string{
 		0: "default", resilience.Answered: "answered", resilience.Ended: "ended", 9: "default",

@@ -123,7 +123,7 @@ func TestNextDiscard_waitsForAnswerAndEnd(t *testing.T) {
 	}
 }
 
-// A policy that retries at once finds the slot inside free, whoever ends the run.
+// A policy that retries at once finds the slot inside free, whichever goroutine ends the run.
 func TestNextDiscard_slotIsFree(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, b := &lasting{err: errDown}, newBlocking()

@@ -8,8 +8,8 @@ import (
 	"github.com/resilience-go/resilience"
 )
 
-// model is a Tail as slow and obvious as can be. It writes what is settled, and
-// what the calls return.
+// model is a slow and simple Tail. It records the settled Settlers and the results of
+// the calls.
 type model struct {
 	run             uint32
 	begun, answered bool
@@ -76,13 +76,13 @@ func (m *model) held() {
 	m.lines = append(m.lines, fmt.Sprintf("held %v", len(m.waiting) > 0))
 }
 
-// FuzzTail does what data says to a Tail and to its model: two bits of a byte say
-// which run is meant, the others what is done.
+// FuzzTail applies the same operations to a Tail and to its model. Two bits of a byte
+// choose the run, the others the operation.
 func FuzzTail(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte{0, 3, 4, 1, 2, 5})             // a run with both moments
 	f.Add([]byte{0, 3, 3, 3, 3, 3, 3, 3, 1, 2}) // more than fit inline
-	f.Add([]byte{0, 3, 0, 0x42, 0x81, 2, 3, 4}) // begun anew, late ends
+	f.Add([]byte{0, 3, 0, 0x42, 0x81, 2, 3, 4}) // a second run, late ends
 	f.Add([]byte{0, 0, 0, 4, 0x82, 5, 2, 5})    // a late end when there have been several
 	f.Add([]byte{0, 4, 3, 4, 3, 4, 3, 4, 3, 4, 3, 4, 3, 4, 1, 5, 3, 3, 3, 3, 3, 2, 5, 3, 4, 6})
 	f.Fuzz(func(t *testing.T, data []byte) {

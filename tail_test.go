@@ -15,8 +15,8 @@ import (
 
 var errLater = errors.New("later")
 
-// Each case holds once for each moment and says what the two hear.
-func TestTailMoments(t *testing.T) {
+// A Settler is called at its moment, with its error, in each order of Answer and End.
+func TestTail_moments(t *testing.T) {
 	for _, tt := range []struct {
 		name            string
 		do              func(tail *resilience.Tail, run uint32)
@@ -32,8 +32,8 @@ func TestTailMoments(t *testing.T) {
 		{"the first end wins", func(tail *resilience.Tail, run uint32) { tail.End(run, errDown); tail.End(run, errLater) }, []error{errDown}, []error{errDown}},
 		{"end of another run", func(tail *resilience.Tail, run uint32) { tail.End(run+1, errDown); tail.End(run-1, errDown) }, nil, nil},
 		{"answer of another run", func(tail *resilience.Tail, run uint32) { tail.Answer(run + 1); tail.Answer(run - 1) }, nil, nil},
-		{"begun anew", func(tail *resilience.Tail, _ uint32) { tail.Begin() }, []error{resilience.ErrAborted}, []error{resilience.ErrAborted}},
-		{"answered, then begun anew", func(tail *resilience.Tail, run uint32) { tail.Answer(run); tail.Begin() }, []error{nil}, []error{resilience.ErrAborted}},
+		{"begun again", func(tail *resilience.Tail, _ uint32) { tail.Begin() }, []error{resilience.ErrAborted}, []error{resilience.ErrAborted}},
+		{"answered, then begun again", func(tail *resilience.Tail, run uint32) { tail.Answer(run); tail.Begin() }, []error{nil}, []error{resilience.ErrAborted}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var tail resilience.Tail
@@ -53,7 +53,9 @@ func TestTailMoments(t *testing.T) {
 	}
 }
 
-func TestTailHoldOutsideARun(t *testing.T) {
+// Hold reports whether it has kept or settled the Settler, before, during and after a
+// run.
+func TestTailHold_outsideRun(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		at   resilience.Moment
@@ -105,8 +107,9 @@ func TestTailHoldOutsideARun(t *testing.T) {
 	}
 }
 
-// A body closed twice, a stream that finishes after it was discarded.
-func TestTailLateEndDoesNotEndTheNextRun(t *testing.T) {
+// A late End of a run does not end the next run. A body may be closed twice, and a
+// stream may finish after it was discarded.
+func TestTailEnd_late(t *testing.T) {
 	var tail resilience.Tail
 	var h heard
 	first := tail.Begin()
@@ -116,7 +119,7 @@ func TestTailLateEndDoesNotEndTheNextRun(t *testing.T) {
 	tail.Answer(first)
 	tail.End(first, errDown)
 	if got := h.all(); got != nil {
-		t.Fatalf("the end of the first run was heard as that of the second: %v", got)
+		t.Fatalf("the end of the first run was heard as the end of the second: %v", got)
 	}
 	tail.End(second, errLater)
 	if got := h.all(); !slices.Equal(got, []error{errLater}) {
@@ -134,7 +137,7 @@ func TestTailHeld(t *testing.T) {
 	}
 	check("zero", false)
 	run := tail.Begin()
-	check("nobody holds", false)
+	check("no settler is held", false)
 	tail.Hold(resilience.Answered, new(heard), 0)
 	check("until Answered", true)
 	tail.Answer(run)
@@ -147,8 +150,9 @@ func TestTailHeld(t *testing.T) {
 	check("held after the end", false)
 }
 
-// More than six do not fit inline. Both moments keep the order of holding.
-func TestTailOrder(t *testing.T) {
+// Both moments settle in the order of Hold, also when more than six Settlers do not fit
+// inline.
+func TestTail_order(t *testing.T) {
 	for _, n := range []int{1, 5, 6, 7, 12, 13, 40} {
 		t.Run(strconv.Itoa(n), func(t *testing.T) {
 			var tail resilience.Tail
@@ -177,8 +181,9 @@ func TestTailOrder(t *testing.T) {
 	}
 }
 
-// One settler that does not return must not keep the others waiting.
-func TestTailSettlerThatUnwinds(t *testing.T) {
+// A Settler that panics or ends the goroutine does not keep the others from being
+// settled.
+func TestTail_settlerUnwinds(t *testing.T) {
 	moments := map[string]func(tail *resilience.Tail, run uint32){
 		"Answer": func(tail *resilience.Tail, run uint32) { tail.Answer(run) },
 		"End":    func(tail *resilience.Tail, run uint32) { tail.End(run, nil) },
@@ -223,7 +228,8 @@ func TestTailSettlerThatUnwinds(t *testing.T) {
 	}
 }
 
-func TestTailSettlersThatAllPanic(t *testing.T) {
+// If all Settlers panic, each is settled.
+func TestTail_allSettlersPanic(t *testing.T) {
 	var tail resilience.Tail
 	var h heard
 	run := tail.Begin()
@@ -242,9 +248,9 @@ func TestTailSettlersThatAllPanic(t *testing.T) {
 	}
 }
 
-// A settler may use the Tail that settles it: it must not deadlock, and what it
-// holds is settled too.
-func TestTailSettlerThatComesBack(t *testing.T) {
+// A Settler may use the Tail that settles it: there is no deadlock, and what it holds is
+// settled too.
+func TestTail_settlerUsesTail(t *testing.T) {
 	var tail resilience.Tail
 	var h heard
 	run := tail.Begin()
@@ -267,7 +273,8 @@ func TestTailSettlerThatComesBack(t *testing.T) {
 	}
 }
 
-func TestTailSettlerThatBeginsAnew(t *testing.T) {
+// A Settler may begin the next run, which does not end with the old one.
+func TestTail_settlerBeginsRun(t *testing.T) {
 	var tail resilience.Tail
 	var h heard
 	run := tail.Begin()
@@ -285,8 +292,9 @@ func TestTailSettlerThatBeginsAnew(t *testing.T) {
 	}
 }
 
-// One goroutine runs and holds, and eleven answer and end it; run with -race.
-func TestTailSettlesEachExactlyOnce(t *testing.T) {
+// Each Settler is settled exactly once while one goroutine runs and holds, and eleven
+// answer and end; run with -race.
+func TestTail_settlesOnce(t *testing.T) {
 	const holdings, goroutines = 24_000, 11
 	var tail resilience.Tail
 	var run atomic.Uint32
@@ -330,14 +338,16 @@ func TestTailSettlesEachExactlyOnce(t *testing.T) {
 	}
 }
 
-func TestNextSettle(t *testing.T) {
+// Settle settles at the given moment: when Apply has returned, or when a lasting
+// operation has ended.
+func TestNext_settle(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		at    resilience.Moment
 		err   error
 		op    func() resilience.Operation
-		now   []error // heard when Apply has returned
-		later []error // heard when the operation has ended with errLater
+		now   []error // settled when Apply has returned
+		later []error // settled when the operation has ended with errLater
 	}{
 		{"of a Func, now", resilience.Ended, nil, plain, []error{nil}, []error{nil}},
 		{"of a Func, its error now", resilience.Answered, errDown, plain, []error{errDown}, []error{errDown}},
@@ -378,15 +388,16 @@ func plain() resilience.Operation {
 
 func going() resilience.Operation { return &lasting{} }
 
-// over is Lasting, but its runs are over when they return.
+// over returns a Lasting operation whose runs end when they return.
 func over() resilience.Operation { return &brief{} }
 
 type brief struct{ lasting }
 
 func (b *brief) Run(context.Context) error { return nil }
 
-// Deferred with ErrAborted preset, Settle hears of what unwinds.
-func TestNextSettleWhenTheOperationUnwinds(t *testing.T) {
+// A deferred Settle with ErrAborted preset settles with it when the operation panics or
+// ends the goroutine.
+func TestNextSettle_operationUnwinds(t *testing.T) {
 	for how, unwind := range map[string]func(){"panic": func() { panic(errDown) }, "Goexit": runtime.Goexit} {
 		t.Run(how, func(t *testing.T) {
 			var h heard

@@ -15,7 +15,7 @@ import (
 func TestLimit_processorQueue(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	most := 0
-	for range 20 { // the scheduler owes nobody a place
+	for range 20 { // the scheduler gives no guarantee
 		if most = max(most, seen(t)); most >= 64 {
 			return
 		}

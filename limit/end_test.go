@@ -12,7 +12,7 @@ import (
 	"github.com/resilience-go/resilience/limit"
 )
 
-// transitions keeps the states that an observer hears of.
+// transitions records the states that an observer is called with.
 type transitions struct {
 	mu sync.Mutex
 	to []string

@@ -121,10 +121,10 @@ func Example_routes() {
 		mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
 		fmt.Println(path, w.Code)
 	}
-	fmt.Println(routes.Stats().Keys, "limits besides that of reports")
+	fmt.Println(routes.Stats().Keys, "limits besides the one for reports")
 	// Output:
 	// /order 200
 	// /search 200
 	// /report 200
-	// 2 limits besides that of reports
+	// 2 limits besides the one for reports
 }

@@ -128,7 +128,7 @@ func TestLimit_abandoned(t *testing.T) {
 		if s := l.Stats(); s.Abandoned != 1 || s.Useful != 0 {
 			t.Errorf("the caller left: %+v", s)
 		}
-		// The end of a time that somebody further in has set is none of the caller.
+		// A timeout that the handler has set is not the caller's.
 		_ = resilience.Run(t.Context(), l, func(context.Context) error { return context.DeadlineExceeded })
 		if s := l.Stats(); s.Abandoned != 1 || s.Useful != 1 {
 			t.Errorf("a call of the handler timed out: %+v", s)

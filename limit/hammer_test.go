@@ -84,7 +84,7 @@ func TestLimit_concurrentCallers(t *testing.T) {
 	for name, c := range map[string]limit.Config{
 		"one place":           {Max: 1},
 		"three places":        {Max: 3, MaxQueue: 5},
-		"nobody waits":        {Max: 2, MaxQueue: -1},
+		"no queue":            {Max: 2, MaxQueue: -1},
 		"as many as it takes": {},
 		"shadow":              {Max: 2, Shadow: true},
 	} {

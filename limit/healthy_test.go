@@ -14,7 +14,7 @@ func overloaded(s *simulated) {
 	time.Sleep(10 * time.Second)
 }
 
-// burst has n callers come within so long, and then nobody for the rest of each period.
+// burst has n callers come within so long, and then none for the rest of each period.
 func bursts(times, n int, within, period, patience time.Duration) func(s *simulated) {
 	return func(s *simulated) {
 		for range times {

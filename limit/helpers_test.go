@@ -26,7 +26,7 @@ func newLimit(t *testing.T, c limit.Config) *limit.Limit {
 func succeed(context.Context) error { return nil }
 
 // service is so many workers, each of which takes so long for a request, give or take a
-// half. Whoever comes meanwhile waits in the handler.
+// half. Requests that come before then wait in the handler.
 type service struct {
 	workers chan struct{}
 	takes   time.Duration

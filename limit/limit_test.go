@@ -46,7 +46,7 @@ func TestLimitString(t *testing.T) {
 		"limit: 64 in flight at first, then set by trials":                                   {},
 		`limit "orders": 64 in flight at first, then set by trials, 500 at most`:             {Name: "orders", Max: 500},
 		"limit: 2 in flight, no queue":                                                       {Max: 2, MaxQueue: -1},
-		"limit: 64 in flight at first, then set by trials, 9 queued at most":                 {MaxQueue: 9},
+		"limit: 64 in flight at first, then set by trials, queue of 9":                       {MaxQueue: 9},
 		"limit: 64 in flight at first, then set by trials, only counts what it would reject": {Shadow: true},
 	} {
 		l := newLimit(t, c)

@@ -194,7 +194,7 @@ func (m *model) look(before limit.Stats) {
 			}
 		}
 		if most := max(before.Limit, s.Limit); s.InFlight > most && !m.shadow {
-			m.t.Fatalf("somebody was let in as number %d of %d", s.InFlight, most)
+			m.t.Fatalf("a request was admitted as number %d of %d", s.InFlight, most)
 		}
 	}
 	var stay []*caller

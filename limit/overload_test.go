@@ -44,7 +44,7 @@ func TestLimit_rejectsOnlyAfterTrial(t *testing.T) {
 		})
 		s.calls.Wait()
 		if l.Stats().Shed == 0 {
-			t.Errorf("nobody refused in an overload: %+v", l.Stats())
+			t.Errorf("nothing shed in an overload: %+v", l.Stats())
 		}
 	})
 }
@@ -172,7 +172,7 @@ func TestConfig_maxQueue(t *testing.T) {
 		config limit.Config
 		want   int
 	}{
-		"nobody":      {limit.Config{Max: 2, MaxQueue: -1}, 0},
+		"none":        {limit.Config{Max: 2, MaxQueue: -1}, 0},
 		"one":         {limit.Config{Max: 2, MaxQueue: 1}, 1},
 		"seven":       {limit.Config{Max: 2, MaxQueue: 7}, 7},
 		"the default": {limit.Config{}, 1640},

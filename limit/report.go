@@ -57,7 +57,7 @@ func (l *Limit) String() string {
 	case c.MaxQueue < 0:
 		s += ", no queue"
 	case c.MaxQueue > 0:
-		s += fmt.Sprintf(", %d queued at most", c.MaxQueue)
+		s += fmt.Sprintf(", queue of %d", c.MaxQueue)
 	}
 	if c.Shadow {
 		s += ", only counts what it would reject"

@@ -89,7 +89,7 @@ func TestDescribe_numbers(t *testing.T) {
 
 		{newLimit(limit.Config{Name: "l"}), `limit "l": 64 in flight at first, then set by trials`},
 		{newLimit(limit.Config{Max: 20, MaxQueue: -1}), "limit: 20 in flight at first, then set by trials, 20 at most, no queue"},
-		{newLimit(limit.Config{Max: 200, MaxQueue: 9, Shadow: true}).(*limit.Limit).Fork("a"), `limit for "a": 64 in flight at first, then set by trials, 200 at most, 9 queued at most, only counts what it would reject`},
+		{newLimit(limit.Config{Max: 200, MaxQueue: 9, Shadow: true}).(*limit.Limit).Fork("a"), `limit for "a": 64 in flight at first, then set by trials, 200 at most, queue of 9, only counts what it would reject`},
 
 		{must(timeout.New(timeout.Config{Timeout: -1})), "timeout: no limit"},
 		{must(keyed.New(resilience.Compose(), keyed.Config{Max: 1})), "keyed: up to 1 key, each with a state of its own"},

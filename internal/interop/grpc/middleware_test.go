@@ -68,8 +68,8 @@ func serverAround(i in) (outside, inside *journal, options []grpc.ServerOption) 
 	}
 }
 
-// A log outside the client records calls, a log inside it records attempts.
-func TestClient_logOfCallsAndAttempts(t *testing.T) {
+// A log outside a client records calls, a log inside it records attempts.
+func TestLog_callsAndAttempts(t *testing.T) {
 	for kind, test := range map[string]struct {
 		call     string
 		attempts []string
@@ -101,8 +101,8 @@ func TestClient_logOfCallsAndAttempts(t *testing.T) {
 	}
 }
 
-// A log outside the server records rejections, a log inside it does not.
-func TestServer_logOfRejections(t *testing.T) {
+// A log outside a client or a server records rejections, a log inside it does not.
+func TestLog_rejections(t *testing.T) {
 	for kind, call := range calls {
 		t.Run(kind, func(t *testing.T) {
 			n, o, i := inMemory(t), newOut(), newIn(1)
