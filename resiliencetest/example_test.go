@@ -19,7 +19,7 @@ import (
 	"github.com/resilience-go/resilience/stack"
 )
 
-// rates is the code of the user in these tests.
+// rates is the user code of these tests.
 type rates struct{ client *http.Client }
 
 func (r rates) get(ctx context.Context, currency string) (string, error) {
@@ -74,7 +74,7 @@ func TestARateIsThereThoughTheServerHungOnce(t *testing.T) {
 		start := time.Now()
 		rate, err := r.get(t.Context(), "EUR")
 		if took := time.Since(start); rate != "1.25" || err != nil || took > 350*time.Millisecond {
-			t.Errorf("%q, %v after %v", rate, err, took) // the limit, and a wait of up to 50 ms
+			t.Errorf("%q, %v after %v", rate, err, took) // the timeout, and a wait of up to 50 ms
 		}
 	})
 }
@@ -82,8 +82,7 @@ func TestARateIsThereThoughTheServerHungOnce(t *testing.T) {
 func TestThereIsNoRateWhileTheBreakerIsOpen(t *testing.T) {
 	policy := stack.Client("rates")
 	for n := range resilience.Walk(policy) {
-		p := n.Policy
-		if b, ok := p.(*breaker.Breaker); ok {
+		if b, ok := n.Policy.(*breaker.Breaker); ok {
 			b.SetMode(breaker.ForcedOpen) // before the first call
 		}
 	}
@@ -111,7 +110,7 @@ func ExampleScript() {
 
 func ExampleRecorder() {
 	var rec resiliencetest.Recorder
-	// A policy is given &rec as the Observer of its Config, and tells:
+	// With &rec as the Observer of its Config, a policy calls:
 	rec.Observe(context.Background(), resilience.Event{From: "CLOSED", To: "OPEN"})
 	rec.Observe(context.Background(), resilience.Event{Kind: retry.EventRetrying, Attempt: 2})
 	fmt.Println(rec.Transitions())
@@ -122,7 +121,7 @@ func ExampleRecorder() {
 }
 
 func ExampleTestPolicy() {
-	// In a test function, t being its *testing.T:
+	// In a test function with the parameter t *testing.T:
 	check := func(t *testing.T) {
 		resiliencetest.TestPolicy(t, func() resilience.Policy { return resilience.Compose() })
 	}
