@@ -46,7 +46,8 @@ func (s server) RoundTrip(req *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader("1.25"))}, nil
 }
 
-func TestARateIsThereThoughAConnectionBroke(t *testing.T) {
+// A rate is returned even if a connection breaks.
+func TestRates_connectionBreaks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var events resiliencetest.Recorder
 		c := stack.DefaultClient("rates")
@@ -64,7 +65,8 @@ func TestARateIsThereThoughAConnectionBroke(t *testing.T) {
 	})
 }
 
-func TestARateIsThereThoughTheServerHungOnce(t *testing.T) {
+// A rate is returned even if the server hangs once.
+func TestRates_serverHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := stack.DefaultClient("rates")
 		c.Attempt.Timeout = 300 * time.Millisecond
@@ -79,7 +81,8 @@ func TestARateIsThereThoughTheServerHungOnce(t *testing.T) {
 	})
 }
 
-func TestThereIsNoRateWhileTheBreakerIsOpen(t *testing.T) {
+// No request is sent while the breaker is open.
+func TestRates_breakerOpen(t *testing.T) {
 	policy := stack.Client("rates")
 	for n := range resilience.Walk(policy) {
 		if b, ok := n.Policy.(*breaker.Breaker); ok {
