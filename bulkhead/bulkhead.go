@@ -130,7 +130,7 @@ func (b *Bulkhead) Apply(ctx context.Context, next resilience.Next) (err error) 
 	return err
 }
 
-// Acquire takes a slot, and waits for it as Apply does. Its errors are the same as Apply's: a
+// Acquire takes a slot, and waits for it as Apply does. It returns the same errors: a
 // *resilience.Rejection that matches ErrFull, or the error of ctx. With an error the Permit
 // is nil. If ctx is already done, Acquire counts nothing.
 //

@@ -10,7 +10,19 @@ import (
 )
 
 func ExampleNew() {
-	// One call at a time, without a queue.
+	b, err := bulkhead.New(bulkhead.Config{Name: "users"})
+	if err != nil {
+		panic(err)
+	}
+	user, err := resilience.Do(context.Background(), b, func(ctx context.Context) (string, error) {
+		return "Ada", nil
+	})
+	fmt.Println(user, err)
+	// Output: Ada <nil>
+}
+
+// A bulkhead of one slot without a queue rejects a second call at once.
+func ExampleNew_slots() {
 	b, err := bulkhead.New(bulkhead.Config{Name: "reports", Slots: 1, MaxQueue: bulkhead.NoQueue})
 	if err != nil {
 		fmt.Println(err)

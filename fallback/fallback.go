@@ -1,12 +1,12 @@
-// Package fallback answers in place of an operation that failed.
+// Package fallback answers for an operation that failed.
 //
 //	rates, err := fallback.Do(ctx, p, fetchRates,
 //		func(ctx context.Context, err error) (Rates, error) { return cached() })
 //
-// A fallback belongs outside of all other policies, so that it also answers for
-// what they refuse.
+// A fallback is the outermost policy, so that it also answers when another policy rejects
+// the operation.
 //
-// Package stale answers with the value that was fetched last.
+// Package stale answers with the value of the last successful fetch.
 package fallback
 
 import (
@@ -26,29 +26,35 @@ import (
 
 const policy = "fallback"
 
-// Config says how a Fallback works. Handle is required.
+// EventUsed is the kind of an event: the fallback answered instead of an operation that
+// ended with Event.Err.
+const EventUsed = "used fallback"
+
+// Config configures a Fallback. Handle is required.
 type Config struct {
-	// Name appears in events.
+	// Name appears in errors, events and reports.
 	Name string
-	// Handle answers in place of an operation that ended with err. Nothing of
-	// the operation goes on any more when it is called. Its ctx is the caller's, whose
-	// deadline may have passed.
+	// Handle answers for an operation that ended with err. It is called after the
+	// operation has released everything it held. Its ctx is the caller's, whose deadline
+	// may have passed.
+	//
+	// If Handle returns nil, the operation has succeeded, but has no value: resilience.Do
+	// then returns the zero value. Use the function Do for operations with a value.
 	Handle func(ctx context.Context, err error) error
-	// If chooses the errors that Handle is called for. By default these are all
-	// but the end of the caller's context by cancellation, since nobody waits for
-	// the answer, and errors that say they are a success of the dependency, such
-	// as that what was asked for does not exist.
+	// If chooses the errors that Handle is called for. The default is all errors, with two
+	// exceptions. If the caller canceled its context, it does not need an answer. If the
+	// error's outcome is a success, such as "not found", the error is itself the answer.
 	If func(err error) bool
-	// Observer hears of each time that Handle was called. nil: none.
+	// Observer is called each time before Handle is called. nil: none.
 	Observer resilience.Observer
-	// Clock dates the events, nil for real time.
+	// Clock is the time for events, nil for real time.
 	Clock clock.Clock
 }
 
-// Fallback answers in place of operations that failed. It is safe for
-// concurrent use if the functions in its Config are.
+// Fallback answers for operations that failed. It is safe for concurrent use if the
+// functions in its Config are.
 type Fallback struct {
-	count  counters.Set // first, for its alignment
+	count  counters.Set // the first field, so that it is aligned to a cache line
 	cfg    Config
 	clock  vclock.Clock
 	passed atomic.Uint64
@@ -56,13 +62,13 @@ type Fallback struct {
 	failed atomic.Uint64
 }
 
-// unused is the counter of operations that succeeded.
+// unused is the index of the counter of operations that succeeded.
 const unused = 0
 
 // New returns a Fallback, or an error that says what to change in c.
 func New(c Config) (*Fallback, error) {
 	if c.Handle == nil {
-		return nil, fmt.Errorf("fallback %q: Config.Handle is nil: set it to a function that answers in place of the operation", c.Name)
+		return nil, fmt.Errorf("fallback %q: Config.Handle is nil: set it to a function that answers for the operation", c.Name)
 	}
 	return &Fallback{cfg: c, clock: vclock.New(c.Clock)}, nil
 }
@@ -87,8 +93,9 @@ func (f *Fallback) Apply(ctx context.Context, next resilience.Next) error {
 	return f.handle(ctx, next, err)
 }
 
+// handle answers for an operation that failed with err.
 func (f *Fallback) handle(ctx context.Context, next resilience.Next, err error) error {
-	outcome := &f.failed // also if code of the user panics
+	outcome := &f.failed // stays so if user code panics
 	defer func() { outcome.Add(1) }()
 	if !policykit.Replaces(ctx, err, f.cfg.If) {
 		outcome = &f.passed
@@ -100,97 +107,79 @@ func (f *Fallback) handle(ctx context.Context, next resilience.Next, err error) 
 			Kind: EventUsed, Time: f.clock.Now(), Policy: policy, Name: f.cfg.Name, Key: next.Key(), Err: err,
 		})
 	}
-	if own := f.cfg.Handle(ctx, err); own != nil {
-		return join(err, own)
+	if handleErr := f.cfg.Handle(ctx, err); handleErr != nil {
+		return wrapBoth(err, handleErr)
 	}
 	outcome = &f.used
 	return nil
 }
 
-// EventUsed is the kind of an event: the fallback answered instead of an operation that
-// ended with Event.Err.
-const EventUsed = "used fallback"
-
 // Name returns the name from the Config.
 func (f *Fallback) Name() string { return f.cfg.Name }
 
-// Fork implements resilience.Forker. A Fallback has no state, so the fork is f.
+// Fork implements resilience.Forker. A Fallback has no state, so Fork returns f.
 func (f *Fallback) Fork(string) resilience.Policy { return f }
 
-// Idle implements resilience.Forker; it is always true.
+// Idle reports whether a keyed.Group may drop the fork. It is always true.
 func (f *Fallback) Idle() bool { return true }
 
-// Stats is what a Fallback has counted since it was made.
-type Stats struct {
-	Unused uint64 // the operation succeeded
-	Passed uint64 // it failed, or panicked, in a way that the fallback is not for
-	Used   uint64 // the fallback answered
-	Failed uint64 // the fallback failed too
-}
-
-// Stats returns the counters.
-func (f *Fallback) Stats() Stats {
-	return Stats{Unused: f.count.Sum(unused), Passed: f.passed.Load(), Used: f.used.Load(), Failed: f.failed.Load()}
-}
-
-// Do runs fn under p, which may be nil, and answers with handle if that fails: the
-// error may be that of fn or a refusal of a policy. It is for errors that a
-// Fallback without If is for.
+// Do runs fn under p, which may be nil. If that fails, Do answers with handle, for the
+// errors that a Fallback without If answers for: failures of fn and rejections by p.
 func Do[T any](ctx context.Context, p resilience.Policy, fn func(context.Context) (T, error), handle func(ctx context.Context, err error) (T, error)) (T, error) {
 	if ctx.Err() != nil {
 		var zero T
-		return zero, resilience.ContextError(ctx) // as a Fallback does
+		return zero, resilience.ContextError(ctx) // as Fallback.Apply does
 	}
 	v, err := resilience.Do(ctx, p, fn)
 	if err == nil || !policykit.Replaces(ctx, err, nil) {
 		return v, err
 	}
-	v, own := handle(ctx, err)
-	if own != nil {
-		return v, join(err, own)
+	v, handleErr := handle(ctx, err)
+	if handleErr != nil {
+		return v, wrapBoth(err, handleErr)
 	}
 	return v, nil
 }
 
-// Error is the error of an operation whose fallback failed as well. errors.Is and
-// errors.As see both errors, the first one first; but of an operation that did run
-// they do not see that what answered in its place was rejected.
+// Error is the error of an operation whose fallback failed too. errors.Is and errors.As
+// find both errors, Err first. If the operation ran and the fallback was rejected, they do
+// not find the rejection, because an operation that ran is not rejected.
 type Error struct {
-	Err      error // of the operation
-	Fallback error // of what answered in its place
+	Err      error // the operation's error
+	Fallback error // the fallback's error
 }
 
-// join keeps a fallback that returns the error it was given from saying it twice.
-func join(err, own error) error {
-	if contains(own, err) && rejected(own) == rejected(err) {
-		return own
+// wrapBoth returns an error with err and handleErr. If handleErr already wraps err, it
+// returns handleErr, so that the text does not repeat err.
+func wrapBoth(err, handleErr error) error {
+	if contains(handleErr, err) && rejected(handleErr) == rejected(err) {
+		return handleErr
 	}
-	return &Error{err, own}
+	return &Error{err, handleErr}
 }
 
-// contains reports whether own is err or wraps it. errors.Is would also find another
-// error that only says that it is alike, as one timeout says of every other, and so
-// hide err.
-func contains(own, err error) bool {
+// contains reports whether e is err or wraps err. errors.Is would also find another error
+// that only matches err, as one timeout matches every other timeout. That would hide err.
+func contains(e, err error) bool {
 	if !reflect.ValueOf(err).Comparable() {
 		return false
 	}
-	if own == err {
+	if e == err {
 		return true
 	}
-	switch own := own.(type) {
+	switch e := e.(type) {
 	case interface{ Unwrap() error }:
-		return contains(own.Unwrap(), err)
+		return contains(e.Unwrap(), err)
 	case interface{ Unwrap() []error }:
-		return slices.ContainsFunc(own.Unwrap(), func(inner error) bool { return contains(inner, err) })
+		return slices.ContainsFunc(e.Unwrap(), func(inner error) bool { return contains(inner, err) })
 	}
 	return false
 }
 
-// Error says both.
+// Error returns both texts.
 func (e *Error) Error() string { return e.Err.Error() + "; fallback: " + e.Fallback.Error() }
 
-// Unwrap returns the errors that the type describes.
+// Unwrap returns the errors that errors.Is and errors.As find.
 func (e *Error) Unwrap() []error {
 	if rejected(e.Fallback) && !rejected(e.Err) {
 		return []error{e.Err}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -32,10 +31,12 @@ func must(t testing.TB, c fallback.Config) *fallback.Fallback {
 	return f
 }
 
-func refusal() error {
+// rejection returns the error of an inner policy that rejects an operation.
+func rejection() error {
 	return &resilience.Rejection{Policy: "test", Name: "inner", Reason: bulkhead.Full}
 }
 
+// opinion is an error with an Outcome method.
 type opinion struct{ outcome resilience.Outcome }
 
 func (o opinion) Error() string               { return "outcome " + o.outcome.String() }
@@ -52,7 +53,8 @@ func wantStats(t testing.TB, f *fallback.Fallback, want fallback.Stats) {
 	}
 }
 
-func TestWhatIsAnsweredFor(t *testing.T) {
+// If, or the error's outcome, decides which errors the fallback answers for.
+func TestConfig_If(t *testing.T) {
 	for name, test := range map[string]struct {
 		err      error
 		choose   func(error) bool
@@ -62,12 +64,12 @@ func TestWhatIsAnsweredFor(t *testing.T) {
 		"says it is a failure":  {opinion{resilience.Failure}, nil, true},
 		"says it is a success":  {opinion{resilience.Success}, nil, false},
 		"wrapped success":       {fmt.Errorf("call: %w", opinion{resilience.Success}), nil, false},
-		"a rejection":           {refusal(), nil, true},
-		"a wrapped rejection":   {fmt.Errorf("call: %w", refusal()), nil, true},
+		"a rejection":           {rejection(), nil, true},
+		"a wrapped rejection":   {fmt.Errorf("call: %w", rejection()), nil, true},
 		"another call's end":    {context.Canceled, nil, true},
 		"If says no":            {errBoom, func(error) bool { return false }, false},
 		"If says yes":           {opinion{resilience.Success}, func(error) bool { return true }, true},
-		"If says no, rejection": {refusal(), func(error) bool { return false }, false},
+		"If says no, rejection": {rejection(), func(error) bool { return false }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := must(t, fallback.Config{Handle: answer, If: test.choose})
@@ -92,7 +94,9 @@ func TestWhatIsAnsweredFor(t *testing.T) {
 	}
 }
 
-func TestTheEndOfTheCallersContext(t *testing.T) {
+// A fallback answers after the caller's deadline and not after the caller's
+// cancellation.
+func TestFallback_callerContext(t *testing.T) {
 	for name, test := range map[string]struct {
 		end      func(cancel func(error))
 		err      error
@@ -100,9 +104,9 @@ func TestTheEndOfTheCallersContext(t *testing.T) {
 	}{
 		"canceled":                        {func(c func(error)) { c(nil) }, context.Canceled, false},
 		"canceled, another error":         {func(c func(error)) { c(nil) }, errBoom, false},
-		"canceled, a rejection":           {func(c func(error)) { c(nil) }, refusal(), false},
+		"canceled, a rejection":           {func(c func(error)) { c(nil) }, rejection(), false},
 		"deadline passed":                 {func(c func(error)) { c(context.DeadlineExceeded) }, context.DeadlineExceeded, true},
-		"deadline passed, a rejection":    {func(c func(error)) { c(context.DeadlineExceeded) }, refusal(), true},
+		"deadline passed, a rejection":    {func(c func(error)) { c(context.DeadlineExceeded) }, rejection(), true},
 		"deadline passed, says a success": {func(c func(error)) { c(context.DeadlineExceeded) }, opinion{}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -119,7 +123,8 @@ func TestTheEndOfTheCallersContext(t *testing.T) {
 	}
 }
 
-func TestADoneContextAnswersAndCountsNothing(t *testing.T) {
+// If the context is already done, the fallback answers and counts nothing.
+func TestFallback_contextDone(t *testing.T) {
 	for name, cause := range map[string]error{"canceled": nil, "deadline passed": context.DeadlineExceeded} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithCancelCause(t.Context())
@@ -138,7 +143,8 @@ func TestADoneContextAnswersAndCountsNothing(t *testing.T) {
 	}
 }
 
-func TestTheFallbacksOwnErrorDoesNotHideTheFirst(t *testing.T) {
+// If the fallback fails too, the Error has both errors.
+func TestError_both(t *testing.T) {
 	f := must(t, fallback.Config{Handle: func(context.Context, error) error { return errOwn }})
 	err := resilience.Run(t.Context(), f, fail(opinion{resilience.Failure}))
 	var first opinion
@@ -147,7 +153,7 @@ func TestTheFallbacksOwnErrorDoesNotHideTheFirst(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	if !strings.Contains(err.Error(), first.Error()) || !strings.Contains(err.Error(), errOwn.Error()) {
-		t.Errorf("%q does not say both", err)
+		t.Errorf("%q does not contain both", err)
 	}
 	wantStats(t, f, fallback.Stats{Failed: 1})
 	_, err = fallback.Do(t.Context(), nil, func(context.Context) (int, error) { return 1, errBoom },
@@ -157,7 +163,8 @@ func TestTheFallbacksOwnErrorDoesNotHideTheFirst(t *testing.T) {
 	}
 }
 
-func TestAFallbackThatReturnsTheErrorItWasGivenDoesNotSayItTwice(t *testing.T) {
+// If Handle returns the error it was given, the text does not repeat it.
+func TestError_notRepeated(t *testing.T) {
 	for _, wrap := range []func(error) error{
 		func(err error) error { return err },
 		func(err error) error { return fmt.Errorf("no cache: %w", err) },
@@ -171,10 +178,12 @@ func TestAFallbackThatReturnsTheErrorItWasGivenDoesNotSayItTwice(t *testing.T) {
 	}
 }
 
-func TestAnOperationThatRanIsNotRejectedBecauseItsFallbackWas(t *testing.T) {
+// If the operation ran and the fallback was rejected, the error does not match
+// ErrRejected.
+func TestError_fallbackRejected(t *testing.T) {
 	for name, own := range map[string]func(err error) error{
-		"alone":  func(error) error { return refusal() },
-		"joined": func(err error) error { return errors.Join(err, refusal()) },
+		"alone":  func(error) error { return rejection() },
+		"joined": func(err error) error { return errors.Join(err, rejection()) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := must(t, fallback.Config{Handle: func(_ context.Context, err error) error { return own(err) }})
@@ -190,46 +199,37 @@ func TestAnOperationThatRanIsNotRejectedBecauseItsFallbackWas(t *testing.T) {
 	}
 }
 
-func TestAnOperationThatWasRejectedStaysSo(t *testing.T) {
-	f := must(t, fallback.Config{Handle: func(context.Context, error) error { return refusal() }})
+// If the operation was rejected, the error matches ErrRejected.
+func TestError_operationRejected(t *testing.T) {
+	f := must(t, fallback.Config{Handle: func(context.Context, error) error { return rejection() }})
 	first := &resilience.Rejection{Policy: "breaker", Name: "users", Reason: resilience.Open}
 	if err := resilience.Run(t.Context(), f, fail(first)); !errors.Is(err, breaker.ErrOpen) || !errors.Is(err, resilience.ErrRejected) {
 		t.Errorf("error %v", err)
 	}
 }
 
-// lasting is an operation that goes on until it is discarded.
-type lasting struct {
-	resilience.Tail
-	run  uint32
-	ends int
+// newLasting returns an operation that answers, fails, and goes on until it is discarded.
+func newLasting() *testkit.Lasting {
+	op := &testkit.Lasting{}
+	op.Func = func(context.Context) error { op.Reply(); return errBoom }
+	return op
 }
 
-func (l *lasting) Run(context.Context) error {
-	l.run = l.Begin()
-	l.Answer(l.run)
-	return errBoom
-}
-
-func (l *lasting) Discard() {
-	l.ends++
-	l.End(l.run, context.Canceled)
-}
-
-func TestWhatLiesInsideIsGivenUpBeforeTheFallbackRuns(t *testing.T) {
-	b := resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: -1}))
+// The operation has released everything before Handle and the observer are called.
+func TestFallback_discardsFirst(t *testing.T) {
+	b := resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: bulkhead.NoQueue}))
 	inFlight := map[string]int{}
 	f := must(t, fallback.Config{
 		Handle:   func(context.Context, error) error { inFlight["Handle"] = b.Stats().InFlight; return nil },
 		Observer: testkit.Observer(func(resilience.Event) { inFlight["Observer"] = b.Stats().InFlight }),
 	})
-	op := &lasting{}
-	if err := resilience.RunOperation(t.Context(), resilience.Compose(f, b), op); err != nil || op.ends != 1 {
-		t.Fatalf("error %v, discarded %d times", err, op.ends)
+	op := newLasting()
+	if err := resilience.RunOperation(t.Context(), resilience.Compose(f, b), op); err != nil || op.Discards != 1 {
+		t.Fatalf("error %v, discarded %d times", err, op.Discards)
 	}
-	for who, n := range inFlight {
+	for what, n := range inFlight {
 		if n != 0 {
-			t.Errorf("%d slots taken when %s runs", n, who)
+			t.Errorf("%d slots taken when %s runs", n, what)
 		}
 	}
 	if len(inFlight) != 2 {
@@ -237,8 +237,9 @@ func TestWhatLiesInsideIsGivenUpBeforeTheFallbackRuns(t *testing.T) {
 	}
 }
 
-func TestWhatLiesInsideIsGivenUpBeforeDoAnswers(t *testing.T) {
-	b := resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: -1}))
+// The policy has released everything before Do calls handle.
+func TestDo_releasesFirst(t *testing.T) {
+	b := resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: bulkhead.NoQueue}))
 	v, err := fallback.Do(t.Context(), b, func(context.Context) (int, error) { return 1, errBoom },
 		func(context.Context, error) (int, error) { return b.Stats().InFlight, nil })
 	if v != 0 || err != nil {
@@ -246,15 +247,17 @@ func TestWhatLiesInsideIsGivenUpBeforeDoAnswers(t *testing.T) {
 	}
 }
 
-func TestAnOperationThatIsNotAnsweredForIsNotDiscarded(t *testing.T) {
-	op := &lasting{}
+// An operation that the fallback does not answer for is not discarded.
+func TestFallback_passedNotDiscarded(t *testing.T) {
+	op := newLasting()
 	f := must(t, fallback.Config{Handle: answer, If: func(error) bool { return false }})
-	if err := resilience.RunOperation(t.Context(), f, op); err != errBoom || op.ends != 0 {
-		t.Fatalf("error %v, discarded %d times", err, op.ends)
+	if err := resilience.RunOperation(t.Context(), f, op); err != errBoom || op.Discards != 0 {
+		t.Fatalf("error %v, discarded %d times", err, op.Discards)
 	}
 }
 
-func TestTheObserverHearsOfAnswersOnly(t *testing.T) {
+// The observer is called for answers only.
+func TestFallback_events(t *testing.T) {
 	var got []resilience.Event
 	f := must(t, fallback.Config{Name: "rates", Handle: answer, Observer: testkit.Observer(func(e resilience.Event) { got = append(got, e) })})
 	for _, err := range []error{nil, opinion{resilience.Success}, errBoom} {
@@ -266,7 +269,8 @@ func TestTheObserverHearsOfAnswersOnly(t *testing.T) {
 	wantStats(t, f, fallback.Stats{Unused: 1, Passed: 1, Used: 1})
 }
 
-func TestTheFallbackOfAnOpenBreakerAnswers(t *testing.T) {
+// A fallback answers for an open breaker.
+func TestFallback_openBreaker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive{Failures: 1}}, OpenFor: time.Hour}))
 		var given error
@@ -282,37 +286,23 @@ func TestTheFallbackOfAnOpenBreakerAnswers(t *testing.T) {
 	})
 }
 
-func TestPanicAndGoexitGoOnUnchangedAndAreCountedOnce(t *testing.T) {
-	for _, goexit := range []bool{false, true} {
-		boom := func() {
-			if goexit {
-				runtime.Goexit()
-			}
-			panic(errBoom)
-		}
+// A panic or Goexit of user code continues unchanged and is counted once.
+func TestFallback_unwinds(t *testing.T) {
+	for kind, how := range testkit.Aborts(errBoom) {
 		for name, test := range map[string]struct {
 			config fallback.Config
 			op     resilience.Func
 			want   fallback.Stats
 		}{
-			"operation": {fallback.Config{Handle: answer}, func(context.Context) error { boom(); return nil }, fallback.Stats{Passed: 1}},
-			"If":        {fallback.Config{Handle: answer, If: func(error) bool { boom(); return true }}, fail(errBoom), fallback.Stats{Failed: 1}},
-			"Handle":    {fallback.Config{Handle: func(context.Context, error) error { boom(); return nil }}, fail(errBoom), fallback.Stats{Failed: 1}},
+			"operation": {fallback.Config{Handle: answer}, func(context.Context) error { how.Abort(); return nil }, fallback.Stats{Passed: 1}},
+			"If":        {fallback.Config{Handle: answer, If: func(error) bool { how.Abort(); return true }}, fail(errBoom), fallback.Stats{Failed: 1}},
+			"Handle":    {fallback.Config{Handle: func(context.Context, error) error { how.Abort(); return nil }}, fail(errBoom), fallback.Stats{Failed: 1}},
 		} {
-			t.Run(fmt.Sprint(name, "/Goexit=", goexit), func(t *testing.T) {
+			t.Run(name+"/"+kind, func(t *testing.T) {
 				f := must(t, test.config)
-				var panicked any
-				returned := false
-				done := make(chan struct{})
-				go func() {
-					defer close(done)
-					defer func() { panicked = recover() }()
-					_ = resilience.Run(context.Background(), f, test.op)
-					returned = true
-				}()
-				<-done
-				if returned || !goexit && panicked != any(errBoom) || goexit && panicked != nil {
-					t.Errorf("returned %v, panicked with %v", returned, panicked)
+				e := testkit.Unwind(func() error { return resilience.Run(context.Background(), f, test.op) })
+				if e != how {
+					t.Errorf("ended with %+v", e)
 				}
 				wantStats(t, f, test.want)
 			})
@@ -320,7 +310,8 @@ func TestPanicAndGoexitGoOnUnchangedAndAreCountedOnce(t *testing.T) {
 	}
 }
 
-func TestAPanickingObserverIsDropped(t *testing.T) {
+// A panic of the observer is dropped.
+func TestFallback_observerPanics(t *testing.T) {
 	f := must(t, fallback.Config{Handle: answer, Observer: testkit.Observer(func(resilience.Event) { panic(errBoom) })})
 	if err := resilience.Run(t.Context(), f, fail(errBoom)); err != nil {
 		t.Error(err)
@@ -328,19 +319,21 @@ func TestAPanickingObserverIsDropped(t *testing.T) {
 	wantStats(t, f, fallback.Stats{Used: 1})
 }
 
-func TestAMissingHandleIsNamedWithWhatToChange(t *testing.T) {
+// A missing Handle is an error that names the field and what to change.
+func TestNew_noHandle(t *testing.T) {
 	f, err := fallback.New(fallback.Config{Name: "rates"})
 	if f != nil || err == nil {
 		t.Fatalf("New returned %v, %v", f, err)
 	}
 	for _, want := range []string{`"rates"`, "Config.Handle is nil", "set it"} {
 		if !strings.Contains(err.Error(), want) {
-			t.Errorf("%q does not say %q", err, want)
+			t.Errorf("%q does not contain %q", err, want)
 		}
 	}
 }
 
-func TestForksCountTogether(t *testing.T) {
+// Forks share the counters.
+func TestFallback_Fork(t *testing.T) {
 	f := must(t, fallback.Config{Name: "rates", Handle: answer})
 	fork := f.Fork("").(*fallback.Fallback)
 	_ = resilience.Run(t.Context(), fork, fail(errBoom))
@@ -350,7 +343,8 @@ func TestForksCountTogether(t *testing.T) {
 	}
 }
 
-func TestAnUnusedFallbackAllocatesNothing(t *testing.T) {
+// An unused fallback allocates nothing.
+func TestFallback_unusedAllocs(t *testing.T) {
 	f := must(t, fallback.Config{Handle: answer})
 	ctx, op := context.Background(), fail(nil)
 	if n := testing.AllocsPerRun(1000, func() { _ = resilience.RunOperation(ctx, f, op) }); n != 0 {
@@ -358,18 +352,19 @@ func TestAnUnusedFallbackAllocatesNothing(t *testing.T) {
 	}
 }
 
-// alike says that it is errBoom.
+// alike matches errBoom and is not errBoom.
 type alike struct{}
 
 func (alike) Error() string        { return "alike" }
 func (alike) Is(target error) bool { return target == errBoom }
 
-// odd has a type that can be compared, and values that cannot.
+// odd has a comparable type and values that are not comparable.
 type odd struct{ any }
 
 func (odd) Error() string { return "odd" }
 
-func TestAFallbackWhoseErrorIsOnlyLikeTheFirstDoesNotHideIt(t *testing.T) {
+// A fallback's error that only matches the first error does not hide it.
+func TestError_similarErrors(t *testing.T) {
 	for name, test := range map[string]struct{ err, own error }{
 		"says it is":         {errBoom, alike{}},
 		"two timeouts":       {context.DeadlineExceeded, &timeout.Error{Name: "cache"}},
@@ -388,8 +383,8 @@ func TestAFallbackWhoseErrorIsOnlyLikeTheFirstDoesNotHideIt(t *testing.T) {
 	}
 }
 
-// Under a Fallback that answers nil, Do has no value: neither the operation's nor the
-// alternative's.
+// Under a Fallback that answers nil, Do returns the zero value: neither the operation's
+// value nor handle's.
 func TestDo_policyAnswersNil(t *testing.T) {
 	f := must(t, fallback.Config{Handle: answer})
 	failing := func(context.Context) (int, error) { return 5, errBoom }

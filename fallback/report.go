@@ -17,3 +17,25 @@ func (f *Fallback) Report(details bool) resilience.Report {
 	}
 	return r
 }
+
+// String returns the settings of the fallback, for people. The text may change.
+func (f *Fallback) String() string {
+	s := policykit.Describe(policy, f.cfg.Name, "")
+	if f.cfg.If != nil {
+		return s + "answers for errors that If chooses"
+	}
+	return s + "answers for failures and rejections"
+}
+
+// Stats is what a Fallback has counted since it was made.
+type Stats struct {
+	Unused uint64 // the operation succeeded
+	Passed uint64 // it panicked, or failed with an error that the fallback does not answer for
+	Used   uint64 // the fallback answered
+	Failed uint64 // the fallback failed too
+}
+
+// Stats returns the counters.
+func (f *Fallback) Stats() Stats {
+	return Stats{Unused: f.count.Sum(unused), Passed: f.passed.Load(), Used: f.used.Load(), Failed: f.failed.Load()}
+}

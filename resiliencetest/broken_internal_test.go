@@ -11,11 +11,11 @@ import (
 	"github.com/resilience-go/resilience"
 )
 
-// broken is a policy that breaks the contract, and the rules that catch it.
+// broken is a policy that breaks the contract, with the rules that catch it.
 type broken struct {
 	policy func() resilience.Policy
 	caught []string
-	hangs  bool // in real time: then only the rules in caught are tried
+	hangs  bool // the check hangs in real time, so only the rules in caught run
 }
 
 // patience is short where the check is known to hang.
@@ -87,7 +87,7 @@ func brokenResults() map[string]broken {
 	}
 }
 
-// mixer keeps the error of a call where another one may overwrite it.
+// mixer stores the error of a call where another call may overwrite it.
 type mixer struct {
 	mu  sync.Mutex
 	err error
@@ -114,11 +114,11 @@ func brokenRuns() map[string]broken {
 		return always(func(ctx context.Context, next resilience.Next) error { return next.Run(derive(ctx)) })
 	}
 	return map[string]broken{
-		"hedges":                     {caught: []string{"sequence", "goroutines", "discarding", "done"}, policy: always(hedge)},
-		"abandons":                   {caught: []string{"sequence"}, policy: always(abandon)},
-		"hands on another context":   {caught: []string{"context"}, policy: under(func(context.Context) context.Context { return context.Background() })},
-		"hands on values only":       {caught: []string{"context"}, policy: under(context.WithoutCancel)},
-		"hands on all but the cause": {caught: []string{"context"}, policy: under(func(ctx context.Context) context.Context { return anonymous{ctx} })},
+		"hedges":                   {caught: []string{"sequence", "goroutines", "discarding", "done"}, policy: always(hedge)},
+		"abandons":                 {caught: []string{"sequence"}, policy: always(abandon)},
+		"passes another context":   {caught: []string{"context"}, policy: under(func(context.Context) context.Context { return context.Background() })},
+		"passes values only":       {caught: []string{"context"}, policy: under(context.WithoutCancel)},
+		"passes all but the cause": {caught: []string{"context"}, policy: under(func(ctx context.Context) context.Context { return anonymous{ctx} })},
 		"second run without context": {caught: []string{"context"}, policy: always(func(ctx context.Context, next resilience.Next) error {
 			err := next.Run(ctx)
 			if err != nil && ctx.Err() == nil {
@@ -159,6 +159,7 @@ func brokenRuns() map[string]broken {
 	}
 }
 
+// allRules returns the names of all rules.
 func allRules() (names []string) {
 	for _, r := range rules {
 		names = append(names, r.name)
@@ -191,7 +192,7 @@ func hedge(ctx context.Context, next resilience.Next) error {
 	return errors.Join(<-first, second)
 }
 
-// abandon returns when the context is done, whatever next does.
+// abandon returns when the context is done, even if next has not returned.
 func abandon(ctx context.Context, next resilience.Next) error {
 	if ctx.Done() == nil {
 		return next.Run(ctx)
@@ -239,8 +240,8 @@ func brokenUnwinding() map[string]broken {
 			}()
 			return next.Run(ctx)
 		})},
-		"keeps its place on panic and Goexit": {caught: []string{"unwinding"}, policy: func() resilience.Policy {
-			s := &slots{limit: 1000}
+		"keeps its slot on panic and Goexit": {caught: []string{"unwinding"}, policy: func() resilience.Policy {
+			s := &slots{capacity: 1000}
 			return apply(func(ctx context.Context, next resilience.Next) error {
 				if err := s.take(); err != nil {
 					return err
@@ -250,7 +251,7 @@ func brokenUnwinding() map[string]broken {
 				return err
 			})
 		}},
-		"takes panics for nothing": {caught: []string{"outcomes"}, policy: func() resilience.Policy {
+		"ignores panics": {caught: []string{"outcomes"}, policy: func() resilience.Policy {
 			return &breaker{forgets: func(err error) bool { return err == resilience.ErrAborted }}
 		}},
 	}
@@ -266,7 +267,7 @@ func brokenLocks() map[string]broken {
 				return next.Run(ctx)
 			})
 		}},
-		"holds a mutex while it asks the error": {caught: []string{"locks"}, hangs: true, policy: func() resilience.Policy {
+		"holds a mutex while it calls the error": {caught: []string{"locks"}, hangs: true, policy: func() resilience.Policy {
 			var mu sync.Mutex
 			return apply(func(ctx context.Context, next resilience.Next) error {
 				err := next.Run(ctx)
@@ -302,7 +303,7 @@ func brokenLocks() map[string]broken {
 func brokenHolding() map[string]broken {
 	return map[string]broken{
 		"releases when next returns": {caught: []string{"settling"}, policy: func() resilience.Policy {
-			s := &slots{limit: 5}
+			s := &slots{capacity: 5}
 			return apply(func(ctx context.Context, next resilience.Next) error {
 				if err := s.take(); err != nil {
 					return err
@@ -312,7 +313,7 @@ func brokenHolding() map[string]broken {
 			})
 		}},
 		"releases twice": {caught: []string{"settling"}, policy: func() resilience.Policy {
-			s := &slots{limit: 5}
+			s := &slots{capacity: 5}
 			return apply(func(ctx context.Context, next resilience.Next) error {
 				if err := s.take(); err != nil {
 					return err
@@ -327,7 +328,7 @@ func brokenHolding() map[string]broken {
 			})
 		}},
 		"never releases after a success": {caught: []string{"settling"}, policy: func() resilience.Policy {
-			s := &slots{limit: 100}
+			s := &slots{capacity: 100}
 			return apply(func(ctx context.Context, next resilience.Next) error {
 				if err := s.take(); err != nil {
 					return err

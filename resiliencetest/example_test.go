@@ -19,7 +19,7 @@ import (
 	"github.com/resilience-go/resilience/stack"
 )
 
-// rates is the code of the user in these tests.
+// rates is the user code of these tests.
 type rates struct{ client *http.Client }
 
 func (r rates) get(ctx context.Context, currency string) (string, error) {
@@ -46,7 +46,8 @@ func (s server) RoundTrip(req *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader("1.25"))}, nil
 }
 
-func TestARateIsThereThoughAConnectionBroke(t *testing.T) {
+// A rate is returned even if a connection breaks.
+func TestRates_connectionBreaks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var events resiliencetest.Recorder
 		c := stack.DefaultClient("rates")
@@ -64,7 +65,8 @@ func TestARateIsThereThoughAConnectionBroke(t *testing.T) {
 	})
 }
 
-func TestARateIsThereThoughTheServerHungOnce(t *testing.T) {
+// A rate is returned even if the server hangs once.
+func TestRates_serverHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := stack.DefaultClient("rates")
 		c.Attempt.Timeout = 300 * time.Millisecond
@@ -74,16 +76,16 @@ func TestARateIsThereThoughTheServerHungOnce(t *testing.T) {
 		start := time.Now()
 		rate, err := r.get(t.Context(), "EUR")
 		if took := time.Since(start); rate != "1.25" || err != nil || took > 350*time.Millisecond {
-			t.Errorf("%q, %v after %v", rate, err, took) // the limit, and a wait of up to 50 ms
+			t.Errorf("%q, %v after %v", rate, err, took) // the timeout, and a wait of up to 50 ms
 		}
 	})
 }
 
-func TestThereIsNoRateWhileTheBreakerIsOpen(t *testing.T) {
+// No request is sent while the breaker is open.
+func TestRates_breakerOpen(t *testing.T) {
 	policy := stack.Client("rates")
 	for n := range resilience.Walk(policy) {
-		p := n.Policy
-		if b, ok := p.(*breaker.Breaker); ok {
+		if b, ok := n.Policy.(*breaker.Breaker); ok {
 			b.SetMode(breaker.ForcedOpen) // before the first call
 		}
 	}
@@ -111,7 +113,7 @@ func ExampleScript() {
 
 func ExampleRecorder() {
 	var rec resiliencetest.Recorder
-	// A policy is given &rec as the Observer of its Config, and tells:
+	// With &rec as the Observer of its Config, a policy calls:
 	rec.Observe(context.Background(), resilience.Event{From: "CLOSED", To: "OPEN"})
 	rec.Observe(context.Background(), resilience.Event{Kind: retry.EventRetrying, Attempt: 2})
 	fmt.Println(rec.Transitions())
@@ -122,7 +124,7 @@ func ExampleRecorder() {
 }
 
 func ExampleTestPolicy() {
-	// In a test function, t being its *testing.T:
+	// In a test function with the parameter t *testing.T:
 	check := func(t *testing.T) {
 		resiliencetest.TestPolicy(t, func() resilience.Policy { return resilience.Compose() })
 	}

@@ -16,7 +16,7 @@ import (
 	"github.com/resilience-go/resilience/timeout"
 )
 
-// maker is a policy of this module, and how it is made.
+// maker makes a policy of this module.
 type maker struct {
 	name string
 	make func() resilience.Policy
@@ -35,7 +35,7 @@ var makers = []maker{
 	{"limit", func() resilience.Policy { return resilience.Must(limit.New(limit.Config{})) }},
 }
 
-// variants are those whose settings change how they work.
+// variants are policies with settings that change how they work.
 var variants = []maker{
 	{"breaker, judging at the end", func() resilience.Policy {
 		return resilience.Must(breaker.New(breaker.Config{
@@ -45,7 +45,7 @@ var variants = []maker{
 	{"bulkhead of one", func() resilience.Policy { return resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1})) }},
 	{"limit of one", func() resilience.Policy { return resilience.Must(limit.New(limit.Config{Max: 1})) }},
 	{"limit of one, without a queue", func() resilience.Policy {
-		return resilience.Must(limit.New(limit.Config{Max: 1, MaxQueue: -1}))
+		return resilience.Must(limit.New(limit.Config{Max: 1, MaxQueue: limit.NoQueue}))
 	}},
 	{"limit that only counts", func() resilience.Policy {
 		return resilience.Must(limit.New(limit.Config{Max: 1, Shadow: true}))
@@ -53,7 +53,7 @@ var variants = []maker{
 	{"timeout until answered", func() resilience.Policy {
 		return resilience.Must(timeout.New(timeout.Config{Until: resilience.Answered}))
 	}},
-	{"retry without a budget", func() resilience.Policy { return resilience.Must(retry.New(retry.Config{Budget: -1})) }},
+	{"retry without a budget", func() resilience.Policy { return resilience.Must(retry.New(retry.Config{Budget: retry.NoBudget})) }},
 	{"keyed", func() resilience.Policy {
 		return resilience.Must(keyed.New(resilience.Must(breaker.New(breaker.Config{})), keyed.Config{}))
 	}},
@@ -61,13 +61,15 @@ var variants = []maker{
 	{"stack.Server", func() resilience.Policy { return stack.Server("test") }},
 }
 
-func TestAllPoliciesKeepTheContract(t *testing.T) {
+// All policies of this module keep the contract.
+func TestPolicy_allPolicies(t *testing.T) {
 	for _, m := range append(makers, variants...) {
 		t.Run(m.name, func(t *testing.T) { resiliencetest.TestPolicy(t, m.make) })
 	}
 }
 
-func TestEveryOrderedPairOfPoliciesKeepsTheContract(t *testing.T) {
+// Every ordered pair of policies keeps the contract.
+func TestPolicy_pairs(t *testing.T) {
 	for _, outer := range makers {
 		for _, inner := range makers {
 			t.Run(outer.name+"("+inner.name+")", func(t *testing.T) {

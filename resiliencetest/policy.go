@@ -1,7 +1,6 @@
-// Package resiliencetest helps to test policies and the code that uses them:
-// TestPolicy checks that a policy of one's own keeps the contract of
-// resilience.Policy, Script is an operation that fails as planned, and Recorder
-// keeps the events that policies tell.
+// Package resiliencetest helps to test policies and the code that uses them. TestPolicy
+// checks that a policy keeps the contract of resilience.Policy, Script returns an operation
+// that fails as planned, and Recorder keeps the events of policies.
 package resiliencetest
 
 import (
@@ -19,30 +18,29 @@ import (
 	"github.com/resilience-go/resilience"
 )
 
-// patience is how long a check may take in real time before it is said to hang.
-// Waiting costs none, since checks run in bubbles, so only a lock that is never
-// released comes near it.
+// patience is how long a check may take in real time before TestPolicy reports that it
+// hangs. Checks run in bubbles, where waiting takes no real time, so only a lock that is
+// never released takes that long.
 const patience = 20 * time.Second
 
-// many is more often than any limit that can be found in practice: what is lost
-// once a call, a place or a token, is gone for good after so many.
+// many is how many calls a check makes to find a leak. It is more than the slots or tokens
+// of any policy in practice, so a policy that leaks one per call has none left after that.
 const many = 1100
 
-// TestPolicy checks that the policies that newPolicy returns keep the contract
-// of resilience.Policy, one subtest for each sentence of it, with operations that
-// are over when they return and with those that are Lasting. newPolicy is called
-// many times, on other goroutines too; each time it returns a new policy that
-// admits operations.
+// TestPolicy checks that the policies that newPolicy returns keep the contract of
+// resilience.Policy. It has a subtest for each sentence of the contract, with plain and with
+// Lasting operations. It calls newPolicy many times, also on other goroutines. Each call
+// must return a new policy that admits operations.
 //
-// Policies may do what policies do: run an operation again, answer in its place,
-// reject it, make it wait. The checks run in bubbles of testing/synctest, so
-// waiting takes no real time; a policy must read the time from package time, and
-// must not own a goroutine that never ends. Run them with -race as well.
+// A policy may run an operation again, answer instead of it, reject it, or make it wait. The
+// checks run in bubbles of testing/synctest, so waiting takes no real time. The policy must
+// read the time from package time, and must not own a goroutine that never ends. Run the
+// test with -race too.
 //
-// Some of it cannot be seen from outside. Whether a panic is counted shows only
-// in a policy that rejects after failures, whether a place is held to the end only
-// in one with fewer than a thousand of them. Whether next.Discard comes before the
-// code of the user that a policy has, an alternative or an observer, does not show.
+// TestPolicy cannot see some breaches. It sees whether a panic counts only if the policy
+// rejects after failures. It sees whether a slot is held to the end only if there are fewer
+// than a thousand slots. It does not see whether next.Discard comes before user code of the
+// policy, such as a fallback or an observer.
 //
 //	func TestContract(t *testing.T) {
 //		resiliencetest.TestPolicy(t, func() resilience.Policy { return mine.New() })
@@ -75,30 +73,30 @@ func kind(lasting bool) string {
 type rule struct {
 	name        string
 	sentence    string
-	lastingOnly bool // it says nothing of operations that are over at once
+	lastingOnly bool // the rule does not apply to plain operations
 	check       func(*check)
 }
 
-// broken returns in which ways a policy breaks the rule.
+// broken returns how the policy breaks the rule, or nothing.
 func (r rule) broken(t *testing.T, newPolicy func() resilience.Policy, lasting bool, patience time.Duration) []string {
 	c := &check{newPolicy: newPolicy, lasting: lasting}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		defer func() {
-			// The bubble is dead: a call, or a goroutine of the policy, waits for
-			// something that never comes.
+			// The bubble is deadlocked: a call, or a goroutine of the policy, waits
+			// forever.
 			if v := recover(); v != nil {
 				c.faultf("hangs: %v", v)
 			}
 		}()
 		synctest.Test(t, func(*testing.T) { r.check(c) })
 	}()
-	limit := time.NewTimer(patience)
-	defer limit.Stop()
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
 	select {
 	case <-done:
-	case <-limit.C:
+	case <-timer.C:
 		c.faultf("hangs: not done after %v\n%s", patience, bubbled())
 	}
 	c.mu.Lock()
@@ -106,7 +104,7 @@ func (r rule) broken(t *testing.T, newPolicy func() resilience.Policy, lasting b
 	return slices.Clone(c.faults)
 }
 
-// bubbled returns the stacks of goroutines in bubbles: who hangs is among them.
+// bubbled returns the stacks of the goroutines in bubbles, which include the one that hangs.
 func bubbled() string {
 	all := make([]byte, 1<<20)
 	all = all[:runtime.Stack(all, true)]
@@ -119,16 +117,17 @@ func bubbled() string {
 	return b.String()
 }
 
-// A check is a rule being checked.
+// A check is one run of a rule.
 type check struct {
 	newPolicy func() resilience.Policy
 	lasting   bool
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	faults []string
 }
 
-// maxFaults keeps a broken policy from filling the screen.
+// maxFaults is how many faults of a rule are reported, so that a broken policy does not fill
+// the screen.
 const maxFaults = 5
 
 func (c *check) faultf(format string, args ...any) {
@@ -140,8 +139,8 @@ func (c *check) faultf(format string, args ...any) {
 	}
 }
 
-// result is how a call ended: it returned err, or panicked with value, or it
-// called Goexit.
+// result is how a call ended: it returned err, panicked with value, or called
+// runtime.Goexit.
 type result struct {
 	err      error
 	returned bool
@@ -149,7 +148,7 @@ type result struct {
 	unwound  bool // the panic came straight from the operation
 }
 
-// call runs o under p on a goroutine of its own, which may end as it likes.
+// call runs o under p on a new goroutine, so that o may panic or call runtime.Goexit.
 func (c *check) call(ctx context.Context, p resilience.Policy, o *probe) result {
 	done := make(chan result, 1)
 	go func() {
@@ -171,19 +170,19 @@ func (c *check) call(ctx context.Context, p resilience.Policy, o *probe) result 
 	return r
 }
 
-// do is call for an operation whose end comes at once.
+// do runs o under p like call, and ends o at once.
 func (c *check) do(p resilience.Policy, o *probe) result {
 	r := c.call(context.Background(), p, o)
 	o.end()
 	return r
 }
 
+// probe returns an operation that runs body.
 func (c *check) probe(body func(ctx context.Context, run int) error) *probe {
 	return &probe{lasting: c.lasting, body: body}
 }
 
-// admitsAgain checks that p lets an operation run, after it had time to recover
-// from what was done to it.
+// admitsAgain checks that p admits an operation, after an hour in which it could recover.
 func (c *check) admitsAgain(p resilience.Policy, after string) {
 	time.Sleep(time.Hour)
 	o := c.probe(succeed)
@@ -192,13 +191,12 @@ func (c *check) admitsAgain(p resilience.Policy, after string) {
 	}
 }
 
-// capacity returns how many operations p lets be under way at once, counting no
-// further than most.
+// capacity returns how many operations p admits at the same time, or most if there are more.
 func (c *check) capacity(p resilience.Policy, most int) int {
-	// A waiter gives up at the deadline, however long p lets it wait.
+	// A call that waits returns at this deadline, even if p would let it wait longer.
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	leave := make(chan struct{})
+	release := make(chan struct{})
 	var calls sync.WaitGroup
 	var open []*probe
 	for range most {
@@ -209,11 +207,11 @@ func (c *check) capacity(p resilience.Policy, most int) int {
 			default:
 			}
 			if !c.lasting {
-				<-leave
+				<-release
 			}
 			return nil
 		})
-		// An answer may make an adaptive limit grow.
+		// Without an answer, so that an adaptive limit does not grow.
 		o.unanswered = true
 		calls.Go(func() {
 			c.call(ctx, p, o)
@@ -229,7 +227,7 @@ func (c *check) capacity(p resilience.Policy, most int) int {
 		}
 		open = append(open, o)
 	}
-	close(leave)
+	close(release)
 	calls.Wait()
 	for _, o := range open {
 		o.end()
@@ -237,5 +235,5 @@ func (c *check) capacity(p resilience.Policy, most int) int {
 	return len(open)
 }
 
-// rejected reports whether err is a refusal.
+// rejected reports whether err is a rejection.
 func rejected(err error) bool { return errors.Is(err, resilience.ErrRejected) }

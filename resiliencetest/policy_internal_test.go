@@ -13,21 +13,19 @@ import (
 	"github.com/resilience-go/resilience"
 )
 
-// apply is a policy that is its Apply.
-type apply func(ctx context.Context, next resilience.Next) error
-
-func (f apply) Apply(ctx context.Context, next resilience.Next) error { return f(ctx, next) }
+// apply is resilience.PolicyFunc.
+type apply = resilience.PolicyFunc
 
 func always(f apply) func() resilience.Policy { return func() resilience.Policy { return f } }
 
-// slots is what policies hold.
+// slots are what the policies here hold.
 type slots struct {
-	used  atomic.Int64
-	limit int64
+	used     atomic.Int64
+	capacity int64
 }
 
 func (s *slots) take() error {
-	if s.used.Add(1) > s.limit {
+	if s.used.Add(1) > s.capacity {
 		s.used.Add(-1)
 		return &resilience.Rejection{Policy: "slots", Reason: "full"}
 	}
@@ -39,7 +37,7 @@ func (s *slots) Settle(uint64, error) { s.used.Add(-1) }
 // bulkhead keeps the contract.
 type bulkhead struct{ slots }
 
-func newBulkhead() resilience.Policy { return &bulkhead{slots{limit: 1}} }
+func newBulkhead() resilience.Policy { return &bulkhead{slots{capacity: 1}} }
 
 func (b *bulkhead) Apply(ctx context.Context, next resilience.Next) error {
 	if err := b.take(); err != nil {
@@ -78,7 +76,7 @@ type breaker struct {
 	mu       sync.Mutex
 	failures int
 	until    time.Time
-	forgets  func(error) bool // breaks it, if not nil
+	forgets  func(error) bool // breaks the contract, unless nil
 }
 
 func newBreaker() resilience.Policy { return &breaker{} }
@@ -133,7 +131,8 @@ type release func()
 
 func (r release) Settle(uint64, error) { r() }
 
-func TestPolicyAcceptsWhatKeepsTheContract(t *testing.T) {
+// TestPolicy accepts policies that keep the contract.
+func TestPolicy_accepts(t *testing.T) {
 	sound := map[string]func() resilience.Policy{
 		"trivial":  always(func(ctx context.Context, next resilience.Next) error { return next.Run(ctx) }),
 		"empty":    func() resilience.Policy { return resilience.Compose() },
@@ -154,8 +153,8 @@ func TestPolicyAcceptsWhatKeepsTheContract(t *testing.T) {
 	}
 }
 
-// Each broken policy is caught by the rules named, and by no other.
-func TestPolicyCatchesWhatBreaksTheContract(t *testing.T) {
+// Each broken policy is caught by the named rules, and by no other rule.
+func TestPolicy_catches(t *testing.T) {
 	for name, b := range brokenPolicies() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -179,7 +178,8 @@ func TestPolicyCatchesWhatBreaksTheContract(t *testing.T) {
 	}
 }
 
-func TestEachRuleAloneCatchesSomething(t *testing.T) {
+// Each rule is the only one that catches some broken policy.
+func TestPolicy_rules(t *testing.T) {
 	alone := map[string]bool{}
 	for _, b := range brokenPolicies() {
 		if len(b.caught) == 1 {

@@ -11,24 +11,24 @@ import (
 	"github.com/resilience-go/resilience"
 )
 
-// probe is the operation of the checks. It watches what the policy does with it.
-// A lasting one goes on after each run until it is discarded or ended.
+// probe is the operation of the checks. It records what the policy does with it. A lasting
+// probe goes on after each run until it is discarded or ended.
 type probe struct {
 	resilience.Tail
 	lasting    bool
 	unanswered bool // does not answer when it returns
-	panics     any  // what body panics with, if it does
+	panics     any  // the value that body panics with, nil if it does not
 	body       func(ctx context.Context, run int) error
-	onDiscard  func() // code of the user that Discard runs, if not nil
+	onDiscard  func() // user code that Discard calls, unless nil
 
-	turn sync.Mutex // of who begins or holds: to run two at once is a fault, not a race
+	turn sync.Mutex // guards Begin and Hold: two runs at once must be a fault, not a data race
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the fields below
 	runs     int
 	active   int
-	number   uint32 // of the last run, in Tail
+	number   uint32 // the number of the last run in Tail
 	open     bool   // the last run goes on
-	err      error  // of the last run
+	err      error  // the error of the last run
 	returned time.Time
 
 	overlapped  bool // a run began during another
@@ -36,7 +36,7 @@ type probe struct {
 	waited      bool // time passed before Discard
 }
 
-// operation returns what a policy is given to guard.
+// operation returns the Operation that the policy runs.
 func (o *probe) operation() resilience.Operation {
 	if o.lasting {
 		return o
@@ -92,7 +92,7 @@ func (o *probe) Discard() {
 	o.end()
 }
 
-// end ends the last run, as closing the body of a response does.
+// end ends the last run, as closing a response body does.
 func (o *probe) end() {
 	o.mu.Lock()
 	number, err := o.number, o.err
@@ -113,8 +113,8 @@ func (o *probe) running() bool {
 	return o.active > 0
 }
 
-// last returns the error of the last run, and whether that goes on.
-func (o *probe) last() (err error, open bool) { // the error is a value here
+// last returns the error of the last run, and whether that run goes on.
+func (o *probe) last() (err error, open bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.err, o.open
@@ -128,7 +128,7 @@ type failure struct {
 
 func (f *failure) Error() string { return fmt.Sprintf("resiliencetest: run %d fails", f.run) }
 
-// Is makes failures of the same run equal.
+// Is reports whether target is a failure of the same run.
 func (f *failure) Is(target error) bool {
 	t, ok := target.(*failure)
 	return ok && *t == *f
@@ -136,14 +136,14 @@ func (f *failure) Is(target error) bool {
 
 func succeed(context.Context, int) error { return nil }
 
-// failing returns a probe each run of which returns a failure of its own.
+// failing returns a probe whose runs each return a failure of their own.
 func (c *check) failing() *probe {
 	o := c.probe(nil)
 	o.body = func(_ context.Context, run int) error { return &failure{o, run} }
 	return o
 }
 
-// panicking returns a probe that panics with a value of its own.
+// panicking returns a probe that panics with a unique value.
 func (c *check) panicking() *probe {
 	o := c.probe(nil)
 	value := &failure{of: o}
@@ -152,7 +152,7 @@ func (c *check) panicking() *probe {
 	return o
 }
 
-// exiting returns a probe that ends its goroutine.
+// exiting returns a probe that calls runtime.Goexit.
 func (c *check) exiting() *probe {
 	return c.probe(func(context.Context, int) error {
 		runtime.Goexit()
@@ -165,9 +165,9 @@ func (c *check) exiting() *probe {
 //go:noinline
 func throw(value any) error { panic(value) }
 
-// unwound reports, called by a deferred function, whether the panic comes
-// straight from throw. The frames of a panic are gone once it was recovered, and
-// while a deferred function panics anew those of that panic lie above them.
+// unwound is called by a deferred function. It reports whether the panic comes directly from
+// throw. If the panic was recovered and raised again, the frames of throw are gone, or the
+// frames of the new panic are above them.
 func unwound() bool {
 	pcs := make([]uintptr, 64)
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(1, pcs)])

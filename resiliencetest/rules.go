@@ -14,22 +14,22 @@ import (
 )
 
 var rules = []rule{
-	{name: "admits", sentence: "a new policy runs what it is given", check: admits},
+	{name: "admits", sentence: "a new policy runs the operation", check: admits},
 	{name: "concurrency", sentence: "Apply is safe for concurrent use", check: concurrency},
 	{name: "sequence", sentence: "runs next one after another and returns after it", check: sequence},
 	{name: "context", sentence: "the context handed to next derives from ctx", check: contexts},
 	{name: "errors", sentence: "the error of next stays reachable", check: reachable},
 	{name: "rejections", sentence: "an error that matches ErrRejected means that next did not run", check: rejections},
-	{name: "unwinding", sentence: "a panic or Goexit unwinds and releases what is held", check: unwinding},
+	{name: "unwinding", sentence: "a panic or Goexit unwinds and releases everything that is held", check: unwinding},
 	{name: "outcomes", sentence: "a panic or Goexit counts as a failure", check: outcomes},
-	{name: "locks", sentence: "no lock is held while code of the user runs", check: locks},
+	{name: "locks", sentence: "no lock is held while user code runs", check: locks},
 	{name: "goroutines", sentence: "no goroutine is started on the success path", check: goroutines},
-	{name: "settling", sentence: "what is held is released at the end, once", check: settling},
-	{name: "discarding", sentence: "next.Discard comes first", lastingOnly: true, check: discarding},
-	{name: "done", sentence: "a context that is done keeps next from running", check: done},
+	{name: "settling", sentence: "everything that is held is released at the end, once", check: settling},
+	{name: "discarding", sentence: "next.Discard comes before a further run, a wait or a result of the policy's own", lastingOnly: true, check: discarding},
+	{name: "done", sentence: "if the context is done, next does not run", check: done},
 }
 
-// admits checks what all other checks build on.
+// admits checks what all other checks rely on.
 func admits(c *check) {
 	p := c.newPolicy()
 	if p == nil {
@@ -51,7 +51,7 @@ func concurrency(c *check) {
 				o := c.failing()
 				fail := o.body
 				o.body = func(ctx context.Context, run int) error {
-					// Calls overlap in all sorts of ways.
+					// Calls overlap in many ways.
 					time.Sleep(time.Duration(i%7) * time.Millisecond)
 					if i%3 == 0 {
 						return fail(ctx, run)
@@ -73,7 +73,7 @@ func concurrency(c *check) {
 
 func sequence(c *check) {
 	slow := func(ctx context.Context, _ int) error {
-		time.Sleep(time.Hour) // whatever ctx says
+		time.Sleep(time.Hour) // even if ctx is done
 		return ctx.Err()
 	}
 	for name, start := range map[string]func() (context.Context, context.CancelFunc){
@@ -108,7 +108,7 @@ func within(d time.Duration) (context.Context, context.CancelFunc) {
 type contextKey struct{}
 
 func contexts(c *check) {
-	// The first run fails, to see what a second one is given.
+	// The first run fails, so that the context of a second run is checked too.
 	ctx, cancel := within(30 * 24 * time.Hour)
 	defer cancel()
 	ctx = context.WithValue(ctx, contextKey{}, c)
@@ -140,7 +140,7 @@ func contexts(c *check) {
 			synctest.Wait()
 			if ctx.Err() == nil {
 				c.faultf("its cancellation does not reach run %d", run)
-			} else if context.Cause(ctx) != cause { // handed on as it is
+			} else if context.Cause(ctx) != cause { // this very value
 				c.faultf("the cause of its cancellation does not reach run %d", run)
 			}
 			return ctx.Err()
@@ -163,7 +163,7 @@ func reachable(c *check) {
 		o.body = func(ctx context.Context, run int) error { return wrap(fail(ctx, run)) }
 		r := c.do(p, o)
 		if r.err == nil || o.count() == 0 {
-			continue // answered in its place, or rejected
+			continue // the policy answered instead, or rejected
 		}
 		if !errors.Is(r.err, &failure{o, o.count()}) {
 			c.faultf("errors.Is does not find it, %s, in: %v", name, r.err)
@@ -177,7 +177,7 @@ func reachable(c *check) {
 	o := c.probe(func(context.Context, int) error { return rejection })
 	r := c.do(c.newPolicy(), o)
 	if r.err != nil && o.count() > 0 && !errors.Is(r.err, rejection) {
-		c.faultf("the rejection of a policy further in is not found in: %v", r.err)
+		c.faultf("the rejection of an inner policy is not found in: %v", r.err)
 	}
 }
 
@@ -195,18 +195,18 @@ func rejections(c *check) {
 	}
 
 	p = c.newPolicy()
-	leave := make(chan struct{})
+	release := make(chan struct{})
 	var calls sync.WaitGroup
 	for range 100 {
 		o := c.probe(func(context.Context, int) error {
-			<-leave
+			<-release
 			return nil
 		})
 		calls.Go(func() { judge(o, c.do(p, o), "among others") })
 	}
 	synctest.Wait()
 	time.Sleep(time.Second)
-	close(leave)
+	close(release)
 	calls.Wait()
 }
 
@@ -223,7 +223,7 @@ func unwinds(c *check, how string, operation func() *probe) {
 		switch {
 		case o.count() == 0: // rejected
 		case r.returned:
-			c.faultf("it came to an end: Apply returned %v", r.err)
+			c.faultf("Apply returned %v instead of unwinding", r.err)
 		case r.value == nil && o.panics != nil:
 			c.faultf("the panic became a Goexit")
 		case r.value != o.panics:
@@ -236,7 +236,7 @@ func unwinds(c *check, how string, operation func() *probe) {
 }
 
 func outcomes(c *check) {
-	// The bursts, a second apart, are there for rules that look at times.
+	// The bursts come a second apart, for policies that consider times.
 	rejects := func(burst int, operation func() *probe) bool {
 		p := c.newPolicy()
 		for range 5 {
@@ -253,7 +253,7 @@ func outcomes(c *check) {
 	if !rejects(30, c.failing) {
 		return
 	}
-	// More of them, since one call may have been several failures.
+	// More calls than before, because one failing call may have been several failures.
 	if !rejects(300, c.panicking) {
 		c.faultf("errors make it reject, panics do not")
 	}
@@ -262,8 +262,8 @@ func outcomes(c *check) {
 	}
 }
 
-// locks calls a policy from within. It may reject that, or let it wait for its
-// context; but it must not hang.
+// locks calls the policy from inside its own operation. The policy may reject that call, or
+// let it wait until its context ends, but it must not hang.
 func locks(c *check) {
 	p := c.newPolicy()
 	reenter := func(ctx context.Context) {
@@ -291,7 +291,7 @@ func locks(c *check) {
 	c.do(p, o)
 }
 
-// talking is an error whose methods are code of the user.
+// talking is an error whose methods run user code.
 type talking struct {
 	failure
 	reenter func()
@@ -312,8 +312,8 @@ func (t *talking) RetryAfter() time.Duration {
 	return 0
 }
 
-// goroutines counts those that are started while a call succeeds. Others in the
-// process start some too, but not during each of so many calls.
+// goroutines checks that some successful call starts no goroutine. Other code in the process
+// starts goroutines too, but not during each of 1000 calls.
 func goroutines(c *check) {
 	p := c.newPolicy()
 	created := []metrics.Sample{{Name: "/sched/goroutines-created:goroutines"}}
@@ -341,18 +341,18 @@ func goroutines(c *check) {
 
 func settling(c *check) {
 	plain := check{newPolicy: c.newPolicy}
-	limit := plain.capacity(c.newPolicy(), many)
-	if limit < many && c.lasting {
-		if open := c.capacity(c.newPolicy(), limit+1); open > limit {
-			c.faultf("of operations that are over when they return it admits %d at once, of those that go on more", limit)
+	slots := plain.capacity(c.newPolicy(), many)
+	if slots < many && c.lasting {
+		if open := c.capacity(c.newPolicy(), slots+1); open > slots {
+			c.faultf("it admits %d plain operations at once, and more lasting ones", slots)
 		}
 	}
 	p := c.newPolicy()
 	for range many {
 		c.do(p, c.probe(succeed))
 	}
-	if limit > 0 && limit < many && c.capacity(p, limit+many/2) == limit+many/2 {
-		c.faultf("it admitted %d at once, and %d more after %d calls: a place is free again before the operation has ended, or more often than it was taken: release it through next.Settle", limit, many/2, many)
+	if slots > 0 && slots < many && c.capacity(p, slots+many/2) == slots+many/2 {
+		c.faultf("it admitted %d at once, and %d more after %d calls: a slot is released before the operation has ended, or more than once: release it through next.Settle", slots, many/2, many)
 	}
 	c.admitsAgain(p, "operations that ended")
 }
@@ -370,13 +370,13 @@ func discarding(c *check) {
 			c.faultf("it waits while the last run goes on")
 		}
 		if o.count() > 0 && r.err == nil && err != nil && open {
-			c.faultf("it answers in place of next while the last run goes on")
+			c.faultf("it answers instead of next while the last run goes on")
 		}
 		o.end()
 	}
 }
 
-// outermost hands a context to the policies inside it.
+// outermost passes its own context to the inner policies.
 type outermost struct{ ctx context.Context }
 
 func (p outermost) Apply(_ context.Context, next resilience.Next) error { return next.Run(p.ctx) }
@@ -392,7 +392,7 @@ func done(c *check) {
 			c.faultf("%d runs, error %v", o.count(), r.err)
 		}
 
-		// Inside another policy it may leave the look at the context to next.
+		// Inside another policy, it may leave the check of the context to next.
 		inner := c.newPolicy()
 		p := resilience.Compose(outermost{ctx}, inner)
 		for range many {
@@ -402,7 +402,7 @@ func done(c *check) {
 				c.faultf("it runs next %d times", o.count())
 			}
 			if r.err != nil && !rejected(r.err) && !errors.Is(r.err, ctx.Err()) {
-				c.faultf("the error does not match that of the context: %v", r.err)
+				c.faultf("the error does not match the context's: %v", r.err)
 			}
 		}
 		c.admitsAgain(inner, "calls whose context was done")

@@ -9,8 +9,8 @@ import (
 	"github.com/resilience-go/resilience"
 )
 
-// ErrHang stands in a Script for a run that does not come back before its context
-// is done. The run then returns resilience.ContextError.
+// ErrHang, in a Script, is a run that hangs until its context is done. The run then returns
+// resilience.ContextError.
 var ErrHang = errors.New("resiliencetest: hang")
 
 // Scripted is the operation that Script returns. It is safe for concurrent use.
@@ -20,10 +20,9 @@ type Scripted struct {
 	errs []error
 }
 
-// Script returns an operation whose first run returns the first error, the second
-// run the second, and so on; nil is a success, and ErrHang waits. The last one is
-// returned ever after, so Script(err) always fails and Script(err, err, nil) fails
-// twice. Script() always succeeds.
+// Script returns an operation whose runs return the errors in order. nil is a success, and
+// ErrHang waits. Further runs return the last error again: Script(err) always fails, and
+// Script(err, err, nil) fails twice. Script() always succeeds.
 //
 // Use it as an Operation, or its method Run as a resilience.Func.
 func Script(errs ...error) *Scripted {
@@ -39,7 +38,7 @@ func (s *Scripted) Run(ctx context.Context) error {
 		err = s.errs[min(s.runs, n)-1]
 	}
 	s.mu.Unlock()
-	if err == ErrHang { // a mark, not an error that somebody wraps
+	if err == ErrHang { // compared by identity: ErrHang is a mark
 		<-ctx.Done()
 		return resilience.ContextError(ctx)
 	}
@@ -53,8 +52,8 @@ func (s *Scripted) Runs() int {
 	return s.runs
 }
 
-// Recorder is a resilience.Observer that keeps what it hears. The zero value is
-// ready for use; it is safe for concurrent use and must not be copied after.
+// Recorder is a resilience.Observer that keeps the events. The zero value is ready for use.
+// A Recorder is safe for concurrent use. Do not copy it after first use.
 type Recorder struct {
 	mu     sync.Mutex // guards events
 	events []resilience.Event
@@ -67,8 +66,8 @@ func (r *Recorder) Observe(_ context.Context, e resilience.Event) {
 	r.events = append(r.events, e)
 }
 
-// Events returns the events of the given kinds so far, of all kinds if none are
-// given, in the order in which they were observed.
+// Events returns the events so far, in the order in which they were observed. With kinds, it
+// returns only the events of these kinds.
 func (r *Recorder) Events(kinds ...string) []resilience.Event {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -15,7 +15,8 @@ import (
 
 var errDown = errors.New("down")
 
-func TestScriptRepeatsItsLastError(t *testing.T) {
+// A Script returns its errors in order and then repeats the last.
+func TestScript_repeatsLast(t *testing.T) {
 	for name, tt := range map[string]struct {
 		script, want []error
 	}{
@@ -34,7 +35,8 @@ func TestScriptRepeatsItsLastError(t *testing.T) {
 	}
 }
 
-func TestScriptKeepsItsOwnErrors(t *testing.T) {
+// A Script is not changed by its caller's slice.
+func TestScript_copiesErrors(t *testing.T) {
 	errs := []error{errDown}
 	op := resiliencetest.Script(errs...)
 	errs[0] = nil
@@ -43,7 +45,8 @@ func TestScriptKeepsItsOwnErrors(t *testing.T) {
 	}
 }
 
-func TestScriptHangsUntilTheContextIsDone(t *testing.T) {
+// ErrHang hangs until the context is done.
+func TestScript_hang(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Minute, errDown)
 		defer cancel()
@@ -58,7 +61,8 @@ func TestScriptHangsUntilTheContextIsDone(t *testing.T) {
 	})
 }
 
-func TestScriptCountsConcurrentRuns(t *testing.T) {
+// Concurrent runs are all counted.
+func TestScripted_Runs_concurrency(t *testing.T) {
 	op := resiliencetest.Script(errDown, errDown, nil)
 	failed := make(chan error, 100)
 	var wg sync.WaitGroup
@@ -75,7 +79,8 @@ func TestScriptCountsConcurrentRuns(t *testing.T) {
 	}
 }
 
-func TestRecorderEventsAreTheCallers(t *testing.T) {
+// The caller may change the slice that Events returns.
+func TestRecorder_Events_copy(t *testing.T) {
 	var rec resiliencetest.Recorder
 	rec.Observe(t.Context(), resilience.Event{Kind: retry.EventRetrying})
 	rec.Events()[0].Kind = retry.EventGaveUp
@@ -84,7 +89,8 @@ func TestRecorderEventsAreTheCallers(t *testing.T) {
 	}
 }
 
-func TestRecorderConcurrentObservers(t *testing.T) {
+// A Recorder is safe for concurrent use.
+func TestRecorder_concurrency(t *testing.T) {
 	var rec resiliencetest.Recorder
 	var wg sync.WaitGroup
 	for range 50 {

@@ -14,10 +14,10 @@ import (
 	"github.com/resilience-go/resilience/retry"
 )
 
-// bounds returns what Exponential may return, computed without regard to the
-// size of numbers.
-func bounds(base, limit time.Duration, jitter, attempt int) (least, most time.Duration) {
-	b, l := big.NewInt(int64(max(0, base))), big.NewInt(int64(max(0, limit)))
+// bounds returns the least and the most that Exponential may return, computed with big
+// integers.
+func bounds(base, bound time.Duration, jitter, attempt int) (least, most time.Duration) {
+	b, l := big.NewInt(int64(max(0, base))), big.NewInt(int64(max(0, bound)))
 	if attempt > 1 {
 		b.Lsh(b, uint(min(attempt-1, 10_000)))
 	}
@@ -30,20 +30,20 @@ func bounds(base, limit time.Duration, jitter, attempt int) (least, most time.Du
 	return time.Duration(whole - random.Int64()), time.Duration(whole)
 }
 
-func check22(t *testing.T, base, limit time.Duration, jitter, attempt int) {
+func checkExponential(t *testing.T, base, bound time.Duration, jitter, attempt int) {
 	t.Helper()
-	least, most := bounds(base, limit, jitter, attempt)
-	backoff := retry.Exponential(base, limit, jitter)
+	least, most := bounds(base, bound, jitter, attempt)
+	backoff := retry.Exponential(base, bound, jitter)
 	for range 20 {
 		if d := backoff(attempt); d < least || d > most {
-			t.Fatalf("Exponential(%d, %d, %d)(%d) is %d, want %d to %d", base, limit, jitter, attempt, d, least, most)
+			t.Fatalf("Exponential(%d, %d, %d)(%d) is %d, want %d to %d", base, bound, jitter, attempt, d, least, most)
 		}
 	}
 }
 
 // Delays stay within their bounds at any attempt and jitter.
 func TestExponential_bounds(t *testing.T) {
-	for _, d := range []struct{ base, limit time.Duration }{
+	for _, d := range []struct{ base, bound time.Duration }{
 		{50 * time.Millisecond, time.Second},
 		{1, math.MaxInt64},
 		{math.MaxInt64, math.MaxInt64},
@@ -59,7 +59,7 @@ func TestExponential_bounds(t *testing.T) {
 	} {
 		for attempt := 0; attempt <= 128; attempt++ {
 			for jitter := 0; jitter <= 100; jitter += 5 {
-				check22(t, d.base, d.limit, jitter, attempt)
+				checkExponential(t, d.base, d.bound, jitter, attempt)
 			}
 		}
 	}
@@ -68,27 +68,27 @@ func TestExponential_bounds(t *testing.T) {
 // A jitter out of range counts as the nearest valid value.
 func TestExponential_jitterOutOfRange(t *testing.T) {
 	for _, jitter := range []int{math.MinInt, -1, 101, math.MaxInt} {
-		check22(t, time.Second, time.Minute, jitter, 3)
+		checkExponential(t, time.Second, time.Minute, jitter, 3)
 	}
 }
 
 // Any attempt number gives a delay within the bounds.
 func TestExponential_attemptOutOfRange(t *testing.T) {
 	for _, attempt := range []int{math.MinInt, -1, 129, math.MaxInt} {
-		check22(t, 1, math.MaxInt64, 50, attempt)
-		check22(t, 0, math.MaxInt64, 50, attempt)
+		checkExponential(t, 1, math.MaxInt64, 50, attempt)
+		checkExponential(t, 0, math.MaxInt64, 50, attempt)
 	}
 }
 
 func FuzzExponential(f *testing.F) {
 	f.Add(int64(50*time.Millisecond), int64(time.Second), 100, 3)
 	f.Add(int64(math.MaxInt64), int64(math.MaxInt64), 99, 128)
-	f.Fuzz(func(t *testing.T, base, limit int64, jitter, attempt int) {
-		check22(t, time.Duration(base), time.Duration(limit), jitter, attempt)
+	f.Fuzz(func(t *testing.T, base, bound int64, jitter, attempt int) {
+		checkExponential(t, time.Duration(base), time.Duration(bound), jitter, attempt)
 	})
 }
 
-// waits returns how long r waits between attempts, in a bubble.
+// waits returns the waits between the attempts of a failing call. Call it in a bubble.
 func waits(t *testing.T, c retry.Config) (all []time.Duration) {
 	t.Helper()
 	c.Budget = retry.NoBudget

@@ -24,7 +24,7 @@ func ExampleClientConfig_String() {
 	// keyed "payments": up to 1000 keys, each with a state of its own
 	//   retry "payments": 3 attempts, waits of up to 1s, budget of 20 at 5 a retry, 20 after a timeout
 	//     breaker "payments": opens on Silence{Failures: 7, Span: time.Second}, for about 1/32 of the silence, 50ms to 5s, or for the RetryAfter of a failure up to 1m0s; closes at 64 more successes than failures; probes have 15s; a success counts when answered
-	//       bulkhead "payments": 24 or more in flight as it sizes itself, half as many may wait for 100ms
+	//       bulkhead "payments": 24 slots or more, sizes itself, queue of half as many, waits of up to 100ms
 	//         timeout "payments": 10s until answered
 	//           operation
 }
@@ -35,7 +35,7 @@ func ExampleServerConfig_String() {
 	fmt.Println(c)
 	// Output:
 	// limit "orders": 64 in flight at first, then set by trials
-	//   bulkhead "orders": 5000 in flight, nobody waits
+	//   bulkhead "orders": 5000 slots, no queue
 	//     operation
 }
 
@@ -80,18 +80,18 @@ func TestDescribe_numbers(t *testing.T) {
 
 		{newRetry(retry.Config{MaxAttempts: 20, MaxDelay: time.Minute}), "retry: 20 attempts, waits of up to 1m0s, budget of 95 at 5 a retry, 20 after a timeout"},
 		{newRetry(retry.Config{BaseDelay: 2 * time.Second, Budget: -1}), "retry: 3 attempts, waits of up to 2s, no budget"},
-		{newRetry(retry.Config{MaxDelay: -1, Budget: 7}), "retry: 3 attempts, waits without a bound, budget of 7 at 5 a retry, 20 after a timeout"},
+		{newRetry(retry.Config{MaxDelay: -1, Budget: 7}), "retry: 3 attempts, unbounded waits, budget of 7 at 5 a retry, 20 after a timeout"},
 		{newRetry(retry.Config{Name: "r", MaxAttempts: 1}), `retry "r": 1 attempt`},
 
-		{newBulkhead(bulkhead.Config{MaxQueue: 5, MaxWait: time.Second}), "bulkhead: 24 or more in flight as it sizes itself, 5 may wait for 1s"},
-		{newBulkhead(bulkhead.Config{Slots: 9}), "bulkhead: 9 in flight, 5 may wait for 100ms"},
-		{newBulkhead(bulkhead.Config{Slots: 9, MaxQueue: 1, MaxWait: -1}), "bulkhead: 9 in flight, 1 may wait until their contexts end"},
+		{newBulkhead(bulkhead.Config{MaxQueue: 5, MaxWait: time.Second}), "bulkhead: 24 slots or more, sizes itself, queue of 5, waits of up to 1s"},
+		{newBulkhead(bulkhead.Config{Slots: 9}), "bulkhead: 9 slots, queue of 5, waits of up to 100ms"},
+		{newBulkhead(bulkhead.Config{Slots: 9, MaxQueue: 1, MaxWait: -1}), "bulkhead: 9 slots, queue of 1, unbounded waits"},
 
 		{newLimit(limit.Config{Name: "l"}), `limit "l": 64 in flight at first, then set by trials`},
 		{newLimit(limit.Config{Max: 20, MaxQueue: -1}), "limit: 20 in flight at first, then set by trials, 20 at most, no queue"},
 		{newLimit(limit.Config{Max: 200, MaxQueue: 9, Shadow: true}).(*limit.Limit).Fork("a"), `limit for "a": 64 in flight at first, then set by trials, 200 at most, queue of 9, only counts what it would reject`},
 
-		{must(timeout.New(timeout.Config{Timeout: -1})), "timeout: no limit"},
+		{must(timeout.New(timeout.Config{Timeout: -1})), "timeout: no timeout"},
 		{must(keyed.New(resilience.Compose(), keyed.Config{Max: 1})), "keyed: up to 1 key, each with a state of its own"},
 		{must(keyed.New(resilience.Compose(), keyed.Config{Keys: map[string]resilience.Policy{"b": resilience.Compose(), "a": resilience.Compose()}})),
 			`keyed: up to 1000 keys, each with a state of its own; a policy of its own for ["a" "b"]`},

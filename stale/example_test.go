@@ -25,7 +25,7 @@ func ExampleNew() {
 	down := errors.New("connection refused")
 	fetch("EUR", 1.25, nil)
 	fetch("EUR", 0, down) // 1.25 is remembered
-	fetch("JPY", 0, down) // another key, of which nothing is
+	fetch("JPY", 0, down) // nothing is remembered for this key
 	// Output:
 	// EUR 1.25 stale: false <nil>
 	// EUR 1.25 stale: true <nil>

@@ -9,25 +9,24 @@ import (
 	"github.com/resilience-go/resilience/internal/policykit"
 )
 
-// Policy returns a policy that runs what lies inside it and changes nothing. It reports
-// the counters of s: give it to a metrics.Collector or to debug.Handler. It returns the
-// same policy at each call.
+// Policy returns a policy that runs next and changes nothing. It reports the counters of s:
+// pass it to a metrics.Collector or to debug.Handler. Each call returns the same policy.
 func (s *Stale[T]) Policy() resilience.Policy { return (*reporter[T])(s) }
 
-// reporter is a Stale as a policy. It is a type of its own because Apply has no value to
-// remember.
+// reporter is a Stale as a policy. It is a separate type because Apply sees no value that
+// it could remember.
 type reporter[T any] Stale[T]
 
 // Apply implements resilience.Policy.
 func (*reporter[T]) Apply(ctx context.Context, next resilience.Next) error { return next.Run(ctx) }
 
-// Fork implements resilience.Forker. All keys share the Stale, so the fork is r.
+// Fork implements resilience.Forker. All keys share the Stale, so Fork returns r.
 func (r *reporter[T]) Fork(string) resilience.Policy { return r }
 
 // Name returns the name from the Config.
 func (r *reporter[T]) Name() string { return r.cfg.Name }
 
-// String returns the settings for people. The text may change.
+// String returns the settings of the Stale, for people. The text may change.
 func (r *reporter[T]) String() string {
 	s := policykit.Describe(policy, r.cfg.Name, "") + "up to " + policykit.Count(r.cfg.Max, "value")
 	if r.cfg.MaxAge < 0 {
@@ -51,4 +50,21 @@ func (r *reporter[T]) Report(details bool) resilience.Report {
 		p.Settings, p.Time = policykit.Settings(r.String()), time.Now()
 	}
 	return p
+}
+
+// Stats is what a Stale has counted since it was made.
+type Stats struct {
+	Fresh     uint64 // calls that got a fresh value
+	Stale     uint64 // calls that got a remembered value
+	Failed    uint64 // calls that got an error, or a panic
+	Refreshes uint64 // fetches; a shared fetch counts once, and so does a fetch that the policy retries
+	Keys      int    // values that are remembered now; the only field that can fall
+}
+
+// Stats returns the counters.
+func (s *Stale[T]) Stats() Stats {
+	s.mu.Lock()
+	keys := len(s.entries)
+	s.mu.Unlock()
+	return Stats{Fresh: s.fresh.Load(), Stale: s.stale.Load(), Failed: s.failed.Load(), Refreshes: s.refreshes.Load(), Keys: keys}
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/resilience-go/resilience/stale"
 )
 
-// until is a fetch that takes d, or as long as its context lasts.
+// until returns a fetch that takes d, or less if its context ends.
 func until(d time.Duration, v int) fetch {
 	return func(ctx context.Context) (int, error) {
 		select {
@@ -26,7 +26,7 @@ func until(d time.Duration, v int) fetch {
 	}
 }
 
-// result is what a call returned, and after how long.
+// result is what a call returned, and how long it took.
 type result struct {
 	v    int
 	age  time.Duration
@@ -34,7 +34,7 @@ type result struct {
 	took time.Duration
 }
 
-// start calls Do on a goroutine of its own and waits until it waits.
+// start calls Do on a new goroutine and returns when that waits.
 func start(ctx context.Context, s *stale.Stale[int], p resilience.Policy, fn fetch) <-chan result {
 	done := make(chan result, 1)
 	go func() {
@@ -46,11 +46,13 @@ func start(ctx context.Context, s *stale.Stale[int], p resilience.Policy, fn fet
 	return done
 }
 
+// never returns a fetch that must not run, because the call shares another one.
 func never(t *testing.T) fetch {
-	return func(context.Context) (int, error) { t.Error("a fetch of its own ran"); return 0, nil }
+	return func(context.Context) (int, error) { t.Error("the fetch ran instead of being shared"); return 0, nil }
 }
 
-func TestSixtyFourCallersShareOneRefresh(t *testing.T) {
+// 64 callers share one fetch, and its value or error.
+func TestStale_sharesFetch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := must(t, stale.Config{})
 		for _, want := range []error{nil, errBoom} {
@@ -76,7 +78,8 @@ func TestSixtyFourCallersShareOneRefresh(t *testing.T) {
 	})
 }
 
-func TestKeysDoNotShare(t *testing.T) {
+// Calls for different keys do not share a fetch.
+func TestStale_keysDoNotShare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := must(t, stale.Config{})
 		first := start(t.Context(), s, nil, until(time.Hour, 1))
@@ -87,7 +90,8 @@ func TestKeysDoNotShare(t *testing.T) {
 	})
 }
 
-func TestALeaderThatCancelsLeavesAtOnceAndTheOthersGetTheirValue(t *testing.T) {
+// If the first caller cancels, it returns at once, and the others get the fetch's value.
+func TestStale_leaderCancels(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := must(t, stale.Config{})
 		learn(t, s, "k", 1)
@@ -105,7 +109,8 @@ func TestALeaderThatCancelsLeavesAtOnceAndTheOthersGetTheirValue(t *testing.T) {
 	})
 }
 
-func TestACallerWhoseDeadlinePassesGetsTheRememberedValueAtOnce(t *testing.T) {
+// A caller whose deadline passes gets the remembered value at once.
+func TestStale_callerDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := must(t, stale.Config{})
 		learn(t, s, "k", 1)
@@ -129,13 +134,14 @@ func TestACallerWhoseDeadlinePassesGetsTheRememberedValueAtOnce(t *testing.T) {
 	})
 }
 
-func TestTheLastCallerToLeaveCancelsTheFetchAndWaitsForIt(t *testing.T) {
+// The last caller to leave cancels the fetch and waits for it.
+func TestStale_lastCallerWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := must(t, stale.Config{})
 		ended := false
 		slow := func(ctx context.Context) (int, error) {
 			<-ctx.Done()
-			time.Sleep(time.Second) // to tidy up
+			time.Sleep(time.Second) // to clean up
 			ended = true
 			return -1, errors.Join(errBoom, context.Cause(ctx))
 		}
@@ -143,7 +149,7 @@ func TestTheLastCallerToLeaveCancelsTheFetchAndWaitsForIt(t *testing.T) {
 		first, last := start(ctx, s, nil, slow), start(ctx, s, nil, never(t))
 		cancel(errOwn)
 		synctest.Wait()
-		fresh := start(t.Context(), s, nil, value(3)) // does not join what is canceled
+		fresh := start(t.Context(), s, nil, value(3)) // does not join the canceled fetch
 		if r := <-fresh; r.v != 3 || r.err != nil {
 			t.Errorf("a new caller got %+v", r)
 		}
@@ -152,15 +158,16 @@ func TestTheLastCallerToLeaveCancelsTheFetchAndWaitsForIt(t *testing.T) {
 			a, b = b, a
 		}
 		if a.took != 0 || !errors.Is(a.err, context.Canceled) {
-			t.Errorf("who left first got %+v", a)
+			t.Errorf("the first to leave got %+v", a)
 		}
 		if b.took != time.Second || !errors.Is(b.err, errBoom) || !errors.Is(b.err, errOwn) || !errors.Is(b.err, context.Canceled) || !ended {
-			t.Errorf("who left last got %+v", b)
+			t.Errorf("the last to leave got %+v", b)
 		}
 	})
 }
 
-func TestAValueThatComesAfterTheLastCallerHasGivenUpIsReturnedAndRemembered(t *testing.T) {
+// A value that comes after the last caller's deadline is returned and remembered.
+func TestStale_lateValue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := must(t, stale.Config{})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -170,12 +177,13 @@ func TestAValueThatComesAfterTheLastCallerHasGivenUpIsReturnedAndRemembered(t *t
 			t.Errorf("got %+v", r)
 		}
 		if v, ok := knows(t, s, "k"); v != 5 || !ok {
-			t.Errorf("remembers %d, %v", v, ok)
+			t.Errorf("remembered %d, %v", v, ok)
 		}
 	})
 }
 
-func TestPoliciesSeeADeadlineAndTellItFromACancellation(t *testing.T) {
+// The policy sees the caller's deadline, and can tell it from a cancellation.
+func TestStale_policySeesDeadline(t *testing.T) {
 	type cause struct{ error }
 	for name, test := range map[string]struct {
 		context func(context.Context) (context.Context, context.CancelFunc)
@@ -201,9 +209,9 @@ func TestPoliciesSeeADeadlineAndTellItFromACancellation(t *testing.T) {
 				b := resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive{Failures: 1}}}))
 				ctx, cancel := test.context(t.Context())
 				defer cancel()
-				want, limited := ctx.Deadline()
+				want, hasDeadline := ctx.Deadline()
 				r := <-start(ctx, s, b, func(ctx context.Context) (int, error) {
-					if d, ok := ctx.Deadline(); ok != limited || !d.Equal(want) {
+					if d, ok := ctx.Deadline(); ok != hasDeadline || !d.Equal(want) {
 						t.Errorf("deadline %v, %v, want %v", d, ok, want)
 					}
 					return until(time.Hour, 0)(ctx)
@@ -219,7 +227,8 @@ func TestPoliciesSeeADeadlineAndTellItFromACancellation(t *testing.T) {
 	}
 }
 
-func TestTheFetchHasTheValuesOfTheFirstCaller(t *testing.T) {
+// The fetch has the values of the first caller's context.
+func TestStale_contextValues(t *testing.T) {
 	type key struct{}
 	s := must(t, stale.Config{})
 	_, _, err := s.Do(context.WithValue(t.Context(), key{}, "first"), nil, "k", func(ctx context.Context) (int, error) {
@@ -233,10 +242,10 @@ func TestTheFetchHasTheValuesOfTheFirstCaller(t *testing.T) {
 	}
 }
 
-// Callers with a second each come one by one to a dependency that hangs at first.
-// Nobody fails by the deadline of another, and a fetch that hangs is not shared for
-// as long as callers come.
-func TestTheDeadlineOfTheFirstCallerEndsARoundAndNotTheOthers(t *testing.T) {
+// No caller fails by another caller's deadline, and a fetch that hangs is not shared for
+// longer than its deadline. Callers with a second each arrive one by one at a dependency
+// that hangs at first.
+func TestStale_rounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := must(t, stale.Config{})
 		rounds := 0
@@ -258,23 +267,24 @@ func TestTheDeadlineOfTheFirstCallerEndsARoundAndNotTheOthers(t *testing.T) {
 		}
 		for i, c := range all {
 			r := <-c
-			came := time.Duration(i) * 100 * time.Millisecond
+			arrived := time.Duration(i) * 100 * time.Millisecond
 			switch {
 			case r.err == nil && r.v != 3, r.err != nil && r.took != time.Second:
 				t.Errorf("caller %d got %+v", i, r)
-			case came >= 1100*time.Millisecond && r.err != nil:
-				t.Errorf("caller %d could have had the third round: %+v", i, r)
+			case arrived >= 1100*time.Millisecond && r.err != nil:
+				t.Errorf("caller %d missed the third round: %+v", i, r)
 			}
 		}
-		// Rounds at 0 s and, with the deadline of who came last before, 1 s; the
-		// third succeeds at about 1.9 s and ends the flight; a new one begins.
+		// The first round begins at 0 s. The second begins at 1 s and has the deadline of
+		// the last caller before that. The third succeeds at about 1.9 s and ends the
+		// flight. Then a new flight begins.
 		if rounds < 3 || time.Since(begun) > 3*time.Second {
 			t.Errorf("%d rounds in %v", rounds, time.Since(begun))
 		}
 	})
 }
 
-// hooked is a Clock that calls hook, once, when it is read.
+// hooked is a Clock that calls hook once, when it is read.
 type hooked struct {
 	clock.Clock
 	hook atomic.Pointer[func()]
@@ -287,7 +297,8 @@ func (h *hooked) Now() time.Time {
 	return h.Clock.Now()
 }
 
-func TestWhoComesAsTheDeadlineOfAnotherHasEndedTheFetchStartsAnew(t *testing.T) {
+// A caller that arrives when another's deadline has ended the fetch starts a new fetch.
+func TestStale_arrivesAtDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &hooked{Clock: clock.NewMock()}
 		s := must(t, stale.Config{Clock: c})
@@ -296,19 +307,20 @@ func TestWhoComesAsTheDeadlineOfAnotherHasEndedTheFetchStartsAnew(t *testing.T) 
 		var late <-chan result
 		first := start(ctx, s, nil, func(ctx context.Context) (int, error) {
 			hook := func() { late = start(t.Context(), s, nil, value(9)) }
-			c.hook.Store(&hook) // is called after the fetch, before its end is known to all
+			c.hook.Store(&hook) // runs after the fetch, before the callers are notified
 			return until(time.Minute, 1)(ctx)
 		})
-		if r := <-first; r.v != 9 || r.age == 0 || r.err != nil { // what the other has fetched
+		if r := <-first; r.v != 9 || r.age == 0 || r.err != nil { // the other caller's value
 			t.Errorf("the first got %+v", r)
 		}
 		if r := <-late; r.v != 9 || r.age != 0 || r.err != nil {
-			t.Errorf("who came late got %+v", r)
+			t.Errorf("the late caller got %+v", r)
 		}
 	})
 }
 
-func TestNothingIsFetchedForCallersThatHaveLeft(t *testing.T) {
+// There is no further round if all callers with more time have left.
+func TestStale_noFetchForNoCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := must(t, stale.Config{})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -327,7 +339,8 @@ func TestNothingIsFetchedForCallersThatHaveLeft(t *testing.T) {
 	})
 }
 
-func TestAFailureBeforeTheDeadlineIsNotTriedAgain(t *testing.T) {
+// A fetch that fails before its deadline does not run again.
+func TestStale_failureNotRepeated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := must(t, stale.Config{})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -341,7 +354,8 @@ func TestAFailureBeforeTheDeadlineIsNotTriedAgain(t *testing.T) {
 	})
 }
 
-func TestACallerWithoutADeadlineGetsARoundWithoutOne(t *testing.T) {
+// A caller without a deadline gets a round without a deadline.
+func TestStale_noDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := must(t, stale.Config{})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)

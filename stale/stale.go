@@ -1,4 +1,4 @@
-// Package stale answers for a fetch that failed with the value that it fetched last.
+// Package stale answers for a fetch that failed with the value of the last successful fetch.
 //
 //	rates, err := stale.New[Rates](stale.Config{Name: "rates", MaxAge: time.Hour})
 //	value, age, err := rates.Do(ctx, p, "EUR", fetch)
@@ -32,48 +32,52 @@ const EventUsed = "used stale value"
 const Unbounded time.Duration = -1
 
 const (
+	// defaultMaxAge is the default of Config.MaxAge. It is a round number: only the user
+	// knows how old a value may be.
 	defaultMaxAge = time.Hour
-	defaultMax    = 1000
+	// defaultMax is the default of Config.Max, in values. It is a round number that bounds
+	// memory.
+	defaultMax = 1000
 )
 
-// Config says how a Stale works. The zero value is a good default.
+// Config configures a Stale. The zero value is a good default.
 type Config struct {
-	// Name appears in events.
+	// Name appears in errors, events and reports.
 	Name string
-	// MaxAge is how old a remembered value may be to answer, by default 1 h; a
-	// negative value sets no limit.
+	// MaxAge is how old a remembered value may be to answer, by default 1 h. With Unbounded
+	// it may have any age.
 	MaxAge time.Duration
-	// Max is how many values are remembered, by default 1000. The oldest makes room
-	// for a new one.
+	// Max is how many values are remembered, by default 1000. A new value replaces the
+	// oldest.
 	Max int
-	// If chooses the errors that a remembered value answers for. The default is that
-	// of fallback.Config.If.
+	// If chooses the errors that a remembered value answers for. The default is the same as
+	// fallback.Config.If's.
 	If func(err error) bool
-	// Observer hears of each call that a remembered value has answered. nil: none.
+	// Observer is called with each call that a remembered value answered. nil: none.
 	Observer resilience.Observer
 	// Clock is the time to use, nil for real time. Deadlines are always real time.
 	Clock clock.Clock
 }
 
-// Stale answers for a fetch that failed with the value that it fetched last. It
-// remembers one for each key. It is no cache: every call asks for a fresh value.
+// Stale answers for a fetch that failed with the value of the last successful fetch. It
+// remembers one value for each key. It is not a cache: every call asks for a fresh value.
 //
-// Calls for a key that come while a fetch for it runs share that one, whatever
-// function and policy they bring, and its value, which they must not change. The
-// fetch has the values of the first caller's context, but not its end:
+// While a fetch for a key runs, other calls for the key share it and its value, whatever
+// function and policy they bring. They must not change the value. The fetch has the values
+// of the first caller's context, but not its end:
 //
-//   - A caller whose own context ends leaves at once, and the fetch goes on for the
-//     others. The last one to leave cancels it and waits until it has returned, as
-//     one that is alone has to. So no goroutine outlives the calls.
-//   - The fetch has the latest deadline of those who wait as it begins. If that ends
-//     it and others have come who have more time, it runs again, once for all of them.
-//     So nobody fails by the deadline of another, and a fetch that hangs is not
-//     shared for as long as callers come. One without a deadline is: limit its time
-//     by the policy.
-//   - If it panics, all callers panic with that value; if it ends by runtime.Goexit,
-//     so do they.
+//   - A caller whose own context ends returns at once, and the fetch goes on for the
+//     others. The last caller to leave cancels the fetch and waits until it has returned,
+//     as a single caller does. So no goroutine outlives the calls.
+//   - The fetch has the latest deadline of the callers that wait when it begins. If it ends
+//     by that deadline, and callers with more time have joined, it runs again, once for all
+//     of them. So no caller fails by another caller's deadline, and a fetch that hangs is
+//     not shared for longer than its deadline. A fetch without a deadline is: bound it by a
+//     timeout in the policy.
+//   - If the fetch panics, all callers panic with the same value. If it ends by
+//     runtime.Goexit, so do all callers.
 //
-// A fetch must not ask for its own key: it would wait for itself.
+// A fetch must not call Do for its own key: it would wait for itself.
 //
 // A Stale is safe for concurrent use if the functions in its Config are.
 type Stale[T any] struct {
@@ -81,15 +85,15 @@ type Stale[T any] struct {
 	clock  vclock.Clock
 	shared singleflight.Group
 
-	mu      sync.Mutex               // guards all below; never held while code of the user runs
-	flights map[string]*flight       // those that can be joined: shared has a call for each, and only for them
-	entries map[string]*list.Element // of order
-	order   list.List                // of *entry[T], the oldest first
+	mu      sync.Mutex               // guards the fields below; never held while user code runs
+	flights map[string]*flight       // the flights that calls can join; shared has exactly one call for each
+	entries map[string]*list.Element // the elements of order
+	order   list.List                // values are *entry[T], the oldest first
 
 	fresh, stale, failed, refreshes atomic.Uint64
 }
 
-// entry is a value that is remembered.
+// entry is a remembered value.
 type entry[T any] struct {
 	key   string
 	value T
@@ -98,12 +102,12 @@ type entry[T any] struct {
 
 // flight is a fetch that calls share.
 type flight struct {
-	ctx    context.Context // of the first caller, without its end
+	ctx    context.Context // the first caller's, without its end
 	cancel context.CancelCauseFunc
 	// Guarded by the mu of the Stale.
-	callers int       // that wait for it
-	until   time.Time // the latest deadline of those who joined
-	forever bool      // somebody joined who has none
+	callers int       // callers that wait
+	until   time.Time // the latest deadline of the callers that joined
+	forever bool      // a caller without a deadline joined
 }
 
 // landing is how a flight ended.
@@ -112,7 +116,7 @@ type landing[T any] struct {
 	at       time.Time
 	err      error
 	panicked any
-	exited   bool // by runtime.Goexit
+	exited   bool // the fetch called runtime.Goexit
 }
 
 // result is the value of a fetch. fetched is false if a policy answered nil instead:
@@ -146,18 +150,18 @@ func New[T any](c Config) (*Stale[T], error) {
 	}, nil
 }
 
-// Do runs fetch under p, which may be nil, or joins those who wait for key already.
-// If that fails, with an error that the Stale is for, it returns the value that was
-// last fetched for key, if that is not older than MaxAge. A caller whose deadline
-// passes has such an error; one that is canceled has not, unless If says so.
+// Do runs fetch under p, which may be nil, or joins a running fetch for key. If that fails,
+// Do returns the remembered value for key, unless there is none, it is older than MaxAge,
+// or Stale does not answer for the error. By default Stale answers for a caller whose
+// deadline passes, and not for a caller that cancels its context.
 //
-// The age is 0 of a value that is fresh, and never 0 of one that was remembered. The
-// error is that of fetch, a refusal of a policy, or of the end of ctx.
+// The age of a fresh value is 0. The age of a remembered value is never 0. The error is
+// fetch's, a rejection by p, or the error of ctx.
 func (s *Stale[T]) Do(ctx context.Context, p resilience.Policy, key string, fetch func(context.Context) (T, error)) (v T, age time.Duration, err error) {
 	if ctx.Err() != nil {
-		return v, 0, resilience.ContextError(ctx) // as a Fallback does
+		return v, 0, resilience.ContextError(ctx) // as fallback.Do does
 	}
-	outcome := &s.failed // also if there is a panic
+	outcome := &s.failed // stays so after a panic
 	defer func() { outcome.Add(1) }()
 	l, ok := s.wait(ctx, p, key, fetch)
 	switch {
@@ -187,8 +191,8 @@ func (s *Stale[T]) Do(ctx context.Context, p resilience.Policy, key string, fetc
 	return v, age, nil
 }
 
-// wait waits for a flight for key and returns how it landed, or false if ctx ended
-// before and others wait on.
+// wait waits for a flight for key and returns how it landed. It returns false if ctx ended
+// before, and other callers still wait for the flight.
 func (s *Stale[T]) wait(ctx context.Context, p resilience.Policy, key string, fetch func(context.Context) (T, error)) (l landing[T], ok bool) {
 	f, landed := s.join(ctx, p, key, fetch)
 	select {
@@ -205,7 +209,7 @@ func (s *Stale[T]) wait(ctx context.Context, p resilience.Policy, key string, fe
 
 // join adds a caller to the flight for key, and starts one if there is none.
 func (s *Stale[T]) join(ctx context.Context, p resilience.Policy, key string, fetch func(context.Context) (T, error)) (*flight, <-chan singleflight.Result) {
-	until, limited := ctx.Deadline()
+	until, hasDeadline := ctx.Deadline()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f := s.flights[key]
@@ -215,17 +219,17 @@ func (s *Stale[T]) join(ctx context.Context, p resilience.Policy, key string, fe
 		s.flights[key] = f
 	}
 	f.callers++
-	f.forever = f.forever || !limited
+	f.forever = f.forever || !hasDeadline
 	if until.After(f.until) {
 		f.until = until
 	}
 	return f, s.shared.DoChan(key, func() (any, error) { return s.fly(f, p, key, fetch), nil })
 }
 
-// leave takes a caller whose ctx has ended off the flight. It reports whether the
-// caller is to wait for the landing because nobody else does.
+// leave removes a caller whose ctx has ended from the flight. It reports whether the caller
+// must wait for the landing, because it is the last.
 func (s *Stale[T]) leave(ctx context.Context, key string, f *flight) bool {
-	why := resilience.ContextError(ctx) // policies tell a deadline by it
+	why := resilience.ContextError(ctx) // its type shows policies whether a deadline passed
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if f.callers--; f.callers > 0 {
@@ -236,7 +240,7 @@ func (s *Stale[T]) leave(ctx context.Context, key string, f *flight) bool {
 	return true
 }
 
-// close keeps others from joining f. The caller holds mu.
+// close prevents further calls from joining f. The caller holds mu.
 func (s *Stale[T]) close(key string, f *flight) {
 	if s.flights[key] == f {
 		delete(s.flights, key)
@@ -244,9 +248,9 @@ func (s *Stale[T]) close(key string, f *flight) {
 	}
 }
 
-// fly runs fetch and remembers its value, if it has one. The fetch has a goroutine of its own,
-// because one that panics in DoChan ends the program, and one that exits there leaves
-// all who wait.
+// fly runs fetch and remembers its value, if it has one. The fetch runs on its own
+// goroutine, because a panic in DoChan would end the program, and a Goexit in DoChan would
+// leave all callers waiting.
 func (s *Stale[T]) fly(f *flight, p resilience.Policy, key string, fetch func(context.Context) (T, error)) landing[T] {
 	landed := make(chan landing[T], 1)
 	go func() {
@@ -274,9 +278,10 @@ func (s *Stale[T]) fly(f *flight, p resilience.Policy, key string, fetch func(co
 	return l
 }
 
-// round runs fetch, until the latest deadline of all who have joined so far. It asks
-// for another round if that is over and some who came later have more time. If not,
-// it closes f at that very moment: nobody joins just to hear of another's deadline.
+// round runs fetch until the latest deadline of the callers that have joined so far. If the
+// fetch ended by that deadline, and callers with more time have joined since, round returns
+// true for another round. Otherwise it closes f under the same lock, so that no caller
+// joins a flight that has already failed.
 func (s *Stale[T]) round(f *flight, p resilience.Policy, key string, fetch func(context.Context) (T, error)) (r result[T], err error, again bool) {
 	s.refreshes.Add(1)
 	s.mu.Lock()
@@ -301,8 +306,8 @@ func (s *Stale[T]) round(f *flight, p resilience.Policy, key string, fetch func(
 	return r, err, again
 }
 
-// remember keeps value, in place of the one there was, and makes room. The caller
-// holds mu.
+// remember stores value for key, and removes values that are too many or too old. The
+// caller holds mu.
 func (s *Stale[T]) remember(key string, value T, now time.Time) {
 	if old := s.entries[key]; old != nil {
 		s.forget(old)
@@ -330,8 +335,8 @@ func (s *Stale[T]) remembered(key string) (v T, age time.Duration, ok bool) {
 	return e.value, max(1, now.Sub(e.at)), true
 }
 
-// tooOld reports whether the value of el is. If the clock was set back to before it
-// was fetched its age counts from now on, so that it does not live for ever.
+// tooOld reports whether the value of el is older than MaxAge. If the clock was set back to
+// before the fetch, the age counts from now, so that the value does not live forever.
 func (s *Stale[T]) tooOld(el *list.Element, now time.Time) bool {
 	e := el.Value.(*entry[T])
 	if e.at.After(now) {
@@ -345,8 +350,8 @@ func (s *Stale[T]) forget(el *list.Element) {
 	s.order.Remove(el)
 }
 
-// Forget drops the value that is remembered for key, as for something that does not
-// exist any more. A fetch that runs meanwhile may bring it back.
+// Forget removes the remembered value for key, for example because the thing no longer
+// exists. A fetch that is running may store it again.
 func (s *Stale[T]) Forget(key string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -357,20 +362,3 @@ func (s *Stale[T]) Forget(key string) {
 
 // Name returns the name from the Config.
 func (s *Stale[T]) Name() string { return s.cfg.Name }
-
-// Stats is what a Stale has counted since it was made.
-type Stats struct {
-	Fresh     uint64 // calls that got a fresh value
-	Stale     uint64 // calls that got a remembered value
-	Failed    uint64 // calls that got an error, or a panic
-	Refreshes uint64 // fetches, which calls share; what the policy retries counts as one
-	Keys      int    // values that are remembered now
-}
-
-// Stats returns the counters.
-func (s *Stale[T]) Stats() Stats {
-	s.mu.Lock()
-	keys := len(s.entries)
-	s.mu.Unlock()
-	return Stats{Fresh: s.fresh.Load(), Stale: s.stale.Load(), Failed: s.failed.Load(), Refreshes: s.refreshes.Load(), Keys: keys}
-}

@@ -21,6 +21,7 @@ var (
 	errOwn  = errors.New("own")
 )
 
+// opinion is an error with an Outcome method.
 type opinion struct{ outcome resilience.Outcome }
 
 func (o opinion) Error() string               { return "outcome " + o.outcome.String() }
@@ -40,6 +41,7 @@ type fetch = func(context.Context) (int, error)
 func value(v int) fetch      { return func(context.Context) (int, error) { return v, nil } }
 func failed(err error) fetch { return func(context.Context) (int, error) { return -1, err } }
 
+// learn makes s remember v for key.
 func learn(t testing.TB, s *stale.Stale[int], key string, v int) {
 	t.Helper()
 	if got, age, err := s.Do(t.Context(), nil, key, value(v)); got != v || age != 0 || err != nil {
@@ -47,7 +49,7 @@ func learn(t testing.TB, s *stale.Stale[int], key string, v int) {
 	}
 }
 
-// knows returns what s answers with when the fetch of key fails.
+// knows returns the value that s answers with when the fetch for key fails.
 func knows(t testing.TB, s *stale.Stale[int], key string) (v int, ok bool) {
 	t.Helper()
 	v, age, err := s.Do(t.Context(), nil, key, failed(errBoom))
@@ -64,7 +66,8 @@ func wantStats(t testing.TB, s *stale.Stale[int], want stale.Stats) {
 	}
 }
 
-func TestTheLastGoodValueAnswersForAFailureAndSaysHowOldItIs(t *testing.T) {
+// The last good value answers for a failure, with its age.
+func TestStale_answers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := must(t, stale.Config{Name: "rates"})
 		learn(t, s, "eur", 1)
@@ -81,7 +84,8 @@ func TestTheLastGoodValueAnswersForAFailureAndSaysHowOldItIs(t *testing.T) {
 	})
 }
 
-func TestWithNothingRememberedTheErrorOfTheCallComesBack(t *testing.T) {
+// Without a remembered value, the fetch's error is returned.
+func TestStale_nothingRemembered(t *testing.T) {
 	s := must(t, stale.Config{})
 	learn(t, s, "usd", 1)
 	for range 2 {
@@ -92,7 +96,8 @@ func TestWithNothingRememberedTheErrorOfTheCallComesBack(t *testing.T) {
 	wantStats(t, s, stale.Stats{Fresh: 1, Failed: 2, Refreshes: 3, Keys: 1})
 }
 
-func TestWhatARememberedValueAnswersFor(t *testing.T) {
+// If, or the error's outcome, decides which errors a remembered value answers for.
+func TestConfig_If(t *testing.T) {
 	for name, test := range map[string]struct {
 		err      error
 		choose   func(error) bool
@@ -116,11 +121,12 @@ func TestWhatARememberedValueAnswersFor(t *testing.T) {
 	}
 }
 
-func TestAValueAsOldAsMaxAgeAnswersAndAnOlderOneIsDropped(t *testing.T) {
+// A value as old as MaxAge answers, and an older value is removed.
+func TestConfig_MaxAge(t *testing.T) {
 	for name, test := range map[string]struct{ maxAge, age time.Duration }{
-		"given":    {time.Minute, time.Minute},
-		"default":  {0, time.Hour},
-		"no limit": {-1, 100 * 365 * 24 * time.Hour},
+		"given":     {time.Minute, time.Minute},
+		"default":   {0, time.Hour},
+		"unbounded": {stale.Unbounded, 100 * 365 * 24 * time.Hour},
 	} {
 		t.Run(name, func(t *testing.T) {
 			mock := clock.NewMock()
@@ -141,7 +147,8 @@ func TestAValueAsOldAsMaxAgeAnswersAndAnOlderOneIsDropped(t *testing.T) {
 	}
 }
 
-func TestAValueHasItsAgeFromWhenItWasFetched(t *testing.T) {
+// The age counts from the end of the fetch.
+func TestStale_age(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := must(t, stale.Config{})
 		_, _, err := s.Do(t.Context(), nil, "k", func(context.Context) (int, error) { time.Sleep(time.Minute); return 1, nil })
@@ -155,17 +162,18 @@ func TestAValueHasItsAgeFromWhenItWasFetched(t *testing.T) {
 	})
 }
 
-func TestAValueThatWasRememberedIsNeverOfAge0(t *testing.T) {
-	s := must(t, stale.Config{Clock: clock.NewMock()}) // which stands still
+// The age of a remembered value is never 0.
+func TestStale_ageNotZero(t *testing.T) {
+	s := must(t, stale.Config{Clock: clock.NewMock()}) // stands still
 	learn(t, s, "k", 1)
 	if _, age, err := s.Do(t.Context(), nil, "k", failed(errBoom)); age <= 0 || err != nil {
 		t.Errorf("age %v, %v", age, err)
 	}
 }
 
-// A policy that answers nil instead of the fetch has no value, so Do keeps the one it
-// has.
-func TestStaleDo_policyAnswersNil(t *testing.T) {
+// If the policy answers nil instead of the fetch, there is no value to remember, so the
+// remembered value stays.
+func TestStale_policyAnswersNil(t *testing.T) {
 	s := must(t, stale.Config{Name: "rates"})
 	learn(t, s, "eur", 7)
 	answers := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
@@ -180,7 +188,8 @@ func TestStaleDo_policyAnswersNil(t *testing.T) {
 	}
 }
 
-func TestTheOldestValueMakesRoom(t *testing.T) {
+// A new value replaces the oldest.
+func TestConfig_Max(t *testing.T) {
 	for name, test := range map[string]struct{ max, fits int }{"given": {3, 3}, "default": {0, 1000}} {
 		t.Run(name, func(t *testing.T) {
 			s := must(t, stale.Config{Max: test.max})
@@ -188,7 +197,7 @@ func TestTheOldestValueMakesRoom(t *testing.T) {
 				learn(t, s, fmt.Sprint(i), i)
 			}
 			learn(t, s, "0", 0)   // is now the newest
-			learn(t, s, "new", 7) // in place of 1
+			learn(t, s, "new", 7) // replaces "1"
 			if n := s.Stats().Keys; n != test.fits {
 				t.Errorf("%d values are remembered", n)
 			}
@@ -201,7 +210,8 @@ func TestTheOldestValueMakesRoom(t *testing.T) {
 	}
 }
 
-func TestANewValueDropsThoseThatAreTooOld(t *testing.T) {
+// A new value removes the values that are too old.
+func TestStale_removesTooOld(t *testing.T) {
 	mock := clock.NewMock()
 	s := must(t, stale.Config{Clock: mock})
 	learn(t, s, "a", 1)
@@ -213,7 +223,8 @@ func TestANewValueDropsThoseThatAreTooOld(t *testing.T) {
 	}
 }
 
-func TestAClockSetBackMakesNoValueImmortal(t *testing.T) {
+// After the clock was set back, a value's age counts from then on.
+func TestStale_clockSetBack(t *testing.T) {
 	mock := clock.NewMock()
 	mock.Add(1000 * time.Hour)
 	s := must(t, stale.Config{MaxAge: time.Minute, Clock: mock})
@@ -232,7 +243,8 @@ func TestAClockSetBackMakesNoValueImmortal(t *testing.T) {
 	}
 }
 
-func TestForgetDropsTheValueOfItsKeyOnly(t *testing.T) {
+// Forget removes the value of its key only.
+func TestStale_Forget(t *testing.T) {
 	s := must(t, stale.Config{})
 	learn(t, s, "a", 1)
 	learn(t, s, "b", 2)
@@ -242,13 +254,14 @@ func TestForgetDropsTheValueOfItsKeyOnly(t *testing.T) {
 		t.Error("still remembered")
 	}
 	if v, ok := knows(t, s, "b"); v != 2 || !ok {
-		t.Error("another one is gone")
+		t.Error("the value of another key is removed")
 	}
 }
 
-func TestTheObserverHearsOfCallsThatARememberedValueAnswered(t *testing.T) {
+// The observer is called with each call that a remembered value answered.
+func TestStale_events(t *testing.T) {
 	var got []resilience.Event
-	s := must(t, stale.Config{Name: "rates", Observer: resilience.ObserverFunc(func(_ context.Context, e resilience.Event) {
+	s := must(t, stale.Config{Name: "rates", Observer: testkit.Observer(func(e resilience.Event) {
 		got = append(got, e)
 		panic("is dropped")
 	})})
@@ -262,10 +275,11 @@ func TestTheObserverHearsOfCallsThatARememberedValueAnswered(t *testing.T) {
 	}
 }
 
-func TestThePolicyGuardsTheFetch(t *testing.T) {
+// The policy runs around the fetch, and a rejection is answered for.
+func TestStale_policy(t *testing.T) {
 	s := must(t, stale.Config{})
 	learn(t, s, "k", 1)
-	p := testkit.Policy(func(context.Context, resilience.Next) error {
+	p := resilience.PolicyFunc(func(context.Context, resilience.Next) error {
 		return &resilience.Rejection{Policy: "test", Name: "inner", Reason: bulkhead.Full}
 	})
 	v, age, err := s.Do(t.Context(), p, "k", func(context.Context) (int, error) { t.Error("ran"); return 2, nil })
@@ -274,7 +288,8 @@ func TestThePolicyGuardsTheFetch(t *testing.T) {
 	}
 }
 
-func TestOfAContextThatIsDoneAStaleRunsAndCountsNothing(t *testing.T) {
+// If the context is already done, Do runs and counts nothing.
+func TestStale_contextDone(t *testing.T) {
 	s := must(t, stale.Config{})
 	learn(t, s, "k", 1)
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -286,14 +301,15 @@ func TestOfAContextThatIsDoneAStaleRunsAndCountsNothing(t *testing.T) {
 	wantStats(t, s, stale.Stats{Fresh: 1, Refreshes: 1, Keys: 1})
 }
 
-func TestAWrongStaleConfigIsRefusedWithWhatToChange(t *testing.T) {
+// A config error names the field, its value and what to change.
+func TestNew_invalidConfig(t *testing.T) {
 	s, err := stale.New[int](stale.Config{Name: "rates", Max: -1})
 	if s != nil || err == nil {
-		t.Fatalf("NewStale returned %v, %v", s, err)
+		t.Fatalf("New returned %v, %v", s, err)
 	}
 	for _, want := range []string{`"rates"`, "Config.Max is -1", "at least 1"} {
 		if !strings.Contains(err.Error(), want) {
-			t.Errorf("%q does not say %q", err, want)
+			t.Errorf("%q does not contain %q", err, want)
 		}
 	}
 }

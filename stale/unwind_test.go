@@ -14,14 +14,15 @@ import (
 	"github.com/resilience-go/resilience/stale"
 )
 
-func TestAPanicOrAGoexitOfTheFetchIsThatOfEveryCaller(t *testing.T) {
+// A panic or Goexit of the fetch happens in every caller.
+func TestStale_unwinds(t *testing.T) {
 	for name, test := range map[string]struct {
 		end  func()
-		want any // what is recovered, nil for Goexit
+		want any // the recovered value, nil for Goexit
 	}{
-		"panic":                     {func() { panic(errBoom) }, errBoom},
-		"Goexit":                    {runtime.Goexit, nil},
-		"a panic that Goexit meets": {func() { defer func() { panic(errBoom) }(); runtime.Goexit() }, errBoom},
+		"panic":                 {func() { panic(errBoom) }, errBoom},
+		"Goexit":                {runtime.Goexit, nil},
+		"a panic during Goexit": {func() { defer func() { panic(errBoom) }(); runtime.Goexit() }, errBoom},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -49,7 +50,7 @@ func TestAPanicOrAGoexitOfTheFetchIsThatOfEveryCaller(t *testing.T) {
 				if ended.Load() != 8 || wrong.Load() != 0 {
 					t.Errorf("%d ended, %d of them not as the fetch", ended.Load(), wrong.Load())
 				}
-				var ran []error // of the context
+				var ran []error // the context's
 				if v, _, err := s.Do(t.Context(), nil, "k", func(ctx context.Context) (int, error) {
 					ran = append(ran, ctx.Err())
 					return -1, errBoom
@@ -63,7 +64,8 @@ func TestAPanicOrAGoexitOfTheFetchIsThatOfEveryCaller(t *testing.T) {
 	}
 }
 
-func TestAPanicAfterAllHaveGivenUpReachesTheLast(t *testing.T) {
+// A panic after all callers have left reaches the last caller.
+func TestStale_panicReachesLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := must(t, stale.Config{})
 		ctx, cancel := context.WithCancel(t.Context())
@@ -78,7 +80,8 @@ func TestAPanicAfterAllHaveGivenUpReachesTheLast(t *testing.T) {
 	})
 }
 
-func TestIfMayPanicAndIsCountedAsAFailure(t *testing.T) {
+// A panic of If continues, and counts as a failure.
+func TestConfig_If_panics(t *testing.T) {
 	s := must(t, stale.Config{If: func(error) bool { panic(errOwn) }})
 	learn(t, s, "k", 1)
 	func() {
@@ -89,13 +92,13 @@ func TestIfMayPanicAndIsCountedAsAFailure(t *testing.T) {
 		}()
 		_, _, _ = s.Do(t.Context(), nil, "k", failed(errBoom))
 	}()
-	learn(t, s, "k", 2) // nothing is locked
+	learn(t, s, "k", 2) // no lock is held
 	wantStats(t, s, stale.Stats{Fresh: 2, Failed: 1, Refreshes: 3, Keys: 1})
 }
 
-// Callers come, cancel and time out, many of them at one instant. Each is answered
-// by its own key and never by the end of another's context; nothing is left behind.
-func TestAHammeredStaleMixesNothingUp(t *testing.T) {
+// Callers arrive, cancel and time out, many at one instant. Each gets an answer for its
+// own key, and never the end of another caller's context. No fetch outlives its callers.
+func TestStale_concurrency(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := must(t, stale.Config{Max: 2})
 		few := func() time.Duration { return time.Duration(rand.IntN(5)) * time.Millisecond }
@@ -121,8 +124,8 @@ func TestAHammeredStaleMixesNothingUp(t *testing.T) {
 						}
 						return key, []error{nil, nil, nil, errBoom}[rand.IntN(4)]
 					})
-					d, limited := ctx.Deadline()
-					over := ctx.Err() != nil || limited && time.Until(d) <= 0
+					d, hasDeadline := ctx.Deadline()
+					over := ctx.Err() != nil || hasDeadline && time.Until(d) <= 0
 					if err == nil && v != key || err != nil && age != 0 || err != nil && err != errBoom && !over {
 						t.Errorf("key %d: %d of age %v, %v", key, v, age, err)
 					}

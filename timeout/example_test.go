@@ -22,7 +22,7 @@ func ExampleNew() {
 	fmt.Println(err)
 	fmt.Println(errors.Is(err, timeout.ErrExceeded), errors.Is(err, context.DeadlineExceeded))
 	// Output:
-	// resilience: timeout "users" of 1ms exceeded
+	// timeout "users": not done within 1ms
 	// true true
 }
 
@@ -43,8 +43,7 @@ func (d *download) Run(ctx context.Context) error {
 func (d *download) Close()   { d.End(d.run, nil) }
 func (d *download) Discard() { d.End(d.run, context.Canceled) }
 
-// With Until: resilience.Answered the limit is for the answer, not for all that
-// comes after it.
+// With Until: resilience.Answered, the timeout applies to the answer and not to the body.
 func ExampleNew_untilAnswered() {
 	t, err := timeout.New(timeout.Config{Name: "files", Timeout: time.Second, Until: resilience.Answered})
 	if err != nil {
@@ -54,8 +53,8 @@ func ExampleNew_untilAnswered() {
 	if err := resilience.RunOperation(context.Background(), t, d); err != nil {
 		panic(err)
 	}
-	_, limited := d.ctx.Deadline()
-	fmt.Println("while the body is read:", d.ctx.Err(), limited) // for hours, if need be
+	_, hasDeadline := d.ctx.Deadline()
+	fmt.Println("while the body is read:", d.ctx.Err(), hasDeadline) // for hours, if necessary
 	d.Close()
 	fmt.Println("when it is closed:", d.ctx.Err())
 	// Output:

@@ -32,12 +32,12 @@ func wantStats(t testing.TB, p *timeout.Timeout, want timeout.Stats) {
 	}
 }
 
-// mode is a way to tell the time and to work: both must not matter.
+// mode is a clock and a kind of operation. A test of both must not depend on the mode.
 type mode struct {
 	mock, lasting bool
 }
 
-// world is where a test of a mode takes place, inside of a bubble.
+// world runs a test in a mode, inside a synctest bubble.
 type world struct {
 	t    *testing.T
 	mode mode
@@ -45,8 +45,7 @@ type world struct {
 	bg   sync.WaitGroup
 }
 
-// everywhere runs test with real and mock time, and with operations that are over
-// when they return and those that are Lasting.
+// everywhere runs test with real and mock time, each with plain and Lasting operations.
 func everywhere(t *testing.T, test func(w *world)) {
 	t.Helper()
 	for name, m := range map[string]mode{
@@ -69,7 +68,7 @@ func (w *world) timeout(c timeout.Config) *timeout.Timeout {
 	return must(w.t, c)
 }
 
-// pass lets time pass.
+// pass moves the time by d.
 func (w *world) pass(d time.Duration) {
 	if w.mode.mock {
 		w.mock.Add(d)
@@ -79,7 +78,7 @@ func (w *world) pass(d time.Duration) {
 	synctest.Wait()
 }
 
-// later lets time pass once all that runs now is waiting.
+// later moves the time by d once all goroutines of the bubble wait.
 func (w *world) later(d time.Duration) {
 	w.bg.Go(func() {
 		synctest.Wait()
@@ -87,7 +86,7 @@ func (w *world) later(d time.Duration) {
 	})
 }
 
-// run runs fn under p to its end, whatever kind of operation it is.
+// run runs fn under p to its end, as the kind of operation of the mode.
 func (w *world) run(ctx context.Context, p resilience.Policy, fn resilience.Func) error {
 	if !w.mode.lasting {
 		return resilience.Run(ctx, p, fn)
@@ -98,7 +97,7 @@ func (w *world) run(ctx context.Context, p resilience.Policy, fn resilience.Func
 	return err
 }
 
-// start runs an operation that goes on, and fails the test if Run fails.
+// start runs an operation that goes on, and fails the test if it fails.
 func start(t *testing.T, ctx context.Context, p resilience.Policy, l *testkit.Lasting) *testkit.Lasting {
 	t.Helper()
 	if err := resilience.RunOperation(ctx, p, l); err != nil {
@@ -107,7 +106,7 @@ func start(t *testing.T, ctx context.Context, p resilience.Policy, l *testkit.La
 	return l
 }
 
-// echo waits for its context and returns what that says.
+// echo waits for its context and returns the context's error.
 func echo(ctx context.Context) error {
 	<-ctx.Done()
 	return ctx.Err()

@@ -24,12 +24,14 @@ func bothClocks(t *testing.T, test func(w *world)) {
 	})
 }
 
-func TestAnsweredStopsTheLimitAtTheAnswer(t *testing.T) {
+// Until Answered, the timeout does not apply after the answer, and the context lives
+// until the end.
+func TestTimeout_answered(t *testing.T) {
 	bothClocks(t, func(w *world) {
 		p := w.timeout(timeout.Config{Timeout: time.Second, Until: resilience.Answered})
 		op := start(w.t, w.t.Context(), p, &testkit.Lasting{})
 		if _, ok := op.Ctx.Deadline(); ok {
-			w.t.Error("the context has a deadline, though none holds")
+			w.t.Error("the context has a deadline after the answer")
 		}
 		w.pass(time.Hour)
 		if err := op.Ctx.Err(); err != nil {
@@ -43,17 +45,18 @@ func TestAnsweredStopsTheLimitAtTheAnswer(t *testing.T) {
 	})
 }
 
-func TestAnsweredCutsOffAnOperationThatReturnsWithoutAnAnswer(t *testing.T) {
+// Until Answered, an operation that returns without an answer is still timed out.
+func TestTimeout_answered_noAnswer(t *testing.T) {
 	bothClocks(t, func(w *world) {
 		p := w.timeout(timeout.Config{Timeout: time.Second, Until: resilience.Answered})
 		op := start(w.t, w.t.Context(), p, &testkit.Lasting{Mute: true})
 		w.pass(time.Second - 1)
 		if op.Ctx.Err() != nil {
-			w.t.Error("the context is done before the limit")
+			w.t.Error("the context is done before the timeout")
 		}
 		w.pass(1)
 		if !errors.Is(context.Cause(op.Ctx), timeout.ErrExceeded) {
-			w.t.Errorf("cause %v after the limit", context.Cause(op.Ctx))
+			w.t.Errorf("cause %v after the timeout", context.Cause(op.Ctx))
 		}
 		wantStats(w.t, p, timeout.Stats{Calls: 1})
 		op.Finish(op.Ctx.Err())
@@ -61,7 +64,8 @@ func TestAnsweredCutsOffAnOperationThatReturnsWithoutAnAnswer(t *testing.T) {
 	})
 }
 
-func TestAnsweredInTimeAfterRunStopsTheLimit(t *testing.T) {
+// Until Answered, an answer in time after Run has returned stops the timeout.
+func TestTimeout_answered_afterRun(t *testing.T) {
 	bothClocks(t, func(w *world) {
 		p := w.timeout(timeout.Config{Timeout: time.Second, Until: resilience.Answered})
 		op := start(w.t, w.t.Context(), p, &testkit.Lasting{Mute: true})
@@ -76,7 +80,8 @@ func TestAnsweredInTimeAfterRunStopsTheLimit(t *testing.T) {
 	})
 }
 
-func TestAnsweredLateIsLateAndNothingElse(t *testing.T) {
+// Until Answered, a late answer counts as late, however the operation ends.
+func TestTimeout_answered_late(t *testing.T) {
 	for name, end := range map[string]error{"ends well": nil, "fails then": errBoom} {
 		t.Run(name, func(t *testing.T) {
 			bothClocks(t, func(w *world) {
@@ -91,7 +96,8 @@ func TestAnsweredLateIsLateAndNothingElse(t *testing.T) {
 	}
 }
 
-func TestEndedHoldsToTheEnd(t *testing.T) {
+// Until Ended, the timeout applies to the end.
+func TestTimeout_ended(t *testing.T) {
 	bothClocks(t, func(w *world) {
 		p := w.timeout(timeout.Config{Timeout: time.Second})
 		op := start(w.t, w.t.Context(), p, &testkit.Lasting{})
@@ -100,17 +106,18 @@ func TestEndedHoldsToTheEnd(t *testing.T) {
 		}
 		w.pass(time.Second - 1)
 		if op.Ctx.Err() != nil {
-			w.t.Error("the context is done before the limit")
+			w.t.Error("the context is done before the timeout")
 		}
 		w.pass(1)
 		if !errors.Is(context.Cause(op.Ctx), timeout.ErrExceeded) {
-			w.t.Errorf("cause %v after the limit", context.Cause(op.Ctx))
+			w.t.Errorf("cause %v after the timeout", context.Cause(op.Ctx))
 		}
 		op.Finish(nil)
 	})
 }
 
-func TestEndedInTimeReleasesTheContext(t *testing.T) {
+// Until Ended, an end in time releases the context.
+func TestTimeout_ended_releasesContext(t *testing.T) {
 	bothClocks(t, func(w *world) {
 		p := w.timeout(timeout.Config{Timeout: time.Second})
 		op := start(w.t, w.t.Context(), p, &testkit.Lasting{})
@@ -123,7 +130,8 @@ func TestEndedInTimeReleasesTheContext(t *testing.T) {
 	})
 }
 
-func TestALateFailureIsCountedAsExceededExactlyOnce(t *testing.T) {
+// A failure after the timeout is counted and observed once.
+func TestTimeout_lateFailure_countsOnce(t *testing.T) {
 	bothClocks(t, func(w *world) {
 		rec := &resiliencetest.Recorder{}
 		p := w.timeout(timeout.Config{Timeout: time.Second, Observer: rec})
@@ -139,7 +147,8 @@ func TestALateFailureIsCountedAsExceededExactlyOnce(t *testing.T) {
 	})
 }
 
-func TestALateEndIsCountedAsLateExactlyOnce(t *testing.T) {
+// An end after the timeout is counted as late once.
+func TestTimeout_lateEnd_countsOnce(t *testing.T) {
 	for name, when := range map[string]struct{ before, after time.Duration }{
 		"returned in time": {0, time.Minute}, "returned late": {time.Minute, 0}, "late twice": {time.Minute, time.Minute},
 	} {
@@ -155,7 +164,9 @@ func TestALateEndIsCountedAsLateExactlyOnce(t *testing.T) {
 	}
 }
 
-func TestReturnedLateAndFailedAtTheEndIsExceededOnly(t *testing.T) {
+// An operation that returns late and fails at its end counts as exceeded and not as
+// late.
+func TestTimeout_lateThenFails(t *testing.T) {
 	bothClocks(t, func(w *world) {
 		p := w.timeout(timeout.Config{Timeout: time.Second})
 		op := start(w.t, w.t.Context(), p, &testkit.Lasting{Func: func(context.Context) error { w.pass(time.Minute); return nil }})
@@ -164,7 +175,9 @@ func TestReturnedLateAndFailedAtTheEndIsExceededOnly(t *testing.T) {
 	})
 }
 
-func TestAFailureInTimeIsNotExceededWhenItsRestEndsLate(t *testing.T) {
+// A failure in time does not count as exceeded, even if a part of the operation ends
+// late.
+func TestTimeout_failsThenEndsLate(t *testing.T) {
 	for _, until := range []resilience.Moment{resilience.Answered, resilience.Ended} {
 		bothClocks(t, func(w *world) {
 			p := w.timeout(timeout.Config{Timeout: time.Second, Until: until})
@@ -179,7 +192,8 @@ func TestAFailureInTimeIsNotExceededWhenItsRestEndsLate(t *testing.T) {
 	}
 }
 
-func TestAFailureAfterTheLimitIsCountedOnceThoughItsRestGoesOn(t *testing.T) {
+// A failure after the timeout is counted once, even if a part of the operation goes on.
+func TestTimeout_lateFailure_goesOn(t *testing.T) {
 	for _, until := range []resilience.Moment{resilience.Answered, resilience.Ended} {
 		bothClocks(t, func(w *world) {
 			p := w.timeout(timeout.Config{Timeout: time.Second, Until: until})
@@ -194,7 +208,8 @@ func TestAFailureAfterTheLimitIsCountedOnceThoughItsRestGoesOn(t *testing.T) {
 	}
 }
 
-func TestTheParentEndsWhatGoesOn(t *testing.T) {
+// The caller's cancellation ends an operation that goes on, and does not count.
+func TestTimeout_callerCancels_lasting(t *testing.T) {
 	for _, until := range []resilience.Moment{resilience.Answered, resilience.Ended} {
 		bothClocks(t, func(w *world) {
 			p := w.timeout(timeout.Config{Timeout: time.Second, Until: until})
@@ -211,7 +226,8 @@ func TestTheParentEndsWhatGoesOn(t *testing.T) {
 	}
 }
 
-func TestPanicAndGoexitReleaseTheContext(t *testing.T) {
+// A panic or Goexit releases the context.
+func TestTimeout_unwinds_releasesContext(t *testing.T) {
 	for _, how := range testkit.Aborts(errBoom) {
 		for _, until := range []resilience.Moment{resilience.Answered, resilience.Ended} {
 			everywhere(t, func(w *world) {
@@ -243,7 +259,8 @@ func TestPanicAndGoexitReleaseTheContext(t *testing.T) {
 	}
 }
 
-func TestAPanickingObserverIsDropped(t *testing.T) {
+// A panic of the observer is dropped.
+func TestTimeout_observerPanics(t *testing.T) {
 	everywhere(t, func(w *world) {
 		p := w.timeout(timeout.Config{Timeout: time.Second, Observer: testkit.Observer(func(resilience.Event) { panic(errBoom) })})
 		w.later(time.Second)
@@ -253,7 +270,8 @@ func TestAPanickingObserverIsDropped(t *testing.T) {
 	})
 }
 
-func TestGoexitInTheObserverCountsOnceAndReleasesTheContext(t *testing.T) {
+// A Goexit of the observer counts the operation once.
+func TestTimeout_observerExits(t *testing.T) {
 	everywhere(t, func(w *world) {
 		p := w.timeout(timeout.Config{Timeout: time.Second, Observer: testkit.Observer(func(resilience.Event) { runtime.Goexit() })})
 		w.later(time.Second)
@@ -265,7 +283,8 @@ func TestGoexitInTheObserverCountsOnceAndReleasesTheContext(t *testing.T) {
 	})
 }
 
-func TestAnAnswerAndTheEndAtTheInstantOfTheLimit(t *testing.T) {
+// An answer and an end at the instant of the timeout never count as exceeded.
+func TestTimeout_answerAtTimeout(t *testing.T) {
 	for range 100 {
 		synctest.Test(t, func(t *testing.T) {
 			p := must(t, timeout.Config{Timeout: time.Second, Until: resilience.Answered})

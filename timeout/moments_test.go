@@ -15,17 +15,17 @@ import (
 	"github.com/resilience-go/resilience/timeout"
 )
 
-// course is what an operation does under a limit of a second.
+// course is what an operation does under a timeout of a second.
 type course struct {
-	answers, ends time.Duration // since its start; it answers inside of Run
+	answers, ends time.Duration // since its start; it answers inside Run
 	err           error         // at its end
 }
 
-// follow runs an operation of the course under p, to its end, and returns its
-// context as it was just before that, and whether the limit had ended it.
+// follow runs an operation with the course under p to its end. It returns the operation's
+// context, and whether the timeout had ended it just before the operation ended.
 func (w *world) follow(p *timeout.Timeout, c course) (ctx context.Context, cut bool) {
-	see := func(limited context.Context) {
-		ctx, cut = limited, errors.Is(context.Cause(limited), timeout.ErrExceeded)
+	see := func(opCtx context.Context) {
+		ctx, cut = opCtx, errors.Is(context.Cause(opCtx), timeout.ErrExceeded)
 	}
 	if !w.mode.lasting {
 		_ = resilience.Run(w.t.Context(), p, func(ctx context.Context) error {
@@ -42,7 +42,8 @@ func (w *world) follow(p *timeout.Timeout, c course) (ctx context.Context, cut b
 	return ctx, cut
 }
 
-func TestWhatTheLimitIsForAndWhatItCounts(t *testing.T) {
+// Until decides what the timeout applies to and what is counted.
+func TestConfig_Until(t *testing.T) {
 	const before, after = 900 * time.Millisecond, time.Minute
 	type result struct {
 		cut            bool
@@ -51,8 +52,8 @@ func TestWhatTheLimitIsForAndWhatItCounts(t *testing.T) {
 	free, late, exceeded := result{}, result{cut: true, late: 1}, result{cut: true, exceeded: 1}
 	for name, test := range map[string]struct {
 		course
-		answered, ended result // of a Lasting operation, until Answered and until Ended
-		plain           result // of one that is over when it returns, whose moments are one
+		answered, ended result // a Lasting operation's, until Answered and until Ended
+		plain           result // a plain operation's, whose moments are one
 	}{
 		"ends in time":                    {course{before, before, nil}, free, free, free},
 		"fails in time":                   {course{before, before, errBoom}, free, free, free},
@@ -87,7 +88,8 @@ func TestWhatTheLimitIsForAndWhatItCounts(t *testing.T) {
 	}
 }
 
-func TestAnOperationThatPanicsOrExitsLateIsCountedAsExceeded(t *testing.T) {
+// An operation that panics or exits after the timeout counts as exceeded.
+func TestTimeout_unwindsLate(t *testing.T) {
 	for _, how := range testkit.Aborts(errBoom) {
 		for _, until := range []resilience.Moment{resilience.Answered, resilience.Ended} {
 			everywhere(t, func(w *world) {
@@ -111,7 +113,8 @@ func TestAnOperationThatPanicsOrExitsLateIsCountedAsExceeded(t *testing.T) {
 	}
 }
 
-func TestPanicAndGoexitStopTheTimer(t *testing.T) {
+// A panic or Goexit stops the timer.
+func TestTimeout_unwinds_stopsTimer(t *testing.T) {
 	for _, how := range testkit.Aborts(errBoom) {
 		for _, until := range []resilience.Moment{resilience.Answered, resilience.Ended} {
 			mock := clock.NewMock()
@@ -120,14 +123,14 @@ func TestPanicAndGoexitStopTheTimer(t *testing.T) {
 				return resilience.Run(t.Context(), p, func(context.Context) error { how.Abort(); return nil })
 			})
 			if at := mock.WaitForAllTimers(); !at.Equal(time.Unix(0, 0)) {
-				t.Errorf("until %v, %+v: a timer was left until %v", until, how, at)
+				t.Errorf("until %v, %+v: a timer is left until %v", until, how, at)
 			}
 		}
 	}
 }
 
-// late is a clock whose timers fire when they are told to, though they were
-// stopped: the func of a real one can be under way at that instant.
+// late is a clock whose timers fire when the test calls fire, even if they were stopped.
+// The function of a real timer can be running at the instant of the stop.
 type late struct {
 	*clock.Mock
 	fire func()
@@ -138,14 +141,15 @@ func (l *late) AfterFunc(d time.Duration, f func()) *clock.Timer {
 	return l.Mock.AfterFunc(d, func() {})
 }
 
-func TestATimerThatFiresAtTheInstantOfTheAnswer(t *testing.T) {
+// If the timer fires at the instant of the answer, only a failure at the end counts.
+func TestTimeout_timerAtAnswer(t *testing.T) {
 	for name, test := range map[string]struct {
 		end  error
 		want timeout.Stats
 	}{
-		"ends well, as it answered in time":     {nil, timeout.Stats{Calls: 1}},
-		"fails, and the limit had cut it off":   {context.Canceled, timeout.Stats{Calls: 1, Exceeded: 1}},
-		"fails by itself, which nobody can say": {errBoom, timeout.Stats{Calls: 1, Exceeded: 1}},
+		"ends well, as it answered in time": {nil, timeout.Stats{Calls: 1}},
+		"fails, canceled by the timeout":    {context.Canceled, timeout.Stats{Calls: 1, Exceeded: 1}},
+		"fails by itself at that instant":   {errBoom, timeout.Stats{Calls: 1, Exceeded: 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := &late{Mock: clock.NewMock()}
@@ -158,8 +162,9 @@ func TestATimerThatFiresAtTheInstantOfTheAnswer(t *testing.T) {
 	}
 }
 
-func TestADeadlineThatIsKeptByItselfIsTheLimitAlsoUntilAnswered(t *testing.T) {
-	for range 100 { // at one instant the context and the operation come in any order
+// Until Answered, a plain operation that fails at the context's deadline is timed out.
+func TestTimeout_answered_ownDeadline(t *testing.T) {
+	for range 100 { // at one instant the context and the operation end in any order
 		synctest.Test(t, func(t *testing.T) {
 			p := must(t, timeout.Config{Timeout: time.Second, Until: resilience.Answered})
 			err := resilience.Run(t.Context(), p, func(ctx context.Context) error {
@@ -174,7 +179,7 @@ func TestADeadlineThatIsKeptByItselfIsTheLimitAlsoUntilAnswered(t *testing.T) {
 	}
 }
 
-// slow is a context whose end is late, as it may be by a moment.
+// slow is a context that ends after its deadline, as a real one may by a moment.
 type slow struct {
 	context.Context
 	deadline time.Time
@@ -182,7 +187,8 @@ type slow struct {
 
 func (s slow) Deadline() (time.Time, bool) { return s.deadline, true }
 
-func TestTheDeadlineOfTheCallerIsNotTheLimitAfterTheAnswer(t *testing.T) {
+// The caller's deadline after the answer does not count as the timeout.
+func TestTimeout_answered_callerDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := must(t, timeout.Config{Timeout: time.Second, Until: resilience.Answered})
 		op := start(t, slow{t.Context(), time.Now().Add(time.Minute)}, p, &testkit.Lasting{})
@@ -192,7 +198,8 @@ func TestTheDeadlineOfTheCallerIsNotTheLimitAfterTheAnswer(t *testing.T) {
 	})
 }
 
-func TestTheEventCarriesWhatTheOperationSaid(t *testing.T) {
+// The event has the operation's error.
+func TestTimeout_event_Err(t *testing.T) {
 	everywhere(t, func(w *world) {
 		rec := &resiliencetest.Recorder{}
 		p := w.timeout(timeout.Config{Timeout: time.Second, Observer: rec})
@@ -203,14 +210,15 @@ func TestTheEventCarriesWhatTheOperationSaid(t *testing.T) {
 	})
 }
 
-func TestALimitWithoutAUnitIsNamedWithWhatToChange(t *testing.T) {
-	for _, limit := range []time.Duration{1, 10, 999} {
-		p, err := timeout.New(timeout.Config{Name: "users", Timeout: limit})
-		want := fmt.Sprintf("timeout \"users\": Config.Timeout is %v: must be at least 1µs; a time.Duration counts nanoseconds, so write a unit, as in %d*time.Millisecond", limit, int(limit))
+// A timeout without a unit is an error that names the field and what to change.
+func TestNew_noUnit(t *testing.T) {
+	for _, d := range []time.Duration{1, 10, 999} {
+		p, err := timeout.New(timeout.Config{Name: "users", Timeout: d})
+		want := fmt.Sprintf("timeout \"users\": Config.Timeout is %v: must be at least 1µs; a time.Duration counts nanoseconds, so write a unit, as in %d*time.Millisecond", d, int(d))
 		if p != nil || err == nil || err.Error() != want {
 			t.Errorf("New returned %v, %v; want %s", p, err, want)
 		}
 	}
 	must(t, timeout.Config{Timeout: time.Microsecond})
-	must(t, timeout.Config{Timeout: 10, Clock: clock.NewMock()}) // whose time may be counted in any unit
+	must(t, timeout.Config{Timeout: 10, Clock: clock.NewMock()}) // a Clock's time may have any unit
 }

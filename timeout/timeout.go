@@ -5,18 +5,16 @@
 //		return db.User(ctx, id)
 //	})
 //
-// The limit works through the context, as everything in Go does, and needs the
-// operation to cooperate: one that does not watch its context is not abandoned, it
-// is waited for, however long that takes. So nothing runs on behind the caller's
-// back, no goroutine outlives a call, and what the operation holds it holds until
-// it returns. A value that it returns late is returned to the caller, and counted
-// as late; an error that it returns late becomes an *Error.
+// The timeout cancels the context, so the operation must watch its context. Apply waits
+// until the operation returns, however long that takes. So no goroutine outlives a call,
+// and the operation holds its slots and connections until it has returned. If it returns
+// an error after the timeout, the caller gets an *Error. If it returns a value after the
+// timeout, the caller gets the value, and the call is counted as late.
 package timeout
 
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -32,39 +30,43 @@ const policy = "timeout"
 // Unbounded as Config.Timeout sets no timeout. No other negative number is valid.
 const Unbounded time.Duration = -1
 
-// Config says how a Timeout works. The zero value is a good default.
+// EventTimedOut is the kind of an event: an operation failed after Event.Delay, its
+// timeout.
+const EventTimedOut = "timed out"
+
+// Config configures a Timeout. The zero value is a good default.
 type Config struct {
-	// Name appears in errors and events.
+	// Name appears in errors, events and reports.
 	Name string
-	// Timeout is how long an operation may take, by default 10 s; a negative value
-	// sets no limit. Less than a microsecond is taken for a unit that is missing,
-	// unless there is a Clock.
+	// Timeout is how long an operation may take, by default 10 s. Unbounded sets no
+	// timeout. Without a Clock, a timeout below a microsecond is an error, because it can
+	// only be a number without a unit.
 	Timeout time.Duration
-	// Until is the moment that the limit is for, by default resilience.Ended.
-	// With resilience.Answered it covers an HTTP response up to its headers, so
-	// that a long download works; the context then lives on until the end, but
-	// has no deadline.
+	// Until is the moment before which the timeout applies, by default resilience.Ended.
+	// With resilience.Answered it applies to an HTTP response until its headers, so that a
+	// long download works. The context then lives until the end and has no deadline.
 	Until resilience.Moment
-	// Observer hears of each operation that was cut off. nil: none.
+	// Observer is called with each operation that failed after its timeout. nil: none.
 	Observer resilience.Observer
-	// Clock is the time to use, nil for real time. With a Clock the context has
-	// no deadline, since a deadline is real time.
+	// Clock is the time to use, nil for real time. With a Clock the context has no
+	// deadline, because a deadline is real time.
 	Clock clock.Clock
 }
 
-// Timeout bounds the time of operations. The context that it hands on is done
-// when the time is over, with an *Error as its cause. An operation that returns a
-// value after that has its value returned, and counted as late; only its error
-// becomes an *Error. If the caller's own context ends first, its error is
-// returned.
+// Timeout bounds the time of operations. After the timeout, the operation's context is
+// done, with an *Error as its cause. If the operation then fails, Apply returns an *Error.
+// If it succeeds, Apply returns nil, so that the caller gets the value, and counts the
+// operation as late. If the caller's own context ends first, Apply returns the operation's
+// error unchanged.
 //
 // A Timeout is safe for concurrent use.
 type Timeout struct {
-	cfg      Config
-	clock    vclock.Clock
-	exceeded *Error
+	cfg   Config
+	clock vclock.Clock
+	err   *Error // the error without an error of the operation, and the cause of contexts
+
 	calls    atomic.Uint64
-	cutOff   atomic.Uint64
+	exceeded atomic.Uint64
 	late     atomic.Uint64
 }
 
@@ -85,21 +87,20 @@ func New(c Config) (*Timeout, error) {
 		return nil, fmt.Errorf("timeout %q: Config.Until is %d: must be resilience.Answered or resilience.Ended, or 0 for the default", c.Name, uint8(c.Until))
 	}
 	return &Timeout{
-		cfg:      c,
-		clock:    vclock.New(c.Clock),
-		exceeded: &Error{Name: c.Name, After: c.Timeout},
+		cfg:   c,
+		clock: vclock.New(c.Clock),
+		err:   &Error{Name: c.Name, After: c.Timeout, until: c.Until},
 	}, nil
 }
 
-// Apply implements resilience.Policy. It returns an *Error, which matches
-// ErrExceeded and context.DeadlineExceeded, if the operation failed and its time
-// was over.
+// Apply implements resilience.Policy. If the operation fails after the timeout, Apply
+// returns an *Error, which matches ErrExceeded and context.DeadlineExceeded.
 func (t *Timeout) Apply(ctx context.Context, next resilience.Next) error {
 	if ctx.Err() != nil {
 		return resilience.ContextError(ctx)
 	}
 	t.calls.Add(1)
-	if t.cfg.Timeout < 0 || t.clock.Real() && t.stricter(ctx) {
+	if t.cfg.Timeout < 0 || t.clock.Real() && t.callerIsStricter(ctx) {
 		return next.Run(ctx)
 	}
 	if next.Lasting() || !t.clock.Real() {
@@ -108,135 +109,137 @@ func (t *Timeout) Apply(ctx context.Context, next resilience.Next) error {
 	return t.applyPlain(ctx, next)
 }
 
-// applyPlain is for operations that are over when they return, under real time.
+// applyPlain applies the timeout in real time to an operation that is over when it returns.
 func (t *Timeout) applyPlain(ctx context.Context, next resilience.Next) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, t.cfg.Timeout, t.exceeded)
+	ctx, cancel := context.WithTimeoutCause(ctx, t.cfg.Timeout, t.err)
 	defer cancel()
 	returned := false
 	defer func() {
-		if !returned && t.over(ctx, resilience.ErrAborted, true) {
+		if !returned && t.expired(ctx, resilience.ErrAborted, true) {
 			t.count(ctx, next, resilience.ErrAborted)
 		}
 	}()
 	err := next.Run(ctx)
 	returned = true
-	if !t.over(ctx, err, true) {
+	if !t.expired(ctx, err, true) {
 		return err
 	}
 	t.count(ctx, next, err)
 	if err == nil {
 		return nil
 	}
-	return t.exceed(ctx, err)
+	return t.wrapExpired(ctx, err)
 }
 
-// stricter reports whether the caller has less time than the limit gives, so that
-// the limit could never be what ends the operation.
-func (t *Timeout) stricter(ctx context.Context) bool {
+// callerIsStricter reports whether the caller's deadline comes before the timeout, so that
+// the timeout could never end the operation.
+func (t *Timeout) callerIsStricter(ctx context.Context) bool {
 	deadline, ok := ctx.Deadline()
 	return ok && time.Until(deadline) <= t.cfg.Timeout
 }
 
-// applyLasting is for operations that may go on after Run, and for a Clock.
+// applyLasting applies the timeout to an operation that may go on after Run has returned.
+// It also applies it to every operation if there is a Clock.
 func (t *Timeout) applyLasting(ctx context.Context, next resilience.Next) (err error) {
-	l := &limit{t: t, next: next}
+	g := &guard{t: t, next: next}
 	if t.clock.Real() && t.cfg.Until == resilience.Ended {
-		l.ctx, l.cancel = context.WithTimeoutCause(ctx, t.cfg.Timeout, t.exceeded)
+		g.ctx, g.cancel = context.WithTimeoutCause(ctx, t.cfg.Timeout, t.err)
 	} else {
-		// A deadline cannot be taken back, and a Clock has none.
-		limited, cancel := context.WithCancelCause(ctx)
-		l.ctx, l.cancel = limited, func() { cancel(nil) }
-		l.disarm = t.clock.AfterFunc(t.cfg.Timeout, func() { cancel(t.exceeded) })
+		// A timer instead of a deadline: a deadline cannot be removed at the answer, and a
+		// Clock has none.
+		guarded, cancel := context.WithCancelCause(ctx)
+		g.ctx, g.cancel = guarded, func() { cancel(nil) }
+		g.stopTimer = t.clock.AfterFunc(t.cfg.Timeout, func() { cancel(t.err) })
 	}
 	err = resilience.ErrAborted
 	defer func() {
 		if err != nil {
-			l.judge(err) // a failure at once, whatever goes on
+			g.judge(err) // at once, even if a part of the operation goes on
 		}
-		if l.disarm != nil {
-			next.Settle(t.cfg.Until, err, (*armed)(l), 0)
+		if g.stopTimer != nil {
+			next.Settle(t.cfg.Until, err, (*timerStopper)(g), 0)
 		}
-		next.Settle(resilience.Ended, err, (*running)(l), 0)
+		next.Settle(resilience.Ended, err, (*canceler)(g), 0)
 	}()
-	if err = next.Run(l.ctx); err != nil && l.over(err) {
-		l.judge(err)
-		err = t.exceed(l.ctx, err)
+	if err = next.Run(g.ctx); err != nil && g.expired(err) {
+		g.judge(err)
+		err = t.wrapExpired(g.ctx, err)
 	}
 	return err
 }
 
-// limit is the limit of one lasting operation.
-type limit struct {
-	t      *Timeout
-	next   resilience.Next
-	ctx    context.Context
-	cancel context.CancelFunc
-	disarm func() bool // stops the timer, nil if the context has a deadline
-	judged atomic.Bool // it failed, or came to its moment late
+// guard is the timeout of one lasting operation.
+type guard struct {
+	t         *Timeout
+	next      resilience.Next
+	ctx       context.Context
+	cancel    context.CancelFunc
+	stopTimer func() bool // nil if the context has a deadline instead of a timer
+	judged    atomic.Bool // the operation failed, or came to its moment late
 }
 
-// over reports whether the limit is what ended the context.
-func (l *limit) over(err error) bool { return l.t.over(l.ctx, err, l.disarm == nil) }
+// expired reports whether the timeout ended the context.
+func (g *guard) expired(err error) bool { return g.t.expired(g.ctx, err, g.stopTimer == nil) }
 
-// judge counts the operation, once, if its time is over now that it has failed or
-// come to its moment.
-func (l *limit) judge(err error) {
-	over := l.over(err)
-	if (over || err != nil) && !l.judged.Swap(true) && over {
-		l.t.count(l.ctx, l.next, err)
+// judge counts the operation once, if it has failed, or come to its moment, after the
+// timeout.
+func (g *guard) judge(err error) {
+	expired := g.expired(err)
+	if (expired || err != nil) && !g.judged.Swap(true) && expired {
+		g.t.count(g.ctx, g.next, err)
 	}
 }
 
-// armed is a limit that hears when its time no longer counts.
-type armed limit
+// timerStopper is a guard as the Settler of the moment after which the timeout no longer
+// applies.
+type timerStopper guard
 
-func (a *armed) Settle(_ uint64, err error) {
-	a.disarm()
-	(*limit)(a).judge(err)
+func (s *timerStopper) Settle(_ uint64, err error) {
+	s.stopTimer()
+	(*guard)(s).judge(err)
 }
 
-// running is a limit that hears of the end of its operation.
-type running limit
+// canceler is a guard as the Settler of the end of its operation.
+type canceler guard
 
-func (r *running) Settle(_ uint64, err error) {
-	defer r.cancel()
-	// After an answer in time, a failure counts if the timer fired at the very
-	// instant of the answer and so cut off the rest.
-	if err != nil || r.disarm == nil {
-		(*limit)(r).judge(err)
+func (c *canceler) Settle(_ uint64, err error) {
+	defer c.cancel()
+	// After an answer in time, a failure still counts if the timer fired at the instant of
+	// the answer and so canceled the rest.
+	if err != nil || c.stopTimer == nil {
+		(*guard)(c).judge(err)
 	}
 }
 
-// exceed returns the error of an operation that failed with err when its time was
-// over.
-func (t *Timeout) exceed(ctx context.Context, err error) error {
-	if err == ctx.Err() || err == error(t.exceeded) { // an echo is the very value
-		return t.exceeded
+// wrapExpired returns the *Error of an operation that failed with err after the timeout.
+func (t *Timeout) wrapExpired(ctx context.Context, err error) error {
+	if err == ctx.Err() || err == error(t.err) { // the operation only returned the context's error
+		return t.err
 	}
-	return &Error{Name: t.cfg.Name, After: t.cfg.Timeout, Err: err}
+	return &Error{Name: t.cfg.Name, After: t.cfg.Timeout, Err: err, until: t.cfg.Until}
 }
 
-// over reports whether the limit is what ended ctx. An operation that reads the
-// deadline and fails by itself when that is over, as a dialer does, may be quicker
-// than the context; ours says that the deadline is that of the limit.
-func (t *Timeout) over(ctx context.Context, err error, ours bool) bool {
+// expired reports whether the timeout ended ctx. An operation that reads the deadline and
+// fails by itself at that time, as a dialer does, may fail before ctx is done.
+// deadlineIsOurs is whether ctx's deadline is the timeout.
+func (t *Timeout) expired(ctx context.Context, err error, deadlineIsOurs bool) bool {
 	if ctx.Err() != nil {
-		return context.Cause(ctx) == error(t.exceeded) // the very value
+		return context.Cause(ctx) == error(t.err) // this very value, no other Timeout's
 	}
-	if err == nil || !ours {
-		return false // without a look at the clock
+	if err == nil || !deadlineIsOurs {
+		return false // without reading the clock
 	}
 	deadline, ok := ctx.Deadline()
 	return ok && time.Until(deadline) <= 0
 }
 
-// count counts an operation whose time was over.
+// count counts an operation that failed or succeeded after the timeout.
 func (t *Timeout) count(ctx context.Context, next resilience.Next, err error) {
 	if err == nil {
 		t.late.Add(1)
 		return
 	}
-	t.cutOff.Add(1)
+	t.exceeded.Add(1)
 	if t.cfg.Observer != nil {
 		policykit.Observe(ctx, t.cfg.Observer, resilience.Event{
 			Kind: EventTimedOut, Time: t.clock.Now(), Policy: policy, Name: t.cfg.Name, Key: next.Key(), Delay: t.cfg.Timeout, Err: err,
@@ -244,70 +247,11 @@ func (t *Timeout) count(ctx context.Context, next resilience.Next, err error) {
 	}
 }
 
-// EventTimedOut is the kind of an event: an operation failed after Event.Delay, its
-// timeout.
-const EventTimedOut = "timed out"
-
 // Name returns the name from the Config.
 func (t *Timeout) Name() string { return t.cfg.Name }
 
-// Fork implements resilience.Forker. A Timeout has no state, so the fork is t.
+// Fork implements resilience.Forker. A Timeout has no state, so Fork returns t.
 func (t *Timeout) Fork(string) resilience.Policy { return t }
 
-// Idle implements resilience.Forker; it is always true.
+// Idle reports whether a keyed.Group may drop the fork. It is always true.
 func (t *Timeout) Idle() bool { return true }
-
-// Stats is what a Timeout has counted since it was made.
-type Stats struct {
-	Calls    uint64 // operations that were started
-	Exceeded uint64 // operations that failed with their time over
-	Late     uint64 // operations that succeeded with their time over
-}
-
-// Stats returns the counters.
-func (t *Timeout) Stats() Stats {
-	return Stats{Exceeded: t.cutOff.Load(), Late: t.late.Load(), Calls: t.calls.Load()}
-}
-
-// ErrExceeded matches, with errors.Is, the error of an operation whose time was
-// over. The error itself is an *Error.
-var ErrExceeded = errors.New("resilience: timeout exceeded")
-
-// Error is the error of an operation whose time was over. It matches ErrExceeded
-// and context.DeadlineExceeded, and is a failure of the operation, not a
-// rejection. A Timeout may return the same *Error to many callers: do not change
-// it.
-type Error struct {
-	Name  string        // name of the Timeout, as configured
-	After time.Duration // how long the operation had
-	// Err is what the operation returned, nil if that only repeated that its
-	// context was done.
-	Err error
-}
-
-// Error says which limit was exceeded, and what the operation said.
-func (e *Error) Error() string {
-	s := "resilience: timeout"
-	if e.Name != "" {
-		s += fmt.Sprintf(" %q", e.Name)
-	}
-	s += fmt.Sprintf(" of %v exceeded", e.After)
-	if e.Err != nil {
-		s += ": " + e.Err.Error()
-	}
-	return s
-}
-
-// Is implements the matching that the type describes.
-func (e *Error) Is(target error) bool {
-	return target == ErrExceeded || target == context.DeadlineExceeded
-}
-
-// Unwrap returns what the operation returned.
-func (e *Error) Unwrap() error { return e.Err }
-
-// Timeout is true: it is what net.Error and url.Error ask for.
-func (e *Error) Timeout() bool { return true }
-
-// Outcome is a failure.
-func (e *Error) Outcome() resilience.Outcome { return resilience.Failure }

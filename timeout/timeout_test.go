@@ -18,7 +18,8 @@ import (
 	"github.com/resilience-go/resilience/timeout"
 )
 
-func TestAnOperationThatIsCutOffFailsWithExceeded(t *testing.T) {
+// An operation that returns the context's error after the timeout fails with an Error.
+func TestTimeout_exceeded(t *testing.T) {
 	everywhere(t, func(w *world) {
 		rec := &resiliencetest.Recorder{}
 		p := w.timeout(timeout.Config{Name: "users", Timeout: time.Second, Observer: rec})
@@ -38,14 +39,15 @@ func TestAnOperationThatIsCutOffFailsWithExceeded(t *testing.T) {
 	})
 }
 
-func TestAnOperationInTimeIsLeftAlone(t *testing.T) {
+// The result of an operation in time is unchanged.
+func TestTimeout_inTime(t *testing.T) {
 	for _, want := range []error{nil, errBoom} {
 		everywhere(t, func(w *world) {
 			p := w.timeout(timeout.Config{Timeout: time.Second, Observer: &resiliencetest.Recorder{}})
 			err := w.run(w.t.Context(), p, func(ctx context.Context) error {
 				w.pass(time.Second - time.Nanosecond)
 				if ctx.Err() != nil {
-					w.t.Error("the context is done before the limit")
+					w.t.Error("the context is done before the timeout")
 				}
 				return want
 			})
@@ -57,7 +59,8 @@ func TestAnOperationInTimeIsLeftAlone(t *testing.T) {
 	}
 }
 
-func TestTheDefaultLimitIs10Seconds(t *testing.T) {
+// The default timeout is 10 s.
+func TestConfig_defaultTimeout(t *testing.T) {
 	everywhere(t, func(w *world) {
 		p := w.timeout(timeout.Config{})
 		_ = w.run(w.t.Context(), p, func(ctx context.Context) error {
@@ -74,7 +77,8 @@ func TestTheDefaultLimitIs10Seconds(t *testing.T) {
 	})
 }
 
-func TestTheErrorIsAnEchoOrWrapsWhatTheOperationSaid(t *testing.T) {
+// Error.Err is the operation's error, or nil if that only repeats the context's error.
+func TestError_Err(t *testing.T) {
 	for name, test := range map[string]struct {
 		op    resilience.Func
 		wraps bool
@@ -105,7 +109,8 @@ func TestTheErrorIsAnEchoOrWrapsWhatTheOperationSaid(t *testing.T) {
 	}
 }
 
-func TestErrorIsATimeoutForThoseWhoAsk(t *testing.T) {
+// Error is a timeout and a failure, and matches the error that it wraps.
+func TestError_methods(t *testing.T) {
 	var e error = &timeout.Error{Name: "users", After: time.Second, Err: errBoom}
 	var n interface{ Timeout() bool }
 	if !errors.As(e, &n) || !n.Timeout() {
@@ -118,25 +123,45 @@ func TestErrorIsATimeoutForThoseWhoAsk(t *testing.T) {
 	if errors.Is(e, context.Canceled) || errors.Is(e, resilience.ErrRejected) || !errors.Is(e, errBoom) {
 		t.Error("matches what it should not, or not what it wraps")
 	}
-	if got, want := e.Error(), `resilience: timeout "users" of 1s exceeded: boom`; got != want {
-		t.Errorf("%q, want %q", got, want)
+}
+
+// The text has the name, the moment that the timeout applies to, and the operation's error.
+func TestError_Error(t *testing.T) {
+	late := func(err error) resilience.Func {
+		return func(ctx context.Context) error { <-ctx.Done(); return err }
+	}
+	for want, test := range map[string]struct {
+		config timeout.Config
+		op     resilience.Func
+	}{
+		`timeout "users": no answer within 1.5s: boom`: {timeout.Config{Name: "users", Timeout: 1500 * time.Millisecond, Until: resilience.Answered}, late(errBoom)},
+		`timeout "users": not done within 1.5s: boom`:  {timeout.Config{Name: "users", Timeout: 1500 * time.Millisecond}, late(errBoom)},
+		`timeout: no answer within 10s`:                {timeout.Config{Until: resilience.Answered}, echo},
+		`timeout: not done within 10s`:                 {timeout.Config{}, echo},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			if err := resilience.Run(t.Context(), must(t, test.config), test.op); err == nil || err.Error() != want {
+				t.Errorf("got %v, want %s", err, want)
+			}
+		})
 	}
 }
 
-func TestTheSlotIsHeldPastATimeoutUntilTheWorkEnds(t *testing.T) {
+// Apply waits for the operation, and a bulkhead slot is held until it ends.
+func TestTimeout_waitsForOperation(t *testing.T) {
 	for name, compose := range map[string]func(b, p resilience.Policy) resilience.Policy{
 		"bulkhead(timeout)": func(b, p resilience.Policy) resilience.Policy { return resilience.Compose(b, p) },
 		"timeout(bulkhead)": func(b, p resilience.Policy) resilience.Policy { return resilience.Compose(p, b) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			everywhere(t, func(w *world) {
-				b := resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: -1}))
+				b := resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxQueue: bulkhead.NoQueue}))
 				p := w.timeout(timeout.Config{Timeout: time.Second})
 				over := make(chan error)
-				leave := make(chan struct{})
+				release := make(chan struct{})
 				go func() {
 					over <- w.run(w.t.Context(), compose(b, p), func(ctx context.Context) error {
-						<-leave // whatever the context says
+						<-release // even if the context is done
 						return ctx.Err()
 					})
 				}()
@@ -144,13 +169,13 @@ func TestTheSlotIsHeldPastATimeoutUntilTheWorkEnds(t *testing.T) {
 				w.pass(time.Minute)
 				select {
 				case <-over:
-					w.t.Error("the work was abandoned")
+					w.t.Error("Apply returned before the operation")
 				default:
 				}
 				if n := b.Stats().InFlight; n != 1 {
-					w.t.Errorf("%d slots taken long after the limit, want 1", n)
+					w.t.Errorf("%d slots taken long after the timeout, want 1", n)
 				}
-				close(leave)
+				close(release)
 				if err := <-over; !errors.Is(err, timeout.ErrExceeded) {
 					w.t.Errorf("error %v", err)
 				}
@@ -162,7 +187,9 @@ func TestTheSlotIsHeldPastATimeoutUntilTheWorkEnds(t *testing.T) {
 	}
 }
 
-func TestTheErrorOfAParentThatWasFirstIsReturned(t *testing.T) {
+// If the caller's context ends first, the operation's error is returned and nothing
+// counts.
+func TestTimeout_callerFirst(t *testing.T) {
 	left := errors.New("the caller left")
 	for name, parent := range map[string]func(context.Context) (context.Context, context.CancelFunc){
 		"deadline": func(ctx context.Context) (context.Context, context.CancelFunc) {
@@ -185,12 +212,12 @@ func TestTheErrorOfAParentThatWasFirstIsReturned(t *testing.T) {
 				for _, until := range []resilience.Moment{resilience.Answered, resilience.Ended} {
 					p := w.timeout(timeout.Config{Timeout: time.Minute, Until: until})
 					ctx, cancel := parent(w.t.Context())
-					err := w.run(ctx, p, func(limited context.Context) error {
-						<-limited.Done()
-						if context.Cause(limited) != context.Cause(ctx) {
-							w.t.Errorf("cause %v, want that of the caller", context.Cause(limited))
+					err := w.run(ctx, p, func(opCtx context.Context) error {
+						<-opCtx.Done()
+						if context.Cause(opCtx) != context.Cause(ctx) {
+							w.t.Errorf("cause %v, want the caller's", context.Cause(opCtx))
 						}
-						return limited.Err()
+						return opCtx.Err()
 					})
 					if err != ctx.Err() || errors.Is(err, timeout.ErrExceeded) {
 						w.t.Errorf("error %v, want %v itself", err, ctx.Err())
@@ -203,7 +230,8 @@ func TestTheErrorOfAParentThatWasFirstIsReturned(t *testing.T) {
 	}
 }
 
-func TestTheContextHasADeadlineAndACauseWhereTheLimitHoldsToTheEnd(t *testing.T) {
+// Until Ended, the context has the deadline, and the Error as its cause.
+func TestTimeout_contextDeadline(t *testing.T) {
 	everywhere(t, func(w *world) {
 		p := w.timeout(timeout.Config{Name: "users", Timeout: time.Second})
 		begun := time.Now()
@@ -221,8 +249,9 @@ func TestTheContextHasADeadlineAndACauseWhereTheLimitHoldsToTheEnd(t *testing.T)
 	})
 }
 
-func TestAnOperationThatKeepsTheDeadlineByItselfIsCutOffToo(t *testing.T) {
-	// A net.Conn has the deadline and no context, and may be the quicker one.
+// An operation that fails by itself at the deadline counts as timed out.
+func TestTimeout_ownDeadline(t *testing.T) {
+	// A net.Conn knows only the deadline, and may fail before the context is done.
 	p := must(t, timeout.Config{Timeout: 5 * time.Millisecond})
 	for range 20 {
 		err := resilience.Run(t.Context(), p, func(ctx context.Context) error {
@@ -241,7 +270,8 @@ func TestAnOperationThatKeepsTheDeadlineByItselfIsCutOffToo(t *testing.T) {
 	wantStats(t, p, timeout.Stats{Calls: 20, Exceeded: 20})
 }
 
-func TestManyTimeoutsLeaveNothingBehind(t *testing.T) {
+// No goroutine outlives the calls.
+func TestTimeout_noGoroutineLeft(t *testing.T) {
 	// The bubble fails if a goroutine is left when the test returns.
 	everywhere(t, func(w *world) {
 		p := w.timeout(timeout.Config{Timeout: time.Second})
@@ -263,7 +293,8 @@ func TestManyTimeoutsLeaveNothingBehind(t *testing.T) {
 	})
 }
 
-func TestAValueThatComesLateIsReturnedAndCounted(t *testing.T) {
+// A success after the timeout is a success, and is counted as late.
+func TestTimeout_lateSuccess(t *testing.T) {
 	everywhere(t, func(w *world) {
 		p := w.timeout(timeout.Config{Timeout: time.Second, Observer: &resiliencetest.Recorder{}})
 		err := w.run(w.t.Context(), p, func(context.Context) error {
@@ -277,7 +308,8 @@ func TestAValueThatComesLateIsReturnedAndCounted(t *testing.T) {
 	})
 }
 
-func TestDoReturnsTheLateValue(t *testing.T) {
+// Do returns a value that comes after the timeout.
+func TestDo_lateValue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := must(t, timeout.Config{Timeout: time.Second})
 		v, err := resilience.Do(t.Context(), p, func(context.Context) (string, error) {
@@ -290,7 +322,8 @@ func TestDoReturnsTheLateValue(t *testing.T) {
 	})
 }
 
-func TestNestedTimeoutsTheStricterOneIsNamed(t *testing.T) {
+// Of nested timeouts, the error names the stricter one, and one counts.
+func TestTimeout_nested(t *testing.T) {
 	for name, test := range map[string]struct {
 		outer, inner time.Duration
 		want         string
@@ -307,7 +340,7 @@ func TestNestedTimeoutsTheStricterOneIsNamed(t *testing.T) {
 					err := w.run(w.t.Context(), resilience.Compose(outer, inner), echo)
 					var e *timeout.Error
 					if !errors.As(err, &e) || e.Name != test.want {
-						w.t.Errorf("error %v, want that of the %s timeout", err, test.want)
+						w.t.Errorf("error %v, want the %s timeout's", err, test.want)
 					}
 					if n := outer.Stats().Exceeded + inner.Stats().Exceeded; n != 1 {
 						w.t.Errorf("counted %d times", n)
@@ -318,27 +351,27 @@ func TestNestedTimeoutsTheStricterOneIsNamed(t *testing.T) {
 	}
 }
 
-func TestANegativeLimitIsOff(t *testing.T) {
-	for _, limit := range []time.Duration{timeout.Unbounded} {
-		everywhere(t, func(w *world) {
-			p := w.timeout(timeout.Config{Timeout: limit})
-			want := w.t.Context()
-			err := w.run(want, p, func(ctx context.Context) error {
-				if ctx != want {
-					w.t.Error("the context is not that of the caller")
-				}
-				w.pass(time.Hour)
-				return ctx.Err()
-			})
-			if err != nil {
-				w.t.Errorf("error %v", err)
+// With Unbounded, the operation gets the caller's context.
+func TestConfig_Timeout_unbounded(t *testing.T) {
+	everywhere(t, func(w *world) {
+		p := w.timeout(timeout.Config{Timeout: timeout.Unbounded})
+		want := w.t.Context()
+		err := w.run(want, p, func(ctx context.Context) error {
+			if ctx != want {
+				w.t.Error("the context is not the caller's")
 			}
-			wantStats(w.t, p, timeout.Stats{Calls: 1})
+			w.pass(time.Hour)
+			return ctx.Err()
 		})
-	}
+		if err != nil {
+			w.t.Errorf("error %v", err)
+		}
+		wantStats(w.t, p, timeout.Stats{Calls: 1})
+	})
 }
 
-func TestTheLongestLimitNeverEnds(t *testing.T) {
+// The longest duration is a valid timeout.
+func TestConfig_Timeout_longest(t *testing.T) {
 	everywhere(t, func(w *world) {
 		p := w.timeout(timeout.Config{Timeout: math.MaxInt64})
 		if err := w.run(w.t.Context(), p, func(ctx context.Context) error { w.pass(time.Hour); return ctx.Err() }); err != nil {
@@ -347,19 +380,21 @@ func TestTheLongestLimitNeverEnds(t *testing.T) {
 	})
 }
 
-func TestAnInvalidUntilIsNamedWithWhatToChange(t *testing.T) {
+// An invalid Until is an error that names the field and the valid values.
+func TestNew_invalidUntil(t *testing.T) {
 	p, err := timeout.New(timeout.Config{Name: "users", Until: 7})
 	if p != nil || err == nil {
 		t.Fatalf("New returned %v, %v", p, err)
 	}
 	for _, want := range []string{`"users"`, "Config.Until", "7", "resilience.Answered or resilience.Ended"} {
 		if !strings.Contains(err.Error(), want) {
-			t.Errorf("%q does not say %q", err, want)
+			t.Errorf("%q does not contain %q", err, want)
 		}
 	}
 }
 
-func TestADoneContextRunsAndCountsNothing(t *testing.T) {
+// If the context is already done, Apply runs and counts nothing.
+func TestTimeout_contextDone(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	p := must(t, timeout.Config{})
@@ -369,7 +404,8 @@ func TestADoneContextRunsAndCountsNothing(t *testing.T) {
 	wantStats(t, p, timeout.Stats{})
 }
 
-func TestForksCountTogether(t *testing.T) {
+// Forks share the counters.
+func TestTimeout_Fork(t *testing.T) {
 	p := must(t, timeout.Config{Name: "users"})
 	fork := p.Fork("").(*timeout.Timeout)
 	_ = resilience.Run(t.Context(), fork, func(context.Context) error { return nil })

@@ -1,4 +1,4 @@
-// Package counters has counters that many cores add to at once.
+// Package counters has counters that many cores can add to at the same time.
 package counters
 
 import (
@@ -7,15 +7,18 @@ import (
 )
 
 const (
+	// lines is how many copies a Set has of each counter. Eight copies make collisions of
+	// cores rare and cost 512 bytes.
 	lines = 8
-	width = 8 // how many counters there are
+	// width is the number of counters in a Set: 8 of 8 bytes fill a cache line.
+	width = 8
 )
 
-// Set is a fixed set of counters that only grow. Each of its lines fills one
-// cache line and holds all counters, so that a goroutine touches one line
-// whatever it counts. The zero value is ready; it is safe for concurrent use.
+// Set is a fixed set of counters that only grow. Each of its lines fills one cache line and
+// holds all counters, so that a goroutine touches one line whatever it counts. The zero
+// value is ready to use. A Set is safe for concurrent use.
 //
-// Put it first in a struct that is allocated on its own: the allocator then
+// Make it the first field of a struct that is allocated on its own: the allocator then
 // aligns it to a cache line.
 type Set struct {
 	line [lines][width]atomic.Uint64
@@ -24,7 +27,7 @@ type Set struct {
 // Add adds one to counter i.
 func (c *Set) Add(i int) { c.line[pick()][i].Add(1) }
 
-// Sum returns counter i. Additions that run meanwhile may or may not be in it.
+// Sum returns counter i. It may or may not include additions that run at the same time.
 func (c *Set) Sum(i int) (sum uint64) {
 	for l := range c.line {
 		sum += c.line[l][i].Load()
@@ -32,9 +35,9 @@ func (c *Set) Sum(i int) (sum uint64) {
 	return sum
 }
 
-// pick spreads goroutines over the lines by the address of their stacks, which
-// is free to read and stays the same while a goroutine works. The address is
-// only hashed, never used as a pointer.
+// pick returns the line of the calling goroutine. It hashes the address of the goroutine's
+// stack, which costs nothing to read and rarely changes. The address is never used as a
+// pointer.
 func pick() uint {
 	var here byte
 	// Fibonacci hashing; the top three bits of the product choose the line.

@@ -6,7 +6,8 @@ import (
 	"unsafe"
 )
 
-func TestTheSumIsExactUnder64Goroutines(t *testing.T) {
+// The sum is exact under 64 goroutines.
+func TestSet_Sum_concurrency(t *testing.T) {
 	var c Set
 	var all sync.WaitGroup
 	for g := range 64 {
@@ -24,7 +25,8 @@ func TestTheSumIsExactUnder64Goroutines(t *testing.T) {
 	}
 }
 
-func TestASumNeverShrinks(t *testing.T) {
+// A sum never falls.
+func TestSet_Sum_neverFalls(t *testing.T) {
 	var c Set
 	stop := make(chan struct{})
 	var all sync.WaitGroup
@@ -52,20 +54,21 @@ func TestASumNeverShrinks(t *testing.T) {
 	all.Wait()
 }
 
-func TestGoroutinesSpreadOverTheLines(t *testing.T) {
+// Goroutines spread over the lines.
+func TestSet_spread(t *testing.T) {
 	var c Set
 	var ready, all sync.WaitGroup
-	leave := make(chan struct{})
+	release := make(chan struct{})
 	for range 256 {
 		ready.Add(1)
 		all.Go(func() {
 			c.Add(0)
 			ready.Done()
-			<-leave // so that no two have the same stack
+			<-release // so that no two goroutines have the same stack
 		})
 	}
 	ready.Wait()
-	close(leave)
+	close(release)
 	all.Wait()
 	used, most := 0, uint64(0)
 	for l := range c.line {
@@ -79,7 +82,8 @@ func TestGoroutinesSpreadOverTheLines(t *testing.T) {
 	}
 }
 
-func TestALineIsACacheLine(t *testing.T) {
+// A line has the size of a cache line.
+func TestSet_cacheLine(t *testing.T) {
 	var c Set
 	if n := unsafe.Sizeof(c.line[0]); n != 64 {
 		t.Errorf("%d bytes", n)

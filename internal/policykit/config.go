@@ -9,9 +9,11 @@ import (
 
 // The defaults that package stack needs in order to compare layers.
 const (
-	// DefaultTimeout is how long a timeout lets an operation take.
+	// DefaultTimeout is the timeout of an operation. Almost no call should take longer, and
+	// it still ends a hang.
 	DefaultTimeout = 10 * time.Second
-	// DefaultMaxWait is how long a bulkhead queues a caller.
+	// DefaultMaxWait is how long a bulkhead queues a call. It is enough for a burst or a
+	// short pause.
 	DefaultMaxWait = 100 * time.Millisecond
 	// DefaultProbeTimeout is how long a probe holds its slot in a breaker. It is longer
 	// than the two above together, so that a slow dependency can close a breaker.

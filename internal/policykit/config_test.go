@@ -14,7 +14,8 @@ import (
 	"github.com/resilience-go/resilience/timeout"
 )
 
-func TestADurationWithoutAUnitIsRefusedInEveryConfig(t *testing.T) {
+// Every Config reports a duration without a unit as an error that names the field.
+func TestCheckDuration_everyConfig(t *testing.T) {
 	trip := func(r breaker.Rule) breaker.Config { return breaker.Config{Name: "users", Trip: []breaker.Rule{r}} }
 	for field, try := range map[string]func() error{
 		"Config.OpenFor":      func() error { _, err := breaker.New(breaker.Config{Name: "users", OpenFor: 60}); return err },
@@ -45,7 +46,8 @@ func TestADurationWithoutAUnitIsRefusedInEveryConfig(t *testing.T) {
 	}
 }
 
-func TestADurationThatIsMeantIsAccepted(t *testing.T) {
+// Durations of a microsecond or more, 0, -1, and all durations with a Clock are valid.
+func TestCheckDuration_valid(t *testing.T) {
 	for name, err := range map[string]error{
 		"a microsecond": policykit.CheckDuration("breaker", "", "Config.OpenFor", time.Microsecond, nil),
 		"the default":   policykit.CheckDuration("breaker", "", "Config.OpenFor", 0, nil),

@@ -10,7 +10,8 @@ import (
 	"github.com/resilience-go/resilience/internal/policykit"
 )
 
-func TestAllWhoAreRefusedGetTheSameError(t *testing.T) {
+// All rejected calls get the same error.
+func TestReject_sameError(t *testing.T) {
 	var made atomic.Pointer[resilience.Rejection]
 	got := make([]error, 100)
 	var all sync.WaitGroup
@@ -27,7 +28,8 @@ func TestAllWhoAreRefusedGetTheSameError(t *testing.T) {
 	}
 }
 
-func TestAllocsOfARefusal(t *testing.T) {
+// A rejection allocates nothing after the first.
+func TestReject_allocs(t *testing.T) {
 	var made atomic.Pointer[resilience.Rejection]
 	r := resilience.Rejection{Name: "orders"}
 	_ = policykit.Reject(&made, r)

@@ -1,5 +1,5 @@
-// Package vclock is time as the policies see it: nanoseconds since a policy was
-// made, by the clock of its Config or by the real one.
+// Package vclock has the time that policies use: nanoseconds since a policy was made, by
+// the Clock of its Config or by the real clock.
 package vclock
 
 import (
@@ -9,10 +9,10 @@ import (
 	"github.com/benbjohnson/clock"
 )
 
-// Clock counts from its construction. Copy it freely.
+// Clock counts nanoseconds from its construction. It may be copied.
 type Clock struct {
 	base time.Time
-	c    clock.Clock // nil is real time, without a call through an interface
+	c    clock.Clock // nil is real time, which then needs no call through an interface
 }
 
 // New returns a Clock that starts now. A nil c is real time.
@@ -23,8 +23,8 @@ func New(c clock.Clock) Clock {
 	return Clock{base: c.Now(), c: c}
 }
 
-// Nanos returns the time since construction. It is never negative, not even
-// if the clock was set back.
+// Nanos returns the time since construction. It is never negative, even if the clock was
+// set back.
 func (c *Clock) Nanos() int64 {
 	if c.c == nil {
 		return int64(time.Since(c.base))
@@ -32,7 +32,7 @@ func (c *Clock) Nanos() int64 {
 	return max(0, int64(c.c.Since(c.base)))
 }
 
-// At returns the time that Nanos called n.
+// At returns the time at which Nanos returned n.
 func (c *Clock) At(n int64) time.Time { return c.base.Add(time.Duration(n)) }
 
 // Now returns the time of day.
@@ -46,8 +46,8 @@ func (c *Clock) Now() time.Time {
 // Real reports whether this is real time.
 func (c *Clock) Real() bool { return c.c == nil }
 
-// AfterFunc calls f after d on a goroutine of its own unless stop is called
-// before. stop reports whether it prevented the call.
+// AfterFunc calls f after d on a new goroutine, unless stop is called before. stop reports
+// whether it prevented the call.
 func (c *Clock) AfterFunc(d time.Duration, f func()) (stop func() bool) {
 	if c.c == nil {
 		return time.AfterFunc(d, f).Stop
@@ -55,8 +55,8 @@ func (c *Clock) AfterFunc(d time.Duration, f func()) (stop func() bool) {
 	return c.c.AfterFunc(d, f).Stop
 }
 
-// Wait waits for d or until ctx is done, and reports whether ctx is not done:
-// of two things that happen at one instant the end of ctx counts.
+// Wait waits until d has passed or ctx is done. It returns false if ctx is done, also if
+// both happen at one instant.
 func (c *Clock) Wait(ctx context.Context, d time.Duration) bool {
 	if d > 0 {
 		over, stop := c.timer(d)

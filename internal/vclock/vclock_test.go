@@ -7,10 +7,12 @@ import (
 	"time"
 
 	"github.com/benbjohnson/clock"
+	"github.com/resilience-go/resilience/internal/testkit"
 	"github.com/resilience-go/resilience/internal/vclock"
 )
 
-func TestNanosCountFromConstruction(t *testing.T) {
+// Nanos counts from construction, by the Clock or in real time.
+func TestClock_Nanos(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mock := clock.NewMock()
 		mock.Add(time.Hour)
@@ -18,18 +20,19 @@ func TestNanosCountFromConstruction(t *testing.T) {
 		time.Sleep(time.Second)
 		mock.Set(mock.Now().Add(2 * time.Second))
 		if n := faked.Nanos(); n != 2e9 {
-			t.Errorf("a Clock says %d", n)
+			t.Errorf("a Clock has %d", n)
 		}
 		if n := actual.Nanos(); n < 1e9 || n > 1.1e9 { // the mock sleeps a little as it moves
-			t.Errorf("real time says %d", n)
+			t.Errorf("real time has %d", n)
 		}
 		if faked.Real() || !actual.Real() {
-			t.Error("real time is not told from a Clock")
+			t.Error("Real is wrong")
 		}
 	})
 }
 
-func TestAClockSetBackIsNeverNegative(t *testing.T) {
+// Nanos is never negative, even if the clock was set back.
+func TestClock_Nanos_setBack(t *testing.T) {
 	mock := clock.NewMock()
 	mock.Set(time.Unix(1e9, 0))
 	c := vclock.New(mock)
@@ -41,16 +44,18 @@ func TestAClockSetBackIsNeverNegative(t *testing.T) {
 	}
 }
 
-func TestAtIsTheTimeOfNanos(t *testing.T) {
+// At returns the time at which Nanos returned n.
+func TestClock_At(t *testing.T) {
 	mock := clock.NewMock()
 	c := vclock.New(mock)
 	mock.Add(time.Minute)
 	if at := c.At(c.Nanos()); !at.Equal(c.Now()) || !at.Equal(mock.Now()) {
-		t.Errorf("At says %v at %v", at, c.Now())
+		t.Errorf("At is %v at %v", at, c.Now())
 	}
 }
 
-func TestWaitLastsAsLongAsAsked(t *testing.T) {
+// Wait waits for exactly the duration.
+func TestClock_Wait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := vclock.New(nil)
 		for _, d := range []time.Duration{-time.Hour, 0, 1, time.Hour} {
@@ -65,7 +70,8 @@ func TestWaitLastsAsLongAsAsked(t *testing.T) {
 	})
 }
 
-func TestWaitEndsAtOnceWithTheContext(t *testing.T) {
+// Wait returns at once when the context ends.
+func TestClock_Wait_canceled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for name, c := range map[string]vclock.Clock{"real": vclock.New(nil), "mock": vclock.New(clock.NewMock())} {
 			ctx, cancel := context.WithCancel(t.Context())
@@ -81,7 +87,8 @@ func TestWaitEndsAtOnceWithTheContext(t *testing.T) {
 	})
 }
 
-func TestWaitWithADoneContextIsFalse(t *testing.T) {
+// Wait returns false if the context is already done.
+func TestClock_Wait_contextDone(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	c := vclock.New(nil)
@@ -92,31 +99,19 @@ func TestWaitWithADoneContextIsFalse(t *testing.T) {
 	}
 }
 
-// instant is a clock whose timers fire as they are made, while something else
-// happens.
-type instant struct {
-	*clock.Mock
-	happens func()
-}
-
-func (c instant) Timer(d time.Duration) *clock.Timer {
-	timer := c.Mock.Timer(d)
-	c.Add(d)
-	c.happens()
-	return timer
-}
-
-func TestWaitTheContextCountsAtTheSameInstant(t *testing.T) {
+// Wait returns false if the context ends at the instant the timer fires.
+func TestClock_Wait_sameInstant(t *testing.T) {
 	for range 50 {
 		ctx, cancel := context.WithCancel(t.Context())
-		c := vclock.New(instant{clock.NewMock(), cancel})
+		c := vclock.New(testkit.InstantClock{Mock: clock.NewMock(), OnTimer: cancel})
 		if c.Wait(ctx, time.Second) {
 			t.Fatal("true")
 		}
 	}
 }
 
-func TestAMockWaitLeavesNoTimer(t *testing.T) {
+// A canceled Wait leaves no timer in a mock clock.
+func TestClock_Wait_noTimerLeft(t *testing.T) {
 	mock := clock.NewMock()
 	ctx, cancel := context.WithCancel(t.Context())
 	c := vclock.New(cancelling{mock, cancel})
@@ -124,11 +119,11 @@ func TestAMockWaitLeavesNoTimer(t *testing.T) {
 		t.Error("true")
 	}
 	if left := mock.WaitForAllTimers(); !left.Equal(time.Unix(0, 0)) {
-		t.Errorf("a timer was left until %v", left)
+		t.Errorf("a timer is left until %v", left)
 	}
 }
 
-// cancelling makes a timer and lets its context end.
+// cancelling is a clock that cancels a context when it makes a timer.
 type cancelling struct {
 	*clock.Mock
 	cancel func()
@@ -139,7 +134,8 @@ func (c cancelling) Timer(d time.Duration) *clock.Timer {
 	return c.Mock.Timer(d)
 }
 
-func TestAfterFuncCallsUnlessStopped(t *testing.T) {
+// AfterFunc calls the function unless it is stopped before.
+func TestClock_AfterFunc(t *testing.T) {
 	for name, mocked := range map[string]bool{"real": false, "mock": true} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -7,44 +7,47 @@ import (
 	"github.com/resilience-go/resilience/internal/vclock"
 )
 
-// parts is how many parts a window of time has: it moves on by one of them.
+// parts is how many parts a window of time has. The window moves on by one part, so its
+// length is exact to a tenth.
 const parts = 10
 
-// Over counts the calls of the last so many nanoseconds, to a tenth of that, and
-// the hits among them: calls that failed, or were slow.
+// Over counts the calls in a window of time that ends now, exact to a tenth of the window.
+// It also counts the hits among them: the calls that failed or were slow.
 //
-// A clock that is set back by less than the window leaves the window where it is
-// until the clock has caught up; set back further, the window starts anew.
+// If the clock is set back by less than the window, the window stays until the clock has
+// caught up. If the clock is set back further, the window starts again.
 type Over struct {
 	clock *vclock.Clock
-	part  uint64 // its length in ns
+	part  uint64 // the length of a part in ns
 	ring  atomic.Pointer[ring]
 }
 
-// A ring holds the parts of one window. If no call came for as long as a window,
-// or the clock was set back by as much, another ring takes its place, so that there
-// is nothing old to be taken for new. Making latest dead comes first, so that
-// nobody can move the old ring on meanwhile and count in it.
+// A ring holds the parts of one window. If no call came during a whole window, or the clock
+// was set back by that much, a new ring replaces it, so that old counts are not taken for
+// new ones. Before that, latest is set to dead, so that no other goroutine can move the old
+// ring on and count in it.
 type ring struct {
-	latest atomic.Uint64 // number of the newest part; it only grows, and ends as dead
+	latest atomic.Uint64 // the number of the newest part; it only grows, up to dead
 	// slots are the parts, by their number modulo parts:
 	//
-	//	number 16, modulo | hits 24 | calls 24
+	//	number 16 bits, modulo | hits 24 bits | calls 24 bits
 	//
-	// Their writers are the calls. The first call of a part replaces the one that
-	// is a window older.
+	// Calls write them. The first call of a part replaces the part that is a window older.
 	slots [parts]atomic.Uint64
 }
 
+// dead is the latest of a ring that is no longer in use. No part has this number.
 const dead = math.MaxUint64
 
 const (
+	// countBits is the width of a count in a slot: 16 million calls per part.
 	countBits = 24
+	// countMask selects a count in a slot.
 	countMask = 1<<countBits - 1
 )
 
-// NewOver returns an empty window of that many nanoseconds, at least parts. It is
-// now by the clock, which NewOver does not read: that is code of the user.
+// NewOver returns an empty window of that many nanoseconds, at least parts. now is the time
+// of the clock. NewOver does not read the clock, because that may be user code.
 func NewOver(window, now int64, clock *vclock.Clock) *Over {
 	o := &Over{clock: clock, part: uint64(window / parts)}
 	o.ring.Store(newRing(o.number(now)))
@@ -60,8 +63,8 @@ func newRing(latest uint64) *ring {
 	return r
 }
 
-// number returns the number of the part at a time in ns. The first one has a
-// whole window before it.
+// number returns the number of the part at a time in ns. The first number is parts, so that
+// a whole window precedes it.
 func (o *Over) number(now int64) uint64 { return uint64(now)/o.part + parts }
 
 // Add counts a call that ended at the time now. It returns the hits and the calls
@@ -72,13 +75,13 @@ func (o *Over) Add(now int64, hit bool) (hits, calls int) {
 		r := o.ring.Load()
 		latest := r.latest.Load()
 		if latest != dead && n+parts <= latest {
-			// Either the clock was set back, or this goroutine has been asleep for a
-			// window since it read the clock.
+			// The clock was set back, or this goroutine did not run for a whole window after
+			// it read the clock.
 			n = o.number(o.clock.Nanos())
 		}
 		if latest == dead || n+parts <= latest || n >= latest+parts {
 			if r.latest.CompareAndSwap(latest, dead) {
-				o.ring.CompareAndSwap(r, newRing(n)) // or somebody else has
+				o.ring.CompareAndSwap(r, newRing(n)) // unless another goroutine has
 			}
 			continue
 		}
@@ -90,9 +93,9 @@ func (o *Over) Add(now int64, hit bool) (hits, calls int) {
 	}
 }
 
-// advance makes n the newest part, or finds a newer one, and empties those on the
-// way to it, so that no number is ever compared with one of a distant past. It
-// reports whether the ring is still in use.
+// advance makes n the newest part, unless there is a newer one. It empties the parts between
+// latest and n, so that the 16 bits of a number are never compared with a number of long
+// ago. It reports whether the ring is still in use.
 func (r *ring) advance(latest, n uint64) bool {
 	for i := latest + 1; i <= n; i++ {
 		slot := &r.slots[i%parts]
@@ -105,9 +108,8 @@ func (r *ring) advance(latest, n uint64) bool {
 	return latest != dead
 }
 
-// add counts a call in part n. If that part was replaced just now by one a window
-// younger, or the ring is dead by now, the call is no longer in the window, and is
-// not counted.
+// add counts a call in part n. If a part that is a window newer has just replaced part n, or
+// the ring is dead, the call is no longer in the window and is not counted.
 func (r *ring) add(n uint64, hit bool) {
 	slot := &r.slots[n%parts]
 	for {
@@ -116,7 +118,7 @@ func (r *ring) add(n uint64, hit bool) {
 			return
 		}
 		hits, calls := w>>countBits&countMask, w&countMask
-		if calls == countMask { // keep the ratio
+		if calls == countMask { // halve both to keep the ratio
 			hits, calls = hits/2, calls/2
 		}
 		if hit {

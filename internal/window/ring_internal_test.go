@@ -6,7 +6,8 @@ import (
 	"github.com/resilience-go/resilience/internal/vclock"
 )
 
-func TestAPartThatIsFullKeepsItsRatio(t *testing.T) {
+// A part whose counter is full is halved and keeps its ratio.
+func TestOver_fullPart(t *testing.T) {
 	c := vclock.New(nil)
 	o := NewOver(1<<62, 0, &c)
 	r := o.ring.Load()
@@ -17,7 +18,8 @@ func TestAPartThatIsFullKeepsItsRatio(t *testing.T) {
 	}
 }
 
-func TestWhoComesLateNeitherMovesAWindowBackNorEmptiesIt(t *testing.T) {
+// A late call neither moves the window back nor empties it.
+func TestRing_advance_late(t *testing.T) {
 	r := newRing(20)
 	r.add(13, true)
 	if !r.advance(12, 15) || r.latest.Load() != 20 {
@@ -28,14 +30,16 @@ func TestWhoComesLateNeitherMovesAWindowBackNorEmptiesIt(t *testing.T) {
 	}
 }
 
-func TestWhoLosesToALittleMovesAWindowOnAllTheSame(t *testing.T) {
+// A call that loses the exchange to an older part still moves the window on.
+func TestRing_advance_lostExchange(t *testing.T) {
 	r := newRing(13)
 	if !r.advance(12, 15) || r.latest.Load() != 15 {
 		t.Errorf("the newest part is %d, want 15", r.latest.Load())
 	}
 }
 
-func TestADeadRingStaysDead(t *testing.T) {
+// A dead ring stays dead.
+func TestRing_advance_dead(t *testing.T) {
 	r := newRing(12)
 	r.latest.Store(dead)
 	if r.advance(12, 15) || r.latest.Load() != dead {
@@ -43,10 +47,11 @@ func TestADeadRingStaysDead(t *testing.T) {
 	}
 }
 
-func TestACallOfAPartThatHasLeftIsNotCounted(t *testing.T) {
+// A call in a part that was replaced is not counted.
+func TestRing_add_replacedPart(t *testing.T) {
 	r := newRing(20)
 	r.add(15, false)
-	r.add(5, true) // the part that was in its place
+	r.add(5, true) // the part that part 15 replaced
 	if hits, calls := r.sum(20); hits != 0 || calls != 1 {
 		t.Errorf("%d of %d, want 0 of 1", hits, calls)
 	}

@@ -7,41 +7,20 @@ import (
 	"testing"
 	"time"
 
-	"github.com/benbjohnson/clock"
 	"github.com/resilience-go/resilience/internal/testkit"
 	"github.com/resilience-go/resilience/internal/vclock"
 	"github.com/resilience-go/resilience/internal/window"
 )
 
-// at is a clock that stands still until it is set, to any time.
-type at struct {
-	clock.Clock
-	mu     sync.Mutex
-	now    time.Time
-	before func() // what happens before the next reading
-}
-
-func (a *at) Now() time.Time { a.mu.Lock(); defer a.mu.Unlock(); return a.now }
-
-func (a *at) Since(t time.Time) time.Duration {
-	if f := a.before; f != nil {
-		a.before = nil
-		f()
-	}
-	return a.Now().Sub(t)
-}
-
-func (a *at) add(d time.Duration) { a.mu.Lock(); defer a.mu.Unlock(); a.now = a.now.Add(d) }
-
 // over is a window with its clock.
 type over struct {
 	*window.Over
-	hands *at
+	hands *testkit.Clock
 	clock *vclock.Clock
 }
 
 func newOver(length time.Duration) *over {
-	hands := &at{now: time.Unix(1e9, 0)}
+	hands := testkit.NewClock()
 	c := vclock.New(hands)
 	return &over{window.NewOver(int64(length), 0, &c), hands, &c}
 }
@@ -55,23 +34,25 @@ func (o *over) want(t *testing.T, hits, calls int) {
 	}
 }
 
-func TestACallIsCountedForAWindow(t *testing.T) {
+// A call is counted for one window.
+func TestOver_window(t *testing.T) {
 	o := newOver(10 * time.Second)
 	o.add(true)
-	o.hands.add(9999 * time.Millisecond)
+	o.hands.Move(9999 * time.Millisecond)
 	o.want(t, 1, 1)
-	o.hands.add(time.Millisecond)
+	o.hands.Move(time.Millisecond)
 	o.want(t, 0, 0)
 }
 
-func TestAnIdleWindowIsEmpty(t *testing.T) {
+// A window is empty after an idle time of any length.
+func TestOver_idle(t *testing.T) {
 	for _, idle := range []time.Duration{10 * time.Second, 11 * time.Second, time.Hour, 1 << 16 * time.Second, 10 << 16 * time.Second, 1 << 62} {
 		o := newOver(10 * time.Second)
 		for range 10 {
 			o.add(true)
-			o.hands.add(time.Second)
+			o.hands.Move(time.Second)
 		}
-		o.hands.add(idle)
+		o.hands.Move(idle)
 		o.want(t, 0, 0)
 		if hits, calls := o.add(false); hits != 0 || calls != 1 {
 			t.Errorf("after %v: %d of %d", idle, hits, calls)
@@ -79,14 +60,15 @@ func TestAnIdleWindowIsEmpty(t *testing.T) {
 	}
 }
 
-func TestASparseCallerMeetsNothingOfADistantPast(t *testing.T) {
+// Sparse calls never see counts of long ago, even when numbers wrap.
+func TestOver_sparseCalls(t *testing.T) {
 	o := newOver(10 * time.Second)
 	for range 10 {
 		o.add(true)
-		o.hands.add(time.Second)
+		o.hands.Move(time.Second)
 	}
-	for range 1 << 16 { // each in one of two parts, past all that 16 bits tell apart
-		o.hands.add(5 * time.Second)
+	for range 1 << 16 { // in two of the parts, until the 16 bits of a number wrap
+		o.hands.Move(5 * time.Second)
 		if hits, calls := o.add(false); hits > 6 || calls > 7 {
 			t.Fatalf("%d of %d", hits, calls)
 		}
@@ -94,20 +76,21 @@ func TestASparseCallerMeetsNothingOfADistantPast(t *testing.T) {
 	o.want(t, 0, 2)
 }
 
-func TestAfterIdlenessEightGoroutinesAtOneInstantAllCount(t *testing.T) {
+// After an idle time, the calls of eight goroutines at one instant all count.
+func TestOver_idle_concurrency(t *testing.T) {
 	for round := range 500 {
 		o := newOver(10 * time.Second)
 		o.add(true)
-		// Just before a part ends, so that some of them may see the next one, at a
-		// distance of one window more or less from what is there.
-		o.hands.add(10*time.Second - 1 + time.Duration(round%3)*time.Second)
+		// This is just before a part ends, so that some goroutines may see the next part. Its
+		// distance from the existing parts is about one window.
+		o.hands.Move(10*time.Second - 1 + time.Duration(round%3)*time.Second)
 		begin := make(chan struct{})
 		var all sync.WaitGroup
 		for i := range 8 {
 			all.Go(func() {
 				<-begin
 				if i == 4 {
-					o.hands.add(1)
+					o.hands.Move(1)
 				}
 				o.add(true)
 			})
@@ -120,19 +103,20 @@ func TestAfterIdlenessEightGoroutinesAtOneInstantAllCount(t *testing.T) {
 	}
 }
 
-// A call that has been asleep for a window reads the clock again. Meanwhile the
-// others go on.
-func TestWhileACallWakesUpTheOthersAreCounted(t *testing.T) {
+// A call that did not run for a window after it read the clock reads it again. Other
+// calls are counted before that.
+func TestOver_staleTime(t *testing.T) {
 	for name, tt := range map[string]struct{ other, woken time.Duration }{
-		"the window has moved on":                     {105 * time.Second, 112 * time.Second},
-		"another window is there, which reaches back": {115 * time.Second, 107 * time.Second},
+		"the window has moved on":   {105 * time.Second, 112 * time.Second},
+		"a new window reaches back": {115 * time.Second, 107 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := newOver(10 * time.Second)
 			o.Add(int64(100*time.Second), true)
-			o.hands.before = func() {
+			o.hands.OnSince = func() {
+				o.hands.OnSince = nil
 				o.Add(int64(tt.other), true)
-				o.hands.add(tt.woken)
+				o.hands.Move(tt.woken)
 			}
 			o.Add(0, true)
 			if hits, calls := o.Count(int64(max(tt.other, tt.woken))); hits != 2 || calls != 2 {
@@ -142,7 +126,8 @@ func TestWhileACallWakesUpTheOthersAreCounted(t *testing.T) {
 	}
 }
 
-func TestGoroutinesThatMoveAWindowOnTogetherAllCount(t *testing.T) {
+// Goroutines that move the window on at the same time all count.
+func TestOver_advance_concurrency(t *testing.T) {
 	o := newOver(10 * time.Second)
 	for part := range 5000 {
 		now := int64(part) * int64(time.Second)
@@ -153,7 +138,8 @@ func TestGoroutinesThatMoveAWindowOnTogetherAllCount(t *testing.T) {
 	}
 }
 
-func TestCallsOfManyGoroutinesInOnePartAllCount(t *testing.T) {
+// Calls of many goroutines in one part all count.
+func TestOver_onePart_concurrency(t *testing.T) {
 	o := newOver(10 * time.Second)
 	testkit.AtOnce(4, func(int) {
 		for range 30000 {
@@ -163,11 +149,12 @@ func TestCallsOfManyGoroutinesInOnePartAllCount(t *testing.T) {
 	o.want(t, 120000, 120000)
 }
 
-func TestACallInThePartThatLeavesDoesNotKeepItThere(t *testing.T) {
+// A call in the part that leaves the window does not keep it there.
+func TestOver_leavingPart(t *testing.T) {
 	for range 5000 {
 		o := newOver(10 * time.Second)
 		o.Add(int64(9*time.Second), true)
-		o.hands.add(10 * time.Second)
+		o.hands.Move(10 * time.Second)
 		testkit.AtOnce(2, func(i int) {
 			if i == 0 {
 				o.Add(0, false)
@@ -182,14 +169,15 @@ func TestACallInThePartThatLeavesDoesNotKeepItThere(t *testing.T) {
 	}
 }
 
-func TestNothingIsLostOrCountedTwiceWhileTheWindowRolls(t *testing.T) {
+// No call is lost or counted twice while the window moves.
+func TestOver_rolls_concurrency(t *testing.T) {
 	o := newOver(time.Hour)
 	var all sync.WaitGroup
 	for g := range 8 {
 		all.Go(func() {
 			for i := range 2000 {
 				if g == 0 && i%40 == 0 {
-					o.hands.add(time.Minute)
+					o.hands.Move(time.Minute)
 				}
 				o.add(i%2 == 0)
 			}
@@ -199,7 +187,7 @@ func TestNothingIsLostOrCountedTwiceWhileTheWindowRolls(t *testing.T) {
 	o.want(t, 8000, 16000)
 }
 
-// model is a window of time as one would explain it: a list of the calls.
+// model is a window of time in its simplest form: a list of the calls.
 type model struct {
 	part   int64
 	latest int64
@@ -230,12 +218,12 @@ func FuzzOver(f *testing.F) {
 	f.Add([]byte{64, 10, 64, 11, 192, 10, 0, 0})
 	f.Fuzz(func(t *testing.T, steps []byte) {
 		o, m := newOver(1000), model{part: 100}
-		o.hands.add(5000)
+		o.hands.Move(5000)
 		m.latest = 0
 		for i, s := range steps {
-			// Steps of up to a window and a half, both ways.
+			// Steps of up to a window and a half, in both directions.
 			step := time.Duration(int8(s)&^1) * 12
-			o.hands.add(max(step, -time.Duration(o.clock.Nanos())))
+			o.hands.Move(max(step, -time.Duration(o.clock.Nanos())))
 			now := o.clock.Nanos()
 			hits, calls := o.Add(now, s&1 == 1)
 			wantHits, wantCalls := m.add(now, s&1 == 1)
@@ -246,7 +234,8 @@ func FuzzOver(f *testing.F) {
 	})
 }
 
-func TestEveryShareOfAHundredIsExact(t *testing.T) {
+// Every share of a hundred calls is exact.
+func TestLast_everyShare(t *testing.T) {
 	for p := 1; p <= 100; p++ {
 		for _, failuresFirst := range []bool{true, false} {
 			for _, failures := range []int{p - 1, p} {
@@ -274,14 +263,15 @@ func TestEveryShareOfAHundredIsExact(t *testing.T) {
 	}
 }
 
-func TestTheSpanIsThatOfTheFailures(t *testing.T) {
+// The span is the time since the oldest failure that counts.
+func TestLast_span(t *testing.T) {
 	l := window.NewLast(10, 3)
 	second := int64(time.Second)
 	l.Fail(5 * second)
 	l.Fail(20 * second)
 	l.Succeed()
 	if _, span, holds := l.Fail(30 * second); !holds || (span-25*time.Second).Abs() > time.Second/10 {
-		t.Errorf("it holds: %v, over %v, want 25 s", holds, span)
+		t.Errorf("holds is %v, over %v, want 25 s", holds, span)
 	}
 	for range 7 {
 		l.Succeed() // the first failure is now the eleventh call from the end
@@ -292,9 +282,9 @@ func TestTheSpanIsThatOfTheFailures(t *testing.T) {
 	}
 }
 
-// Of failures of many goroutines the ones with the highest numbers count, in
-// whatever order they come.
-func TestFailuresAtOnceAreAllSeen(t *testing.T) {
+// If failures come at the same time, at least one call of Fail reports that the rule
+// holds.
+func TestLast_Fail_concurrency(t *testing.T) {
 	for _, failures := range []int{1, 2, 8, 64} {
 		t.Run(fmt.Sprint(failures), func(t *testing.T) {
 			for range 500 {
@@ -310,14 +300,15 @@ func TestFailuresAtOnceAreAllSeen(t *testing.T) {
 					any = any || h
 				}
 				if !any {
-					t.Fatal("nobody saw that it holds")
+					t.Fatal("no call of Fail reported that the rule holds")
 				}
 			}
 		})
 	}
 }
 
-func TestFailuresOfManyGoroutinesAreAllRemembered(t *testing.T) {
+// Failures of many goroutines are all remembered.
+func TestLast_Count_concurrency(t *testing.T) {
 	l := window.NewLast(1000, 1000)
 	testkit.AtOnce(4, func(int) {
 		for range 250 {

@@ -1,0 +1,62 @@
+package timeout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/resilience-go/resilience"
+)
+
+// ErrExceeded matches, with errors.Is, the error of an operation that failed after its
+// timeout. The error itself is an *Error.
+var ErrExceeded = errors.New("timeout exceeded")
+
+// Error is the error of an operation that failed after its timeout. It matches ErrExceeded
+// and context.DeadlineExceeded. It is a failure of the operation, not a rejection.
+//
+// A Timeout may return one *Error to many callers: do not change it.
+type Error struct {
+	Name  string        // the name of the Timeout, as configured
+	After time.Duration // the timeout
+	// Err is the operation's error, nil if that only repeated that its context was done.
+	Err error
+
+	until resilience.Moment
+}
+
+// Error returns the timeout and the operation's error:
+//
+//	timeout "users": no answer within 500ms: connection refused
+//
+// If the timeout is until resilience.Ended, the text has "not done" instead of "no answer".
+func (e *Error) Error() string {
+	s := "timeout"
+	if e.Name != "" {
+		s += fmt.Sprintf(" %q", e.Name)
+	}
+	what := "not done"
+	if e.until == resilience.Answered {
+		what = "no answer"
+	}
+	s += fmt.Sprintf(": %s within %v", what, e.After)
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	return s
+}
+
+// Is reports whether target is ErrExceeded or context.DeadlineExceeded.
+func (e *Error) Is(target error) bool {
+	return target == ErrExceeded || target == context.DeadlineExceeded
+}
+
+// Unwrap returns the operation's error.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Timeout returns true. It implements net.Error and the interface that url.Error looks for.
+func (e *Error) Timeout() bool { return true }
+
+// Outcome returns resilience.Failure.
+func (e *Error) Outcome() resilience.Outcome { return resilience.Failure }
