@@ -2,12 +2,9 @@ package metrics_test
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"testing"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/keyed"
@@ -120,20 +117,4 @@ func TestCollector_incomparablePolicyInside(t *testing.T) {
 			got.check(t, "keys", states("keys", 2, 0, 0))
 		})
 	}
-}
-
-// A policy of your own that has a Report has metrics under its own kind.
-func ExampleNewCollector_report() {
-	api := newQuota(100) // its Report has the Kind "quota" and the Values "left" and "calls_total"
-	reg := prometheus.NewRegistry()
-	reg.MustRegister(resilience.Must(metrics.NewCollector(api)))
-
-	_ = resilience.Run(context.Background(), api, func(context.Context) error { return nil })
-
-	get(promhttp.HandlerFor(reg, promhttp.HandlerOpts{}), "resilience_quota")
-	fmt.Println("labels come from the Report")
-	// Output:
-	// resilience_quota_calls_total{name="api",outcome="admitted"} 1
-	// resilience_quota_left{name="api"} 99
-	// labels come from the Report
 }
