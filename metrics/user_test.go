@@ -11,12 +11,12 @@ import (
 	"github.com/resilience-go/resilience/metrics"
 )
 
-// quota is a policy of another module: it has so many calls for each key.
+// quota is a policy of another module that counts how many calls are left for each key.
 type quota struct {
 	origin *quota
 	calls  *float64 // of all keys
 	left   float64
-	values []resilience.Value // in place of the usual ones
+	values []resilience.Value // to report instead of the usual values
 	kind   string
 }
 
@@ -67,7 +67,7 @@ func TestCollector_policyOfAnotherModule(t *testing.T) {
 	}
 }
 
-// A report that Prometheus does not accept is an error of Add that says what to change.
+// A report that Prometheus does not accept is an error that says what to change.
 func TestCollectorAdd_invalidReport(t *testing.T) {
 	for want, q := range map[string]*quota{
 		`a report has the Kind "Rate Limit": it must be in snake_case`:                 {kind: "Rate Limit"},
