@@ -97,7 +97,9 @@ func present(p resilience.Policy) bool {
 }
 
 // Remove removes policies and all policies inside them, except those that are also inside
-// a policy that stays. It ignores policies that were not added.
+// a policy that stays. It ignores policies that were not added. If policies of the same
+// Name stay, the sums fall by the counts of the removed ones, which Prometheus handles as
+// a counter reset.
 func (c *Collector) Remove(policies ...resilience.Policy) {
 	for {
 		old := c.found.Load()

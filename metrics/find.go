@@ -111,6 +111,13 @@ func find(added []resilience.Policy, old *found) (*found, error) {
 			return nil, err
 		}
 	}
+	// Without a removed member the sums are lower. With the past of the higher sums, the
+	// counters of the members that stay would not grow until they reach these.
+	for p, m := range old.members {
+		if s.members[p] == nil && s.names[m.id] != nil {
+			s.names[m.id] = &past{counters: map[string]float64{}}
+		}
+	}
 	return s.found, nil
 }
 

@@ -256,6 +256,21 @@ func TestCollectorRemove_groupKeepsConfigKeys(t *testing.T) {
 	}
 }
 
+// After the group is removed, a policy that stays counts on from its own calls.
+func TestCollectorRemove_countersOfTheRest(t *testing.T) {
+	x := newBreaker("hosts")
+	g := newGroup(t, newBreaker("hosts"), keyed.Config{Keys: map[string]resilience.Policy{"x": x}})
+	reg, c := register(t, g, x)
+	touch(t, g, 10)
+	for i, want := range []float64{11, 2, 3} {
+		_ = run(x, nil)
+		if got := scrape(t, reg).sum("breaker_calls_total", "hosts"); got != want {
+			t.Errorf("scrape %d: %v calls, want %v", i, got, want)
+		}
+		c.Remove(g)
+	}
+}
+
 // A policy of Config.Keys may be added before its group and adds up with it.
 func TestCollectorAdd_configKeysBeforeGroup(t *testing.T) {
 	for name, add := range map[string]func(c *metrics.Collector, x, g resilience.Policy) error{
