@@ -24,7 +24,8 @@ import (
 	"github.com/resilience-go/resilience/timeout"
 )
 
-func TestANameThatIsTakenIsAnErrorForEveryKind(t *testing.T) {
+// A second policy of the same kind and name is an error, wherever it is.
+func TestCollectorAdd_nameTaken(t *testing.T) {
 	words := map[string]string{
 		"breaker_": "breaker", "retry_": "retry", "bulkhead_": "bulkhead", "limit_": "limit", "timeout_": "timeout", "fallback_": "fallback", "stale_": "stale", "call_": "histogram",
 	}
@@ -34,7 +35,7 @@ func TestANameThatIsTakenIsAnErrorForEveryKind(t *testing.T) {
 			"alone": other, "in a pipeline": resilience.Compose(newBulkhead("x", 1), other),
 			"in a group":      newGroup(t, other, keyed.Config{Name: "x"}),
 			"as an exception": newGroup(t, resilience.Compose(), keyed.Config{Name: "x", Keys: map[string]resilience.Policy{"k": other}}),
-			"a fork":          resilience.Compose(p).(resilience.Forker).Fork(""), // of a policy without a state it is the same
+			"a fork":          resilience.Compose(p).(resilience.Forker).Fork(""), // a policy without state returns itself
 		} {
 			t.Run(words[prefix]+"/"+name, func(t *testing.T) {
 				reg, c := register(t, p)
@@ -54,37 +55,40 @@ func TestANameThatIsTakenIsAnErrorForEveryKind(t *testing.T) {
 					t.Errorf("%d series, and %d after an Add that failed", len(before), len(after))
 				}
 				if _, err := metrics.NewCollector(p, q); err == nil {
-					t.Error("NewCollector takes it")
+					t.Error("NewCollector returns no error")
 				}
 			})
 		}
 	}
 }
 
-func TestTwoGroupsOfOneNameAreAnError(t *testing.T) {
+// Two groups of the same name are an error.
+func TestCollectorAdd_twoGroupsOfOneName(t *testing.T) {
 	a, b := newGroup(t, newBreaker("a"), keyed.Config{Name: "g"}), newGroup(t, newBreaker("b"), keyed.Config{Name: "g"})
 	if _, err := metrics.NewCollector(a, b); err == nil || !strings.Contains(err.Error(), `more than one keyed with the name "g"`) {
 		t.Errorf("error %v", err)
 	}
 }
 
-func TestOneOfEachKindNeedsNoName(t *testing.T) {
+// One policy of each kind may have no name.
+func TestCollectorAdd_noName(t *testing.T) {
 	reg, c := register(t, resilience.Compose(newBreaker(""), resilience.Must(timeout.New(timeout.Config{}))))
 	if _, there := scrape(t, reg)[series("timeout_calls_total", "")]; !there {
-		t.Error("no series without a name")
+		t.Error("a policy without a name has no series")
 	}
 	if err := c.Add(newBreaker("")); err == nil || !strings.Contains(err.Error(), "more than one breaker without a name: give each a Name") {
 		t.Errorf("error %v", err)
 	}
 }
 
-func TestWhatCannotBeAddedIsAnErrorThatSaysWhatToDo(t *testing.T) {
+// Add returns an error that says what to do, and then adds nothing.
+func TestCollectorAdd_errors(t *testing.T) {
 	var gone *breaker.Breaker
 	known := newBreaker("known")
 	pass := testkit.Policy(func(ctx context.Context, next resilience.Next) error { return next.Run(ctx) })
 	for name, test := range map[string]struct {
 		add  []resilience.Policy
-		says string // "" if it is no error
+		says string // in the error; "" if there is none
 	}{
 		"nil":                     {[]resilience.Policy{newBreaker("x"), nil}, "a policy is nil: leave it out"},
 		"a pointer that is nil":   {[]resilience.Policy{gone}, "a policy is nil: leave it out"},
@@ -123,12 +127,13 @@ func TestWhatCannotBeAddedIsAnErrorThatSaysWhatToDo(t *testing.T) {
 
 var pipeline = resilience.Compose()
 
-// byValue is a policy that cannot be compared with another.
+// byValue is a policy of a type that is not comparable.
 type byValue [][]int
 
 func (byValue) Apply(ctx context.Context, next resilience.Next) error { return next.Run(ctx) }
 
-func TestNamesMayBeAnyText(t *testing.T) {
+// Every valid UTF-8 text can be a name and is parsed from the text format.
+func TestCollector_namesOfAnyText(t *testing.T) {
 	for _, name := range []string{"", " ", `a "quoted" \ name`, "two\nlines", "{}=,", "\x00", "é世界", strings.Repeat("long", 1000), "name", "__name__"} {
 		p := resilience.Compose(resilience.Must(metrics.NewHistogram(metrics.HistogramConfig{Name: name})), newGroup(t, newBreaker(name), keyed.Config{Name: name}))
 		reg, _ := register(t, p)
@@ -150,13 +155,14 @@ func TestNamesMayBeAnyText(t *testing.T) {
 		}
 		for _, m := range parsed["resilience_timeout_calls_total"].GetMetric() {
 			if got := m.GetLabel()[0].GetValue(); got != name || m.GetCounter().GetValue() != 1 {
-				t.Errorf("%q came as %q with %v calls", name, got, m.GetCounter().GetValue())
+				t.Errorf("%q was parsed as %q with %v calls", name, got, m.GetCounter().GetValue())
 			}
 		}
 	}
 }
 
-func TestARegistryTakesOneCollectorAndGivesItBack(t *testing.T) {
+// A registry rejects a second Collector, and its error returns the first.
+func TestCollector_onePerRegistry(t *testing.T) {
 	reg, first := register(t, stack.Client("a"))
 	second := resilience.Must(metrics.NewCollector(stack.Client("b")))
 	var already prometheus.AlreadyRegisteredError
@@ -165,7 +171,7 @@ func TestARegistryTakesOneCollectorAndGivesItBack(t *testing.T) {
 	}
 	existing, ok := already.ExistingCollector.(*metrics.Collector)
 	if !ok || existing != first {
-		t.Fatalf("the existing one is %v", already.ExistingCollector)
+		t.Fatalf("the existing collector is %v", already.ExistingCollector)
 	}
 	b := stack.Client("b")
 	if err := existing.Add(b); err != nil {
@@ -177,14 +183,15 @@ func TestARegistryTakesOneCollectorAndGivesItBack(t *testing.T) {
 		t.Errorf("%v calls of a, %v of b", a, b)
 	}
 	if !reg.Unregister(second) {
-		t.Error("it cannot be unregistered by another like it")
+		t.Error("another Collector does not unregister it")
 	}
 	if got := scrape(t, reg); len(got) != 0 {
 		t.Errorf("left: %v", got)
 	}
 }
 
-func TestLabelsCanBeAddedAndCollectorsToldApart(t *testing.T) {
+// Added labels keep two Collectors apart in one registry.
+func TestCollector_wrappedWithLabels(t *testing.T) {
 	reg := prometheus.NewPedanticRegistry()
 	for _, team := range []string{"blue", "green"} {
 		p := stack.Client("payments")
@@ -205,7 +212,8 @@ func TestLabelsCanBeAddedAndCollectorsToldApart(t *testing.T) {
 	}
 }
 
-func TestThePedanticRegistryAndTheLinterFindNothing(t *testing.T) {
+// The pedantic registry and promlint find no fault.
+func TestCollector_pedanticAndLint(t *testing.T) {
 	policies := []resilience.Policy{newGroup(t, resilience.Compose(newBreaker("g")), keyed.Config{})}
 	for _, p := range kinds("p") {
 		policies = append(policies, p)
@@ -219,7 +227,8 @@ func TestThePedanticRegistryAndTheLinterFindNothing(t *testing.T) {
 	}
 }
 
-func TestRemoveLeavesAloneWhatWasNotAdded(t *testing.T) {
+// Remove ignores policies that were not added.
+func TestCollectorRemove_notAdded(t *testing.T) {
 	inner := newBreaker("inner")
 	p := resilience.Compose(inner)
 	reg, c := register(t, p)
@@ -235,8 +244,8 @@ func TestRemoveLeavesAloneWhatWasNotAdded(t *testing.T) {
 	}
 }
 
-// An Add or a Remove that another overtakes begins anew.
-func TestWhatIsAddedDuringAnAddOrARemoveIsNotLost(t *testing.T) {
+// An Add or Remove that another overtakes starts again and loses nothing.
+func TestCollectorAdd_concurrentAddIsKept(t *testing.T) {
 	nosy := &meddler{}
 	reg, c := register(t, nosy, newBreaker("first"))
 	overtake := func(name string) {
@@ -257,7 +266,7 @@ func TestWhatIsAddedDuringAnAddOrARemoveIsNotLost(t *testing.T) {
 	nosy.meddle = func() {
 		meddle()
 		if err := c.Add(removed); err == nil {
-			t.Error("what is being removed is not there any more before it is removed")
+			t.Error("Add succeeds although Remove has not removed the policy yet")
 		}
 	}
 	c.Remove(removed)
@@ -269,7 +278,7 @@ func TestWhatIsAddedDuringAnAddOrARemoveIsNotLost(t *testing.T) {
 	}
 }
 
-// A meddler does something when it is looked into.
+// meddler is a policy whose Unwrap runs meddle.
 type meddler struct {
 	custom
 	meddle func()
@@ -282,7 +291,8 @@ func (m *meddler) Unwrap() []resilience.Policy {
 	return nil
 }
 
-func TestAPolicyOfTheNameOfARemovedOneBeginsAtZero(t *testing.T) {
+// A policy with the name of a removed policy has its own counts.
+func TestCollectorRemove_nameStartsAtZero(t *testing.T) {
 	mock := clock.NewMock()
 	down := func() *breaker.Breaker {
 		b := resilience.Must(breaker.New(breaker.Config{
@@ -304,11 +314,11 @@ func TestAPolicyOfTheNameOfARemovedOneBeginsAtZero(t *testing.T) {
 	if err := c.Add(newBreaker("other")); err != nil {
 		t.Fatal(err)
 	}
-	mock.Set(mock.Now().Add(-time.Second)) // it was set back
+	mock.Set(mock.Now().Add(-time.Second)) // the clock is set back
 	scrape(t, reg).check(t, "b", scraped{series("breaker_open_seconds_total", "b"): 1})
 }
 
-// A tricky clock does something each time that it is asked.
+// tricky is a clock that runs ask at each call of Since.
 type tricky struct {
 	*clock.Mock
 	ask func()
@@ -321,8 +331,8 @@ func (c *tricky) Since(t time.Time) time.Duration {
 	return c.Mock.Since(t)
 }
 
-// Whenever a breaker closes during a scrape, the time in OPEN does not fall.
-func TestTheTimeInOpenDoesNotFallWhenABreakerClosesDuringAScrape(t *testing.T) {
+// At whatever moment of a scrape a breaker closes, the time in OPEN does not fall.
+func TestCollector_openTimeNeverFalls(t *testing.T) {
 	fell := 0
 	for at := 1; ; at++ {
 		c := &tricky{Mock: clock.NewMock()}
@@ -342,17 +352,18 @@ func TestTheTimeInOpenDoesNotFallWhenABreakerClosesDuringAScrape(t *testing.T) {
 		}
 		scrape(t, reg).check(t, "b", want)
 		if asked < at {
-			break // the scrape has fewer moments
+			break // the scrape calls the clock less often
 		}
 		fell++
 		scrape(t, reg).check(t, "b", want)
 	}
 	if fell < 2 {
-		t.Errorf("a scrape has only %d moments", fell)
+		t.Errorf("a scrape calls the clock only %d times", fell)
 	}
 }
 
-func TestPoliciesMayBeAddedFromWithinAScrapeAndAnObserver(t *testing.T) {
+// Add and Remove can be called during a scrape and in an observer.
+func TestCollectorAdd_insideScrapeAndObserver(t *testing.T) {
 	c := &tricky{Mock: clock.NewMock()}
 	var coll *metrics.Collector
 	var reg *prometheus.Registry
@@ -391,7 +402,8 @@ func TestPoliciesMayBeAddedFromWithinAScrapeAndAnObserver(t *testing.T) {
 	}
 }
 
-func TestAddRemoveAndCollectAtOnce(t *testing.T) {
+// Add, Remove and scrapes can run at the same time.
+func TestCollector_concurrentUse(t *testing.T) {
 	shared := newBreaker("shared")
 	reg, c := register(t, shared)
 	var lost sync.Map
@@ -424,7 +436,7 @@ func TestAddRemoveAndCollectAtOnce(t *testing.T) {
 	got.check(t, "shared", scraped{series("breaker_calls_total", "shared", "outcome", "success"): 600})
 	for i := range 3 {
 		if _, there := got[series("breaker_would_reject_total", fmt.Sprint(i))]; !there {
-			t.Errorf("%d is lost", i)
+			t.Errorf("policy %d is lost", i)
 		}
 	}
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/resilience-go/resilience/keyed"
 )
 
-// A watched breaker opens with the second failure in a row, for 10 s, and closes with
-// the second success.
+// watched is a registered breaker. It opens at the second failure in a row, for 10 s, and
+// closes at the second success.
 type watched struct {
 	*breaker.Breaker
 	mock *clock.Mock
@@ -61,30 +61,32 @@ func probes(success, failure, ignored, late float64) scraped {
 	}
 }
 
-// giveUp makes a call whose caller gives up.
+// giveUp makes a call and cancels its context.
 func giveUp(p resilience.Policy) {
 	ctx, cancel := context.WithCancel(context.Background())
 	_ = resilience.Run(ctx, p, func(context.Context) error { cancel(); return ctx.Err() })
 }
 
-func TestCallsOfABreakerByOutcome(t *testing.T) {
+// Calls of a breaker are counted by outcome.
+func TestCollector_breakerOutcomes(t *testing.T) {
 	w := watch(t)
 	_, _ = run(w, nil), run(w, nil)
 	giveUp(w)
-	_ = run(w, &resilience.Rejection{}) // of a policy further in
+	_ = run(w, &resilience.Rejection{}) // from an inner policy
 	w.wants(t, calls(2, 0, 2, 0))
 	w.open()
 	_, _, _ = run(w, nil), run(w, nil), run(w, errDown)
 	w.wants(t, calls(2, 2, 2, 3))
 }
 
-func TestStateAndTransitionsOfABreaker(t *testing.T) {
+// A breaker reports its state at the scrape and its transitions by cause.
+func TestCollector_breakerTransitions(t *testing.T) {
 	w := watch(t)
 	w.wants(t, states("b", 1, 0, 0))
 	w.open()
 	w.wants(t, states("b", 0, 1, 0))
 	w.mock.Add(10 * time.Second)
-	w.wants(t, states("b", 0, 0, 1)) // before any call
+	w.wants(t, states("b", 0, 0, 1)) // before the next call
 	w.wants(t, scraped{transition("b", "closed open Consecutive{Failures: 2}"): 1})
 	_ = run(w, errDown)
 	w.wants(t, states("b", 0, 1, 0))
@@ -101,10 +103,11 @@ func TestStateAndTransitionsOfABreaker(t *testing.T) {
 	})
 }
 
-func TestTransitionsByHand(t *testing.T) {
+// SetMode and Reset are causes of transitions.
+func TestCollector_breakerManualTransitions(t *testing.T) {
 	for name, test := range map[string]struct {
 		do   func(w *watched)
-		want []string // beside those to open and to half-open it
+		want []string // besides the transitions of open and halfOpen
 	}{
 		"forced open":          {func(w *watched) { w.SetMode(breaker.ForcedOpen) }, []string{"closed open SetMode"}},
 		"and back":             {func(w *watched) { w.SetMode(breaker.ForcedOpen); w.SetMode(breaker.Auto) }, []string{"closed open SetMode", "open closed SetMode"}},
@@ -143,7 +146,8 @@ func TestTransitionsByHand(t *testing.T) {
 	}
 }
 
-func TestModesAreShownAndCountedPerKey(t *testing.T) {
+// Every mode has a series, and in a group it counts keys.
+func TestCollector_breakerModes(t *testing.T) {
 	w := watch(t)
 	for m, label := range map[breaker.Mode]string{
 		breaker.Auto: "auto", breaker.ForcedOpen: "forced_open", breaker.Disabled: "disabled", breaker.MetricsOnly: "metrics_only",
@@ -167,7 +171,8 @@ func TestModesAreShownAndCountedPerKey(t *testing.T) {
 	got.check(t, "keys", scraped{series("breaker_mode", "keys", "mode", "auto"): 2, series("breaker_mode", "keys", "mode", "disabled"): 1})
 }
 
-func TestTheTimeSpentOpenIsExact(t *testing.T) {
+// The time in OPEN is exact, without the time after OPEN is over.
+func TestCollector_breakerOpenTime(t *testing.T) {
 	w := watch(t)
 	seconds := func(want float64) {
 		t.Helper()
@@ -181,7 +186,7 @@ func TestTheTimeSpentOpenIsExact(t *testing.T) {
 	seconds(2.5)
 	w.mock.Add(7500 * time.Millisecond)
 	seconds(10)
-	w.mock.Add(time.Hour) // nobody calls, but it is HALF_OPEN
+	w.mock.Add(time.Hour) // without a call, but the state is HALF_OPEN
 	seconds(10)
 	_ = run(w, errDown) // the probe
 	w.mock.Add(3 * time.Second)
@@ -189,7 +194,7 @@ func TestTheTimeSpentOpenIsExact(t *testing.T) {
 	w.SetMode(breaker.ForcedOpen)
 	w.mock.Add(4 * time.Second)
 	seconds(17)
-	w.SetMode(breaker.Auto) // the OPEN underneath has three more seconds
+	w.SetMode(breaker.Auto) // resumes OPEN, which has three more seconds
 	w.mock.Add(10 * time.Second)
 	seconds(20)
 	w.Reset()
@@ -197,7 +202,8 @@ func TestTheTimeSpentOpenIsExact(t *testing.T) {
 	seconds(20)
 }
 
-func TestTheTimeSpentOpenOfAGroupAddsUp(t *testing.T) {
+// The time in OPEN adds up over keys and stays when they are evicted.
+func TestCollector_groupOpenTime(t *testing.T) {
 	mock := clock.NewMock()
 	b := resilience.Must(breaker.New(breaker.Config{
 		Name: "b", Trip: []breaker.Rule{breaker.Consecutive{Failures: 1}}, OpenFor: 10 * time.Second, CloseAfter: 1, Clock: mock,
@@ -218,14 +224,15 @@ func TestTheTimeSpentOpenOfAGroupAddsUp(t *testing.T) {
 	seconds(16)
 	mock.Add(time.Hour)
 	seconds(20)
-	touch(t, g, 100) // both are forgotten
+	touch(t, g, 100) // evicts both
 	if n := g.Stats().Keys; n > 3 {
 		t.Fatalf("%d keys", n)
 	}
 	seconds(20)
 }
 
-func TestProbesByResult(t *testing.T) {
+// Probes are counted by result.
+func TestCollector_breakerProbes(t *testing.T) {
 	w := watch(t)
 	w.halfOpen()
 	giveUp(w)
@@ -241,16 +248,17 @@ func TestProbesByResult(t *testing.T) {
 	w.wants(t, probes(1, 0, 1, 1))
 	_, _ = run(w, errDown), run(w, errDown)
 	w.wants(t, probes(1, 2, 1, 1))
-	_ = run(w, nil) // rejected, so no probe
+	_ = run(w, nil) // rejected, so not a probe
 	w.wants(t, probes(1, 2, 1, 1))
 }
 
-func TestMetricsOnlyCountsWhatItWouldHaveRejected(t *testing.T) {
+// In MetricsOnly calls run and are also counted as would_reject.
+func TestCollector_breakerMetricsOnly(t *testing.T) {
 	w := watch(t)
 	w.SetMode(breaker.MetricsOnly)
 	w.open()
 	_, _, _ = run(w, nil), run(w, errDown), run(w, errDown)
 	w.wants(t, scraped{series("breaker_would_reject_total", "b"): 3})
-	w.wants(t, calls(1, 4, 0, 0)) // they ran
+	w.wants(t, calls(1, 4, 0, 0)) // all calls ran
 	w.wants(t, states("b", 0, 1, 0))
 }

@@ -16,20 +16,30 @@ import (
 // given. The metric of a resilience.Value is "resilience_", the kind of the policy, "_"
 // and the name of the value.
 //
-// A registry takes one Collector: give it all policies at first or with Add. To tell
-// several Collectors apart, or to add labels, use prometheus.WrapRegistererWith.
+// A registry takes one Collector. Give it all policies, when it is made or later with
+// Add. To register several Collectors, or to add labels, use
+// prometheus.WrapRegistererWith.
 //
-// Policies of one kind need different Names. The policies inside one keyed.Group may have
-// the same Name; they add up. Each Histogram needs a Name of its own. A policy that is
-// found twice counts once. A policy in keyed.Config.Keys must not be a fork of the
-// template, whose counters it shares. The counters of a fork are in the report of its
-// origin: give the Collector the origin.
+// # Names
 //
-// All series of a policy exist from when it is added. Its counters do not fall while it
-// stays: not when a breaker is reset, nor when a group evicts keys. The sum over the
-// outcomes is the number of calls once they have ended. A Collector is safe for concurrent
-// use. A policy of another module whose metrics are new to the Collector when it is
-// registered should be given to NewCollector, since Describe is called once.
+// Policies of one kind need different Names. Only the policies inside one keyed.Group may
+// have the same Name, and their reports add up. Each Histogram needs a Name of its own. A
+// policy that is found twice counts once. The counters of a fork are in the report of the
+// policy that it was made from, so give the Collector that policy. A policy in
+// keyed.Config.Keys must not be a fork of the template.
+//
+// # Series
+//
+// All series of a policy exist once it is added. Its counters do not fall while it stays,
+// even if a breaker is reset or a group evicts keys. Once calls have ended, the sum over
+// the outcomes is the number of calls.
+//
+// A value that a policy of another module reports later than at Add has no metric, except
+// if only the value of a label is new. Give such a policy to NewCollector, not to Add
+// after the registration: a registry calls Describe once, and a pedantic registry rejects
+// metrics that were not described.
+//
+// A Collector is safe for concurrent use.
 type Collector struct{ found atomic.Pointer[found] }
 
 // NewCollector returns a Collector for the policies, or the error that Add returns.
@@ -42,9 +52,9 @@ func NewCollector(policies ...resilience.Policy) (*Collector, error) {
 	return c, nil
 }
 
-// Add adds policies with all that is inside them. If it returns an error it has added
-// none: a policy is nil or was added before, has the Name of another policy of its kind,
-// or reports values that Prometheus does not accept.
+// Add adds policies and all policies inside them. It returns an error if a policy is nil,
+// was added before, has the Name of another policy of its kind, or reports values that
+// Prometheus does not accept. Then it has added none.
 func (c *Collector) Add(policies ...resilience.Policy) error {
 	for {
 		old := c.found.Load()
@@ -62,7 +72,7 @@ func (c *Collector) Add(policies ...resilience.Policy) error {
 		if c.found.CompareAndSwap(old, f) {
 			return nil
 		}
-		// Another Add or Remove came first: start again with its result.
+		// Another Add or Remove was faster: start again with its result.
 	}
 }
 
@@ -86,8 +96,10 @@ func present(p resilience.Policy) bool {
 	return false
 }
 
-// Remove removes policies with all that is inside them, except for what is inside another
-// policy that stays. A policy that was not added is ignored.
+// Remove removes policies and all policies inside them, except those that are also inside
+// a policy that stays. It ignores policies that were not added. If policies of the same
+// Name stay, the sums fall by the counts of the removed ones, which Prometheus handles as
+// a counter reset.
 func (c *Collector) Remove(policies ...resilience.Policy) {
 	for {
 		old := c.found.Load()

@@ -17,7 +17,7 @@ import (
 	"github.com/resilience-go/resilience/stack"
 )
 
-// get prints the lines of what handler answers that begin with prefix.
+// get prints the lines of the response of handler that begin with prefix.
 func get(handler http.Handler, prefix string) {
 	answer := httptest.NewRecorder()
 	handler.ServeHTTP(answer, httptest.NewRequest("GET", "/metrics", nil))
@@ -43,7 +43,7 @@ func ExampleNewCollector() {
 	// resilience_breaker_calls_total{name="payments",outcome="success"} 1
 }
 
-// A policy that is made while the program runs can be added then, and removed.
+// Policies can be added and removed while the program runs.
 func ExampleCollector_Add() {
 	c := resilience.Must(metrics.NewCollector(stack.Client("payments")))
 	tenant := resilience.Must(breaker.New(breaker.Config{Name: "tenant"}))
@@ -55,9 +55,9 @@ func ExampleCollector_Add() {
 	// metrics: there is more than one breaker with the name "tenant": give each a Name of its own
 }
 
-// Outside of a retry it measures whole calls, and inside of it single attempts.
+// Outside of a retry a Histogram measures whole calls, inside it measures single attempts.
 func ExampleNewHistogram() {
-	mock := clock.NewMock() // a program has none
+	mock := clock.NewMock() // only for the example
 	h, err := metrics.NewHistogram(metrics.HistogramConfig{Name: "payments", Buckets: []float64{0.1, 1}, Clock: mock})
 	if err != nil {
 		fmt.Println(err)

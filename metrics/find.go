@@ -15,7 +15,7 @@ import (
 	"github.com/resilience-go/resilience/metrics/internal/series"
 )
 
-// found is what a Collector has been given and what is inside. It is immutable.
+// found is the policies of a Collector and the policies inside them. It is immutable.
 type found struct {
 	added      []resilience.Policy
 	members    map[resilience.Policy]*member
@@ -24,25 +24,26 @@ type found struct {
 	metrics    map[string]*metric // by the name of the metric; never fewer than before
 }
 
-// member is a policy that has metrics and is not the fork of a group.
+// member is a policy that has metrics and is not a fork made by a group.
 type member struct {
 	id
-	// owner is the outermost group that the policy was first found inside, or the policy
-	// itself. It stays when that group is removed, so that the names still fit.
+	// owner is the outermost group in which the policy was first found, or else the policy
+	// itself. Members of one owner may share an id. The owner stays when that group is
+	// removed, so that its former members still may.
 	owner resilience.Policy
 }
 
-// id tells the policies of different names and kinds apart.
+// id is the kind and the name of a policy. The reports of one id add up.
 type id struct{ kind, name string }
 
-// past holds the counters of an id at the last scrape, so that none of them falls while
-// open time moves from a fork to its origin. It lives as long as the id.
+// past holds the counters of an id at the last scrape. A scrape that reads a fork just
+// after the time of its OPEN has moved to its origin would otherwise see the sum fall.
 type past struct {
 	mu       sync.Mutex
 	counters map[string]float64 // guarded by mu; by series
 }
 
-// atLeast returns v, or the value that the series had before if that is greater.
+// atLeast returns v or the last value of the series, whichever is greater.
 func (p *past) atLeast(series string, v float64) float64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -77,15 +78,15 @@ func newMetric(kind, name, help string, labels []string) *metric {
 	return &metric{kind, desc, strings.HasSuffix(name, "_total"), labels}
 }
 
-// reporter returns p as a Reporter. A policy that cannot be a map key has no metrics,
-// because it cannot be told from another.
-func reporter(p resilience.Policy) (resilience.Reporter, bool) {
-	r, ok := p.(resilience.Reporter)
+// reporter returns p as a Reporter. ok is false for a policy that cannot be a map key,
+// because two such policies cannot be compared.
+func reporter(p resilience.Policy) (r resilience.Reporter, ok bool) {
+	r, ok = p.(resilience.Reporter)
 	return r, ok && reflect.ValueOf(p).Comparable()
 }
 
-// find returns what is inside the policies, or an error that says what to change. It
-// takes from old what has been found before.
+// find finds the policies inside added. It takes over from old the ids, the owners and the
+// counters of members that old has. Its error says what to change.
 func find(added []resilience.Policy, old *found) (*found, error) {
 	s := search{
 		found: &found{
@@ -104,10 +105,17 @@ func find(added []resilience.Policy, old *found) (*found, error) {
 			}
 		}
 	}
-	// A policy that is inside a group and was also added alone belongs to the group.
+	// A policy inside a group that was also added alone belongs to the group.
 	for _, n := range slices.Concat(inGroups, alone) {
 		if err := s.add(n); err != nil {
 			return nil, err
+		}
+	}
+	// Without a removed member the sums are lower. With the past of the higher sums, the
+	// counters of the members that stay would not grow until they reach these.
+	for p, m := range old.members {
+		if s.members[p] == nil && s.names[m.id] != nil {
+			s.names[m.id] = &past{counters: map[string]float64{}}
 		}
 	}
 	return s.found, nil
@@ -122,7 +130,7 @@ type search struct {
 
 func (s *search) add(n resilience.Node) error {
 	if !reflect.ValueOf(n.Policy).Comparable() {
-		return nil // it has no metrics, because it cannot be told from another
+		return nil // see reporter
 	}
 	owner := n.Policy
 	if n.Group != nil {
@@ -157,12 +165,12 @@ func (s *search) add(n resilience.Node) error {
 	return s.name(n.Policy, m)
 }
 
-// name takes the name of m, which no policy of the same kind and another owner may have.
+// name adds m as the member for p. Its id must not belong to another owner.
 func (s *search) name(p resilience.Policy, m *member) error {
 	if !utf8.ValidString(m.name) {
 		return fmt.Errorf("metrics: the name of the %s %q is not valid UTF-8: give it another Name", m.kind, m.name)
 	}
-	// The observations of histograms cannot be added up.
+	// Two Histograms of one name would send the same series, even inside one group.
 	if owner, taken := s.owners[m.id]; taken && (owner != m.owner || m.kind == histogramKind) {
 		if m.name == "" {
 			return fmt.Errorf("metrics: there is more than one %s without a name: give each a Name", m.kind)
@@ -177,10 +185,11 @@ func (s *search) name(p resilience.Policy, m *member) error {
 	return nil
 }
 
-// validName matches what the kind, the names and the labels of a report may be.
+// validName matches the kinds, the names of values and the labels that a report may have.
 var validName = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
 
-// describe adds the metrics of a report, or returns what is wrong with them.
+// describe adds the metrics of the values of r, or returns an error that says what to
+// change.
 func (s *search) describe(r *resilience.Report) error {
 	if !validName.MatchString(r.Kind) {
 		return fmt.Errorf("metrics: a report has the Kind %q: it must be in snake_case, such as rate_limit", r.Kind)

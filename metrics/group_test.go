@@ -16,15 +16,15 @@ import (
 	"github.com/resilience-go/resilience/retry"
 )
 
-// newBreaker returns one that opens with the first failure, for an hour.
+// newBreaker returns a breaker that opens at the first failure, for an hour.
 func newBreaker(name string) *breaker.Breaker {
 	return resilience.Must(breaker.New(breaker.Config{
 		Name: name, Trip: []breaker.Rule{breaker.Consecutive{Failures: 1}}, OpenFor: time.Hour, Clock: clock.NewMock(),
 	}))
 }
 
-func newBulkhead(name string, limit int) *bulkhead.Bulkhead {
-	return resilience.Must(bulkhead.New(bulkhead.Config{Name: name, Slots: limit}))
+func newBulkhead(name string, slots int) *bulkhead.Bulkhead {
+	return resilience.Must(bulkhead.New(bulkhead.Config{Name: name, Slots: slots}))
 }
 
 func newGroup(t testing.TB, template resilience.Policy, c keyed.Config) *keyed.Group {
@@ -36,7 +36,7 @@ func newGroup(t testing.TB, template resilience.Policy, c keyed.Config) *keyed.G
 	return g
 }
 
-// touch makes a call that succeeds for each of n keys.
+// touch makes a successful call for each of n keys.
 func touch(t testing.TB, g *keyed.Group, n int) {
 	t.Helper()
 	for i := range n {
@@ -54,8 +54,7 @@ func states(name string, closed, open, halfOpen float64) scraped {
 	}
 }
 
-// custom is a policy of a user that holds others. It is no Forker, so that all keys of
-// a group share it.
+// custom is a user policy made of others. It is no Forker, so all keys of a group share it.
 type custom struct{ inside []resilience.Policy }
 
 func (c *custom) Apply(ctx context.Context, next resilience.Next) error {
@@ -63,7 +62,7 @@ func (c *custom) Apply(ctx context.Context, next resilience.Next) error {
 }
 func (c *custom) Unwrap() []resilience.Policy { return c.inside }
 
-// maker is a Forker of a user that makes what fork returns for each key.
+// maker is a user policy that forks by calling fork.
 type maker struct {
 	custom
 	fork func(key string) resilience.Policy
@@ -72,21 +71,23 @@ type maker struct {
 func (m *maker) Fork(key string) resilience.Policy { return m.fork(key) }
 func (m *maker) Idle() bool                        { return true }
 
-func TestAGroupInATemplateIsCountedOnce(t *testing.T) {
+// A group in the template of another counts once, with the groups of all keys.
+func TestCollector_groupInTemplate(t *testing.T) {
 	exception := newBreaker("inner")
 	inner := newGroup(t, newBreaker("inner"), keyed.Config{Name: "inner", Keys: map[string]resilience.Policy{"x": exception}})
 	outer := newGroup(t, resilience.Compose(newBreaker("outer"), inner), keyed.Config{Name: "outer"})
 	touch(t, inner, 2)
 	_ = run(inner.For("down"), errDown)
-	touch(t, outer, 5) // their operations have no key, which is one key of inner
+	touch(t, outer, 5) // operations without a key, which use one key of inner
 	reg, _ := register(t, outer)
 	got := scrape(t, reg)
 	got.check(t, "outer", states("outer", 5, 0, 0))
-	got.check(t, "inner", states("inner", 4, 1, 0)) // with the exception
+	got.check(t, "inner", states("inner", 4, 1, 0)) // including the policy of Config.Keys
 	got.check(t, "inner", scraped{series("keyed_keys", "inner"): 4})
 }
 
-func TestAPolicyThatAllKeysShareIsCountedOnce(t *testing.T) {
+// A policy that all keys share counts once.
+func TestCollector_policySharedByKeys(t *testing.T) {
 	shared := &custom{[]resilience.Policy{newBreaker("shared"), newBulkhead("shared", 7)}}
 	g := newGroup(t, resilience.Compose(newBreaker("own"), shared), keyed.Config{})
 	reg, _ := register(t, g)
@@ -100,7 +101,8 @@ func TestAPolicyThatAllKeysShareIsCountedOnce(t *testing.T) {
 	})
 }
 
-func TestAPolicyThatKeysShareWithOthersIsCountedOnce(t *testing.T) {
+// A policy that keys share and that is also added alone counts once.
+func TestCollector_policySharedWithOthers(t *testing.T) {
 	shared := newBreaker("shared")
 	g := newGroup(t, resilience.Compose(newBreaker("own"), &custom{[]resilience.Policy{shared}}), keyed.Config{})
 	reg, _ := register(t, g, shared)
@@ -108,7 +110,8 @@ func TestAPolicyThatKeysShareWithOthersIsCountedOnce(t *testing.T) {
 	scrape(t, reg).check(t, "shared", states("shared", 1, 0, 0))
 }
 
-func TestATemplateThatServesCallsItselfCountsAsOneMore(t *testing.T) {
+// A template that also serves calls counts as one more policy.
+func TestCollector_templateWithCalls(t *testing.T) {
 	for name, order := range map[string]func(g, b resilience.Policy) []resilience.Policy{
 		"found before": func(g, b resilience.Policy) []resilience.Policy { return []resilience.Policy{b, g} },
 		"found after":  func(g, b resilience.Policy) []resilience.Policy { return []resilience.Policy{g, b} },
@@ -132,7 +135,8 @@ func TestATemplateThatServesCallsItselfCountsAsOneMore(t *testing.T) {
 	}
 }
 
-func TestATemplateThatIsAnExceptionTooCountsAsOneMore(t *testing.T) {
+// A template that is also in Config.Keys counts as one more policy.
+func TestCollector_templateInConfigKeys(t *testing.T) {
 	b := newBreaker("b")
 	g := newGroup(t, b, keyed.Config{Keys: map[string]resilience.Policy{"special": b}})
 	reg, _ := register(t, g)
@@ -141,7 +145,8 @@ func TestATemplateThatIsAnExceptionTooCountsAsOneMore(t *testing.T) {
 	scrape(t, reg).check(t, "b", states("b", 2, 1, 0))
 }
 
-func TestTheExceptionsOfAGroupAddUpUnderTheirNames(t *testing.T) {
+// The policies of Config.Keys add up under their names.
+func TestCollector_configKeysAddUp(t *testing.T) {
 	same, other := newBreaker("hosts"), newBreaker("batch")
 	g := newGroup(t, newBreaker("hosts"), keyed.Config{Name: "hosts", Keys: map[string]resilience.Policy{
 		"same": same, "other": resilience.Compose(other, newBulkhead("batch", 3)), "again": other,
@@ -163,7 +168,8 @@ func TestTheExceptionsOfAGroupAddUpUnderTheirNames(t *testing.T) {
 	})
 }
 
-func TestAnExceptionMayBeAGroup(t *testing.T) {
+// A policy of Config.Keys may be a group.
+func TestCollector_groupInConfigKeys(t *testing.T) {
 	inner := newGroup(t, newBreaker("inner"), keyed.Config{Name: "inner"})
 	outer := newGroup(t, newBreaker("outer"), keyed.Config{Name: "outer", Keys: map[string]resilience.Policy{"many": inner}})
 	reg, _ := register(t, outer)
@@ -174,7 +180,8 @@ func TestAnExceptionMayBeAGroup(t *testing.T) {
 	got.check(t, "inner", states("inner", 3, 0, 0))
 }
 
-func TestTwoGroupsOfOneTemplateAddUp(t *testing.T) {
+// Two groups of one template add up, and its counters count once.
+func TestCollector_twoGroupsOfOneTemplate(t *testing.T) {
 	template := newBreaker("b")
 	a, b := newGroup(t, template, keyed.Config{Name: "a"}), newGroup(t, template, keyed.Config{Name: "b"})
 	reg, _ := register(t, a, b)
@@ -185,9 +192,9 @@ func TestTwoGroupsOfOneTemplateAddUp(t *testing.T) {
 	got.check(t, "b", scraped{series("breaker_calls_total", "b", "outcome", "success"): 5})
 }
 
-// Of what a Forker makes for a key only what has the name of a policy that was found
-// is shown: a name may be made of the key.
-func TestNamesMadeOfKeysAreNotShown(t *testing.T) {
+// A fork has metrics only under a name that was found by Add, since another may contain its
+// key.
+func TestCollector_namesMadeOfKeys(t *testing.T) {
 	for name, key := range map[string]string{"valid": "https://tenant.example:443", "not UTF-8": "a\xffb"} {
 		t.Run(name, func(t *testing.T) {
 			template := newBreaker("hosts")
@@ -205,7 +212,8 @@ func TestNamesMadeOfKeysAreNotShown(t *testing.T) {
 	}
 }
 
-func TestAPolicyInTwoPipelinesCountsOnce(t *testing.T) {
+// A policy in two pipelines counts once, until both are removed.
+func TestCollector_policyInTwoPipelines(t *testing.T) {
 	shared := newBreaker("shared")
 	a := resilience.Compose(newBulkhead("a", 1), shared)
 	b := resilience.Compose(newBulkhead("b", 1), resilience.Compose(shared))
@@ -222,8 +230,8 @@ func TestAPolicyInTwoPipelinesCountsOnce(t *testing.T) {
 	}
 }
 
-// Who adds the exceptions of a group beside it may remove either.
-func TestExceptionsStayWhenTheirGroupIsRemoved(t *testing.T) {
+// Policies that were added beside their group stay when it is removed.
+func TestCollectorRemove_groupKeepsConfigKeys(t *testing.T) {
 	x, y := newBreaker("hosts"), newBreaker("hosts")
 	g := newGroup(t, newBreaker("hosts"), keyed.Config{Name: "hosts", Keys: map[string]resilience.Policy{"x": x, "y": y}})
 	reg, c := register(t, g, x, y)
@@ -241,15 +249,30 @@ func TestExceptionsStayWhenTheirGroupIsRemoved(t *testing.T) {
 		t.Errorf("adding another: %v", err)
 	}
 	if err := c.Add(newBreaker("hosts")); err == nil {
-		t.Error("a third of the name is no error")
+		t.Error("a third policy of the name is no error")
 	}
 	if err := c.Add(g); err != nil {
 		t.Errorf("adding the group again: %v", err)
 	}
 }
 
-// They are one set of series, whichever is found first.
-func TestAnExceptionMayBeAddedBeforeItsGroup(t *testing.T) {
+// After the group is removed, a policy that stays counts on from its own calls.
+func TestCollectorRemove_countersOfTheRest(t *testing.T) {
+	x := newBreaker("hosts")
+	g := newGroup(t, newBreaker("hosts"), keyed.Config{Keys: map[string]resilience.Policy{"x": x}})
+	reg, c := register(t, g, x)
+	touch(t, g, 10)
+	for i, want := range []float64{11, 2, 3} {
+		_ = run(x, nil)
+		if got := scrape(t, reg).sum("breaker_calls_total", "hosts"); got != want {
+			t.Errorf("scrape %d: %v calls, want %v", i, got, want)
+		}
+		c.Remove(g)
+	}
+}
+
+// A policy of Config.Keys may be added before its group and adds up with it.
+func TestCollectorAdd_configKeysBeforeGroup(t *testing.T) {
 	for name, add := range map[string]func(c *metrics.Collector, x, g resilience.Policy) error{
 		"in one call":   func(c *metrics.Collector, x, g resilience.Policy) error { return c.Add(x, g) },
 		"in a pipeline": func(c *metrics.Collector, x, g resilience.Policy) error { return c.Add(resilience.Compose(x, g)) },
@@ -270,13 +293,14 @@ func TestAnExceptionMayBeAddedBeforeItsGroup(t *testing.T) {
 			_, _ = run(g.For("x"), errDown), run(g.For("y"), nil)
 			scrape(t, reg).check(t, "hosts", states("hosts", 1, 1, 0))
 			if err := c.Add(newBreaker("hosts")); err == nil {
-				t.Error("another of the name is no error")
+				t.Error("another policy of the name is no error")
 			}
 		})
 	}
 }
 
-func TestHistogramsOfOneNameInAGroupAreAnError(t *testing.T) {
+// Two Histograms of one name in a group are an error; one shared Histogram is none.
+func TestCollectorAdd_twoHistogramsInGroup(t *testing.T) {
 	h := func() *metrics.Histogram {
 		return resilience.Must(metrics.NewHistogram(metrics.HistogramConfig{Name: "hosts"}))
 	}
@@ -289,11 +313,12 @@ func TestHistogramsOfOneNameInAGroupAreAnError(t *testing.T) {
 
 	two := newGroup(t, h(), keyed.Config{Keys: map[string]resilience.Policy{"x": h()}})
 	if _, err := metrics.NewCollector(two); err == nil {
-		t.Error("two histograms of one name are no error, and a scrape fails")
+		t.Error("two histograms of one name are no error")
 	}
 }
 
-func TestBudgetsAndLimitsOfAGroupAddUp(t *testing.T) {
+// Budgets and slots of a group are sums over its keys, 0 without keys.
+func TestCollector_groupGaugeSums(t *testing.T) {
 	g := newGroup(t, resilience.Compose(
 		resilience.Must(retry.New(retry.Config{Name: "hosts", Budget: 30})), newBulkhead("hosts", 4),
 	), keyed.Config{Name: "hosts"})

@@ -17,7 +17,7 @@ import (
 	"github.com/resilience-go/resilience/stack"
 )
 
-// operation has a key and ends as it is told.
+// operation is an operation with a key that returns err.
 type operation struct {
 	key  string
 	err  error
@@ -30,8 +30,8 @@ func (o *operation) Run(context.Context) error {
 	return o.err
 }
 
-// scrapeOften scrapes each time that it is told to and checks that no counter falls and
-// no series comes or goes. It returns how often it did.
+// scrapeOften scrapes at each receive from now and checks that no counter falls and that
+// the series stay the same. It returns the number of scrapes.
 func scrapeOften(t *testing.T, g prometheus.Gatherer, now <-chan struct{}) (scrapes int) {
 	t.Helper()
 	last := scrape(t, g)
@@ -51,8 +51,8 @@ func scrapeOften(t *testing.T, g prometheus.Gatherer, now <-chan struct{}) (scra
 	return scrapes
 }
 
-// A million calls with keys that come and go, breakers that open, and two scrapers.
-func TestTheSumsAreExactAfterAMillionCalls(t *testing.T) {
+// The sums are exact after a million calls, while keys come and go and two goroutines scrape.
+func TestCollector_exactSums(t *testing.T) {
 	const workers, each, keys = 8, 125_000, 40
 	c := stack.DefaultClient("p")
 	c.Keyed.Max = keys / 2
@@ -85,7 +85,7 @@ func TestTheSumsAreExactAfterAMillionCalls(t *testing.T) {
 			if i%2000 == 0 {
 				select {
 				case now <- struct{}{}:
-				default: // both are at it
+				default: // both scrape
 				}
 			}
 		}
@@ -122,7 +122,8 @@ func TestTheSumsAreExactAfterAMillionCalls(t *testing.T) {
 	}
 }
 
-func TestTheNumberOfSeriesDoesNotGrowWithKeys(t *testing.T) {
+// The number of series does not grow with the keys.
+func TestCollector_boundedSeries(t *testing.T) {
 	c := stack.DefaultClient("p")
 	c.Keyed.Max, c.Retry.BaseDelay = 100, -1
 	p := resilience.Must(c.New())
@@ -153,8 +154,8 @@ func TestTheNumberOfSeriesDoesNotGrowWithKeys(t *testing.T) {
 	}
 }
 
-// Nothing that an operator or time does makes a counter fall.
-func TestNoCounterFalls(t *testing.T) {
+// No counter falls, whatever an operator does and however time passes.
+func TestCollector_countersNeverFall(t *testing.T) {
 	w := watch(t)
 	last := scrape(t, w.reg)
 	for i, do := range []func(){

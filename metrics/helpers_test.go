@@ -19,8 +19,7 @@ func run(p resilience.Policy, err error) error {
 	return resilience.Run(context.Background(), p, func(context.Context) error { return err })
 }
 
-// register returns a registry that checks all that it gathers, with a collector of
-// the policies.
+// register returns a pedantic registry with a Collector of the policies.
 func register(t *testing.T, policies ...resilience.Policy) (*prometheus.Registry, *metrics.Collector) {
 	t.Helper()
 	c, err := metrics.NewCollector(policies...)
@@ -34,13 +33,13 @@ func register(t *testing.T, policies ...resilience.Policy) (*prometheus.Registry
 	return reg, c
 }
 
-// scraped is what a scrape finds: the value of each series, of a histogram the number
-// of observations, by how it is written:
+// scraped is the result of a scrape: the value of each series, or the number of
+// observations of a histogram. The keys are series in the text format:
 //
 //	resilience_breaker_calls_total{name="payments",outcome="success"}
 type scraped map[string]float64
 
-// scrape returns what g has, without the prefix "resilience_".
+// scrape returns the series of g, without the prefix "resilience_".
 func scrape(t testing.TB, g prometheus.Gatherer) scraped {
 	t.Helper()
 	families, err := g.Gather()
@@ -61,14 +60,13 @@ func scrape(t testing.TB, g prometheus.Gatherer) scraped {
 	return all
 }
 
-// counter reports whether a series may only rise.
+// counter reports whether a series must not fall.
 func counter(series string) bool {
 	metric, _, _ := strings.Cut(series, "{")
 	return strings.HasSuffix(metric, "_total") || metric == "call_duration_seconds"
 }
 
-// series writes a series: the name of the metric, of the policy, and then the other
-// labels as pairs.
+// series returns a series in the text format. labels are pairs of label and value.
 func series(metric, name string, labels ...string) string {
 	all := []string{fmt.Sprintf("name=%q", name)}
 	for i := 0; i < len(labels); i += 2 {
@@ -78,8 +76,8 @@ func series(metric, name string, labels ...string) string {
 	return metric + "{" + strings.Join(all, ",") + "}"
 }
 
-// check compares the series that are wanted, and of the metrics that they belong to
-// all others of the same policy, which must be 0.
+// check checks the series in want. All other series of the same metrics and the same
+// policy must be 0.
 func (s scraped) check(t testing.TB, name string, want scraped) {
 	t.Helper()
 	asked := map[string]bool{}
@@ -98,7 +96,7 @@ func (s scraped) check(t testing.TB, name string, want scraped) {
 	}
 }
 
-// sum adds up the series of a metric and a policy.
+// sum returns the sum of the series of a metric and a policy.
 func (s scraped) sum(metric, name string) (sum float64) {
 	for series, v := range s {
 		if strings.HasPrefix(series, metric+"{") && strings.Contains(series, fmt.Sprintf("name=%q", name)) {

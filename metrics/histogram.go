@@ -17,43 +17,43 @@ import (
 	"github.com/resilience-go/resilience/metrics/internal/series"
 )
 
-// HistogramConfig says how a Histogram works. The zero value is a good default.
+// HistogramConfig configures a Histogram. The zero value is a good default.
 type HistogramConfig struct {
 	// Name is the label name of the metric.
 	Name string
 	// Buckets are the upper bounds of the classic buckets in seconds, in rising order.
-	// The default is prometheus.DefBuckets. The native histogram, which a server that
-	// asks for it gets, has a bucket for each tenth of the time on top of the one below.
+	// The default is prometheus.DefBuckets. A Prometheus that asks for native histograms
+	// gets one, whose bounds grow by a tenth from bucket to bucket.
 	Buckets []float64
-	// Until is the moment up to which a call is measured, by default
-	// resilience.Answered: for HTTP until the headers have come, as others measure it.
-	// A failure is measured as soon as it is known.
+	// Until is the moment up to which a call is measured. The default is
+	// resilience.Answered, for HTTP the moment the headers exist. A failure is measured as
+	// soon as it is known.
 	Until resilience.Moment
-	// Classify judges errors that do not say themselves what they are. It is asked
-	// last, as resilience.OutcomeOf describes; nil judges them as failures.
+	// Classify returns the outcome of an error that has no outcome of its own, see
+	// resilience.OutcomeOf. If Classify is nil, such an error is a failure.
 	Classify func(error) resilience.Outcome
-	// Clock is the time to use, nil for real time.
+	// Clock is the source of time, nil for real time.
 	Clock clock.Clock
 }
 
-// Histogram is a Policy that measures how long calls take, by outcome: success,
-// failure, ignored, and rejected if a policy inside refused the call. It changes
-// nothing. Outside of a retry it measures whole calls, inside single attempts.
+// Histogram is a Policy that measures how long calls take, by outcome: success, failure,
+// ignored, and rejected if an inner policy rejected the call. It changes no results.
+// Outside of a retry it measures whole calls, inside it measures single attempts.
 //
-// It costs a call two looks at the clock and an observation of prometheus.Histogram,
-// which bench/README.md has in numbers. It is for a Collector to find, not to be
-// registered itself. All keys of a keyed.Group share one. It is safe for concurrent
-// use.
+// A call costs two reads of the clock and one observation of a prometheus.Histogram, see
+// bench/README.md. Do not register a Histogram: a Collector finds it. All keys of a
+// keyed.Group share one Histogram. It is safe for concurrent use.
 type Histogram struct {
 	cfg   HistogramConfig
 	clock vclock.Clock
 	calls *prometheus.HistogramVec
-	took  [4]prometheus.Observer // by outcome, and then of those rejected
+	took  [4]prometheus.Observer // by resilience.Outcome, and then rejected
 }
 
-// histogramKind is the kind of a Histogram in texts.
+// histogramKind is the kind of a Histogram in error texts and in its String.
 const histogramKind = "histogram"
 
+// rejected is the index in Histogram.took of calls that an inner policy rejected.
 const rejected = 3
 
 // NewHistogram returns a Histogram, or an error that says what to change in c.
@@ -86,8 +86,8 @@ func NewHistogram(c HistogramConfig) (*Histogram, error) {
 	h := &Histogram{cfg: c, clock: vclock.New(c.Clock), calls: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: m.Name, Help: m.Help, Buckets: c.Buckets,
 		NativeHistogramBucketFactor: 1.1,
-		// Beyond these buckets become wider. Without a MinResetDuration, after which
-		// all would begin at 0 again, the classic ones and the count too.
+		// With more buckets than this, the buckets become wider. There is no
+		// MinResetDuration, which would set the classic buckets and the count back to 0.
 		NativeHistogramMaxBucketNumber: 100,
 	}, m.LabelNames())}
 	for i, outcome := range m.Labels[0].Values {
@@ -114,8 +114,8 @@ func (h *Histogram) Apply(ctx context.Context, next resilience.Next) (err error)
 	return err
 }
 
-// settler is a Histogram that hears of operations that have come to their moment
-// after Run returned without an error.
+// settler is a Histogram as the resilience.Settler of operations whose Run returned no
+// error.
 type settler Histogram
 
 func (s *settler) Settle(start uint64, err error) {
@@ -127,9 +127,9 @@ func (s *settler) Settle(start uint64, err error) {
 	}
 }
 
-// failed observes a call that began at start and ended with err. It is a failure if
-// code of the user panics that is asked about it. Of a late one the context may be
-// gone, and only the error can tell that its caller gave up.
+// failed observes a call that began at start and ended with err. If user code that judges
+// err panics, the call is a failure. For a late call, one that ended after Run returned,
+// ctx is not the caller's, and only err can show that the caller gave up.
 func (h *Histogram) failed(ctx context.Context, start int64, err error, late bool) {
 	took, outcome := h.since(start), int(resilience.Failure)
 	defer func() { h.took[outcome].Observe(took) }()
@@ -143,7 +143,7 @@ func (h *Histogram) failed(ctx context.Context, start int64, err error, late boo
 	}
 }
 
-// since returns the seconds since start; a clock that was set back gives none.
+// since returns the seconds since start, at least 0 even if the clock was set back.
 func (h *Histogram) since(start int64) float64 {
 	return time.Duration(max(0, h.clock.Nanos()-start)).Seconds()
 }
@@ -154,10 +154,10 @@ func (h *Histogram) Name() string { return h.cfg.Name }
 // Fork implements resilience.Forker. A Histogram has no state, so the fork is h.
 func (h *Histogram) Fork(string) resilience.Policy { return h }
 
-// Idle implements resilience.Forker; it is always true.
+// Idle always returns true: a Histogram does not keep a key from eviction.
 func (h *Histogram) Idle() bool { return true }
 
-// String describes the histogram, for people: the text may change.
+// String describes the histogram for people. The text may change.
 func (h *Histogram) String() string {
 	return fmt.Sprintf("%smeasures calls until %v", policykit.Describe(histogramKind, h.cfg.Name, ""), h.cfg.Until)
 }

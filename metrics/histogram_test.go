@@ -23,7 +23,8 @@ import (
 	"github.com/resilience-go/resilience/timeout"
 )
 
-func TestAHistogramKeepsTheContract(t *testing.T) {
+// A Histogram keeps the contract of a policy.
+func TestHistogram_policyContract(t *testing.T) {
 	for name, until := range map[string]resilience.Moment{"answered": resilience.Answered, "ended": resilience.Ended} {
 		t.Run(name, func(t *testing.T) {
 			resiliencetest.TestPolicy(t, func() resilience.Policy {
@@ -33,7 +34,7 @@ func TestAHistogramKeepsTheContract(t *testing.T) {
 	}
 }
 
-// A stopwatch is a registered histogram with a clock.
+// stopwatch is a registered Histogram with a mock clock.
 type stopwatch struct {
 	*metrics.Histogram
 	mock  *clock.Mock
@@ -60,13 +61,11 @@ func newStopwatch(t *testing.T, c metrics.HistogramConfig) *stopwatch {
 				}
 			}
 		}
-		t.Fatalf("no series of the outcome %s", outcome)
-		return 0, 0
+		panic("no series of the outcome " + outcome)
 	}}
 }
 
-// saw checks how many calls of an outcome there were, and for how many seconds; there
-// must be no others.
+// saw checks the count and the sum of an outcome. The other outcomes must have no calls.
 func (s *stopwatch) saw(t *testing.T, outcome string, count int, sum float64) {
 	t.Helper()
 	for _, o := range []string{"success", "failure", "ignored", "rejected"} {
@@ -80,7 +79,8 @@ func (s *stopwatch) saw(t *testing.T, outcome string, count int, sum float64) {
 	}
 }
 
-func TestCallsAreMeasuredByOutcome(t *testing.T) {
+// A call is measured under its outcome.
+func TestHistogram_outcomes(t *testing.T) {
 	open := newBreaker("open")
 	_ = run(open, errDown)
 	classify := func(err error) resilience.Outcome {
@@ -94,18 +94,18 @@ func TestCallsAreMeasuredByOutcome(t *testing.T) {
 		err     error
 		outcome string
 	}{
-		"nil":                       {nil, nil, "success"},
-		"an error":                  {nil, errDown, "failure"},
-		"one that Classify judges":  {nil, io.EOF, "success"},
-		"one that says what it is":  {nil, says(resilience.Ignored), "ignored"},
-		"cancellation of its own":   {nil, context.Canceled, "failure"},
-		"a timeout":                 {nil, &timeout.Error{}, "failure"},
-		"a rejection further in":    {open, nil, "rejected"},
-		"a rejection that is told":  {nil, errors.Join(errDown, &resilience.Rejection{}), "rejected"},
-		"an outcome there is not":   {nil, says(99), "ignored"},
-		"deadline of its own":       {nil, context.DeadlineExceeded, "failure"},
-		"what looks like an abort":  {nil, errors.New(resilience.ErrAborted.Error()), "failure"},
-		"an error that wraps a nil": {nil, says(resilience.Success), "success"},
+		"nil":                         {nil, nil, "success"},
+		"an error":                    {nil, errDown, "failure"},
+		"judged by Classify":          {nil, io.EOF, "success"},
+		"with an Outcome method":      {nil, says(resilience.Ignored), "ignored"},
+		"canceled by the operation":   {nil, context.Canceled, "failure"},
+		"a timeout":                   {nil, &timeout.Error{}, "failure"},
+		"an inner rejection":          {open, nil, "rejected"},
+		"a joined rejection":          {nil, errors.Join(errDown, &resilience.Rejection{}), "rejected"},
+		"an unknown outcome":          {nil, says(99), "ignored"},
+		"a deadline of the operation": {nil, context.DeadlineExceeded, "failure"},
+		"the text of an abort":        {nil, errors.New(resilience.ErrAborted.Error()), "failure"},
+		"an error that is a success":  {nil, says(resilience.Success), "success"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStopwatch(t, metrics.HistogramConfig{Classify: classify})
@@ -122,7 +122,7 @@ func TestCallsAreMeasuredByOutcome(t *testing.T) {
 	}
 }
 
-// delay is a policy for which time passes before what is inside runs.
+// delay is a policy that advances the clock before the operation runs.
 type delay struct {
 	mock *clock.Mock
 	d    time.Duration
@@ -135,10 +135,11 @@ func (d *delay) Apply(ctx context.Context, next resilience.Next) error {
 
 type says resilience.Outcome
 
-func (s says) Error() string               { return "an error that says what it is" }
+func (s says) Error() string               { return "an error with an Outcome method" }
 func (s says) Outcome() resilience.Outcome { return resilience.Outcome(s) }
 
-func TestTheContextOfTheCallerDecidesWhatAFailureIs(t *testing.T) {
+// The caller's context decides what a failure is; a done context is not measured.
+func TestHistogram_callerContext(t *testing.T) {
 	for name, test := range map[string]struct {
 		cause   error
 		outcome string
@@ -157,12 +158,13 @@ func TestTheContextOfTheCallerDecidesWhatAFailureIs(t *testing.T) {
 			}
 			done := testkit.Policy(func(_ context.Context, next resilience.Next) error { return next.Run(ctx) })
 			_ = resilience.Run(t.Context(), resilience.Compose(done, s), func(context.Context) error { t.Error("it ran"); return nil })
-			s.saw(t, test.outcome, 1, 1) // what does not start is not counted
+			s.saw(t, test.outcome, 1, 1) // a call that does not start is not measured
 		})
 	}
 }
 
-func TestPanicAndGoexitAreFailures(t *testing.T) {
+// A panic and runtime.Goexit are failures.
+func TestHistogram_panicAndGoexit(t *testing.T) {
 	for name, how := range testkit.Aborts(errDown) {
 		for _, until := range []resilience.Moment{resilience.Answered, resilience.Ended} {
 			t.Run(name+" until "+until.String(), func(t *testing.T) {
@@ -171,13 +173,13 @@ func TestPanicAndGoexitAreFailures(t *testing.T) {
 				got := testkit.Unwind(func() error {
 					return resilience.Run(ctx, s, func(context.Context) error {
 						s.mock.Add(time.Second)
-						cancel() // it is a failure all the same
+						cancel() // the call is a failure anyway
 						how.Abort()
 						return nil
 					})
 				})
 				if got != how {
-					t.Errorf("it ended with %+v", got)
+					t.Errorf("the call ended with %+v", got)
 				}
 				s.saw(t, "failure", 1, 1)
 			})
@@ -185,32 +187,34 @@ func TestPanicAndGoexitAreFailures(t *testing.T) {
 	}
 }
 
-func TestACallIsAFailureIfClassifyPanics(t *testing.T) {
+// A call is a failure if Classify panics.
+func TestHistogram_classifyPanics(t *testing.T) {
 	s := newStopwatch(t, metrics.HistogramConfig{Classify: func(error) resilience.Outcome { panic(errDown) }})
 	if got := testkit.Unwind(func() error { return run(s, errDown) }); got.Panic != errDown {
-		t.Errorf("it ended with %+v", got)
+		t.Errorf("the call ended with %+v", got)
 	}
 	s.saw(t, "failure", 1, 0)
 }
 
-func TestAnOperationThatGoesOnIsMeasuredUntilItsMoment(t *testing.T) {
+// A lasting operation is measured until the moment Until, once.
+func TestHistogram_lastingOperation(t *testing.T) {
 	for name, test := range map[string]struct {
 		until   resilience.Moment
-		mute    bool // it has no answer when Run returns
+		mute    bool // Run returns before the answer
 		end     error
 		outcome string
 		seconds float64
 	}{
-		"answered by default":               {until: 0, outcome: "success", seconds: 1},
-		"answered at once":                  {until: resilience.Answered, end: errDown, outcome: "success", seconds: 1},
-		"answered later":                    {until: resilience.Answered, mute: true, outcome: "success", seconds: 3},
-		"failed before an answer":           {until: resilience.Answered, mute: true, end: errDown, outcome: "failure", seconds: 3},
-		"ended":                             {until: resilience.Ended, outcome: "success", seconds: 3},
-		"ended with an error":               {until: resilience.Ended, end: errDown, outcome: "failure", seconds: 3},
-		"ended as the caller gave up":       {until: resilience.Ended, end: context.Canceled, outcome: "ignored", seconds: 3},
-		"ended by a deadline":               {until: resilience.Ended, end: context.DeadlineExceeded, outcome: "failure", seconds: 3},
-		"ended by a limit and cancellation": {until: resilience.Ended, end: errors.Join(context.Canceled, context.DeadlineExceeded), outcome: "failure", seconds: 3},
-		"ended with a rejection":            {until: resilience.Ended, end: &resilience.Rejection{}, outcome: "rejected", seconds: 3},
+		"answered by default":             {until: 0, outcome: "success", seconds: 1},
+		"answered at once":                {until: resilience.Answered, end: errDown, outcome: "success", seconds: 1},
+		"answered later":                  {until: resilience.Answered, mute: true, outcome: "success", seconds: 3},
+		"failed before an answer":         {until: resilience.Answered, mute: true, end: errDown, outcome: "failure", seconds: 3},
+		"ended":                           {until: resilience.Ended, outcome: "success", seconds: 3},
+		"ended with an error":             {until: resilience.Ended, end: errDown, outcome: "failure", seconds: 3},
+		"ended because the caller left":   {until: resilience.Ended, end: context.Canceled, outcome: "ignored", seconds: 3},
+		"ended by a deadline":             {until: resilience.Ended, end: context.DeadlineExceeded, outcome: "failure", seconds: 3},
+		"ended by a timeout and canceled": {until: resilience.Ended, end: errors.Join(context.Canceled, context.DeadlineExceeded), outcome: "failure", seconds: 3},
+		"ended with a rejection":          {until: resilience.Ended, end: &resilience.Rejection{}, outcome: "rejected", seconds: 3},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStopwatch(t, metrics.HistogramConfig{Until: test.until})
@@ -226,7 +230,8 @@ func TestAnOperationThatGoesOnIsMeasuredUntilItsMoment(t *testing.T) {
 	}
 }
 
-func TestAFailureOfAnOperationThatGoesOnIsMeasuredAtOnce(t *testing.T) {
+// A lasting operation whose Run fails is measured at once.
+func TestHistogram_lastingFailure(t *testing.T) {
 	for _, until := range []resilience.Moment{resilience.Answered, resilience.Ended} {
 		s := newStopwatch(t, metrics.HistogramConfig{Until: until})
 		op := &testkit.Lasting{Func: func(context.Context) error { s.mock.Add(time.Second); return errDown }}
@@ -238,7 +243,7 @@ func TestAFailureOfAnOperationThatGoesOnIsMeasuredAtOnce(t *testing.T) {
 	}
 }
 
-// body is read later; it takes a second, and fails with err if that is not nil.
+// body is a response body. Read takes a second and returns err, or io.EOF if err is nil.
 type body struct {
 	s   *stopwatch
 	err error
@@ -253,7 +258,8 @@ func (b *body) Read([]byte) (int, error) {
 }
 func (*body) Close() error { return nil }
 
-func TestOverHTTPABodyCountsIfItIsToBeMeasured(t *testing.T) {
+// Over HTTP, Ended includes the body and Answered does not.
+func TestHistogram_httpBody(t *testing.T) {
 	for name, test := range map[string]struct {
 		until   resilience.Moment
 		status  int
@@ -281,7 +287,7 @@ func TestOverHTTPABodyCountsIfItIsToBeMeasured(t *testing.T) {
 			}
 			defer resp.Body.Close()
 			if n, _ := s.taken("success"); n != 0 && test.until == resilience.Ended {
-				t.Error("it is measured before its end")
+				t.Error("the call is measured before its end")
 			}
 			_, _ = io.ReadAll(resp.Body)
 			resp.Body.Close()
@@ -291,7 +297,8 @@ func TestOverHTTPABodyCountsIfItIsToBeMeasured(t *testing.T) {
 	}
 }
 
-func TestAClockThatIsSetBackGivesNoTime(t *testing.T) {
+// A clock that is set back gives a duration of 0.
+func TestHistogram_clockSetBack(t *testing.T) {
 	s := newStopwatch(t, metrics.HistogramConfig{})
 	s.mock.Add(time.Hour)
 	_ = resilience.Run(t.Context(), s, func(context.Context) error {
@@ -301,20 +308,22 @@ func TestAClockThatIsSetBackGivesNoTime(t *testing.T) {
 	s.saw(t, "success", 1, 0)
 }
 
-func TestAHistogramIsSharedByTheKeysOfAGroup(t *testing.T) {
+// All keys of a group share one Histogram, which does not keep them from eviction.
+func TestHistogram_sharedByKeys(t *testing.T) {
 	s := newStopwatch(t, metrics.HistogramConfig{})
 	g := newGroup(t, resilience.Compose(s.Histogram, newBreaker("b")), keyed.Config{Max: 2})
 	touch(t, g, 20)
 	s.saw(t, "success", 20, 0)
 	if g.Stats().Keys > 2 {
-		t.Error("a histogram keeps keys from being forgotten")
+		t.Error("a histogram keeps keys from eviction")
 	}
 	if s.Name() != "h" || s.String() != `histogram "h": measures calls until answered` {
 		t.Errorf("%q, %q", s.Name(), s.String())
 	}
 }
 
-func TestAHistogramThatCannotBeIsAnErrorThatSaysWhatToChange(t *testing.T) {
+// An invalid HistogramConfig is an error that says what to change.
+func TestNewHistogram_errors(t *testing.T) {
 	for name, test := range map[string]struct {
 		c    metrics.HistogramConfig
 		says string
@@ -337,12 +346,12 @@ func TestAHistogramThatCannotBeIsAnErrorThatSaysWhatToChange(t *testing.T) {
 	}
 }
 
-// bounds returns those of the classic buckets and whether there is a native histogram.
+// bounds returns the bounds of the classic buckets, and whether there is a native histogram.
 func bounds(t *testing.T, c metrics.HistogramConfig) (classic []float64, native bool) {
 	t.Helper()
 	h := resilience.Must(metrics.NewHistogram(c))
 	for i := range c.Buckets {
-		c.Buckets[i] = -1 // they are copied
+		c.Buckets[i] = -1 // NewHistogram has copied them
 	}
 	_ = run(h, nil)
 	reg, _ := register(t, h)
@@ -362,7 +371,8 @@ func bounds(t *testing.T, c metrics.HistogramConfig) (classic []float64, native 
 	return classic, native
 }
 
-func TestAHistogramIsNativeWithClassicBuckets(t *testing.T) {
+// A Histogram has classic buckets and is also a native histogram.
+func TestHistogram_nativeAndClassicBuckets(t *testing.T) {
 	for name, test := range map[string]struct{ buckets, want []float64 }{
 		"by default":         {nil, []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}},
 		"own bounds":         {[]float64{.5, 30}, []float64{.5, 30}},
@@ -377,7 +387,8 @@ func TestAHistogramIsNativeWithClassicBuckets(t *testing.T) {
 	}
 }
 
-func TestANativeHistogramIsBounded(t *testing.T) {
+// A native histogram has at most 100 buckets.
+func TestHistogram_boundedNativeBuckets(t *testing.T) {
 	mock := clock.NewMock()
 	h := resilience.Must(metrics.NewHistogram(metrics.HistogramConfig{Clock: mock}))
 	for d := time.Nanosecond; d < 100*time.Hour; d += 1 + d/20 {
@@ -397,9 +408,8 @@ func TestANativeHistogramIsBounded(t *testing.T) {
 	}
 }
 
-// More magnitudes than there are buckets would make it begin at 0 again, if it had a
-// MinResetDuration and that was over.
-func TestAHistogramForgetsNothing(t *testing.T) {
+// A Histogram never starts again at 0, even with more magnitudes than buckets.
+func TestHistogram_neverResets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newStopwatch(t, metrics.HistogramConfig{})
 		calls := 0
@@ -416,16 +426,17 @@ func TestAHistogramForgetsNothing(t *testing.T) {
 	})
 }
 
-func TestAHistogramAllocatesNothing(t *testing.T) {
+// A measured call allocates nothing.
+func TestHistogram_allocatesNothing(t *testing.T) {
 	if raceEnabled {
-		t.Skip("the race detector allocates on its own account")
+		t.Skip("the race detector allocates")
 	}
 	h := resilience.Must(metrics.NewHistogram(metrics.HistogramConfig{}))
 	open := resilience.Must(breaker.New(breaker.Config{Trip: []breaker.Rule{breaker.Consecutive{Failures: 1}}, OpenFor: time.Hour}))
 	_ = run(open, errDown)
 	ctx, op := context.Background(), resilience.Func(func(context.Context) error { return nil })
 	for name, p := range map[string]resilience.Policy{"success": h, "rejected": resilience.Compose(h, open)} {
-		// The buckets of a native histogram come with time, so it is the mean.
+		// A native histogram allocates new buckets now and then, so the mean is checked.
 		const calls = 10_000
 		got := testing.AllocsPerRun(3, func() {
 			for range calls {

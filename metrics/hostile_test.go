@@ -20,7 +20,7 @@ import (
 	"github.com/resilience-go/resilience/stack"
 )
 
-// checkLabels checks that all labels have values of the table, names that are given, or
+// checkLabels checks that every label has a value of the table, one of names or one of
 // rules.
 func checkLabels(t *testing.T, g prometheus.Gatherer, names, rules []string) {
 	t.Helper()
@@ -58,8 +58,8 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// Hosts, paths, errors, statuses and headers, whatever they are, are in no label.
-func TestNothingThatPeersSayIsInALabel(t *testing.T) {
+// No label contains a host, a path, the text of an error, a status or a header.
+func TestCollector_labelsFromClosedSets(t *testing.T) {
 	const secret = "s3cret"
 	base := roundTripper(func(r *http.Request) (*http.Response, error) {
 		if r.Body != nil {
@@ -105,7 +105,7 @@ func TestNothingThatPeersSayIsInALabel(t *testing.T) {
 	}
 	for s := range got {
 		if strings.Contains(s, secret) || strings.Contains(s, "://") {
-			t.Errorf("%s says what is nobody's business", s)
+			t.Errorf("%s contains text of a peer", s)
 		}
 	}
 }

@@ -18,7 +18,7 @@ import (
 
 func newLimit(c limit.Config) *limit.Limit { return resilience.Must(limit.New(c)) }
 
-// bounded is what a limit shows that is fixed at one, and tests nothing.
+// bounded returns the series of a limit that is fixed at 1 and so has no trials.
 func bounded(useful, gone, queueFull, canceled, inFlight, waiting float64) scraped {
 	return scraped{
 		series("limit_calls_total", "l", "outcome", "useful"):     useful,
@@ -33,7 +33,8 @@ func bounded(useful, gone, queueFull, canceled, inFlight, waiting float64) scrap
 	}
 }
 
-func TestRequestsOfALimit(t *testing.T) {
+// A request of a limit is counted by outcome, whether the limit is alone or in a group.
+func TestCollector_limitCalls(t *testing.T) {
 	for _, grouped := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			l := newLimit(limit.Config{Name: "l", Max: 1, MaxQueue: 1})
@@ -43,16 +44,16 @@ func TestRequestsOfALimit(t *testing.T) {
 			}
 			reg, _ := register(t, p)
 			leave := make(chan struct{})
-			stay := func(ctx context.Context) {
+			call := func(ctx context.Context) {
 				_ = resilience.Run(ctx, p, func(context.Context) error { <-leave; return nil })
 			}
 			ctx, cancel := context.WithCancel(t.Context())
-			go stay(ctx)
+			go call(ctx)
 			synctest.Wait()
 			scrape(t, reg).check(t, "l", bounded(0, 0, 0, 0, 1, 0))
 
 			waits, giveUp := context.WithCancel(t.Context())
-			go stay(waits)
+			go call(waits)
 			synctest.Wait()
 			if err := run(p, nil); !errors.Is(err, limit.ErrLimited) {
 				t.Errorf("error %v", err)
@@ -62,22 +63,22 @@ func TestRequestsOfALimit(t *testing.T) {
 			synctest.Wait()
 			scrape(t, reg).check(t, "l", bounded(0, 0, 1, 1, 1, 0))
 
-			cancel() // of who is in the handler
+			cancel() // the caller of the request in the handler leaves
 			leave <- struct{}{}
 			synctest.Wait()
 			scrape(t, reg).check(t, "l", bounded(0, 1, 1, 1, 0, 0))
 			if err := run(p, errDown); err != errDown {
 				t.Errorf("error %v", err)
 			}
-			scrape(t, reg).check(t, "l", bounded(1, 1, 1, 1, 0, 0)) // an answer is one, whatever it says
+			scrape(t, reg).check(t, "l", bounded(1, 1, 1, 1, 0, 0)) // an error is an answer too
 		})
 	}
 }
 
-// service is a handler with four workers, each of which takes 10 ms for a request.
+// service is a handler with four workers that take 10 ms for a request.
 type service struct {
 	policy   resilience.Policy
-	patience time.Duration // of callers
+	patience time.Duration // of each caller
 	workers  chan struct{}
 	wg       sync.WaitGroup
 }
@@ -99,8 +100,7 @@ func (s *service) request(ctx context.Context) {
 	})
 }
 
-// load has so many requests come in a second, for so long, and comes back when all is
-// at rest that happens at that moment.
+// load sends perSecond requests a second for d. It returns when all goroutines wait.
 func (s *service) load(perSecond int, d time.Duration) {
 	for range int(d.Seconds() * float64(perSecond)) {
 		s.wg.Go(func() {
@@ -113,7 +113,7 @@ func (s *service) load(perSecond int, d time.Duration) {
 	synctest.Wait()
 }
 
-// compare checks what is shown of a limit that is alone against what it says.
+// compare checks that the series of a limit equal s.
 func compare(t *testing.T, now scraped, s limit.Stats) {
 	t.Helper()
 	overload := 0.0
@@ -137,13 +137,14 @@ func compare(t *testing.T, now scraped, s limit.Stats) {
 	})
 }
 
-func TestALimitInAnOverload(t *testing.T) {
+// The metrics of a limit equal its Stats before, during and after an overload.
+func TestCollector_limitOverload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLimit(limit.Config{Name: "l"})
 		reg, _ := register(t, l)
 		s := serve(l, 500*time.Millisecond)
 		defer s.wg.Wait()
-		s.load(200, 2*time.Second) // half of what it can do
+		s.load(200, 2*time.Second) // half of its capacity
 		compare(t, scrape(t, reg), limit.Stats{Counters: limit.Counters{Useful: l.Stats().Useful}, Gauges: limit.Gauges{Limit: 64, InFlight: l.Stats().InFlight}})
 
 		came := 400.0
@@ -151,7 +152,7 @@ func TestALimitInAnOverload(t *testing.T) {
 			if tries == 200 {
 				t.Fatalf("no overload: %+v", l.Stats())
 			}
-			s.load(1000, 100*time.Millisecond) // more than twice
+			s.load(1000, 100*time.Millisecond) // more than twice its capacity
 			came += 100
 		}
 		compare(t, scrape(t, reg), l.Stats())
@@ -167,7 +168,8 @@ func TestALimitInAnOverload(t *testing.T) {
 	})
 }
 
-func TestALimitInShadowModeCountsWhatItWouldRefuseTwice(t *testing.T) {
+// In shadow mode every request is handled, and the shed ones are counted twice.
+func TestCollector_limitShadow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLimit(limit.Config{Name: "l", Shadow: true, MaxQueue: 100})
 		reg, _ := register(t, l)
@@ -185,8 +187,8 @@ func TestALimitInShadowModeCountsWhatItWouldRefuseTwice(t *testing.T) {
 	})
 }
 
-// One key of a group is overloaded, and the others are not.
-func TestTheLimitsOfAGroupAddUp(t *testing.T) {
+// The limits of a group add up, with two keys overloaded and the others not.
+func TestCollector_limitGroupSums(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLimit(limit.Config{Name: "l"})
 		g := newGroup(t, l, keyed.Config{Name: "g"})
@@ -223,8 +225,8 @@ func TestTheLimitsOfAGroupAddUp(t *testing.T) {
 	})
 }
 
-// Callers that are refused, that leave, and that are served, with two scrapers.
-func TestTheSumsOfALimitAreExact(t *testing.T) {
+// The outcomes add up to the requests, while callers leave and two goroutines scrape.
+func TestCollector_limitExactSums(t *testing.T) {
 	const workers, each = 8, 25_000
 	l := newLimit(limit.Config{Name: "l", Max: 2, MaxQueue: 2})
 	reg, _ := register(t, l)
@@ -234,13 +236,13 @@ func TestTheSumsOfALimitAreExact(t *testing.T) {
 		scrapers.Go(func() { scrapeOften(t, reg, now) })
 	}
 	var mu sync.Mutex
-	var served, refused, left float64
+	var served, rejected, left float64
 	testkit.AtOnce(workers, func(w int) {
 		var ok, no, gone float64
 		for i := range each {
 			ctx, cancel := context.WithCancel(context.Background())
 			if i%16 == 0 {
-				go cancel() // while it waits, or in the handler, or not at all
+				go cancel() // in the queue, in the handler, or after the end
 			}
 			ran := false
 			err := resilience.Run(ctx, l, func(context.Context) error { ran = true; runtime.Gosched(); return nil })
@@ -256,28 +258,28 @@ func TestTheSumsOfALimitAreExact(t *testing.T) {
 			if i%1000 == 0 {
 				select {
 				case now <- struct{}{}:
-				default: // both are at it
+				default: // both scrape
 				}
 			}
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		served, refused, left = served+ok, refused+no, left+gone
+		served, rejected, left = served+ok, rejected+no, left+gone
 	})
 	close(now)
 	scrapers.Wait()
 	got := scrape(t, reg)
 	value := func(outcome string) float64 { return got[series("limit_calls_total", "l", "outcome", outcome)] }
 	if v := value("useful") + value("gone"); v != served {
-		t.Errorf("%v requests were served, and %v ran", v, served)
+		t.Errorf("%v requests are counted as handled, want %v", v, served)
 	}
-	if v := value("shed") + value("queue_full"); v != refused || v == 0 {
-		t.Errorf("%v requests were refused, and %v callers were", v, refused)
+	if v := value("shed") + value("queue_full"); v != rejected || v == 0 {
+		t.Errorf("%v requests are counted as rejected, want %v", v, rejected)
 	}
-	if v := value("canceled"); v > left { // some had left before they came
-		t.Errorf("%v callers left, and %v did", v, left)
+	if v := value("canceled"); v > left { // some contexts were done before Run
+		t.Errorf("%v requests are counted as canceled, want at most %v", v, left)
 	}
 	if got.sum("limit_in_flight", "l")+got.sum("limit_waiting", "l") != 0 {
-		t.Error("something is still held")
+		t.Error("requests are still in flight or queued")
 	}
 }

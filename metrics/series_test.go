@@ -20,7 +20,7 @@ import (
 	"github.com/resilience-go/resilience/timeout"
 )
 
-// kinds are policies of each kind, by the prefix of the metrics that they have.
+// kinds returns a policy of each kind, by the prefix of its metrics.
 func kinds(name string) map[string]resilience.Policy {
 	return map[string]resilience.Policy{
 		"breaker_":  resilience.Must(breaker.New(breaker.Config{Name: name})),
@@ -36,8 +36,8 @@ func kinds(name string) map[string]resilience.Policy {
 	}
 }
 
-// rows returns the series that the table has of policies with that name and metrics
-// with that prefix, but those of transitions.
+// rows returns the series of the table, without transitions, for policies with that name
+// and metrics with that prefix.
 func rows(prefix, name string) map[string]bool {
 	all := map[string]bool{}
 	for _, m := range table.All {
@@ -55,7 +55,7 @@ func rows(prefix, name string) map[string]bool {
 	return all
 }
 
-// The transitions of a breaker with the default rule, as "from to rule".
+// transitions are the transitions of a breaker with the default rule, as "from to rule".
 var transitions = []string{
 	"closed open Silence{Failures: 7, Span: time.Second}", "open half_open open time is over", "half_open closed enough successes",
 	"half_open open probe failed", "closed open SetMode", "closed half_open SetMode", "open closed SetMode",
@@ -67,7 +67,7 @@ func transition(name, s string) string {
 	return series("breaker_transitions_total", name, "from", parts[0], "to", parts[1], "rule", parts[2])
 }
 
-// rowsOf returns the series that a policy reports, but not the transitions.
+// rowsOf returns the series that a policy reports, without transitions.
 func rowsOf(p resilience.Policy) map[string]bool {
 	all := map[string]bool{}
 	r := p.(resilience.Reporter).Report(false)
@@ -110,7 +110,7 @@ func TestReport_matchesTable(t *testing.T) {
 	}
 }
 
-// All series of the table exist from the start, those of counters at 0.
+// All series of the table exist from the start, and the counters are 0.
 func TestCollector_allSeriesFromTheStart(t *testing.T) {
 	const name = "payments"
 	for prefix, p := range kinds(name) {
@@ -157,7 +157,7 @@ func TestCollector_allSeriesFromTheStart(t *testing.T) {
 	}
 }
 
-// Gauges start with the state of the policy, and at 0 in a group without keys.
+// A gauge starts with the state of its policy, and at 0 in a group without keys.
 func TestCollector_gaugesAtTheStart(t *testing.T) {
 	for prefix, want := range map[string]scraped{
 		"breaker_":  {series("breaker_state", "p", "state", "closed"): 1, series("breaker_mode", "p", "mode", "auto"): 1},
@@ -177,7 +177,7 @@ func TestCollector_gaugesAtTheStart(t *testing.T) {
 	}
 }
 
-// Types, help and labels are those of the table.
+// Types, help texts and labels are those of the table.
 func TestCollector_typesHelpAndLabels(t *testing.T) {
 	policies := []resilience.Policy{newGroup(t, resilience.Compose(), keyed.Config{})}
 	for _, p := range kinds("p") {
@@ -210,13 +210,13 @@ func TestCollector_typesHelpAndLabels(t *testing.T) {
 	}
 	for _, m := range table.All {
 		if !gathered[m.Name] {
-			t.Errorf("no policy has %s", m.Name)
+			t.Errorf("no policy reports %s", m.Name)
 		}
 	}
 }
 
-// The label rule is the rule as configured; equal rules are one series.
-func TestBreaker_seriesOfEachRule(t *testing.T) {
+// The label rule is the configured rule, and equal rules share a series.
+func TestCollector_seriesOfEachRule(t *testing.T) {
 	reg, _ := register(t, resilience.Must(breaker.New(breaker.Config{Name: "b", OpenFor: time.Minute, Trip: []breaker.Rule{
 		breaker.Consecutive{Failures: 2}, breaker.Rate{Failures: 5, Of: 10}, breaker.Consecutive{Failures: 2},
 	}})))

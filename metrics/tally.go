@@ -7,8 +7,9 @@ import (
 	"github.com/resilience-go/resilience"
 )
 
-// key tells series apart. labels points to the first label of the report, so that the
-// forks of a policy, which share their labels, are added up without joining strings.
+// key identifies a series while reports are added up. labels points to the first label of
+// the Value. Forks share their labels, so that their series are found without joining
+// strings; send merges the keys of equal labels.
 type key struct {
 	id
 	value  string
@@ -28,8 +29,8 @@ type tally struct {
 	samples map[key]*sample
 }
 
-// all returns the nodes that a scrape reads, each policy once. A policy that is both a
-// template and used by calls, as one without state is, counts as used.
+// all returns the nodes to read, each policy once. A policy that is a template and also
+// serves calls, such as a policy without state, is not returned as a template.
 func (f *found) all() []resilience.Node {
 	var nodes []resilience.Node
 	index := map[resilience.Policy]int{}
@@ -49,13 +50,13 @@ func (f *found) all() []resilience.Node {
 	return nodes
 }
 
-// add adds the report of n. The gauges of a template stand for no call, so they count
-// as 0.
+// add adds the report of n. The gauges of a template count as 0, because no call passes
+// through it.
 func (t *tally) add(n resilience.Node) {
 	report := n.Policy.(resilience.Reporter).Report(false)
 	of := id{report.Kind, report.Name}
 	if t.found.names[of] == nil {
-		return // a user's Forker may have named its fork after the key
+		return // the Forker is user code, and the name may contain the key
 	}
 	for i := range report.Values {
 		v := &report.Values[i]
@@ -93,7 +94,7 @@ func (t *tally) sample(of id, v *resilience.Value) *sample {
 	return &sample{metric: m, labels: labels}
 }
 
-// send sends every series once.
+// send sends every series once, to ch.
 func (t *tally) send(ch chan<- prometheus.Metric) {
 	type series struct {
 		*sample

@@ -2,24 +2,21 @@ package metrics_test
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"testing"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/keyed"
 	"github.com/resilience-go/resilience/metrics"
 )
 
-// quota is a policy of another module: it has so many calls for each key.
+// quota is a policy of another module that counts how many calls are left for each key.
 type quota struct {
 	origin *quota
 	calls  *float64 // of all keys
 	left   float64
-	values []resilience.Value // in place of the usual ones
+	values []resilience.Value // to report instead of the usual values
 	kind   string
 }
 
@@ -70,7 +67,7 @@ func TestCollector_policyOfAnotherModule(t *testing.T) {
 	}
 }
 
-// A report that Prometheus does not accept is an error of Add that says what to change.
+// A report that Prometheus does not accept is an error that says what to change.
 func TestCollectorAdd_invalidReport(t *testing.T) {
 	for want, q := range map[string]*quota{
 		`a report has the Kind "Rate Limit": it must be in snake_case`:                 {kind: "Rate Limit"},
@@ -120,20 +117,4 @@ func TestCollector_incomparablePolicyInside(t *testing.T) {
 			got.check(t, "keys", states("keys", 2, 0, 0))
 		})
 	}
-}
-
-// A policy of your own that has a Report has metrics under its own kind.
-func ExampleNewCollector_report() {
-	api := newQuota(100) // its Report has the Kind "quota" and the Values "left" and "calls_total"
-	reg := prometheus.NewRegistry()
-	reg.MustRegister(resilience.Must(metrics.NewCollector(api)))
-
-	_ = resilience.Run(context.Background(), api, func(context.Context) error { return nil })
-
-	get(promhttp.HandlerFor(reg, promhttp.HandlerOpts{}), "resilience_quota")
-	fmt.Println("labels come from the Report")
-	// Output:
-	// resilience_quota_calls_total{name="api",outcome="admitted"} 1
-	// resilience_quota_left{name="api"} 99
-	// labels come from the Report
 }

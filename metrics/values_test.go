@@ -29,7 +29,8 @@ func retried(firstTry, recovered, gaveUp, aborted, retries float64) scraped {
 	}
 }
 
-func TestCallsAndAttemptsOfARetry(t *testing.T) {
+// Calls are counted by outcome and attempts by kind.
+func TestCollector_retryCalls(t *testing.T) {
 	r := resilience.Must(retry.New(retry.Config{Name: "r", BaseDelay: -1, Clock: clock.NewMock()}))
 	reg, _ := register(t, r)
 	script := func(errs ...error) {
@@ -53,7 +54,8 @@ func TestCallsAndAttemptsOfARetry(t *testing.T) {
 	scrape(t, reg).check(t, "r", retried(3, 1, 1, 2, 4))
 }
 
-func TestRetriesSuppressedByReason(t *testing.T) {
+// Each reason for no further attempt has its series, and they add up to gave_up.
+func TestCollector_retrySuppressed(t *testing.T) {
 	permanent, slow := retry.Permanent(errDown), retry.After(errDown, time.Hour)
 	canceled, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -106,8 +108,8 @@ func TestRetriesSuppressedByReason(t *testing.T) {
 	}
 }
 
-// Without a budget there is none to show.
-func TestARetryWithoutABudgetShowsNone(t *testing.T) {
+// A retry without a budget reports a budget of 0.
+func TestCollector_retryWithoutBudget(t *testing.T) {
 	reg, _ := register(t, resilience.Must(retry.New(retry.Config{Name: "r", Budget: -1})))
 	scrape(t, reg).check(t, "r", scraped{series("retry_budget_units", "r"): 0, series("retry_budget_capacity_units", "r"): 0})
 }
@@ -125,7 +127,8 @@ func held(completed, queueFull, waitExpired, canceled, inFlight, waiting float64
 	}
 }
 
-func TestCallsOfABulkhead(t *testing.T) {
+// Calls of a bulkhead are counted by outcome and reason, alone and in a group.
+func TestCollector_bulkheadCalls(t *testing.T) {
 	for _, grouped := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			b := resilience.Must(bulkhead.New(bulkhead.Config{Name: "b", Slots: 1, MaxQueue: 1, MaxWait: time.Second}))
@@ -164,7 +167,8 @@ func TestCallsOfABulkhead(t *testing.T) {
 	}
 }
 
-func TestTimeoutsByResult(t *testing.T) {
+// Calls that took too long are counted by whether they failed or were late.
+func TestCollector_timeoutResults(t *testing.T) {
 	mock := clock.NewMock()
 	p := resilience.Must(timeout.New(timeout.Config{Name: "t", Timeout: time.Second, Clock: mock}))
 	reg, _ := register(t, p)
@@ -186,8 +190,9 @@ func TestTimeoutsByResult(t *testing.T) {
 	})
 }
 
-func TestFallbacksByOutcome(t *testing.T) {
-	errOther := errors.New("not for it")
+// Calls of a fallback are counted by outcome.
+func TestCollector_fallbackOutcomes(t *testing.T) {
+	errOther := errors.New("not for the fallback")
 	fail := false
 	p := resilience.Must(fallback.New(fallback.Config{
 		Name: "f",
@@ -214,7 +219,8 @@ func TestFallbacksByOutcome(t *testing.T) {
 	})
 }
 
-func TestKeysAndEvictionsOfAGroup(t *testing.T) {
+// A group reports its keys and evictions, and its counters survive evictions.
+func TestCollector_keysAndEvictions(t *testing.T) {
 	g := newGroup(t, newBulkhead("g", 1), keyed.Config{Name: "g", Max: 8})
 	reg, _ := register(t, g)
 	touch(t, g, 8)

@@ -26,16 +26,16 @@ var mustMove = []string{
 	"Worst state", "Not closed", "Calls by outcome", "Share rejected", "Share that failed", "Share of time open",
 	"Transitions by rule", "Probes by result",
 	"Calls by how they ended", "Attempts by kind", "Attempts per call", "Given up by reason", "Budget and its capacity",
-	"Slots asked for, by outcome", "Calls with a time limit", "Time was over", "Keys",
+	"Slots asked for, by outcome", "Calls with a timeout", "Calls that timed out", "Keys",
 	"Duration of calls", "Calls that were timed",
 }
 
 // The panels of which the example has no policy, and the one series recorded of it.
 var (
 	mustBeEmpty = []string{
-		"Fallbacks by outcome",
+		"Fallbacks by outcome", "Stale values by outcome", "Fetches of stale values", "Values remembered",
 		"Limits in an overload", "Requests by outcome", "Share refused", "Limit, knee and in flight",
-		"Waiting for the handler", "Tests by result", "Overloads that began",
+		"Waiting for the handler", "Trials by result", "Overloads that began",
 	}
 	notRecorded = "name:resilience_limit_calls:refused_ratio_rate5m"
 )

@@ -1,5 +1,5 @@
-// Command generate writes the dashboard, the rules and their part of the operator's
-// page. It is run by `go generate ./metrics`, in that folder.
+// Command generate writes the dashboard, the rules and the generated parts of
+// docs/observability.md. Run it with `go generate ./metrics`, which runs it in that folder.
 package main
 
 import (

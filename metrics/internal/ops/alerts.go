@@ -6,19 +6,19 @@ import (
 	"github.com/resilience-go/resilience/metrics/internal/series"
 )
 
-// Alerts are all that there are.
+// Alerts are the alerts of rules.yaml.
 var Alerts = []*Alert{
 	{
 		Name: "ResilienceBreakerRejectsMost", Severity: "critical", For: "5m",
 		Expr:    breakerRejected.Name + " > 0.5",
 		Summary: "Breaker {{ $labels.name }} of {{ $labels.job }} rejects {{ $value | humanizePercentage }} of its calls.",
-		Means: "For five minutes more than half of the calls under this name were not made, over all processes and keys. " +
-			"The dependency is down, or its callers can not reach it.",
-		Look: "at the dependency itself, and at the panel \"Transitions by rule\": it says what opened the breaker. " +
-			"/debug/resilience of a process, or its log, has the last error with each transition. Under \"Mode\", see whether somebody has forced it open.",
-		Do: "bring the dependency back. The breaker finds out by itself, within 1/32 of the outage by default, so do not reset it. " +
-			"If the dependency is well and the rule is wrong, set the mode MetricsOnly or Disabled.",
-		Ignore: "in a planned outage, and where a consumer asks Acquire in a loop, since each time counts as a rejected call.",
+		Means: "For five minutes the breaker rejected more than half of the calls under this name, over all processes and keys. " +
+			"The dependency is down, or its callers cannot reach it.",
+		Look: "at the dependency itself. The panel \"Transitions by rule\" shows the rule that opened the breaker. " +
+			"/debug/resilience of a process, or its log, has the last error of each transition. The panel \"Mode\" shows whether the breaker was forced open.",
+		Do: "repair the dependency. The breaker closes without help, by default within 1/32 of the outage, so do not reset it. " +
+			"If the dependency is healthy and the rule is wrong, set the mode MetricsOnly or Disabled.",
+		Ignore: "in a planned outage, and if a consumer calls Acquire in a loop, because each call counts as rejected.",
 	},
 	{
 		Name: "ResilienceBreakerOpen", Severity: "warning", For: "10m",
@@ -26,116 +26,118 @@ var Alerts = []*Alert{
 			inProcess.level(series.BreakerState, is("state", "open", "half_open"))+" > 0",
 			inProcess.flow(series.BreakerCalls, is("outcome", "rejected"))+" > 0",
 		)),
-		Summary: "Breaker {{ $labels.name }} of {{ $labels.job }} has been open for long, and rejects calls, in {{ $value }} process(es).",
-		Means: "For ten minutes at least one process had a breaker of this name, or of a group one key, that was not CLOSED, while calls were rejected. " +
-			"OPEN and HALF_OPEN take turns in an outage, so both count.",
-		Look: "at \"Share rejected\": it is near 1 if all is down, and small if it is one key of many or one process of many. " +
-			"Choose a single instance on the dashboard to find the process. Its /debug/resilience, or its log, says the key.",
-		Do: "bring back the host or the method that the key stands for, or take it out of use. " +
-			"If one process is alone, look at its network and its credentials.",
-		Ignore: "if the share rejected is small and stays so: a dependency that answers half of its calls keeps a breaker in HALF_OPEN, which rejects a part. " +
-			"In a large group several keys that fail now and then can look like one that is down.",
+		Summary: "Breaker {{ $labels.name }} of {{ $labels.job }} has been open for at least ten minutes and rejects calls in {{ $value }} process(es).",
+		Means: "For ten minutes at least one process had a breaker, or a key of a group, of this name that was not CLOSED, and calls were rejected. " +
+			"OPEN and HALF_OPEN alternate during an outage, so both count.",
+		Look: "at \"Share rejected\": it is near 1 if the whole dependency is down, and small if one key or one process of many is affected. " +
+			"To find the process, choose a single instance on the dashboard. Its /debug/resilience, or its log, has the key.",
+		Do: "repair the host or the method of the key, or take it out of use. " +
+			"If only one process is affected, check its network and its credentials.",
+		Ignore: "if the share rejected stays small: a dependency that answers half of its calls keeps a breaker in HALF_OPEN, which rejects some calls. " +
+			"In a large group, several keys with short failures can look like one key that is down.",
 	},
 	{
 		Name: "ResilienceBreakerFlapping", Severity: "warning",
 		Expr:    processes(join("and", flapping(), rejectedOf("30m"))),
-		Summary: "Breaker {{ $labels.name }} of {{ $labels.job }} opens again and again, in {{ $value }} process(es).",
-		Means: "In at least five of the last six slices of five minutes a process had a breaker of this name that went from CLOSED to OPEN. " +
-			"So it closed in between: the dependency recovers and fails again. An outage opens a breaker from CLOSED only once.",
-		Look: "at \"Transitions by rule\" for the rule, and at \"Share that failed\" for what the dependency does when it is closed.",
-		Do: "look for what comes and goes on the other side: restarts, pauses, a health check that takes replicas out, a limit that is hit. " +
-			"With a Rate or Slow rule, raise OpenFor, or AtLeast so that more calls decide.",
-		Ignore: "in a group of very many keys, of which another one has a short outage every few minutes.",
+		Summary: "Breaker {{ $labels.name }} of {{ $labels.job }} opens again and again in {{ $value }} process(es).",
+		Means: "In at least five of the last six five-minute periods, a breaker of this name went from CLOSED to OPEN in one process. " +
+			"It closed in between: the dependency recovers and fails again. One outage opens a breaker from CLOSED only once.",
+		Look: "at \"Transitions by rule\" for the rule, and at \"Share that failed\" for the failures while the breaker is closed.",
+		Do: "look for a cause in the dependency that comes and goes: restarts, pauses, a health check that removes replicas, a quota. " +
+			"With a Rate or Slow rule, raise OpenFor, or raise AtLeast so that the rule needs more calls.",
+		Ignore: "in a group of very many keys if every few minutes another key has a short outage.",
 	},
 	{
 		Name: "ResilienceRetryStorm", Severity: "warning", For: "10m",
 		Expr:    join("and", attemptsPerCall.Name+" > 1.5", inRules.flow(series.RetryAttempts, is("kind", "retry"))+" > 0.1"),
 		Summary: "Retry {{ $labels.name }} of {{ $labels.job }} makes {{ $value | humanize }} attempts for each call.",
-		Means: "For ten minutes retries added more than half to the load of the dependency, which the default budget does not allow: 1.45 attempts for each call are its bound. " +
-			"So the budget is off or large, or most keys are new.",
-		Look: "at \"Attempts per call\" and \"Given up by reason\", for how bad it is and whether it helps. " +
-			"Then look for a negative or a large Budget in the configuration, and at \"Keys forgotten\": each new key starts with four retries.",
-		Do:     "set Budget back to 0, since each further attempt is load on a dependency that fails already. If keys are made of what users send, make them of the host or the route.",
-		Ignore: "for a job that is alone, must get through, and has its budget turned off on purpose.",
+		Means: "For ten minutes retries added more than half to the load of the dependency. The default budget allows at most 1.45 attempts for each call, " +
+			"so the budget is off or large, or most keys are new.",
+		Look: "at \"Attempts per call\" for the extra load, and at \"Calls by how they ended\" for whether retries help. " +
+			"Then look for retry.NoBudget or a large Budget in the configuration, and at \"Keys forgotten\": each new key starts with four retries.",
+		Do:     "set Budget back to 0, because each retry adds load to a dependency that already fails. If keys are made of user input, make them of the host or the route.",
+		Ignore: "for a single job that must succeed and has its budget turned off on purpose.",
 	},
 	{
 		Name: "ResilienceRetryBudgetEmpty", Severity: "warning", For: "10m",
 		Expr:    outOfBudget.Name + " > 0.05",
 		Summary: "Retry {{ $labels.name }} of {{ $labels.job }} gives up {{ $value | humanizePercentage }} of its calls because its budget is empty.",
-		Means: "For ten minutes more than one call of twenty failed and was not tried again, since too few calls succeed to pay for a retry. " +
-			"The dependency fails a third of its calls or more, or fewer if they time out, which is more than retries can help. If it answered none, the reason would be all_failing.",
-		Look:   "at \"Given up by reason\", and at \"Time was over\": a retry after a timeout costs four times as much.",
-		Do:     "find out which part of the calls fails: a replica, a method, a size of request. Do not raise Budget: it would add load to what is overloaded.",
-		Ignore: "if callers can live with the errors, or a fallback answers for them.",
+		Means: "For ten minutes more than one call of twenty failed and was not retried, because too few calls succeed to pay for a retry. " +
+			"The dependency fails at least a third of its calls, or fewer if they time out, and retries cannot help with that. If all calls failed, the reason would be all_failing.",
+		Look:   "at \"Given up by reason\", and at \"Calls that timed out\": a retry after a timeout costs four times as much.",
+		Do:     "find out which calls fail: those of one replica, of one method, or of one size. Do not raise Budget: that adds load to an overloaded dependency.",
+		Ignore: "if callers can handle the errors, or a fallback answers.",
 	},
 	{
 		Name: "ResilienceBulkheadSaturated", Severity: "warning", For: "5m",
 		Expr:    bulkheadRefused.Name + " > 0.05",
 		Summary: "Bulkhead {{ $labels.name }} of {{ $labels.job }} gives no slot to {{ $value | humanizePercentage }} of its calls.",
-		Means: "For five minutes more than one call of twenty was turned away or gave up in line. " +
-			"More calls come at once than there are slots, or calls hold their slots for too long.",
-		Look: "at \"Rejected by reason\" and \"In flight and limit\". queue_full: too many at once. wait_expired: the dependency has become slow, or pauses. " +
-			"If few are in flight and the limit is low, one key of a group is full, or calls fail, which does not raise the limit.",
-		Do: "if the dependency is slow or hangs, repair that, and see that attempts have a time limit. " +
-			"If it is healthy and a fixed Limit is too small, raise it, or leave it at 0. If it pauses by nature, set Limit to hold the calls of a pause.",
-		Ignore: "in front of a server that turns away load on purpose, and during a planned load test.",
+		Means: "For five minutes more than one call of twenty was rejected or canceled in the queue. " +
+			"There are more concurrent calls than slots, or calls hold their slots for too long.",
+		Look: "at \"Rejected by reason\" and \"In flight and slots\". queue_full: too many concurrent calls. wait_expired: the dependency has become slow, or pauses. " +
+			"If few calls are in flight and there are few slots, one key of a group is full, or calls fail, which does not add slots.",
+		Do: "if the dependency is slow or hangs, repair it, and give attempts a timeout. " +
+			"If it is healthy and Slots is fixed and too small, raise Slots or set it to 0. If it pauses by nature, set Slots to the number of calls that arrive in a pause.",
+		Ignore: "in front of a server that sheds load on purpose, and during a planned load test.",
 	},
 	{
 		Name: "ResilienceLimitRefusesMany", Severity: "critical", For: "5m",
 		Expr:    limitRefused.Name + " > 0.25",
 		Summary: "Limit {{ $labels.name }} of {{ $labels.job }} keeps {{ $value | humanizePercentage }} of its requests from the handler.",
-		Means: "For five minutes more than one request of four was refused, or left by its caller while it waited, over all processes. " +
-			"More come than the service can do at present.",
-		Look: "at \"Requests by outcome\": if as many are useful as ever, more come than before; if fewer are, the service does less than before. " +
-			"Where most are canceled or queue_full and \"Limits in an overload\" is 0, the handler hangs, and nothing ends that could be measured.",
-		Do: "if more come, add processes, and see who sends them: callers that retry without a budget can be most of them. " +
-			"If the service does less, look at its last release, at its processors, and at what it waits for. " +
-			"There is no limit to raise, unless Max is set and \"Limit, knee and in flight\" stays at it.",
-		Ignore: "in a planned load test, and in shadow mode, in which those shed and queue_full were handled.",
+		Means: "For five minutes more than one request of four was rejected or canceled in the queue, over all processes. " +
+			"More requests arrive than the service can handle at present.",
+		Look: "at \"Requests by outcome\". If as many requests are useful as before, more requests arrive. If fewer are useful, the service has become slower. " +
+			"If most are canceled or queue_full and \"Limits in an overload\" is 0, the handler hangs: no request ends, so there is nothing to measure.",
+		Do: "if more requests arrive, add processes, and find out who sends them: most may be retries of callers without a retry budget. " +
+			"If the service has become slower, check its last release, its processors and its dependencies. " +
+			"There is no limit to raise, unless Max is set and the limit in \"Limit, knee and in flight\" stays at Max.",
+		Ignore: "in a planned load test, and in shadow mode, in which shed and queue_full requests are handled.",
 	},
 	{
 		Name: "ResilienceLimitOverload", Severity: "warning", For: "5m",
 		Expr:    processes(join("and", overloaded("5m"), inProcess.flow(series.LimitCalls, is("outcome", "shed"))+" > 0")),
-		Summary: "Limit {{ $labels.name }} of {{ $labels.job }} has been in an overload for long, in {{ $value }} process(es).",
-		Means: "For five minutes and more at least one process had, most of the time, proof that it can not keep up, and refused requests: " +
-			"they come faster than it answers them, and a higher limit does not help. It works at its capacity, and refuses the rest.",
-		Look: "at \"Share refused\" for how much the rest is. Then choose a single instance on the dashboard: " +
-			"one process that is alone gets more than its part of the load, or shares its processors with something else.",
-		Do: "add processes or take load away, before the share grows. If one process is alone, look at how load is spread, and at its neighbours. " +
-			"Leave the limit as it is: what it refuses would otherwise make all requests late.",
-		Ignore: "where callers come back later and lose nothing, such as jobs that fill whatever capacity there is.",
+		Summary: "Limit {{ $labels.name }} of {{ $labels.job }} has been in an overload for at least five minutes in {{ $value }} process(es).",
+		Means: "For five minutes at least one process had proof of an overload most of the time, and rejected requests. " +
+			"Requests arrive faster than it answers them, and a higher limit does not help. It works at its capacity and rejects the rest.",
+		Look: "at \"Share refused\" for the share of rejected requests. Then choose a single instance on the dashboard: " +
+			"if only one process is affected, it gets more than its share of the load, or shares its processors with other programs.",
+		Do: "add processes or remove load before the share grows. If only one process is affected, check the load balancing and the other programs on its machine. " +
+			"Do not change the limit: the requests that it rejects would make all requests late.",
+		Ignore: "if callers lose nothing by a later retry, such as batch jobs that use all capacity.",
 	},
 }
 
-// processes counts the processes for which expr has a result.
+// processes returns an expression for the number of processes for which expr has a result.
 func processes(expr string) string {
 	return "count without (" + strings.Join(inRules.drop, ", ") + ") (\n" + strings.TrimSuffix(indent(expr, 2), "\n") + "\n)"
 }
 
-// join puts an operator between lines.
+// join puts an operator between operands, on a line of its own.
 func join(operator string, operands ...string) string {
 	return strings.Join(operands, "\n"+operator+"\n")
 }
 
-// flapping holds for a process whose breakers opened anew in five of the last six
-// slices of five minutes. Many keys that open at once are one slice.
+// flapping returns an expression that holds for a process in which a breaker opened from
+// CLOSED in five of the last six five-minute periods. Many keys that open at once count
+// as one period.
 func flapping() string {
 	s := scope{window: "5m"}
 	m := series.BreakerTransitions
-	anew := s.total(m, "increase("+s.of(m, is("from", "closed"), is("to", "open"))+"["+s.window+"])")
-	return "sum_over_time((" + anew + " > bool 0)[30m:5m]) >= 5"
+	opened := s.total(m, "increase("+s.of(m, is("from", "closed"), is("to", "open"))+"["+s.window+"])")
+	return "sum_over_time((" + opened + " > bool 0)[30m:5m]) >= 5"
 }
 
-// overloaded holds for a process that was in an overload for most of that time. A single
-// scrape says little: near its capacity a service goes in and out.
+// overloaded returns an expression that holds for a process that was in an overload for
+// most of the window. A single scrape is no evidence: near its capacity a service enters
+// and leaves overloads.
 func overloaded(window string) string {
 	s := scope{window: window}
 	m := series.LimitOverload
 	return s.total(m, "avg_over_time("+s.of(m)+"["+s.window+"])") + " > 0.5"
 }
 
-// rejectedOf holds for a process that has rejected calls in that time: in MetricsOnly a
-// breaker opens, and rejects none.
+// rejectedOf returns an expression that holds for a process that rejected calls in the
+// window. A breaker in MetricsOnly opens but rejects none.
 func rejectedOf(window string) string {
 	s := scope{window: window}
 	return s.flow(series.BreakerCalls, is("outcome", "rejected")) + " > 0"

@@ -8,13 +8,13 @@ import (
 	"github.com/resilience-go/resilience/metrics/internal/series"
 )
 
-// A Row is a part of the dashboard.
+// A Row is a row of panels with a title.
 type Row struct {
 	Title  string
 	Panels []*Panel
 }
 
-// A Panel is one picture.
+// A Panel is one graph.
 type Panel struct {
 	Title, Description string
 	Unit               string
@@ -23,10 +23,10 @@ type Panel struct {
 	Look               look
 }
 
-// A Query is one expression of a panel, and what its series are called.
+// A Query is one expression of a panel and the legend of its series.
 type Query struct{ Expr, Legend string }
 
-// A look is how the series of a panel are drawn.
+// A look is how a panel draws its series.
 type look int
 
 const (
@@ -49,7 +49,7 @@ var source = object{"type": "prometheus", "uid": "${datasource}"}
 func Dashboard() []byte {
 	board := object{
 		"uid": "resilience", "title": "Resilience", "tags": []string{"resilience"},
-		"description":   "Breakers, retries, bulkheads, limits, timeouts and fallbacks. Each panel says how to read it; " + Page + " says more.",
+		"description":   "Breakers, retries, bulkheads, limits, timeouts and fallbacks. Each panel has a description; " + Page + " explains the metrics.",
 		"schemaVersion": 39, "version": 1, "id": nil, "editable": true, "graphTooltip": 1, "fiscalYearStartMonth": 0,
 		"links": []any{object{
 			"type": "link", "title": "How to read it", "url": Page, "icon": "doc", "tooltip": "", "tags": []string{},
@@ -68,7 +68,7 @@ func Dashboard() []byte {
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
 	if err := e.Encode(board); err != nil {
-		panic(err) // there is nothing in it that can not be encoded
+		panic(err) // unreachable: all values can be encoded
 	}
 	return b.Bytes()
 }
@@ -86,8 +86,8 @@ func variables() []any {
 	}
 }
 
-// variable chooses among the values of a label. All of them are ".*", which series
-// without the label match too.
+// variable returns a variable for the values of a label. "All" is ".*", which also matches
+// series without the label.
 func variable(label, title, selector string) object {
 	query := "label_values(" + selector + ", " + label + ")"
 	return object{
@@ -98,7 +98,7 @@ func variable(label, title, selector string) object {
 	}
 }
 
-// layout places the panels from left to right, and below if a line is full.
+// layout places the panels from left to right, in lines of 24 columns.
 func layout(rows []Row) (panels []any) {
 	id, y := 0, 0
 	next := func() int { id++; return id }

@@ -9,7 +9,7 @@ import (
 
 func metricsTable() string {
 	var b strings.Builder
-	b.WriteString("| Metric | Type | Labels, besides `" + series.NameLabel + "` | What it says |\n|---|---|---|---|\n")
+	b.WriteString("| Metric | Type | Labels besides `" + series.NameLabel + "` | Meaning |\n|---|---|---|---|\n")
 	for _, m := range series.All {
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", m.Name, m.Type, labels(m), m.Help)
 	}
@@ -45,7 +45,7 @@ func panelsTable() string {
 
 func recordingsTable() string {
 	var b strings.Builder
-	b.WriteString("| Series | What it is |\n|---|---|\n")
+	b.WriteString("| Series | Meaning |\n|---|---|\n")
 	for _, r := range Recordings {
 		fmt.Fprintf(&b, "| `%s` | %s |\n", r.Name, r.Help)
 	}
@@ -55,11 +55,11 @@ func recordingsTable() string {
 func alertSections() string {
 	var b strings.Builder
 	for _, a := range Alerts {
-		when := "It has no `for`: the expression looks back by itself."
+		when := "Fires when this holds:"
 		if a.For != "" {
 			when = "Fires when this holds for " + a.For + ":"
 		}
-		fmt.Fprintf(&b, "\n### %s\n\nSeverity %s. %s\n\n```promql\n%s\n```\n\n", a.Name, a.Severity, when, a.Expr)
+		fmt.Fprintf(&b, "\n### %s\n\nSeverity: %s. %s\n\n```promql\n%s\n```\n\n", a.Name, a.Severity, when, a.Expr)
 		fmt.Fprintf(&b, "%s\n\n- **Look first** %s\n- **Do this:** %s\n- **Ignore it** %s\n", a.Means, a.Look, a.Do, a.Ignore)
 	}
 	return b.String() + "\n"

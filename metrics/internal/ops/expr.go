@@ -8,22 +8,22 @@ import (
 	"github.com/resilience-go/resilience/metrics/internal/series"
 )
 
-// A scope says where an expression stands: it selects, and adds up, as is right there.
+// A scope is how expressions in one place select series and add them up.
 type scope struct {
-	filter string   // what all selectors have besides their own matches
-	window string   // of a rate
-	by     bool     // adds up by name and what is kept, else without what is not
-	drop   []string // labels of targets that are added up
+	filter string   // matches of every selector, before its own matches
+	window string   // of rates
+	by     bool     // adds up by the labels to keep; if false, without the labels to drop
+	drop   []string // labels of scrape targets to drop
 }
 
 var (
-	// inRules adds up all processes. It names the labels that it drops, so that those
-	// which tell clusters, namespaces and environments apart stay.
+	// inRules adds up all processes. It lists the labels to drop, so that the labels of
+	// clusters, namespaces and environments stay.
 	inRules = scope{window: "5m", drop: []string{"instance", "pod"}}
-	// inProcess keeps the processes apart. Its window holds two scrapes a minute
-	// apart even if one in between has failed.
+	// inProcess does not add up processes. Its window contains two scrapes even if
+	// Prometheus scrapes once a minute and one scrape fails.
 	inProcess = scope{window: "3m"}
-	// onDashboard adds up what the variables of the dashboard select.
+	// onDashboard adds up the series that the variables of the dashboard select.
 	onDashboard = scope{
 		filter: `job=~"$job",instance=~"$instance",` + series.NameLabel + `=~"$name"`,
 		window: "$__rate_interval",
@@ -31,7 +31,7 @@ var (
 	}
 )
 
-// A match is one label and what it may be.
+// A match is a label and the values to select.
 type match struct {
 	label  string
 	values []string
@@ -39,7 +39,7 @@ type match struct {
 
 func is(label string, values ...string) match { return match{label, values} }
 
-// String returns the match as it stands between braces.
+// String returns the match in PromQL, without braces.
 func (m match) String() string {
 	op := "="
 	if len(m.values) > 1 {
@@ -48,7 +48,7 @@ func (m match) String() string {
 	return fmt.Sprintf("%s%s%q", m.label, op, strings.Join(m.values, "|"))
 }
 
-// check panics if m can have no series that the match is for.
+// check panics if the metric cannot have a series that m selects.
 func (m match) check(metric *series.Metric) {
 	for _, l := range metric.Labels {
 		if l.Name != m.label {
@@ -64,10 +64,10 @@ func (m match) check(metric *series.Metric) {
 	panic(fmt.Sprintf("ops: %s has no label %q", metric.Name, m.label))
 }
 
-// of selects the series of a metric that match.
+// of returns a selector of the series of a metric that match.
 func (s scope) of(m *series.Metric, matches ...match) string { return s.named(m, "", matches) }
 
-// named is of for a metric whose series are named with a suffix.
+// named returns what of does, for a metric whose series have a suffix in their names.
 func (s scope) named(m *series.Metric, suffix string, matches []match) string {
 	var parts []string
 	if s.filter != "" {
@@ -83,12 +83,12 @@ func (s scope) named(m *series.Metric, suffix string, matches []match) string {
 	return m.Name + suffix + "{" + strings.Join(parts, ",") + "}"
 }
 
-// rate is how much a counter grows in a second.
+// rate returns the growth of a counter per second.
 func (s scope) rate(m *series.Metric, matches ...match) string {
 	return "rate(" + s.of(m, matches...) + "[" + s.window + "])"
 }
 
-// total adds up expr, which has the labels of m, and keeps those given.
+// total returns the sum of expr, which has the labels of m, by the labels to keep.
 func (s scope) total(m *series.Metric, expr string, keep ...string) string {
 	for _, k := range keep {
 		is(k).check(m)
@@ -108,19 +108,19 @@ func (s scope) total(m *series.Metric, expr string, keep ...string) string {
 	return "sum without (" + strings.Join(drop, ", ") + ") (" + expr + ")"
 }
 
-// flow is the rate of a counter, added up.
+// flow returns the sum of the rates of a counter.
 func (s scope) flow(m *series.Metric, matches ...match) string {
 	return s.total(m, s.rate(m, matches...))
 }
 
-// level is a gauge, added up.
+// level returns the sum of a gauge.
 func (s scope) level(m *series.Metric, matches ...match) string {
 	return s.total(m, s.of(m, matches...))
 }
 
 func ratio(part, whole string) string { return part + "\n/\n" + whole }
 
-// The shares that the dashboard shows, and that the rules record.
+// The shares that the dashboard shows and the rules record.
 
 func (s scope) rejectedShare() string {
 	return ratio(s.flow(series.BreakerCalls, is("outcome", "rejected")), s.flow(series.BreakerCalls))
@@ -146,13 +146,15 @@ func (s scope) refusedShare() string {
 	return ratio(s.flow(series.BulkheadCalls, is("outcome", "rejected", "canceled")), s.flow(series.BulkheadCalls))
 }
 
-// noPlaceShare counts who left while they waited, too: they did not come to the handler.
-func (s scope) noPlaceShare() string {
+// noSlotShare includes the requests that left the queue, which did not reach the handler
+// either.
+func (s scope) noSlotShare() string {
 	return ratio(s.flow(series.LimitCalls, is("outcome", "shed", "queue_full", "canceled")), s.flow(series.LimitCalls))
 }
 
-// quantile reads native histograms, and classic ones where there are no others. What
-// was rejected took no time and would hide how long the others took.
+// quantile returns a quantile of native histograms, and of classic ones where there are
+// no native ones. It leaves out rejected calls, which take no time and would hide how long
+// the others took.
 func (s scope) quantile(q string) string {
 	m, ran := series.CallDuration, []match{is("outcome", "success", "failure")}
 	native := s.total(m, s.rate(m, ran...))

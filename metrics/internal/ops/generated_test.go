@@ -23,7 +23,8 @@ func read(t *testing.T, path string) string {
 	return string(text)
 }
 
-func TestWhatIsCommittedIsWhatIsGenerated(t *testing.T) {
+// The files in the repository are those that `go generate` writes.
+func TestFiles_matchGenerated(t *testing.T) {
 	files, err := ops.Files("../../..")
 	if err != nil {
 		t.Fatal(err)
@@ -33,7 +34,7 @@ func TestWhatIsCommittedIsWhatIsGenerated(t *testing.T) {
 	}
 	for path, want := range files {
 		if got := read(t, filepath.Join("../../..", path)); got != string(want) {
-			t.Errorf("%s is not what is generated: run `go generate ./metrics`", path)
+			t.Errorf("%s differs from the generated file: run `go generate ./metrics`", path)
 		}
 	}
 }
@@ -43,8 +44,8 @@ var (
 	recordedName = regexp.MustCompile(`\w+:resilience_\w+:\w+`)
 )
 
-// named returns the metrics that a text names, without those that are recorded and
-// without the suffix of a series of a histogram.
+// named returns the metrics that a text names, without recorded series and without the
+// suffixes of histograms.
 func named(text string) map[string]bool {
 	all := map[string]bool{}
 	for _, name := range metricName.FindAllString(recordedName.ReplaceAllString(text, ""), -1) {
@@ -66,12 +67,13 @@ func table() map[string]bool {
 	return all
 }
 
-func TestEveryMetricThatIsNamedIsInTheTable(t *testing.T) {
+// Every metric that a file names is in the table.
+func TestFiles_onlyMetricsOfTheTable(t *testing.T) {
 	known := table()
 	for _, path := range []string{"../../dashboard.json", "../../rules.yaml", "../../rules_test.yaml", "../../../docs/observability.md"} {
 		names := named(read(t, path))
 		if len(names) < 8 {
-			t.Errorf("%s names %d metrics: were they not found?", path, len(names))
+			t.Errorf("%s names only %d metrics: does metricName match?", path, len(names))
 		}
 		for name := range names {
 			if !known[name] {
@@ -81,7 +83,8 @@ func TestEveryMetricThatIsNamedIsInTheTable(t *testing.T) {
 	}
 }
 
-func TestEverySeriesThatIsNamedIsRecorded(t *testing.T) {
+// Every recorded series that a file names exists, and each file names all of them.
+func TestRecordings_usedAndDefined(t *testing.T) {
 	recorded := map[string]bool{}
 	for _, r := range ops.Recordings {
 		recorded[r.Name] = true
@@ -101,7 +104,8 @@ func TestEverySeriesThatIsNamedIsRecorded(t *testing.T) {
 	}
 }
 
-func TestEveryMetricIsOnTheDashboard(t *testing.T) {
+// Every metric of the table is on the dashboard.
+func TestDashboard_hasEveryMetric(t *testing.T) {
 	queries, err := dashboard.Queries([]byte(read(t, "../../dashboard.json")), "15s")
 	if err != nil {
 		t.Fatal(err)
@@ -118,10 +122,12 @@ func TestEveryMetricIsOnTheDashboard(t *testing.T) {
 	}
 }
 
-// A case of rules_test.yaml, up to where it says what fires.
+// alertCase matches a case of rules_test.yaml. Its second group is empty if the alert
+// fires.
 var alertCase = regexp.MustCompile(`alertname: (\w+)\n +exp_alerts:( \[\])?\n`)
 
-func TestEveryAlertIsTestedFiringAndNotFiring(t *testing.T) {
+// Each alert has a case in which it fires and one in which it does not.
+func TestAlerts_casesFiringAndSilent(t *testing.T) {
 	text := read(t, "../../rules_test.yaml")
 	fires, silent := map[string]bool{}, map[string]bool{}
 	cases := alertCase.FindAllStringSubmatch(text, -1)
@@ -142,19 +148,20 @@ func TestEveryAlertIsTestedFiringAndNotFiring(t *testing.T) {
 			t.Errorf("%s: tested firing %v, not firing %v", a.Name, fires[a.Name], silent[a.Name])
 		}
 	}
-	for _, m := range cases { // one that is not there never fires
+	for _, m := range cases { // a case for an unknown alert would always pass
 		if !known[m[1]] {
 			t.Errorf("rules_test.yaml has a case for %s, which is no alert", m[1])
 		}
 	}
 }
 
-func TestEveryRunbookIsOnThePage(t *testing.T) {
+// Each runbook URL is a section of the page, and each text is a sentence.
+func TestAlerts_runbooksOnPage(t *testing.T) {
 	page := strings.ToLower(read(t, "../../../docs/observability.md"))
 	for _, a := range ops.Alerts {
 		url, anchor, _ := strings.Cut(a.Runbook(), "#")
 		if !strings.HasSuffix(url, "/"+ops.DocsPath) || !strings.Contains(page, "\n### "+anchor+"\n") {
-			t.Errorf("%s has the runbook %s, which is not there", a.Name, a.Runbook())
+			t.Errorf("%s has the runbook %s, which is not on the page", a.Name, a.Runbook())
 		}
 		for _, text := range []string{a.Summary, a.Means, a.Look, a.Do, a.Ignore} {
 			if len(text) < 40 || !strings.HasSuffix(text, ".") {
@@ -200,7 +207,8 @@ func parsed(t *testing.T) board {
 	return b
 }
 
-func TestThePanelsOfTheDashboardDoNotOverlap(t *testing.T) {
+// Panels fit into 24 columns and do not overlap.
+func TestDashboard_panelsDoNotOverlap(t *testing.T) {
 	panels := parsed(t).Panels
 	ids := map[int]bool{}
 	for i, p := range panels {
@@ -220,7 +228,8 @@ func TestThePanelsOfTheDashboardDoNotOverlap(t *testing.T) {
 	}
 }
 
-func TestEachPanelSaysWhatItIsAndHowToReadIt(t *testing.T) {
+// Each panel has a title, one sentence of description and the variables in all queries.
+func TestDashboard_panelDescriptions(t *testing.T) {
 	titles := map[string]bool{}
 	for _, p := range parsed(t).Panels {
 		if p.Type == "row" {
@@ -243,16 +252,17 @@ func TestEachPanelSaysWhatItIsAndHowToReadIt(t *testing.T) {
 			}
 			refs[q.RefID] = true
 			if n := strings.Count(q.Expr, `job=~"$job",instance=~"$instance",name=~"$name"`); n != len(metricName.FindAllString(q.Expr, -1)) {
-				t.Errorf("%q does not heed all variables for each metric: %s", p.Title, q.Expr)
+				t.Errorf("%q does not use all variables for each metric: %s", p.Title, q.Expr)
 			}
 			if strings.Contains(q.Expr, "[") != strings.Contains(q.Expr, "[$__rate_interval]") {
-				t.Errorf("%q has an interval of its own: %s", p.Title, q.Expr)
+				t.Errorf("%q has an interval other than $__rate_interval: %s", p.Title, q.Expr)
 			}
 		}
 	}
 }
 
-func TestTheDashboardHasVariables(t *testing.T) {
+// The dashboard has variables for the data source, job, instance and name.
+func TestDashboard_variables(t *testing.T) {
 	b := parsed(t)
 	if b.SchemaVersion < 39 || b.UID == "" || b.Title == "" {
 		t.Errorf("version %d, uid %q, title %q", b.SchemaVersion, b.UID, b.Title)
@@ -261,7 +271,7 @@ func TestTheDashboardHasVariables(t *testing.T) {
 	for _, v := range b.Templating.List {
 		got[v.Name] = v.Type
 		if v.Type == "query" && !(v.Multi && v.IncludeAll) {
-			t.Errorf("%s does not allow to choose several, or all", v.Name)
+			t.Errorf("%s does not allow several values, or all", v.Name)
 		}
 	}
 	for name, typ := range map[string]string{"datasource": "datasource", "job": "query", "instance": "query", "name": "query"} {

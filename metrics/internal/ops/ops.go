@@ -1,7 +1,7 @@
-// Package ops makes what an operator works with out of the table of metrics: the
-// dashboard, the rules, and their part of docs/observability.md. An expression names a
-// metric by the Go variable of the table, and its labels and their values are checked
-// against it, so none can outlive what it asks for.
+// Package ops generates the dashboard, the rules and the tables of docs/observability.md
+// from the table of metrics. Expressions refer to the Go variables of the table, and their
+// labels and values are checked against it, so that no expression selects a series that
+// does not exist.
 package ops
 
 import (
@@ -11,11 +11,11 @@ import (
 	"strings"
 )
 
-// DocsPath is the operator's page, from the root of the module.
+// DocsPath is the path of the page about metrics, from the root of the module.
 const DocsPath = "docs/observability.md"
 
-// Files returns what is generated, by its path from root, which is the root of the
-// module. The operator's page is read there, since a part of it is written by hand.
+// Files returns the generated files by their paths from root, the root of the module. It
+// reads DocsPath, because only parts of that page are generated.
 func Files(root string) (map[string][]byte, error) {
 	page, err := os.ReadFile(filepath.Join(root, DocsPath))
 	if err != nil {
@@ -32,7 +32,7 @@ func Files(root string) (map[string][]byte, error) {
 	}, nil
 }
 
-// fill puts each section between its markers.
+// fill replaces the text between the markers of each section.
 func fill(page string) (string, error) {
 	for _, s := range []struct{ name, text string }{
 		{"metrics", metricsTable()},

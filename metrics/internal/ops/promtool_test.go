@@ -11,7 +11,7 @@ import (
 	"github.com/resilience-go/resilience/metrics/internal/series"
 )
 
-// promtool runs it, or skips the test where there is none.
+// promtool runs promtool. It skips the test if promtool is not installed.
 func promtool(t *testing.T, args ...string) {
 	t.Helper()
 	path, err := exec.LookPath("promtool")
@@ -23,12 +23,14 @@ func promtool(t *testing.T, args ...string) {
 	}
 }
 
-func TestPromtoolFindsTheRulesSound(t *testing.T) { promtool(t, "check", "rules", "../../rules.yaml") }
+// promtool accepts the rules.
+func TestRules_promtoolCheck(t *testing.T) { promtool(t, "check", "rules", "../../rules.yaml") }
 
-func TestPromtoolTestsTheRules(t *testing.T) { promtool(t, "test", "rules", "../../rules_test.yaml") }
+// promtool finds each case of rules_test.yaml fulfilled.
+func TestRules_promtoolTest(t *testing.T) { promtool(t, "test", "rules", "../../rules_test.yaml") }
 
-// A query that does not parse is an error of promtool as a rule.
-func TestPromtoolParsesTheQueriesOfTheDashboard(t *testing.T) {
+// promtool parses each query of the dashboard, as the expression of a rule.
+func TestDashboard_promtoolParsesQueries(t *testing.T) {
 	queries, err := dashboard.Queries([]byte(read(t, "../../dashboard.json")), "15s")
 	if err != nil {
 		t.Fatal(err)

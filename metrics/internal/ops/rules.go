@@ -7,44 +7,44 @@ import (
 	"github.com/resilience-go/resilience/metrics/internal/series"
 )
 
-// A Recording is a rule that keeps the result of an expression as a series.
+// A Recording is a rule that records the result of an expression as a series.
 type Recording struct {
 	Name string // level:metric:operations
 	Help string
 	Expr string
 }
 
-// An Alert is a rule that tells an operator. Its texts but Summary have no templates:
-// the page of the operator has them too.
+// An Alert is a rule that notifies an operator. Only Summary may have templates, because
+// docs/observability.md has the other texts too.
 type Alert struct {
 	Name     string
-	Severity string // warning, or critical
-	For      string // how long Expr must hold; empty if it looks back by itself
+	Severity string // "warning" or "critical"
+	For      string // how long Expr must hold; "" if Expr looks back in time
 	Expr     string
 	Summary  string // a template
 	Means    string // what has happened
 	Look     string // what to look at first, after "Look first"
 	Do       string // what to do
-	Ignore   string // when it is no trouble, after "Ignore it"
+	Ignore   string // when it is harmless, after "Ignore it"
 }
 
-// Page is the address of the operator's page.
+// Page is the URL of docs/observability.md.
 const Page = "https://github.com/resilience-go/resilience/blob/main/docs/observability.md"
 
-// Runbook returns the address of what is to be done.
+// Runbook returns the URL of the section about the alert.
 func (a *Alert) Runbook() string { return Page + "#" + strings.ToLower(a.Name) }
 
-// Description is the runbook as one text.
+// Description returns the runbook as one text.
 func (a *Alert) Description() string {
 	return strings.Join([]string{a.Means, "Look first " + a.Look, "Do this: " + a.Do, "Ignore it " + a.Ignore}, " ")
 }
 
-// name makes the name of a recording out of that of a metric.
+// name returns the name of a recording of a metric.
 func name(level string, m *series.Metric, operations string) string {
 	return level + ":" + strings.TrimSuffix(m.Name, "_total") + ":" + operations
 }
 
-// Recordings are the rules that the alerts and the panels of others can build on.
+// Recordings are the recorded series, in the order of the file.
 var Recordings = []*Recording{
 	breakerCalls, breakerRejected, breakerFailed, breakerOpen, attemptsPerCall, outOfBudget, bulkheadRefused, limitRefused, duration99,
 }
@@ -52,7 +52,7 @@ var Recordings = []*Recording{
 var (
 	breakerCalls = &Recording{
 		Name: name("name_outcome", series.BreakerCalls, "rate5m"),
-		Help: "Calls a second, by outcome.",
+		Help: "Calls per second, by outcome.",
 		Expr: inRules.total(series.BreakerCalls, inRules.rate(series.BreakerCalls), "outcome"),
 	}
 	breakerRejected = &Recording{
@@ -62,37 +62,37 @@ var (
 	}
 	breakerFailed = &Recording{
 		Name: name("name", series.BreakerCalls, "failed_ratio_rate5m"),
-		Help: "Share of failures among the calls that ran and were judged.",
+		Help: "Share of failures among the calls that succeeded or failed.",
 		Expr: inRules.failedShare(),
 	}
 	breakerOpen = &Recording{
 		Name: name("name", series.BreakerOpenSeconds, "ratio_rate5m"),
-		Help: "Share of their time that the breakers spent in OPEN.",
+		Help: "Share of time that the breakers spent in OPEN.",
 		Expr: inRules.openShare(),
 	}
 	attemptsPerCall = &Recording{
 		Name: name("name", series.RetryAttempts, "per_call_rate5m"),
-		Help: "All attempts for each first one.",
+		Help: "All attempts divided by the first attempts.",
 		Expr: inRules.attemptsPerCall(),
 	}
 	outOfBudget = &Recording{
 		Name: name("name", series.RetrySuppressed, "out_of_budget_ratio_rate5m"),
-		Help: "Share of the calls that were given up because the budget was empty.",
+		Help: "Share of the calls that gave up because the budget was empty.",
 		Expr: inRules.outOfBudgetShare(),
 	}
 	bulkheadRefused = &Recording{
 		Name: name("name", series.BulkheadCalls, "refused_ratio_rate5m"),
-		Help: "Share of the calls that got no slot: rejected, or canceled while they waited.",
+		Help: "Share of the calls that got no slot: rejected, or canceled in the queue.",
 		Expr: inRules.refusedShare(),
 	}
 	limitRefused = &Recording{
 		Name: name("name", series.LimitCalls, "refused_ratio_rate5m"),
-		Help: "Share of the requests that did not come to the handler: refused, or canceled while they waited.",
-		Expr: inRules.noPlaceShare(),
+		Help: "Share of the requests that did not reach the handler: rejected, or canceled in the queue.",
+		Expr: inRules.noSlotShare(),
 	}
 	duration99 = &Recording{
 		Name: name("name", series.CallDuration, "p99_rate5m"),
-		Help: "99 of 100 calls that ran took less than this.",
+		Help: "99 % of the calls that ran took less than this, in seconds.",
 		Expr: inRules.quantile("0.99"),
 	}
 )
@@ -100,7 +100,7 @@ var (
 // Rules returns rules.yaml.
 func Rules() []byte {
 	var b strings.Builder
-	b.WriteString("# Made by `go generate ./metrics`. Do not edit it: a test compares.\n")
+	b.WriteString("# Code generated by `go generate ./metrics`. DO NOT EDIT.\n")
 	b.WriteString("groups:\n  - name: resilience-recording\n    rules:\n")
 	for _, r := range Recordings {
 		fmt.Fprintf(&b, "      # %s\n      - record: %s\n        expr: |-\n%s", r.Help, r.Name, indent(r.Expr, 10))
@@ -127,7 +127,7 @@ func indent(text string, spaces int) string {
 	return b.String()
 }
 
-// wrap breaks text at spaces. The lines of a folded scalar are joined by spaces again.
+// wrap breaks text into lines at spaces. YAML joins the lines of a folded scalar again.
 func wrap(text string) string {
 	const width = 100
 	var b strings.Builder

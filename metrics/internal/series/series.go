@@ -1,19 +1,20 @@
-// Package series is the table of all metrics: the collector, the dashboard, the
-// alerts and the operator's page are made of it.
+// Package series is the table of the metrics of this module. The collector matches
+// reports against it. The dashboard, the alerts and docs/observability.md are generated
+// from it.
 package series
 
-// A Type is what a metric is to Prometheus.
+// A Type is the type of a metric in Prometheus.
 type Type string
 
-// The types in use.
+// The types of metrics.
 const (
 	Counter   Type = "counter"
 	Gauge     Type = "gauge"
 	Histogram Type = "histogram"
 )
 
-// A Label tells the series of a metric apart. Values is all that it can be; it is
-// nil where that depends on the configuration of a policy.
+// A Label is one label of a metric. Values are all values that it can have, nil if they
+// depend on the configuration of a policy.
 type Label struct {
 	Name   string
 	Values []string
@@ -27,13 +28,13 @@ type Metric struct {
 	Help   string
 }
 
-// Prefix is what the names of all metrics begin with.
+// Prefix starts the name of every metric.
 const Prefix = "resilience_"
 
-// NameLabel is the label with the name of the policy.
+// NameLabel is the label whose value is the name of the policy.
 const NameLabel = "name"
 
-// LabelNames returns the names of all labels of m, NameLabel being the first.
+// LabelNames returns the names of all labels of m, NameLabel first.
 func (m *Metric) LabelNames() []string {
 	names := []string{NameLabel}
 	for _, l := range m.Labels {
@@ -49,35 +50,35 @@ var (
 	BreakerCalls = &Metric{
 		Name: "resilience_breaker_calls_total", Type: Counter,
 		Labels: []Label{{"outcome", []string{"success", "failure", "ignored", "rejected"}}},
-		Help:   "Calls by outcome. Those rejected did not run; of those ignored the caller gave up, or a policy further in refused them.",
+		Help:   "Calls by outcome. A rejected call did not run. A call is ignored if its caller gave up or an inner policy rejected it.",
 	}
 	BreakerWouldReject = &Metric{
 		Name: "resilience_breaker_would_reject_total", Type: Counter,
-		Help: "Calls that ran, and are among those by outcome, only because the breaker is in MetricsOnly.",
+		Help: "Calls that ran only because the breaker is in MetricsOnly. They are also counted by outcome.",
 	}
 	BreakerState = &Metric{
 		Name: "resilience_breaker_state", Type: Gauge,
 		Labels: []Label{{"state", states}},
-		Help:   "How many breakers are in the state: 0 or 1 for a breaker, and of a group how many keys.",
+		Help:   "Breakers in the state: 0 or 1 for a breaker, the number of keys for a group.",
 	}
 	BreakerMode = &Metric{
 		Name: "resilience_breaker_mode", Type: Gauge,
 		Labels: []Label{{"mode", []string{"auto", "forced_open", "disabled", "metrics_only"}}},
-		Help:   "How many breakers are in the mode, counted as for their state.",
+		Help:   "Breakers in the mode: 0 or 1 for a breaker, the number of keys for a group.",
 	}
 	BreakerTransitions = &Metric{
 		Name: "resilience_breaker_transitions_total", Type: Counter,
 		Labels: []Label{{"from", states}, {"to", states}, {"rule", nil}},
-		Help:   "Transitions by the states that they led from and to, and by what caused them.",
+		Help:   "Transitions by the state before, the state after and the cause.",
 	}
 	BreakerOpenSeconds = &Metric{
 		Name: "resilience_breaker_open_seconds_total", Type: Counter,
-		Help: "Time spent in OPEN, of a group added up over its keys.",
+		Help: "Time spent in OPEN. For a group it is the sum over its keys.",
 	}
 	BreakerProbes = &Metric{
 		Name: "resilience_breaker_probes_total", Type: Counter,
 		Labels: []Label{{"result", []string{"success", "failure", "ignored", "late"}}},
-		Help:   "Calls that HALF_OPEN admitted, by what they meant for the breaker. Those late held their place for longer than ProbeTimeout.",
+		Help:   "Calls that HALF_OPEN admitted, by result. A late probe took longer than ProbeTimeout.",
 	}
 )
 
@@ -86,12 +87,12 @@ var (
 	RetryCalls = &Metric{
 		Name: "resilience_retry_calls_total", Type: Counter,
 		Labels: []Label{{"outcome", []string{"first_try", "recovered", "gave_up", "aborted"}}},
-		Help:   "Calls by outcome: a success at the first attempt or after a retry, given up, or ended by a panic or runtime.Goexit.",
+		Help:   "Calls by outcome: a success at the first attempt, a success after a retry, a failure that was not retried again, or a panic or runtime.Goexit.",
 	}
 	RetryAttempts = &Metric{
 		Name: "resilience_retry_attempts_total", Type: Counter,
 		Labels: []Label{{"kind", []string{"first", "retry"}}},
-		Help:   "Attempts by kind, those first once their call is over.",
+		Help:   "Attempts by kind. First attempts are counted when their call ends.",
 	}
 	RetrySuppressed = &Metric{
 		Name: "resilience_retry_suppressed_total", Type: Counter,
@@ -99,15 +100,15 @@ var (
 			"out_of_attempts", "out_of_budget", "all_failing", "past_deadline", "wait_too_long",
 			"rejected", "not_retryable", "inherited", "context_done",
 		}}},
-		Help: "Calls given up, by why there was no further attempt.",
+		Help: "Calls that gave up, by the reason for no further attempt.",
 	}
 	RetryBudget = &Metric{
 		Name: "resilience_retry_budget_units", Type: Gauge,
-		Help: "What is left to pay retries with, in successes at the first attempt, of a group added up over its keys.",
+		Help: "Units left in the retry budget. A success at the first attempt earns one. For a group it is the sum over its keys.",
 	}
 	RetryCapacity = &Metric{
 		Name: "resilience_retry_budget_capacity_units", Type: Gauge,
-		Help: "What the retry budget can hold at present, of a group added up over its keys.",
+		Help: "Units that the retry budget can hold at present. For a group it is the sum over its keys.",
 	}
 )
 
@@ -116,7 +117,7 @@ var (
 	BulkheadCalls = &Metric{
 		Name: "resilience_bulkhead_calls_total", Type: Counter,
 		Labels: []Label{{"outcome", []string{"completed", "rejected", "canceled"}}},
-		Help:   "Calls by outcome. Callers of those canceled gave up while they waited.",
+		Help:   "Calls by outcome. A call is canceled if its caller gave up in the queue.",
 	}
 	BulkheadRejected = &Metric{
 		Name: "resilience_bulkhead_rejected_total", Type: Counter,
@@ -129,11 +130,11 @@ var (
 	}
 	BulkheadWaiting = &Metric{
 		Name: "resilience_bulkhead_waiting", Type: Gauge,
-		Help: "Callers in line for a slot.",
+		Help: "Calls queued for a slot.",
 	}
 	BulkheadSlots = &Metric{
 		Name: "resilience_bulkhead_slots", Type: Gauge,
-		Help: "Slots there are at present, of a group added up over its keys.",
+		Help: "Slots at present. For a group it is the sum over its keys.",
 	}
 )
 
@@ -142,12 +143,12 @@ var (
 	LimitCalls = &Metric{
 		Name: "resilience_limit_calls_total", Type: Counter,
 		Labels: []Label{{"outcome", []string{"useful", "gone", "shed", "queue_full", "canceled"}}},
-		Help: "Requests by outcome: answered while their caller was there, in the handler when it left, refused in an overload, refused because too many were waiting, and left by their caller while they waited. " +
-			"A limit in shadow mode refuses none, so those shed and queue_full are among the useful and gone as well.",
+		Help: "Requests by outcome. Useful: answered while the caller waited for it. Gone: the caller left while the handler ran. Shed: rejected during an overload. Queue_full: rejected because the queue was full. Canceled: the caller left the queue. " +
+			"A limit in shadow mode rejects no request, so it also counts shed and queue_full requests as useful or gone.",
 	}
 	LimitOverload = &Metric{
 		Name: "resilience_limit_overload", Type: Gauge,
-		Help: "How many limits have proof of an overload: 0 or 1 for a limit, and of a group how many keys.",
+		Help: "Limits with proof of an overload: 0 or 1 for a limit, the number of keys for a group.",
 	}
 	LimitOverloads = &Metric{
 		Name: "resilience_limit_overloads_total", Type: Counter,
@@ -159,20 +160,20 @@ var (
 	}
 	LimitWaiting = &Metric{
 		Name: "resilience_limit_waiting", Type: Gauge,
-		Help: "Requests in front of the handler.",
+		Help: "Requests queued for the handler.",
 	}
 	LimitInForce = &Metric{
 		Name: "resilience_limit_in_force", Type: Gauge,
-		Help: "Requests that may be in the handler at present, be it under a test, of a group added up over its keys.",
+		Help: "Requests that may be in the handler at present, also during a trial. For a group it is the sum over its keys.",
 	}
 	LimitKnee = &Metric{
 		Name: "resilience_limit_knee", Type: Gauge,
-		Help: "Requests that the handler needs at once for all the throughput it is capable of, as last measured, 0 if no test has found it yet, of a group added up over its keys.",
+		Help: "Concurrent requests that the handler needs for its full throughput, as last measured. It is 0 until a trial has measured it. For a group it is the sum over its keys.",
 	}
 	LimitTests = &Metric{
 		Name: "resilience_limit_tests_total", Type: Counter,
 		Labels: []Label{{"result", []string{"raised", "not_raised", "lowered", "not_lowered", "abandoned"}}},
-		Help:   "Tests of another limit by result: a higher one that was kept or not, a lower one that was kept or not, and those that had no result because the load went away.",
+		Help:   "Trials of another limit by result: a higher limit that was kept or not, a lower limit that was kept or not, or no result because the load went away.",
 	}
 )
 
@@ -185,21 +186,21 @@ var (
 	TimeoutExceeded = &Metric{
 		Name: "resilience_timeout_exceeded_total", Type: Counter,
 		Labels: []Label{{"result", []string{"failed", "late"}}},
-		Help:   "Calls whose time was over, by whether they failed or returned a value late.",
+		Help:   "Calls that took longer than the timeout, by whether they failed or returned a value late.",
 	}
 	FallbackCalls = &Metric{
 		Name: "resilience_fallback_calls_total", Type: Counter,
 		Labels: []Label{{"outcome", []string{"unused", "passed", "used", "failed"}}},
-		Help:   "Calls by outcome: a success, a failure that the fallback is not for, one that it answered, one that it failed to answer.",
+		Help:   "Calls by outcome: a success, a failure that the fallback does not handle, a failure that it answered, or a failure of the fallback.",
 	}
 	StaleCalls = &Metric{
 		Name: "resilience_stale_calls_total", Type: Counter,
 		Labels: []Label{{"outcome", []string{"fresh", "stale", "failed"}}},
-		Help:   "Calls by outcome: a fresh value, a remembered value, an error or a panic.",
+		Help:   "Calls by outcome: a fresh value, a remembered value, or an error or a panic.",
 	}
 	StaleFetches = &Metric{
 		Name: "resilience_stale_fetches_total", Type: Counter,
-		Help: "Fetches that calls shared.",
+		Help: "Fetches. Concurrent calls for one key share a fetch.",
 	}
 	StaleKeys = &Metric{
 		Name: "resilience_stale_keys", Type: Gauge,
@@ -207,16 +208,16 @@ var (
 	}
 	KeyedKeys = &Metric{
 		Name: "resilience_keyed_keys", Type: Gauge,
-		Help: "Keys that a group remembers, without those that have a policy of their own.",
+		Help: "Keys that the group remembers, without the keys of Config.Keys.",
 	}
 	KeyedEvicted = &Metric{
 		Name: "resilience_keyed_evicted_total", Type: Counter,
-		Help: "Keys that a group has forgotten.",
+		Help: "Keys that the group has evicted.",
 	}
 	CallDuration = &Metric{
 		Name: "resilience_call_duration_seconds", Type: Histogram,
 		Labels: []Label{{"outcome", []string{"success", "failure", "ignored", "rejected"}}},
-		Help:   "How long calls took, by outcome, where a metrics.Histogram is among the policies.",
+		Help:   "How long calls took, by outcome, as measured by a metrics.Histogram.",
 	}
 )
 
