@@ -9,7 +9,7 @@ import (
 	"github.com/resilience-go/resilience"
 )
 
-// ErrHang, in a Script, is a run that hangs until its context is done. The run then returns
+// ErrHang in a Script is a run that hangs until its context is done. The run then returns
 // resilience.ContextError.
 var ErrHang = errors.New("resiliencetest: hang")
 
