@@ -3,6 +3,7 @@ package breaker
 import (
 	"cmp"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/benbjohnson/clock"
@@ -35,6 +36,13 @@ const (
 
 // defaultTrip is shared by all breakers and never changed.
 var defaultTrip = []Rule{Silence{Failures: 7, Span: time.Second}}
+
+// defaultRules is defaultTrip compiled. All breakers with the default share it, which
+// keeps a breaker below 1 KB.
+var defaultRules = sync.OnceValue(func() []rule {
+	c, _ := compile(defaultTrip[0]) // which is valid
+	return []rule{c}
+})
 
 // Config configures a Breaker. The zero value is a good default.
 type Config struct {
@@ -135,6 +143,9 @@ func (c Config) withDefaults() (Config, []rule, error) {
 
 // compile returns the rules of Trip in the form that calls evaluate.
 func (c Config) compile() ([]rule, error) {
+	if &c.Trip[0] == &defaultTrip[0] {
+		return defaultRules(), nil
+	}
 	rules := make([]rule, len(c.Trip))
 	slows := 0
 	for i, given := range c.Trip {
