@@ -54,7 +54,8 @@
 //	String() string, Name() string  text for people
 //
 //	on an Operation
-//	Lasting                         the operation goes on after Run has returned
+//	Lasting                         the operation goes on after Run has returned; see Tail
+//	Await(Settler, uint64) bool     the operation may answer while Run is running; see Early
 //	Key() string                    the key by which keyed.Group picks a policy
 //
 //	on an error

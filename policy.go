@@ -191,7 +191,8 @@ func (n Next) Await(s Settler, token uint64) bool {
 // inside are free. A policy calls Discard before it runs next again, waits, calls user
 // code, or answers instead of next.
 //
-// If a Settler calls Discard, Discard does not wait.
+// A Settler must not call Discard of the operation that it settles, which would wait for
+// the Settler.
 func (n Next) Discard() {
 	switch op := n.op.(type) {
 	case Func: // has no result, and is the faster check
