@@ -77,8 +77,8 @@ func TestARefusalFurtherInIsNoThroughput(t *testing.T) {
 	}
 }
 
-// A test of one place is given up as somebody comes to a full queue: there is room then.
-// A request that finds the queue full while a trial ends is not rejected.
+// A request that finds the queue full while a trial of one slot ends is not rejected: the
+// end of the trial makes room.
 func TestLimit_queueFullWhileTrialEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := resilience.Must(New(Config{Max: 8, MaxQueue: 3}))
