@@ -27,7 +27,7 @@ func (b *Breaker) State() State {
 	return e.state
 }
 
-// Idle implements resilience.Forker. A breaker is not idle
+// Idle reports whether a keyed.Group may drop the breaker. A breaker is not idle
 //
 //   - in OPEN before its time is over,
 //   - in HALF_OPEN with calls in flight,

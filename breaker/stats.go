@@ -27,8 +27,8 @@ type Counters struct {
 	// counted here.
 	ProbesSucceeded, ProbesFailed, ProbesIgnored, ProbesLate uint64
 	// OpenTime is the time in OPEN: the present OPEN of the breaker itself up to now,
-	// and every OPEN that has ended of the breaker and its forks. PresentOpen has what
-	// a fork adds to it.
+	// and every OPEN that has ended of the breaker and its forks. The Report of a fork
+	// has the fork's present OPEN.
 	//
 	// It is exact at rest. If it is read while an OPEN ends, that OPEN may be missing
 	// for this one reading, so a reader that must not see it fall keeps the largest

@@ -279,7 +279,7 @@ func (b *Bulkhead) Name() string { return b.cfg.Name }
 // shares the configuration and the counters of b.
 func (b *Bulkhead) Fork(key string) resilience.Policy { return fork(b.shared, key) }
 
-// Idle reports whether a keyed.Group may drop the fork: no call is in flight or queued.
+// Idle reports whether a keyed.Group may drop the bulkhead: no call is in flight or queued.
 func (b *Bulkhead) Idle() bool {
 	departed := b.departed.Load() // read first, so that no call is seen departed and not arrived
 	return here(b.arrived.Load(), departed) == 0
