@@ -9,7 +9,7 @@ import (
 )
 
 // String describes the group with the numbers that it works with. It is for people, and
-// the text may change. Keys that have their own policy stand in the order of Unwrap.
+// the text may change. The keys of Config.Keys stand in the order of Nodes.
 func (g *Group) String() string {
 	s := policykit.Describe("keyed", g.cfg.Name, "") + "up to " + policykit.Count(g.cfg.Max, "key") + ", each with a state of its own"
 	if n := len(g.cfg.Keys); n > 0 {

@@ -37,9 +37,9 @@ const many = 1100
 // read the time from package time, and must not own a goroutine that never ends. Run the
 // test with -race too.
 //
-// TestPolicy cannot see some breaches. It sees whether a panic counts only if the policy
-// rejects after failures. It sees whether a slot is held to the end only if there are fewer
-// than a thousand slots. It does not see whether next.Discard comes before user code of the
+// TestPolicy cannot see some breaches. Only if the policy rejects after failures can it see
+// whether a panic counts as one. Only with fewer than a thousand slots can it see whether a
+// slot is held to the end. It does not see whether next.Discard comes before user code of the
 // policy, such as a fallback or an observer.
 //
 //	func TestContract(t *testing.T) {

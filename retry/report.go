@@ -77,7 +77,7 @@ type Counters struct {
 	Stopped                      map[string]uint64
 	// Retries are the attempts after the first ones.
 	Retries uint64
-	// Units of the budget. Earned counts one for each success, including successes that
+	// Units of the budget. Earned counts one for each call that succeeds at its first attempt, including calls that
 	// do not fit in a full bucket. Spent counts the prices of retries, Refunded the prices
 	// that came back, as far as they fit in the bucket. All are 0 without a budget.
 	Earned, Spent, Refunded int64

@@ -39,7 +39,7 @@ const policy = "retry"
 //     that is more. A retry would then probably fail too.
 //   - The budget is too low.
 //
-// The budget counts units; one unit is one success at the first attempt. A retry costs 5
+// The budget counts units; a call that succeeds at its first attempt earns one. A retry costs 5
 // units. After an attempt that timed out it costs 20, because that attempt cost the
 // dependency real work. If the retry succeeds, or an inner policy rejects it, its price is
 // refunded. The bucket starts with Config.Budget units. It holds the successes of about

@@ -61,7 +61,8 @@ func Server(name string) resilience.Policy {
 type Layer uint8
 
 // The layers that the field Without of ClientConfig can leave out are Keyed, Retry,
-// Breaker, Bulkhead and Attempt. ServerConfig can leave out Limit.
+// Breaker, Bulkhead and Attempt. ServerConfig can leave out Limit. Each comment says what
+// happens when the layer is left out.
 const (
 	Keyed    Layer = 1 << iota // all keys share one state
 	Retry                      // each call has one attempt

@@ -44,7 +44,8 @@ type Config struct {
 	Timeout time.Duration
 	// Until is the moment before which the timeout applies, by default resilience.Ended.
 	// With resilience.Answered it applies to an HTTP response until its headers, so that a
-	// long download works. The context then lives until the end and has no deadline.
+	// long download works. The context then lives until the operation has ended, without
+	// the deadline of the Timeout.
 	Until resilience.Moment
 	// Observer is called with each operation that failed after its timeout. nil: none.
 	Observer resilience.Observer
