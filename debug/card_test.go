@@ -130,12 +130,15 @@ func (q *quota) Report(details bool) resilience.Report {
 	}}
 	if details {
 		r.Settings, r.Why, r.Next = "10 units a day", "all units are spent", "new units come at midnight"
-		r.History = []resilience.Event{{From: "FULL", To: "EMPTY", Reason: "last unit", Err: errors.New("over quota")}}
+		r.Time = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+		r.Since, r.RetryAt = r.Time.Add(-time.Minute), r.Time.Add(90*time.Minute)
+		r.History = []resilience.Event{{Time: r.Since, From: "FULL", To: "EMPTY", Reason: "last unit", Err: errors.New("over quota")}}
 	}
 	return r
 }
 
-// A policy of another module that reports gets the same card as ours.
+// A policy of another module that reports gets the same card as ours. A state that does
+// not need attention is not drawn as one that does.
 func TestCard_policyOfAnotherModule(t *testing.T) {
 	q := &quota{}
 	r, page := asJSON(t, stack.Client("payments"), q), text(asHTML(t, q))
@@ -143,10 +146,13 @@ func TestCard_policyOfAnotherModule(t *testing.T) {
 	if i < 0 || r.Policies[i].Name != "api" || r.Policies[i].value(t, "calls_total", "over_quota") != 3 || r.Summary.States["quota"]["EMPTY"] != 1 {
 		t.Fatalf("got %+v", r)
 	}
-	for _, want := range []string{"api EMPTY", "all units are spent", "new units come at midnight", "3 over quota", "0 of 10", "FULL → EMPTY", "over quota"} {
+	for _, want := range []string{"api EMPTY for 1m0s", "Retry at2026-01-02 04:34:05.000 UTC, in 1h30m", "all units are spent", "new units come at midnight", "3 over quota", "0 of 10", "FULL → EMPTY", "over quota"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page does not say %q:\n%s", want, page)
 		}
+	}
+	if !strings.Contains(asHTML(t, q), `<rect class="bad"`) {
+		t.Error("the state that needs attention is not the worst of the strip")
 	}
 	q.left = 4
 	if page := text(asHTML(t, q)); strings.Contains(page, "Needs attention") || !strings.Contains(page, "4 of 10") {
@@ -274,8 +280,8 @@ func TestHandler_schema(t *testing.T) {
 	add("", "time summary policies groups others faults")
 	add("summary.", "text attention modes states")
 	add("others.", "type text")
-	add("groups.", "kind name values settings states keys")
-	add("groups.values.", "name value")
+	add("groups.", policyFields+" states keys")
+	add("groups.values.", "name labels value max")
 	add("groups.keys.", "key policies")
 	for _, at := range []string{"policies.", "groups.keys.policies."} {
 		add(at, policyFields)

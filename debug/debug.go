@@ -22,8 +22,8 @@
 //	           that was set by hand; states, counts by kind and state
 //	policies   all outside of groups, the templates of groups, and the policies of
 //	           keyed.Config.Keys
-//	groups     kind, name, values, settings; states of the keys; keys, each with the
-//	           policies of its own
+//	groups     the fields of a policy; states, counts of keys by state; keys, each with its
+//	           key and its policies
 //	others     type and text of policies that do not report
 //	faults     policies that could not be read
 //
@@ -31,8 +31,8 @@
 //
 //	kind, name, group, key, template
 //	state, attention, mode, since, since_seconds, why, next, retry_at, retry_in_seconds
-//	values     name, labels, value, and max for a gauge with a bound; the metric is
-//	           "resilience_", the kind, "_" and the name
+//	values     name, labels, value (null if it is not a finite number), and max for a gauge
+//	           with a bound; the metric is "resilience_", the kind, "_" and the name
 //	history    changes of state, the oldest first: time, from, to, mode, reason, failures,
 //	           calls, delay_seconds, error
 //	settings
@@ -40,6 +40,7 @@
 // The fields and the values of kind, state and mode are stable, and new ones may be added.
 // Texts for people may change: text, settings, why, next, reason, error and faults. Names,
 // keys and error texts are cut to 200 bytes, and characters that do not print are replaced.
+// A policy has at most 1000 values and its last 100 changes of state.
 package debug
 
 import (

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"sync/atomic"
+	"time"
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/breaker"
@@ -36,4 +38,78 @@ func ExampleHandler() {
 	// Output:
 	// 1 policy needs attention; breaker: 1 OPEN
 	// payments: Consecutive{Failures: 2}: 2 failed in a row, after: connection refused
+}
+
+// A dailyQuota is a policy of a user's program. It admits calls until its units are spent.
+type dailyQuota struct {
+	units           int64
+	spent, rejected atomic.Int64
+}
+
+// Apply implements resilience.Policy.
+func (q *dailyQuota) Apply(ctx context.Context, next resilience.Next) error {
+	if q.spent.Add(1) > q.units {
+		q.spent.Add(-1)
+		q.rejected.Add(1)
+		return errors.New("no units left")
+	}
+	return next.Run(ctx)
+}
+
+// Report implements resilience.Reporter.
+func (q *dailyQuota) Report(details bool) resilience.Report {
+	spent := q.spent.Load()
+	r := resilience.Report{
+		Kind: "quota", Name: "maps", State: "LEFT",
+		Values: []resilience.Value{
+			{Name: "rejected_total", Value: float64(q.rejected.Load()), Help: "Calls without a unit."},
+			{Name: "spent_units", Value: float64(spent), Max: float64(q.units), Help: "Units spent today."},
+		},
+	}
+	if spent == q.units {
+		r.State, r.Attention = "SPENT", true
+	}
+	if details {
+		r.Time, r.Settings = time.Now(), fmt.Sprintf("%d units a day", q.units)
+		if r.Attention {
+			r.Why, r.Next = "all units of today are spent", "new units come at midnight"
+		}
+	}
+	return r
+}
+
+// A policy of your own gets the same card as the policies of this module if it is a
+// resilience.Reporter.
+func ExampleHandler_reporter() {
+	quota := &dailyQuota{units: 2}
+	for range 5 {
+		_ = resilience.Run(context.Background(), quota, func(context.Context) error { return nil })
+	}
+
+	w := httptest.NewRecorder()
+	debug.Handler(quota).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/?format=json", nil))
+	var page struct {
+		Summary  struct{ Text string }
+		Policies []struct {
+			Kind, Name, State, Why, Next string
+			Values                       []struct {
+				Name       string
+				Value, Max float64
+			}
+		}
+	}
+	if err := json.Unmarshal(w.Body.Bytes(), &page); err != nil {
+		panic(err)
+	}
+	card := page.Policies[0]
+	fmt.Println(page.Summary.Text)
+	fmt.Printf("%s %s is %s: %s; %s\n", card.Kind, card.Name, card.State, card.Why, card.Next)
+	for _, v := range card.Values {
+		fmt.Println(v.Name, v.Value, v.Max)
+	}
+	// Output:
+	// 1 policy needs attention; quota: 1 SPENT
+	// quota maps is SPENT: all units of today are spent; new units come at midnight
+	// rejected_total 3 0
+	// spent_units 2 2
 }

@@ -15,15 +15,17 @@ const (
 	// maxPolicies is how many policies are read in all, since a user's Unwrap may have
 	// no end. It is far above the keys of a large group.
 	maxPolicies = 100_000
-	maxFaults   = 100 // faults on the page
+	maxFaults   = 100  // faults on the page
+	maxValues   = 1000 // values of one report; breakers have one for each transition and rule
+	maxHistory  = 100  // changes of state of one report
 )
 
 // gatherer makes a page.
 type gatherer struct {
 	page   page
 	nodes  []resilience.Node
-	index  map[resilience.Policy]int // of a node
-	groups map[resilience.Policy]*group
+	index  map[resilience.Policy]int    // of a node
+	groups map[resilience.Policy]*group // of policies that have others for keys
 }
 
 // gather returns the page of the policies.
@@ -85,13 +87,25 @@ func (g *gatherer) find(p resilience.Policy) {
 		}
 		g.nodes = append(g.nodes, n)
 		if n.Group != nil && reflect.ValueOf(n.Group).Comparable() && g.groups[n.Group] == nil {
-			g.groups[n.Group] = &group{States: map[string]int{}, Keys: []*keyCard{}}
+			g.groups[n.Group] = newGroup()
 		}
 	}
 }
 
+// groupOf returns the group that p is, nil if p has no others for keys.
+func (g *gatherer) groupOf(p resilience.Policy) *group {
+	if p == nil || !reflect.ValueOf(p).Comparable() {
+		return nil
+	}
+	return g.groups[p]
+}
+
 // read puts one policy on the page.
 func (g *gatherer) read(n resilience.Node) {
+	if own := g.groupOf(n.Policy); own != nil {
+		g.readGroup(n, own)
+		return
+	}
 	r, ok := n.Policy.(resilience.Reporter)
 	if !ok {
 		if _, ok := n.Policy.(interface{ Unwrap() []resilience.Policy }); !ok && !n.Fork {
@@ -100,41 +114,57 @@ func (g *gatherer) read(n resilience.Node) {
 		return
 	}
 	c := newCard(r.Report(true), n.Template)
-	if own := g.groups[n.Policy]; own != nil {
-		own.card = *c
-		g.page.Groups = append(g.page.Groups, own)
-		return
-	}
-	if n.Group != nil {
-		c.Group, c.Key = g.nameOf(n.Group), clip(n.Key)
-	}
-	if group := g.groups[n.Group]; n.Fork && group != nil {
-		group.key(c.Key).add(c)
+	g.place(c, n)
+	if group := g.groupOf(n.Group); n.Fork && group != nil {
+		k := group.key(c.Key)
+		k.Policies = append(k.Policies, c)
 		return
 	}
 	g.page.Policies = append(g.page.Policies, c)
 }
 
-// nameOf returns the name of a group.
-func (g *gatherer) nameOf(p resilience.Policy) *string {
-	name := ""
-	if named, ok := p.(interface{ Name() string }); ok {
-		name = clip(named.Name())
+// readGroup puts a group on the page. The group is there even if its methods panic, so
+// that its keys are shown. A group is read before its keys.
+func (g *gatherer) readGroup(n resilience.Node, own *group) {
+	g.page.Groups = append(g.page.Groups, own)
+	g.place(&own.card, n)
+	if named, ok := n.Policy.(interface{ Name() string }); ok {
+		g.guard(n.Policy, func() { own.Name = clip(named.Name()) })
 	}
-	return &name
+	if r, ok := n.Policy.(resilience.Reporter); ok {
+		c := newCard(r.Report(true), n.Template)
+		c.Name = cmp.Or(c.Name, own.Name)
+		g.place(c, n)
+		own.card = *c
+	}
 }
 
-// key returns the card of a key. The nodes of one key follow each other.
-func (g *group) key(key string) *keyCard {
-	if n := len(g.Keys); n > 0 && g.Keys[n-1].Key == key {
-		return g.Keys[n-1]
+// place sets the group and the key that the policy of a card stands in.
+func (g *gatherer) place(c *card, n resilience.Node) {
+	if n.Group == nil {
+		return
 	}
-	k := &keyCard{Key: key}
-	g.Keys = append(g.Keys, k)
+	name := ""
+	if group := g.groupOf(n.Group); group != nil {
+		name = group.Name
+	}
+	c.Group, c.Key = &name, clip(n.Key)
+}
+
+func newGroup() *group {
+	return &group{card: card{Values: []value{}}, States: map[string]int{}, Keys: []*keyCard{}, byKey: map[string]*keyCard{}}
+}
+
+// key returns the card of a key.
+func (g *group) key(key string) *keyCard {
+	k := g.byKey[key]
+	if k == nil {
+		k = &keyCard{Key: key}
+		g.byKey[key] = k
+		g.Keys = append(g.Keys, k)
+	}
 	return k
 }
-
-func (k *keyCard) add(c *card) { k.Policies = append(k.Policies, c) }
 
 // sort counts the states of the keys and puts those that need attention first.
 func (g *group) sort() {
@@ -184,11 +214,11 @@ func newCard(r resilience.Report, template bool) *card {
 		if !r.RetryAt.IsZero() {
 			c.RetryAt, c.RetryIn = stamp{r.RetryAt}, seconds(max(0, r.RetryAt.Sub(r.Time)))
 		}
-		for _, e := range r.History {
+		for _, e := range r.History[max(0, len(r.History)-maxHistory):] {
 			c.History = append(c.History, newStep(e))
 		}
 	}
-	for _, v := range r.Values {
+	for _, v := range r.Values[:min(maxValues, len(r.Values))] {
 		if stands || strings.HasSuffix(v.Name, "_total") {
 			c.Values = append(c.Values, newValue(v))
 		}
@@ -197,7 +227,7 @@ func newCard(r resilience.Report, template bool) *card {
 }
 
 func newValue(v resilience.Value) value {
-	n := value{Name: clip(v.Name), Value: v.Value, Max: v.Max}
+	n := value{Name: clip(v.Name), Value: number(v.Value), Max: number(v.Max)}
 	for i := 0; i+1 < len(v.Labels); i += 2 {
 		if n.Labels == nil {
 			n.Labels = map[string]string{}

@@ -62,8 +62,8 @@ type card struct {
 type value struct {
 	Name   string            `json:"name"`
 	Labels map[string]string `json:"labels,omitempty"`
-	Value  float64           `json:"value"`
-	Max    float64           `json:"max,omitempty"`
+	Value  number            `json:"value"`
+	Max    number            `json:"max,omitempty"`
 
 	words string // the values of the labels, in order
 }
@@ -86,6 +86,8 @@ type group struct {
 	card
 	States map[string]int `json:"states"` // of keys, by their worst state
 	Keys   []*keyCard     `json:"keys"`   // keys that need attention first, then by name
+
+	byKey map[string]*keyCard
 }
 
 // keyCard has the policies of one key.
@@ -108,7 +110,7 @@ func (c *card) Title() string {
 	case c.Name != "":
 		return c.Name
 	default:
-		return c.Kind + " without a name"
+		return cmp.Or(c.Kind, "policy") + " without a name"
 	}
 }
 
@@ -169,18 +171,21 @@ func (c *card) Counted() []counted {
 			continue
 		}
 		name := strings.ReplaceAll(strings.TrimSuffix(v.Name, "_total"), "_", " ")
-		if n := len(all); n == 0 || all[n-1].Name != name {
-			all = append(all, counted{Name: name})
+		i := len(all) - 1
+		if i < 0 || all[i].Name != name { // a report need not list the values of a name together
+			i = slices.IndexFunc(all, func(c counted) bool { return c.Name == name })
 		}
-		last := &all[len(all)-1]
-		last.Values = append(last.Values, v)
+		if i < 0 {
+			i, all = len(all), append(all, counted{Name: name})
+		}
+		all[i].Values = append(all[i].Values, v)
 	}
 	return all
 }
 
 // Meter returns the value that has a Max, nil if there is none.
 func (c counted) Meter() *value {
-	if len(c.Values) == 1 && c.Values[0].Max > 0 {
+	if len(c.Values) == 1 && c.Values[0].Max > 0 && c.Values[0].Max.finite() && c.Values[0].Value.finite() {
 		return &c.Values[0]
 	}
 	return nil
@@ -204,59 +209,56 @@ func (c counted) String() string {
 	return strings.Join(parts, ", ")
 }
 
-// String returns the number with at most one digit after the point.
-func (v value) String() string {
-	return strings.TrimSuffix(fmt.Sprintf("%.1f", v.Value), ".0")
-}
+func (v value) String() string { return v.Value.String() }
 
 // Words returns the name for people.
 func (v value) Words() string { return strings.ReplaceAll(v.Name, "_", " ") }
 
-// Most returns Max as text.
-func (v value) Most() string { return value{Value: v.Max}.String() }
-
 // table has the policies of one kind outside of groups, and the templates.
 type table struct {
-	Kind  string
-	Cards []*card
+	Kind    string
+	Cards   []*card
+	Columns []string // names of what the policies count
+
+	column map[string]int // index in Columns
 }
 
-// Columns are the names of what the policies count.
-func (t table) Columns() (names []string) {
-	for _, c := range t.Cards {
-		for _, v := range c.Counted() {
-			if !slices.Contains(names, v.Name) {
-				names = append(names, v.Name)
-			}
+// add adds a card, and columns for what no card before it counts.
+func (t *table) add(c *card) {
+	t.Cards = append(t.Cards, c)
+	for _, v := range c.Counted() {
+		if _, ok := t.column[v.Name]; !ok {
+			t.column[v.Name] = len(t.Columns)
+			t.Columns = append(t.Columns, v.Name)
 		}
 	}
-	return names
 }
 
 // Row returns the values of a card for the columns.
-func (t table) Row(c *card) []counted {
-	columns := t.Columns()
-	row := make([]counted, len(columns))
+func (t *table) Row(c *card) []counted {
+	row := make([]counted, len(t.Columns))
 	for _, v := range c.Counted() {
-		row[slices.Index(columns, v.Name)] = v
+		row[t.column[v.Name]] = v
 	}
 	return row
 }
 
 // HasStates reports whether the policies of the kind have states.
-func (t table) HasStates() bool {
+func (t *table) HasStates() bool {
 	return slices.ContainsFunc(t.Cards, func(c *card) bool { return c.State != "" })
 }
 
 // Tables returns the policies by kind, in the order in which the kinds were found.
-func (p *page) Tables() []table {
-	var all []table
+func (p *page) Tables() (all []*table) {
+	kinds := map[string]*table{}
 	for _, c := range p.Policies {
-		i := slices.IndexFunc(all, func(t table) bool { return t.Kind == c.Kind })
-		if i < 0 {
-			i, all = len(all), append(all, table{Kind: c.Kind})
+		t := kinds[c.Kind]
+		if t == nil {
+			t = &table{Kind: c.Kind, column: map[string]int{}}
+			kinds[c.Kind] = t
+			all = append(all, t)
 		}
-		all[i].Cards = append(all[i].Cards, c)
+		t.add(c)
 	}
 	return all
 }
@@ -277,7 +279,7 @@ func (p *page) First() []*card { return head(p.attention()) }
 // More says how many cards that need attention the HTML leaves out, "" if none.
 func (p *page) More() string { return andMore(len(p.attention()), "policy", "policies") }
 
-// cards yields all cards.
+// cards yields all cards, those of groups and their keys included.
 func (p *page) cards(yield func(*card) bool) {
 	for _, c := range p.Policies {
 		if !yield(c) {
@@ -285,6 +287,9 @@ func (p *page) cards(yield func(*card) bool) {
 		}
 	}
 	for _, g := range p.Groups {
+		if !yield(&g.card) {
+			return
+		}
 		for _, k := range g.Keys {
 			for _, c := range k.Policies {
 				if !yield(c) {

@@ -1,7 +1,9 @@
 package debug
 
 import (
+	"encoding/json"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -40,6 +42,25 @@ func clipTo(most int, s string) string {
 		end--
 	}
 	return s[:end] + cut
+}
+
+// number is a value of a report.
+type number float64
+
+// finite reports whether JSON and a meter can express the number.
+func (n number) finite() bool { return !math.IsNaN(float64(n)) && !math.IsInf(float64(n), 0) }
+
+// MarshalJSON writes the number, or null for one that JSON does not have.
+func (n number) MarshalJSON() ([]byte, error) {
+	if !n.finite() {
+		return []byte("null"), nil
+	}
+	return json.Marshal(float64(n))
+}
+
+// String returns the number with at most one digit after the point.
+func (n number) String() string {
+	return strings.TrimSuffix(strconv.FormatFloat(float64(n), 'f', 1, 64), ".0")
 }
 
 // stamp is a time.

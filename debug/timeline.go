@@ -48,13 +48,13 @@ func (c *card) Strip() *strip {
 			Title: fmt.Sprintf("%s from %v, for %v: %s", s.To, s.Time, seconds(max(0, until.Sub(s.Time.Time))), s.Text()),
 		})
 	}
-	layOut(spans)
+	c.layOut(spans)
 	return &strip{Label: "States since " + first.Time.String() + ": " + sequence(spans), Spans: spans}
 }
 
 // layOut gives each span its least width and a share of the rest by its time. If a clock
 // was set back, a span lasts for less than nothing and gets the least width.
-func layOut(spans []span) {
+func (c *card) layOut(spans []span) {
 	var total float64
 	for _, s := range spans {
 		total += max(0, s.to.Sub(s.from).Seconds())
@@ -67,23 +67,30 @@ func layOut(spans []span) {
 		if total > 0 {
 			s.Width += rest * max(0, s.to.Sub(s.from).Seconds()) / total
 		}
-		s.Class, s.Height = look(s.State)
+		s.Class, s.Height = c.look(s.State)
 		s.Y = stripHeight - s.Height
 		x += s.Width
 	}
 }
 
-// look returns the class and the height of a state. The states of other modules are half
-// as high as the strip.
-func look(state string) (class string, height float64) {
+// heights are the heights of the classes in a strip.
+var heights = map[string]float64{"good": 4, "half": 14, "bad": stripHeight}
+
+// look returns the class and the height of a state. The present state looks as on the rest
+// of the card. Past states of other modules are half as high as the strip, because a
+// report does not say whether they needed attention.
+func (c *card) look(state string) (class string, height float64) {
 	switch state {
+	case c.State:
+		class = c.Icon()
 	case "CLOSED", "NORMAL":
-		return "good", 4
+		class = "good"
 	case "OPEN", "OVERLOAD":
-		return "bad", stripHeight
+		class = "bad"
 	default:
-		return "half", 14
+		class = "half"
 	}
+	return class, heights[class]
 }
 
 func sequence(spans []span) string {
