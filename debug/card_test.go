@@ -48,7 +48,7 @@ func TestCard_openBreaker(t *testing.T) {
 		t.Errorf("summary %+v", r.Summary)
 	}
 	page := asHTML(t, b)
-	for _, want := range []string{"Needs attention", "payments OPEN for 1m30s", p.Why, p.Next, "1 failure", "CLOSED → OPEN"} {
+	for _, want := range []string{"1 needs attention - resilience", "Needs attention", "payments OPEN for 1m30s", p.Why, p.Next, "1 failure", "CLOSED → OPEN"} {
 		if !strings.Contains(text(page), want) {
 			t.Errorf("the page does not say %q:\n%s", want, text(page))
 		}

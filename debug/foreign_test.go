@@ -155,6 +155,28 @@ func TestCard_mixedValues(t *testing.T) {
 	}
 }
 
+// Several labels are told apart, and a change has an arrow.
+func TestCard_severalLabels(t *testing.T) {
+	p := &reports{report: resilience.Report{Kind: "doors", Name: "d", Values: []resilience.Value{
+		{Name: "moves_total", Labels: []string{"from", "half_open", "to", "open", "rule", "one push"}, Value: 72},
+		{Name: "knocks_total", Labels: []string{"hand", "left", "force", "soft"}, Value: 4},
+	}}}
+	page := text(asHTML(t, p))
+	for _, want := range []string{"72 half open → open (one push)", "4 left (soft)"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page does not say %q: %s", want, page)
+		}
+	}
+}
+
+// A strip of states is full also if all states last for no time.
+func TestStrip_noTime(t *testing.T) {
+	p := &reports{report: resilience.Report{Kind: "new", State: "B", History: []resilience.Event{{From: "A", To: "B"}}}}
+	if page := asHTML(t, p); strings.Count(page, `width="300"`) != 2 {
+		t.Errorf("got %s", page)
+	}
+}
+
 // A report without end is cut.
 func TestCard_longReport(t *testing.T) {
 	p := &reports{report: resilience.Report{Kind: "long", Name: "long", Settings: strings.Repeat("s", 1<<20)}}

@@ -234,7 +234,14 @@ func newValue(v resilience.Value) value {
 		}
 		label := clip(v.Labels[i+1])
 		n.Labels[clip(v.Labels[i])] = label
-		n.words = strings.TrimPrefix(n.words+" "+strings.ReplaceAll(label, "_", " "), " ")
+		switch words := strings.ReplaceAll(label, "_", " "); {
+		case i == 0:
+			n.words = words
+		case i == 2 && v.Labels[0] == "from" && v.Labels[2] == "to":
+			n.words += " → " + words
+		default:
+			n.words += " (" + words + ")"
+		}
 	}
 	return n
 }

@@ -6,7 +6,7 @@
   const moment = () => document.querySelector("main time").textContent;
   let paused = false, timer = 0, asking = false;
 
-  // details returns what can be opened in main, by names that are the same next time.
+  // details returns the details elements of main by names that stay the same.
   const details = (main) => {
     const all = new Map();
     for (const d of main.querySelectorAll("details")) {
@@ -17,7 +17,7 @@
     return all;
   };
 
-  // keep makes what comes look as the reader has left what is there.
+  // keep replaces old by next. Details that are open stay open, and the focus stays.
   const keep = (old, next) => {
     const now = details(next), focused = document.activeElement;
     let focus = null;
@@ -31,7 +31,7 @@
     if (focus) focus.focus({ preventScroll: true });
   };
 
-  // say is heard by screen readers, so it repeats nothing.
+  // say shows a text. Screen readers read each change aloud, so an equal text is not set.
   const say = (text) => {
     if (trouble.textContent !== text) trouble.textContent = text;
   };
@@ -55,14 +55,14 @@
       if (!next) throw new Error("the answer is another page");
       if (paused) return;
       if (reading()) {
-        say("Text is selected: this is how it was at " + moment() + ".");
+        say("Text is selected: the page shows " + moment() + ".");
         return;
       }
       keep(document.querySelector("main"), document.adoptNode(next));
       document.title = page.title;
       say("");
     } catch (err) {
-      say("No answer: this is how it was at " + moment() + " (" + err.message + "). Trying again.");
+      say("No answer (" + err.message + "): the page shows " + moment() + ". Trying again.");
     } finally {
       asking = false;
       timer = setTimeout(refresh, every);
@@ -72,7 +72,7 @@
   button.hidden = false;
   button.addEventListener("click", () => {
     paused = !paused;
-    button.textContent = paused ? "Go on" : "Pause";
+    button.textContent = paused ? "Resume" : "Pause";
     refresh();
   });
   document.addEventListener("visibilitychange", refresh);

@@ -68,7 +68,6 @@ func TestHandler_securityHeaders(t *testing.T) {
 	}
 }
 
-// What the browser hashes is what stands between the tags.
 // The content security policy has the hashes of the style and the script.
 func TestHandler_contentSecurityPolicy(t *testing.T) {
 	w := answer(t, debug.Handler(), http.MethodGet, url)

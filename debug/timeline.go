@@ -53,7 +53,8 @@ func (c *card) Strip() *strip {
 }
 
 // layOut gives each span its least width and a share of the rest by its time. If a clock
-// was set back, a span lasts for less than nothing and gets the least width.
+// was set back, a span lasts for less than nothing and gets the least width. Spans that all
+// last for no time are equally wide.
 func (c *card) layOut(spans []span) {
 	var total float64
 	for _, s := range spans {
@@ -63,9 +64,9 @@ func (c *card) layOut(spans []span) {
 	x := 0.0
 	for i := range spans {
 		s := &spans[i]
-		s.X, s.Width = x, leastWidth
+		s.X, s.Width = x, leastWidth+rest/float64(len(spans))
 		if total > 0 {
-			s.Width += rest * max(0, s.to.Sub(s.from).Seconds()) / total
+			s.Width = leastWidth + rest*max(0, s.to.Sub(s.from).Seconds())/total
 		}
 		s.Class, s.Height = c.look(s.State)
 		s.Y = stripHeight - s.Height
