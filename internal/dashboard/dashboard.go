@@ -1,5 +1,5 @@
-// Package dashboard reads the queries out of a dashboard of Grafana, so that a
-// Prometheus can be asked each of them.
+// Package dashboard reads the queries of a Grafana dashboard, so that a test can send each
+// of them to a Prometheus.
 package dashboard
 
 import (
@@ -15,10 +15,10 @@ type Query struct {
 	Expr  string // PromQL, without variables
 }
 
-// Queries returns all queries of a dashboard, in the order of its panels. The variable
-// that is the interval of a rate becomes interval, such as "15s": four times the scrape
-// interval is what Grafana takes. All other variables become ".*", which is what they
-// are while all is selected. A dashboard without a query is an error.
+// Queries returns all queries of a dashboard, in the order of its panels. It replaces
+// $__rate_interval by interval, such as "15s"; Grafana uses four times the scrape interval.
+// It replaces all other variables by ".*", their value while "All" is selected. A dashboard
+// without a query is an error.
 func Queries(board []byte, interval string) ([]Query, error) {
 	var b struct {
 		Templating struct{ List []struct{ Name string } }
@@ -33,7 +33,7 @@ func Queries(board []byte, interval string) ([]Query, error) {
 	}
 	all, err := collect(b.Panels, strings.NewReplacer(replace...))
 	if err == nil && len(all) == 0 {
-		err = fmt.Errorf("dashboard: there is no query in it")
+		err = fmt.Errorf("dashboard: it has no query")
 	}
 	return all, err
 }
@@ -49,7 +49,7 @@ func collect(panels []panel, r *strings.Replacer) (all []Query, err error) {
 		for _, t := range p.Targets {
 			expr := r.Replace(t.Expr)
 			if strings.Contains(expr, "$") {
-				return nil, fmt.Errorf("dashboard: panel %q asks for %s, where a variable is left that the dashboard does not have", p.Title, expr)
+				return nil, fmt.Errorf("dashboard: panel %q: %s has a variable that the dashboard does not define", p.Title, expr)
 			}
 			all = append(all, Query{p.Title, t.RefID, expr})
 		}

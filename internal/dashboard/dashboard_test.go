@@ -19,7 +19,8 @@ const board = `{
 	]
 }`
 
-func TestQueriesHaveNoVariables(t *testing.T) {
+// Queries have no variables.
+func TestQueries_noVariables(t *testing.T) {
 	got, err := dashboard.Queries([]byte(board), "15s")
 	want := []dashboard.Query{{"inner", "A", `up{job=~".*"}`}, {"two", "A", `rate(a{name=~".*"}[15s])`}, {"two", "B", "b"}}
 	if err != nil || !slices.Equal(got, want) {
@@ -27,7 +28,8 @@ func TestQueriesHaveNoVariables(t *testing.T) {
 	}
 }
 
-func TestADashboardThatIsOfNoUseIsAnError(t *testing.T) {
+// A dashboard without queries, with other text or with an unknown variable is an error.
+func TestQueries_badDashboard(t *testing.T) {
 	for name, test := range map[string]struct{ board, says string }{
 		"no JSON":             {"{", "JSON"},
 		"no query":            {`{"panels": [{"title": "text"}]}`, "no query"},
