@@ -130,6 +130,19 @@ var timeMisfits = map[string]misfit{
 	},
 }
 
+// wantRejected checks that New returned only an error, whose text has every want.
+func wantRejected(t *testing.T, p resilience.Policy, err error, wants []string) {
+	t.Helper()
+	if p != nil || err == nil {
+		t.Fatalf("New returned %v, %v", p, err)
+	}
+	for _, want := range wants {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("no %q in %v", want, err)
+		}
+	}
+}
+
 // New rejects layers that do not fit together, and says what to change.
 func TestClient_misfits(t *testing.T) {
 	for _, misfits := range []map[string]misfit{wholeMisfits, timeMisfits} {
@@ -138,14 +151,7 @@ func TestClient_misfits(t *testing.T) {
 				c := stack.DefaultClient("users")
 				test.change(&c)
 				p, err := c.New()
-				if p != nil || err == nil {
-					t.Fatalf("New returned %v, %v", p, err)
-				}
-				for _, want := range test.want {
-					if !strings.Contains(err.Error(), want) {
-						t.Errorf("no %q in %v", want, err)
-					}
-				}
+				wantRejected(t, p, err, test.want)
 			})
 		}
 	}

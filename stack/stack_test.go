@@ -247,14 +247,7 @@ func TestServer_invalid(t *testing.T) {
 			c := stack.DefaultServer("orders")
 			test.change(&c)
 			p, err := c.New()
-			if p != nil || err == nil {
-				t.Fatalf("New returned %v, %v", p, err)
-			}
-			for _, want := range test.want {
-				if !strings.Contains(err.Error(), want) {
-					t.Errorf("no %q in %v", want, err)
-				}
-			}
+			wantRejected(t, p, err, test.want)
 		})
 	}
 }
