@@ -59,8 +59,12 @@
 //	Key() string                    the key by which keyed.Group picks a policy
 //
 //	on an error
-//	Outcome() Outcome               what the error means for the dependency
+//	Outcome() Outcome               what the error means for the dependency; see Answer
 //	Retryable() bool                whether a retry may help
 //	RetryAfter() time.Duration      the least wait before a retry
 //	Timeout() bool                  whether the operation timed out
+//
+//	on the cause of a context
+//	Ended(context.Context) bool     whether this cause is a timeout that ended the context;
+//	                                any other cause is a cancellation by the caller
 package resilience

@@ -10,7 +10,8 @@ import (
 
 var (
 	// ErrRejected matches, with errors.Is, every error of a policy that rejected an
-	// operation, and no other error. A rejected operation did not run.
+	// operation. A rejected operation did not run. An error that joins a rejection with
+	// other errors matches it too, so use Rejected if an operation can return such an error.
 	ErrRejected = errors.New("resilience: rejected")
 
 	// ErrAborted is the error that a Settler receives when the operation panicked or
@@ -111,73 +112,6 @@ func (r *Rejection) Is(target error) bool {
 	return ok && t.Name == "" && t.Policy == r.Policy && t.Reason == r.Reason
 }
 
-// Outcome is what the result of an operation means for the health of its dependency.
-type Outcome uint8
-
-const (
-	// Success: the dependency works.
-	Success Outcome = iota
-	// Failure: the dependency does not work.
-	Failure
-	// Ignored: the result says nothing about the dependency. The caller canceled, or an
-	// inner policy rejected the operation.
-	Ignored
-)
-
-// String returns "success", "failure" or "ignored".
-func (o Outcome) String() string {
-	switch o {
-	case Success:
-		return "success"
-	case Failure:
-		return "failure"
-	default:
-		return "ignored"
-	}
-}
-
-// OutcomeOf returns the outcome of err, the result of an operation that ran under ctx.
-// The first rule that applies decides:
-//
-//  1. nil is a Success, ErrAborted a Failure.
-//  2. The deadline of ctx has passed, or ctx was canceled with a cause that is
-//     context.DeadlineExceeded: Failure. A dependency that hangs must open the
-//     breaker of callers that use deadlines.
-//  3. ctx was canceled: Ignored.
-//  4. err is the rejection of an inner policy: Ignored.
-//  5. err, or an error that it wraps, has a method Outcome() Outcome: its result.
-//  6. classify is not nil: classify(err).
-//  7. Failure.
-func OutcomeOf(ctx context.Context, err error, classify func(error) Outcome) Outcome {
-	switch {
-	case err == nil:
-		return Success
-	case err == ErrAborted: // compared by identity: no operation returns it
-		return Failure
-	}
-	if ctx.Err() != nil {
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) || errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
-			return Failure
-		}
-		return Ignored
-	}
-	if errors.Is(err, ErrRejected) {
-		return Ignored
-	}
-	o := Failure
-	if e, ok := errors.AsType[outcomer](err); ok {
-		o = e.Outcome()
-	} else if classify != nil {
-		o = classify(err)
-	}
-	return min(o, Ignored) // a value beyond Ignored is not an Outcome
-}
-
-type outcomer interface {
-	error
-	Outcome() Outcome
-}
-
 // ContextError returns nil while ctx is not done. After that it returns an error that
 // matches both ctx.Err() and context.Cause(ctx).
 func ContextError(ctx context.Context) error {
@@ -189,13 +123,16 @@ func ContextError(ctx context.Context) error {
 	if errors.Is(cause, err) {
 		return cause
 	}
-	return &contextError{err, cause}
+	return &contextError{err, cause, timedOut(ctx)}
 }
 
-type contextError struct{ err, cause error }
+type contextError struct {
+	err, cause error
+	timeout    bool
+}
 
 func (e *contextError) Error() string   { return e.err.Error() + ": " + e.cause.Error() }
 func (e *contextError) Unwrap() []error { return []error{e.err, e.cause} }
 
 // Timeout implements net.Error and the interface that url.Error looks for.
-func (e *contextError) Timeout() bool { return errors.Is(e, context.DeadlineExceeded) }
+func (e *contextError) Timeout() bool { return e.timeout }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -34,8 +35,12 @@ func TestOutcomeOf(t *testing.T) {
 	cancel()
 	canceledWith, cancelCause := context.WithCancelCause(background)
 	cancelCause(errDown)
-	canceledLate, cancelCause := context.WithCancelCause(background)
-	cancelCause(fmt.Errorf("attempt: %w", context.DeadlineExceeded))
+	canceledFor, cancelCause := context.WithCancelCause(background)
+	cancelCause(fmt.Errorf("another call: %w", context.DeadlineExceeded))
+	ours, cancelCause := context.WithCancelCause(context.WithValue(background, endingKey{}, 1))
+	cancelCause(ending{1})
+	anothers, cancelCause := context.WithCancelCause(context.WithValue(background, endingKey{}, 1))
+	cancelCause(ending{2})
 	expired, free := context.WithTimeout(background, -1)
 	defer free()
 	expiredWith, free := context.WithTimeoutCause(background, -1, errDown)
@@ -56,23 +61,39 @@ func TestOutcomeOf(t *testing.T) {
 		{"1 nil under an expired context", expired, nil, nil, success},
 		{"1 aborted", background, resilience.ErrAborted, always(success), failure},
 		{"1 aborted under a canceled context", canceled, resilience.ErrAborted, nil, failure},
-		{"2 expired", expired, judged(success), always(success), failure},
-		{"2 expired, whatever the cause", expiredWith, judged(ignored), nil, failure},
-		{"2 canceled by a deadline", canceledLate, judged(ignored), nil, failure},
-		{"2 expired, an inner rejection", expired, rejection, nil, failure},
-		{"3 canceled", canceled, errDown, always(failure), ignored},
-		{"3 canceled with a cause", canceledWith, judged(failure), nil, ignored},
-		{"4 rejected", background, rejection, always(failure), ignored},
-		{"4 rejected, wrapped", background, fmt.Errorf("inner: %w", rejection), nil, ignored},
-		{"4 rejected, joined with a judged", background, errors.Join(judged(failure), rejection), nil, ignored},
-		{"5 judged a success", background, judged(success), always(failure), success},
-		{"5 judged ignored", background, judged(ignored), nil, ignored},
-		{"5 judged, wrapped", background, fmt.Errorf("outer: %w", judged(success)), nil, success},
-		{"5 judged, joined", background, errors.Join(errDown, judged(success)), nil, success},
+		{"2 a success", background, judged(success), always(failure), success},
+		{"2 ignored", background, judged(ignored), nil, ignored},
+		{"2 an unknown outcome", background, judged(99), nil, ignored},
+		{"2 wrapped", background, fmt.Errorf("outer: %w", judged(success)), nil, success},
+		{"2 expired, an answer", expired, judged(success), always(failure), success},
+		{"2 canceled, an answer", canceled, judged(success), nil, success},
+		{"2 expired, ignored", expired, judged(ignored), nil, ignored},
+		{"2 Answer", background, resilience.Answer(errDown), nil, success},
+		{"2 Answer around a failure", background, resilience.Answer(judged(failure)), nil, success},
+		{"2 Ignore", background, resilience.Ignore(errDown), nil, ignored},
+		{"2 rejected", background, rejection, always(failure), ignored},
+		{"2 rejected, wrapped", background, fmt.Errorf("inner: %w", rejection), nil, ignored},
+		{"2 rejected, in the queue until the deadline", expired, rejection, nil, ignored},
+		{"2 rejections, joined", background, errors.Join(rejection, resilience.ErrRejected), nil, ignored},
+		{"2 joined with a failure of no opinion", background, errors.Join(errDown, judged(success)), nil, success},
+		{"2 joined, a success and ignored", background, errors.Join(judged(ignored), judged(success)), nil, success},
+		{"3 expired", expired, errDown, always(success), failure},
+		{"3 expired, whatever the cause", expiredWith, errDown, always(success), failure},
+		{"3 canceled by a timeout of this call", ours, errDown, always(success), failure},
+		{"4 canceled", canceled, errDown, always(failure), ignored},
+		{"4 canceled with a cause", canceledWith, judged(failure), nil, ignored},
+		{"4 canceled for another call's deadline", canceledFor, errDown, nil, ignored},
+		{"4 canceled for another call's timeout", anothers, errDown, nil, ignored},
+		{"5 a failure", background, judged(failure), always(success), failure},
+		{"5 joined with a rejection", background, errors.Join(judged(failure), rejection), nil, failure},
+		{"5 joined with a success", background, errors.Join(judged(success), judged(failure)), nil, failure},
 		{"6 classified", background, errDown, always(success), success},
+		{"6 classified as unknown", background, errDown, always(99), ignored},
 		{"6 classified by what it wraps", background, fmt.Errorf("outer: %w", io.EOF), eofIsFine, success},
 		{"6 classified by what it joins", background, errors.Join(errDown, io.EOF), eofIsFine, success},
 		{"7 any other", background, errDown, nil, failure},
+		{"7 joined with a rejection", background, errors.Join(errDown, rejection), nil, failure},
+		{"7 a rejection inside a joined error", background, fmt.Errorf("%w, then %w", errDown, fmt.Errorf("b: %w", rejection)), nil, failure},
 		{"7 a foreign cancellation", background, context.Canceled, nil, failure},
 	}
 	for _, tt := range tests {
@@ -81,6 +102,68 @@ func TestOutcomeOf(t *testing.T) {
 				t.Errorf("got %v, want %v", got, tt.want)
 			}
 		})
+	}
+}
+
+type endingKey struct{}
+
+// ending is the cause of a context that ended by a timeout: of the context with that value.
+type ending struct{ id int }
+
+func (ending) Error() string                    { return "timeout" }
+func (e ending) Ended(ctx context.Context) bool { return ctx.Value(endingKey{}) == e.id }
+
+// Rejected is true only for an error that is nothing but a rejection, unlike errors.Is.
+func TestRejected(t *testing.T) {
+	rejection := &resilience.Rejection{Policy: "breaker", Reason: resilience.Open}
+	for _, tt := range []struct {
+		name string
+		err  error
+		want bool
+	}{
+		{"nil", nil, false},
+		{"another error", errDown, false},
+		{"a Rejection", rejection, true},
+		{"wrapped", fmt.Errorf("call: %w", rejection), true},
+		{"ErrRejected", fmt.Errorf("quota: %w", resilience.ErrRejected), true},
+		{"rejections", errors.Join(rejection, fmt.Errorf("b: %w", rejection)), true},
+		{"joined with a failure", errors.Join(errDown, rejection), false},
+		{"wrapped and joined", fmt.Errorf("a: %w", fmt.Errorf("%w: %w", rejection, errDown)), false},
+		{"nothing joined", joinedNothing{}, false},
+		{"of Ignore", resilience.Ignore(rejection), true},
+	} {
+		if got := resilience.Rejected(tt.err); got != tt.want {
+			t.Errorf("%s: %v", tt.name, got)
+		}
+	}
+}
+
+type joinedNothing struct{}
+
+func (joinedNothing) Error() string   { return "nothing" }
+func (joinedNothing) Unwrap() []error { return nil }
+
+// Answer and Ignore keep what errors.Is, errors.As and net.Error's Timeout find, are not
+// retried, and leave nil alone.
+func TestAnswer_keepsError(t *testing.T) {
+	for name, wrap := range map[string]func(error) error{"Answer": resilience.Answer, "Ignore": resilience.Ignore} {
+		if err := wrap(nil); err != nil {
+			t.Errorf("%s of nil: %v", name, err)
+		}
+		err := wrap(fmt.Errorf("call: %w", os.ErrDeadlineExceeded))
+		if !errors.Is(err, os.ErrDeadlineExceeded) || err.Error() != "call: i/o timeout" {
+			t.Errorf("%s: %v", name, err)
+		}
+		var e interface{ Timeout() bool }
+		if !errors.As(err, &e) || !e.Timeout() {
+			t.Errorf("%s hides a timeout", name)
+		}
+		if e, ok := wrap(errDown).(interface {
+			Timeout() bool
+			Retryable() bool
+		}); !ok || e.Timeout() || e.Retryable() {
+			t.Errorf("%s: a timeout or retryable", name)
+		}
 	}
 }
 
@@ -154,10 +237,15 @@ func TestContextError_timeout(t *testing.T) {
 	if e, ok := resilience.ContextError(canceled).(interface{ Timeout() bool }); ok && e.Timeout() {
 		t.Error("a canceled context is a timeout")
 	}
-	limited, cancelLimited := context.WithCancelCause(t.Context())
-	cancelLimited(fmt.Errorf("limit: %w", context.DeadlineExceeded))
+	limited, cancelLimited := context.WithCancelCause(context.WithValue(t.Context(), endingKey{}, 1))
+	cancelLimited(ending{1})
 	if e, ok := resilience.ContextError(limited).(interface{ Timeout() bool }); !ok || !e.Timeout() {
-		t.Error("a context that a limit canceled is no timeout")
+		t.Error("a context that a timeout of the call canceled is no timeout")
+	}
+	grouped, cancelGrouped := context.WithCancelCause(t.Context())
+	cancelGrouped(fmt.Errorf("another call: %w", context.DeadlineExceeded))
+	if e, ok := resilience.ContextError(grouped).(interface{ Timeout() bool }); ok && e.Timeout() {
+		t.Error("a context canceled for another call's deadline is a timeout")
 	}
 }
 

@@ -297,30 +297,46 @@ func TestBreaker_callerCancels(t *testing.T) {
 	r.want(breaker.Closed)
 }
 
-// TestBreaker_callerDeadline: the caller's deadline is a failure.
+// ending is a cause that says which context its timeout ended.
+type ending struct{ key any }
+
+func (ending) Error() string                    { return "timeout" }
+func (e ending) Ended(ctx context.Context) bool { return ctx.Value(e.key) != nil }
+
+// TestBreaker_callerDeadline: the caller's deadline is a failure, and so is a timeout that
+// cancels the context of this call. A cancellation for another call's deadline is not.
 func TestBreaker_callerDeadline(t *testing.T) {
-	for name, end := range map[string]func() (context.Context, context.CancelFunc){
-		"deadline": func() (context.Context, context.CancelFunc) {
-			return context.WithTimeout(context.Background(), time.Millisecond)
-		},
-		"cause": func() (context.Context, context.CancelFunc) {
-			ctx, cancel := context.WithCancelCause(context.Background())
-			time.AfterFunc(time.Millisecond, func() { cancel(fmt.Errorf("limit: %w", context.DeadlineExceeded)) })
+	type key struct{}
+	canceledWith := func(cause error) func() (context.Context, context.CancelFunc) {
+		return func() (context.Context, context.CancelFunc) {
+			ctx, cancel := context.WithCancelCause(context.WithValue(context.Background(), key{}, 1))
+			time.AfterFunc(time.Millisecond, func() { cancel(cause) })
 			return ctx, func() { cancel(nil) }
-		},
+		}
+	}
+	for name, test := range map[string]struct {
+		end  func() (context.Context, context.CancelFunc)
+		want breaker.State
+	}{
+		"deadline": {func() (context.Context, context.CancelFunc) {
+			return context.WithTimeout(context.Background(), time.Millisecond)
+		}, breaker.Open},
+		"a timeout of this call":  {canceledWith(ending{key{}}), breaker.Open},
+		"another call's timeout":  {canceledWith(ending{"another"}), breaker.Closed},
+		"another call's deadline": {canceledWith(fmt.Errorf("group: %w", context.DeadlineExceeded)), breaker.Closed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t, quick)
 				for range 2 {
-					ctx, cancel := end()
+					ctx, cancel := test.end()
 					_ = resilience.Run(ctx, r.Breaker, func(ctx context.Context) error {
 						<-ctx.Done()
 						return context.Canceled // as HTTP/2 returns it
 					})
 					cancel()
 				}
-				r.want(breaker.Open)
+				r.want(test.want)
 			})
 		})
 	}

@@ -98,22 +98,37 @@ func TestConfig_If(t *testing.T) {
 // cancellation.
 func TestFallback_callerContext(t *testing.T) {
 	for name, test := range map[string]struct {
-		end      func(cancel func(error))
+		deadline time.Duration // 0: the caller cancels
+		cause    error
 		err      error
 		answered bool
 	}{
-		"canceled":                        {func(c func(error)) { c(nil) }, context.Canceled, false},
-		"canceled, another error":         {func(c func(error)) { c(nil) }, errBoom, false},
-		"canceled, a rejection":           {func(c func(error)) { c(nil) }, rejection(), false},
-		"deadline passed":                 {func(c func(error)) { c(context.DeadlineExceeded) }, context.DeadlineExceeded, true},
-		"deadline passed, a rejection":    {func(c func(error)) { c(context.DeadlineExceeded) }, rejection(), true},
-		"deadline passed, says a success": {func(c func(error)) { c(context.DeadlineExceeded) }, opinion{}, true},
+		"canceled":                          {0, nil, context.Canceled, false},
+		"canceled, another error":           {0, nil, errBoom, false},
+		"canceled, a rejection":             {0, nil, rejection(), false},
+		"canceled for another's deadline":   {0, context.DeadlineExceeded, context.Canceled, false},
+		"deadline passed":                   {time.Millisecond, nil, context.DeadlineExceeded, true},
+		"deadline passed, a rejection":      {time.Millisecond, nil, rejection(), true},
+		"deadline passed, in a queue":       {time.Millisecond, nil, resilience.Ignore(context.DeadlineExceeded), true},
+		"deadline passed, says a success":   {time.Millisecond, nil, opinion{}, false},
+		"deadline to come, says it ignored": {time.Hour, nil, resilience.Ignore(errBoom), false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithCancelCause(t.Context())
+			defer cancel(nil)
+			if test.deadline > 0 {
+				var free context.CancelFunc
+				ctx, free = context.WithTimeout(ctx, test.deadline)
+				defer free()
+			}
 			f := must(t, fallback.Config{Handle: answer})
-			err := resilience.Run(ctx, f, func(context.Context) error {
-				test.end(cancel)
+			err := resilience.Run(ctx, f, func(ctx context.Context) error {
+				if test.deadline == 0 {
+					cancel(test.cause)
+				}
+				if test.deadline < time.Hour {
+					<-ctx.Done()
+				}
 				return test.err
 			})
 			if answered := err == nil; answered != test.answered || !answered && err != test.err {

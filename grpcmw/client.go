@@ -89,7 +89,9 @@ func (c *Client) asFailure(method string, err error, trailer metadata.MD) *failu
 		return f // not the server's error, and a retry would fail in the same way
 	}
 	f.err = withFoundStatus(err)
-	f.outcome = outcome(c.Classify, method, f.err)
+	if !resilience.Rejected(err) {
+		f.outcome = outcome(c.Classify, method, f.err)
+	}
 	may, after := pushback(trailer, f.err)
 	f.final, f.after = !may, after
 	return f

@@ -235,6 +235,11 @@ func wrapContextEnd(ctx context.Context, err error) error {
 	return &statusError{fmt.Errorf("%w: %w", end, err)}
 }
 
+// timedOut reports whether a timeout ended ctx: its deadline, or a policy's timeout.
+func timedOut(ctx context.Context) bool {
+	return ctx.Err() != nil && resilience.OutcomeOf(ctx, ctx.Err(), nil) == resilience.Failure
+}
+
 // noRetry is the pushback that forbids a retry.
 const noRetry = -1
 

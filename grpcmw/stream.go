@@ -3,7 +3,6 @@ package grpcmw
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -123,7 +122,7 @@ func (s *stream) asDeadline(err error) error {
 		return nil
 	}
 	cause := context.Cause(s.ctx)
-	if !errors.Is(cause, context.DeadlineExceeded) || code == codes.DeadlineExceeded && cause == context.DeadlineExceeded {
+	if !timedOut(s.ctx) || code == codes.DeadlineExceeded && cause == context.DeadlineExceeded {
 		return nil
 	}
 	return &statusError{fmt.Errorf("%w: %w", cause, err)}

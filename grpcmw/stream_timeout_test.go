@@ -3,6 +3,7 @@ package grpcmw_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"testing"
@@ -151,11 +152,17 @@ func TestClient_streamDeadlineIsFailure(t *testing.T) {
 			},
 			code: codes.DeadlineExceeded, judge: resilience.Failure,
 		},
-		"canceled because of a deadline": {
+		"canceled by a timeout": {
 			with: func(ctx context.Context) (context.Context, context.CancelFunc) {
-				return canceledAfter(ctx, context.DeadlineExceeded)
+				return canceledAfter(ctx, testkit.TimedOut{Err: context.DeadlineExceeded})
 			},
 			cause: context.DeadlineExceeded, code: codes.DeadlineExceeded, judge: resilience.Failure,
+		},
+		"canceled because of another call's deadline": {
+			with: func(ctx context.Context) (context.Context, context.CancelFunc) {
+				return canceledAfter(ctx, fmt.Errorf("another call: %w", context.DeadlineExceeded))
+			},
+			code: codes.Canceled, judge: resilience.Ignored,
 		},
 		"canceled because of something else": {
 			with: func(ctx context.Context) (context.Context, context.CancelFunc) { return canceledAfter(ctx, odd) },
@@ -230,7 +237,7 @@ func TestClient_streamTimeoutFromServer(t *testing.T) {
 				p := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
 					ctx, cancel := context.WithCancelCause(ctx)
 					if c.fires != 0 {
-						time.AfterFunc(second+c.fires, func() { cancel(exceeded) })
+						time.AfterFunc(second+c.fires, func() { cancel(testkit.TimedOut{Err: exceeded}) })
 					}
 					ended := settlerFunc(func() { cancel(nil) }) // as a timeout does
 					err := next.Run(&slowTimer{ctx, time.Now().Add(second)})

@@ -2,7 +2,6 @@ package grpcmw
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -83,7 +82,7 @@ func (u *unary) Run(ctx context.Context) error {
 	}
 	u.last = u.c.asFailure(u.method, err, u.trailer)
 	u.setRetryable(u.last)
-	if ctx.Err() == context.Canceled && errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
+	if status.Code(err) == codes.Canceled && timedOut(ctx) {
 		u.last.outcome = resilience.Failure // a policy's timeout, which gRPC cannot tell from a cancel
 	}
 	return u.last

@@ -156,7 +156,7 @@ func TestClient_timeoutWithoutDeadline(t *testing.T) {
 		c := serve(t, hanging(began), nil, unary(grpcmw.Client{Policy: resilience.Compose(b, byCause)}))
 		go func() {
 			<-began
-			limited(context.DeadlineExceeded)
+			limited(testkit.TimedOut{Err: context.DeadlineExceeded})
 		}()
 		_, err := c.UnaryCall(patience(t), &pb.SimpleRequest{})
 		wantStatus(t, err, codes.Canceled)

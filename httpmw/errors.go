@@ -83,16 +83,16 @@ func publicError(err error) error {
 	return err
 }
 
-// asDeadlineCause returns the cause of ctx's deadline if err is only an echo of that
-// deadline: the bare error of ctx. HTTP/2 returns "context canceled" after an attempt's
+// asDeadlineCause returns the cause of ctx if a timeout ended ctx and err is only an echo of
+// that: the bare error of ctx. HTTP/2 returns "context canceled" after an attempt's
 // timeout. Otherwise it returns err.
 func asDeadlineCause(ctx context.Context, err error) error {
 	if ctx.Err() == nil || !errors.Is(err, ctx.Err()) {
 		return err
 	}
 	cause := context.Cause(ctx)
-	if !errors.Is(cause, context.DeadlineExceeded) || errors.Is(err, cause) {
-		return err
+	if resilience.OutcomeOf(ctx, ctx.Err(), nil) != resilience.Failure || errors.Is(err, cause) {
+		return err // the caller canceled, or err has the cause
 	}
 	return cause
 }

@@ -216,7 +216,10 @@ func TestTransport_cancelIsIgnored(t *testing.T) {
 		<-r.Context().Done()
 		panic(http.ErrAbortHandler) // or the client may see a response
 	}, func(t *testing.T, url string, base *http.Transport) {
-		for cause, want := range map[error]resilience.Outcome{nil: resilience.Ignored, context.DeadlineExceeded: resilience.Failure} {
+		for cause, want := range map[error]resilience.Outcome{
+			nil: resilience.Ignored, context.DeadlineExceeded: resilience.Ignored,
+			testkit.TimedOut{Err: context.DeadlineExceeded}: resilience.Failure,
+		} {
 			ctx, cancel := context.WithCancelCause(t.Context())
 			tr := &httpmw.Transport{Base: roundTripper(func(r *http.Request) (*http.Response, error) {
 				go cancel(cause)
@@ -244,7 +247,7 @@ type limitError struct{ error }
 func (limitError) Is(target error) bool { return target == context.DeadlineExceeded }
 func (limitError) Timeout() bool        { return true }
 
-var errLimit = limitError{errors.New("limit")}
+var errLimit = testkit.TimedOut{Err: limitError{errors.New("limit")}}
 
 // cutOff is a policy that ends its context with a cause, without a deadline that
 // the transport could see.

@@ -2,7 +2,6 @@ package metrics
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -134,10 +133,10 @@ func (h *Histogram) failed(ctx context.Context, start int64, err error, late boo
 	took, outcome := h.since(start), int(resilience.Failure)
 	defer func() { h.took[outcome].Observe(took) }()
 	switch {
-	case errors.Is(err, resilience.ErrRejected):
+	case resilience.Rejected(err):
 		outcome = rejected
-	case late && errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded):
-		outcome = int(resilience.Ignored)
+	case late:
+		outcome = int(policykit.LateOutcome(err, h.cfg.Classify))
 	default:
 		outcome = int(resilience.OutcomeOf(ctx, err, h.cfg.Classify))
 	}

@@ -101,7 +101,8 @@ func TestHistogram_outcomes(t *testing.T) {
 		"canceled by the operation":   {nil, context.Canceled, "failure"},
 		"a timeout":                   {nil, &timeout.Error{}, "failure"},
 		"an inner rejection":          {open, nil, "rejected"},
-		"a joined rejection":          {nil, errors.Join(errDown, &resilience.Rejection{}), "rejected"},
+		"a joined rejection":          {nil, errors.Join(errDown, &resilience.Rejection{}), "failure"},
+		"joined rejections":           {nil, errors.Join(&resilience.Rejection{}, &resilience.Rejection{}), "rejected"},
 		"an unknown outcome":          {nil, says(99), "ignored"},
 		"a deadline of the operation": {nil, context.DeadlineExceeded, "failure"},
 		"the text of an abort":        {nil, errors.New(resilience.ErrAborted.Error()), "failure"},
@@ -141,19 +142,23 @@ func (s says) Outcome() resilience.Outcome { return resilience.Outcome(s) }
 // The caller's context decides what a failure is; a done context is not measured.
 func TestHistogram_callerContext(t *testing.T) {
 	for name, test := range map[string]struct {
-		cause   error
-		outcome string
-	}{"canceled": {context.Canceled, "ignored"}, "its deadline passed": {context.DeadlineExceeded, "failure"}} {
+		deadline time.Duration
+		outcome  string
+	}{"canceled": {time.Hour, "ignored"}, "its deadline passed": {time.Millisecond, "failure"}} {
 		t.Run(name, func(t *testing.T) {
 			s := newStopwatch(t, metrics.HistogramConfig{})
-			ctx, cancel := context.WithCancelCause(t.Context())
+			ctx, cancel := context.WithTimeout(t.Context(), test.deadline)
+			defer cancel()
 			_ = resilience.Run(ctx, s, func(ctx context.Context) error {
 				s.mock.Add(time.Second)
-				cancel(test.cause)
+				if test.deadline == time.Hour {
+					cancel()
+				}
+				<-ctx.Done()
 				return ctx.Err()
 			})
 			s.saw(t, test.outcome, 1, 1)
-			if err := resilience.Run(ctx, s, func(context.Context) error { t.Error("it ran"); return nil }); !errors.Is(err, test.cause) {
+			if err := resilience.Run(ctx, s, func(context.Context) error { t.Error("it ran"); return nil }); !errors.Is(err, ctx.Err()) {
 				t.Errorf("error %v", err)
 			}
 			done := testkit.Policy(func(_ context.Context, next resilience.Next) error { return next.Run(ctx) })

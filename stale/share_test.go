@@ -197,11 +197,11 @@ func TestStale_policySeesDeadline(t *testing.T) {
 			time.AfterFunc(time.Second, cancel)
 			return ctx, cancel
 		}, false},
-		"canceled for a deadline": {func(ctx context.Context) (context.Context, context.CancelFunc) {
+		"canceled for another deadline": {func(ctx context.Context) (context.Context, context.CancelFunc) {
 			ctx, cancel := context.WithCancelCause(ctx)
 			time.AfterFunc(time.Second, func() { cancel(context.DeadlineExceeded) })
 			return ctx, func() { cancel(nil) }
-		}, true},
+		}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -110,6 +110,23 @@ type flight struct {
 	forever bool      // a caller without a deadline joined
 }
 
+// flightKey is the key of the flight in the context of its fetch.
+type flightKey struct{}
+
+// lastDeadline is the cause of a flight's context that ends because the deadline of the
+// last caller has passed.
+type lastDeadline struct {
+	f   *flight
+	err error // the end of the caller's context
+}
+
+func (e *lastDeadline) Error() string { return e.err.Error() }
+func (e *lastDeadline) Unwrap() error { return e.err }
+func (e *lastDeadline) Timeout() bool { return true }
+
+// Ended is the optional method that resilience.OutcomeOf calls.
+func (e *lastDeadline) Ended(ctx context.Context) bool { return ctx.Value(flightKey{}) == e.f }
+
 // landing is how a flight ended.
 type landing[T any] struct {
 	result[T]
@@ -215,7 +232,7 @@ func (s *Stale[T]) join(ctx context.Context, p resilience.Policy, key string, fe
 	f := s.flights[key]
 	if f == nil {
 		f = &flight{}
-		f.ctx, f.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+		f.ctx, f.cancel = context.WithCancelCause(context.WithValue(context.WithoutCancel(ctx), flightKey{}, f))
 		s.flights[key] = f
 	}
 	f.callers++
@@ -229,7 +246,10 @@ func (s *Stale[T]) join(ctx context.Context, p resilience.Policy, key string, fe
 // leave removes a caller whose ctx has ended from the flight. It reports whether the caller
 // must wait for the landing, because it is the last.
 func (s *Stale[T]) leave(ctx context.Context, key string, f *flight) bool {
-	why := resilience.ContextError(ctx) // its type shows policies whether a deadline passed
+	why := resilience.ContextError(ctx)
+	if resilience.OutcomeOf(ctx, ctx.Err(), nil) == resilience.Failure {
+		why = &lastDeadline{f, why} // shows policies that a deadline passed
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if f.callers--; f.callers > 0 {

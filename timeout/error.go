@@ -23,7 +23,8 @@ type Error struct {
 	// Err is the operation's error, nil if that only repeated that its context was done.
 	Err error
 
-	until resilience.Moment
+	until  resilience.Moment
+	notRun bool // the operation waited to be run, for instance for a slot
 }
 
 // Error returns the timeout and the operation's error:
@@ -58,5 +59,11 @@ func (e *Error) Unwrap() error { return e.Err }
 // Timeout returns true. It implements net.Error and the interface that url.Error looks for.
 func (e *Error) Timeout() bool { return true }
 
-// Outcome returns resilience.Failure.
-func (e *Error) Outcome() resilience.Outcome { return resilience.Failure }
+// Outcome returns resilience.Failure, or resilience.Ignored if the operation did not run
+// because it waited for a slot inside the process.
+func (e *Error) Outcome() resilience.Outcome {
+	if e.notRun {
+		return resilience.Ignored
+	}
+	return resilience.Failure
+}

@@ -15,6 +15,7 @@ package timeout
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -55,7 +56,7 @@ type Config struct {
 }
 
 // Timeout bounds the time of operations. After the timeout, the operation's context is
-// done, with an *Error as its cause. If the operation then fails, Apply returns an *Error.
+// done, with a cause that matches ErrExceeded. If the operation then fails, Apply returns an *Error.
 // If it succeeds, Apply returns nil, so that the caller gets the value, and counts the
 // operation as late. If the caller's own context ends first, Apply returns the operation's
 // error unchanged.
@@ -116,18 +117,18 @@ func (t *Timeout) applyPlain(ctx context.Context, next resilience.Next) error {
 	defer cancel()
 	returned := false
 	defer func() {
-		if !returned && t.expired(ctx, resilience.ErrAborted, true) {
+		if !returned && t.expired(ctx, resilience.ErrAborted) {
 			t.count(ctx, next, resilience.ErrAborted)
 		}
 	}()
 	err := next.Run(ctx)
 	returned = true
-	if !t.expired(ctx, err, true) {
+	if !t.expired(ctx, err) {
 		return err
 	}
 	t.count(ctx, next, err)
-	if err == nil {
-		return nil
+	if answered(err) {
+		return err
 	}
 	return t.wrapExpired(ctx, err)
 }
@@ -143,14 +144,16 @@ func (t *Timeout) callerIsStricter(ctx context.Context) bool {
 // It also applies it to every operation if there is a Clock.
 func (t *Timeout) applyLasting(ctx context.Context, next resilience.Next) (err error) {
 	g := &guard{t: t, next: next}
+	guarded := context.Context((*guardContext)(g))
 	if t.clock.Real() && t.cfg.Until == resilience.Ended {
 		g.ctx, g.cancel = context.WithTimeoutCause(ctx, t.cfg.Timeout, t.err)
+		guarded = g.ctx
 	} else {
 		// A timer instead of a deadline: a deadline cannot be removed at the answer, and a
 		// Clock has none.
-		guarded, cancel := context.WithCancelCause(ctx)
-		g.ctx, g.cancel = guarded, func() { cancel(nil) }
-		g.stopTimer = t.clock.AfterFunc(t.cfg.Timeout, func() { cancel(t.err) })
+		canceled, cancel := context.WithCancelCause(ctx)
+		g.ctx, g.cancel = canceled, func() { cancel(nil) }
+		g.stopTimer = t.clock.AfterFunc(t.cfg.Timeout, func() { cancel((*ending)(g)) })
 	}
 	err = resilience.ErrAborted
 	defer func() {
@@ -162,9 +165,11 @@ func (t *Timeout) applyLasting(ctx context.Context, next resilience.Next) (err e
 		}
 		next.Settle(resilience.Ended, err, (*canceler)(g), 0)
 	}()
-	if err = next.Run(g.ctx); err != nil && g.expired(err) {
+	if err = next.Run(guarded); err != nil && g.expired(err) {
 		g.judge(err)
-		err = t.wrapExpired(g.ctx, err)
+		if !answered(err) {
+			err = t.wrapExpired(g.ctx, err)
+		}
 	}
 	return err
 }
@@ -179,8 +184,49 @@ type guard struct {
 	judged    atomic.Bool // the operation failed, or came to its moment late
 }
 
-// expired reports whether the timeout ended the context.
-func (g *guard) expired(err error) bool { return g.t.expired(g.ctx, err, g.stopTimer == nil) }
+// expired reports whether the timeout ended the operation, which has returned err.
+func (g *guard) expired(err error) bool {
+	if g.stopTimer == nil {
+		return g.t.expired(g.ctx, err)
+	}
+	return context.Cause(g.ctx) == error((*ending)(g))
+}
+
+// ending is a guard as the cause of its context after the timeout. Each call has a cause
+// of its own: a caller can cancel a call with the cause of another, as errgroup does.
+type ending guard
+
+func (e *ending) Error() string { return e.t.err.Error() }
+func (e *ending) Unwrap() error { return e.t.err }
+func (e *ending) Timeout() bool { return true }
+
+// Ended is the optional method that resilience.OutcomeOf calls. It reports whether ctx
+// belongs to the operation that this timeout ended.
+func (e *ending) Ended(ctx context.Context) bool {
+	for {
+		g, ok := ctx.Value(guardKey{}).(*guard)
+		if !ok || g == (*guard)(e) {
+			return ok
+		}
+		ctx = g.ctx
+	}
+}
+
+type guardKey struct{}
+
+// guardContext is a guard as the context of its operation: g.ctx with the guard as a value.
+type guardContext guard
+
+func (c *guardContext) Deadline() (time.Time, bool) { return c.ctx.Deadline() }
+func (c *guardContext) Done() <-chan struct{}       { return c.ctx.Done() }
+func (c *guardContext) Err() error                  { return c.ctx.Err() }
+
+func (c *guardContext) Value(key any) any {
+	if key == (guardKey{}) {
+		return (*guard)(c)
+	}
+	return c.ctx.Value(key)
+}
 
 // judge counts the operation once, if it has failed, or come to its moment, after the
 // timeout.
@@ -214,20 +260,36 @@ func (c *canceler) Settle(_ uint64, err error) {
 
 // wrapExpired returns the *Error of an operation that failed with err after the timeout.
 func (t *Timeout) wrapExpired(ctx context.Context, err error) error {
-	if err == ctx.Err() || err == error(t.err) { // the operation only returned the context's error
+	if err == ctx.Err() || err == context.Cause(ctx) { // the operation only returned the context's error
 		return t.err
 	}
-	return &Error{Name: t.cfg.Name, After: t.cfg.Timeout, Err: err, until: t.cfg.Until}
+	e := &Error{Name: t.cfg.Name, After: t.cfg.Timeout, Err: err, until: t.cfg.Until}
+	if outcome(err) == resilience.Ignored {
+		e.notRun = true
+		if errors.Is(err, context.Cause(ctx)) {
+			e.Err = nil // only the context's error, in a queue
+		}
+	}
+	return e
 }
 
-// expired reports whether the timeout ended ctx. An operation that reads the deadline and
-// fails by itself at that time, as a dialer does, may fail before ctx is done.
-// deadlineIsOurs is whether ctx's deadline is the timeout.
-func (t *Timeout) expired(ctx context.Context, err error, deadlineIsOurs bool) bool {
-	if ctx.Err() != nil {
-		return context.Cause(ctx) == error(t.err) // this very value, no other Timeout's
+// outcome returns what err says that it is.
+func outcome(err error) resilience.Outcome {
+	return resilience.OutcomeOf(context.Background(), err, nil)
+}
+
+// answered reports whether an operation that returned err has answered.
+func answered(err error) bool { return outcome(err) == resilience.Success }
+
+// expired reports whether the timeout, as the deadline of ctx, ended the operation, which
+// has returned err. If the caller canceled ctx with the cause t.err, ctx.Err() is
+// context.Canceled. An operation that reads the deadline and fails by itself at that time,
+// as a dialer does, may fail before ctx is done.
+func (t *Timeout) expired(ctx context.Context, err error) bool {
+	if end := ctx.Err(); end != nil {
+		return end == context.DeadlineExceeded && context.Cause(ctx) == error(t.err) // this very value, no other Timeout's
 	}
-	if err == nil || !deadlineIsOurs {
+	if err == nil {
 		return false // without reading the clock
 	}
 	deadline, ok := ctx.Deadline()
@@ -236,7 +298,7 @@ func (t *Timeout) expired(ctx context.Context, err error, deadlineIsOurs bool) b
 
 // count counts an operation that failed or succeeded after the timeout.
 func (t *Timeout) count(ctx context.Context, next resilience.Next, err error) {
-	if err == nil {
+	if answered(err) {
 		t.late.Add(1)
 		return
 	}

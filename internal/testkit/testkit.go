@@ -106,3 +106,14 @@ func (l *Lasting) Discard() {
 	l.Discards++
 	l.Finish(context.Canceled)
 }
+
+// TimedOut is the cause of a context that a timeout of the call has ended.
+type TimedOut struct{ Err error }
+
+func (t TimedOut) Error() string { return t.Err.Error() }
+
+// Unwrap returns Err.
+func (t TimedOut) Unwrap() error { return t.Err }
+
+// Ended is the optional method that resilience.OutcomeOf calls.
+func (TimedOut) Ended(context.Context) bool { return true }

@@ -1,0 +1,187 @@
+package resilience
+
+import (
+	"context"
+	"errors"
+)
+
+// Outcome is what the result of an operation means for the health of its dependency.
+type Outcome uint8
+
+const (
+	// Success: the dependency works.
+	Success Outcome = iota
+	// Failure: the dependency does not work.
+	Failure
+	// Ignored: the result says nothing about the dependency. The caller canceled, or an
+	// inner policy rejected the operation.
+	Ignored
+)
+
+// String returns "success", "failure" or "ignored".
+func (o Outcome) String() string {
+	switch o {
+	case Success:
+		return "success"
+	case Failure:
+		return "failure"
+	default:
+		return "ignored"
+	}
+}
+
+// OutcomeOf returns the outcome of err, the result of an operation that ran under ctx.
+// The first rule that applies decides:
+//
+//  1. nil is a Success, ErrAborted a Failure.
+//  2. err says that it is a Success or Ignored: it has a method Outcome() Outcome, as the
+//     errors of Answer and Ignore have, or it is a rejection, which is Ignored.
+//  3. A timeout ended ctx: Failure. A dependency that hangs must open the breaker of
+//     callers that use deadlines. The timeout is ctx's deadline, or a timeout of this
+//     very call that canceled ctx; see the method Ended in the package documentation.
+//  4. ctx was canceled, whatever the cause: Ignored.
+//  5. err says that it is a Failure.
+//  6. classify is not nil: classify(err).
+//  7. Failure.
+//
+// In rules 2 and 5 the outermost error of err's chain that says something decides. Of
+// joined errors, a Failure decides before a Success, and a Success before Ignored. A
+// rejection decides only if it is joined with nothing else: otherwise something ran and
+// failed.
+func OutcomeOf(ctx context.Context, err error, classify func(error) Outcome) Outcome {
+	switch {
+	case err == nil:
+		return Success
+	case err == ErrAborted: // compared by identity: no operation returns it
+		return Failure
+	}
+	said, ok := outcomeIn(err)
+	switch {
+	case ok && said != Failure:
+		return said
+	case ctx.Err() != nil:
+		if timedOut(ctx) {
+			return Failure
+		}
+		return Ignored
+	case ok || classify == nil:
+		return Failure
+	default:
+		return min(classify(err), Ignored) // a value beyond Ignored is not an Outcome
+	}
+}
+
+// timedOut reports whether a timeout ended ctx, which is done.
+func timedOut(ctx context.Context) bool {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return true
+	}
+	cause, ok := context.Cause(ctx).(interface{ Ended(context.Context) bool })
+	return ok && cause.Ended(ctx)
+}
+
+// outcomeIn returns the outcome that err says it is, as OutcomeOf describes. It returns
+// false if err says nothing.
+func outcomeIn(err error) (o Outcome, ok bool) {
+	if o, ok = methodIn(err); ok {
+		return o, true
+	}
+	return Ignored, Rejected(err)
+}
+
+// methodIn returns the result of the methods Outcome in err's tree.
+func methodIn(err error) (o Outcome, ok bool) {
+	for err != nil {
+		switch e := err.(type) {
+		case interface{ Outcome() Outcome }:
+			return min(e.Outcome(), Ignored), true
+		case interface{ Unwrap() error }:
+			err = e.Unwrap()
+		case interface{ Unwrap() []error }:
+			o = Ignored
+			for _, err := range e.Unwrap() {
+				said, found := methodIn(err)
+				switch {
+				case !found:
+				case said == Failure:
+					return Failure, true
+				default:
+					o, ok = min(o, said), true
+				}
+			}
+			return o, ok
+		default:
+			return 0, false
+		}
+	}
+	return 0, false
+}
+
+// Rejected reports whether err is the rejection of a policy: the operation did not run.
+// Unlike errors.Is with ErrRejected, it is false for a rejection that is joined with an
+// error of another kind, because then something ran and failed.
+func Rejected(err error) bool {
+	for err != nil && !isRejection(err) {
+		switch e := err.(type) {
+		case interface{ Unwrap() error }:
+			err = e.Unwrap()
+		case interface{ Unwrap() []error }:
+			joined := e.Unwrap()
+			for _, err := range joined {
+				if !Rejected(err) {
+					return false
+				}
+			}
+			return len(joined) > 0
+		default:
+			return false
+		}
+	}
+	return err != nil
+}
+
+// isRejection reports whether err itself, without the errors that it wraps, is a rejection.
+func isRejection(err error) bool {
+	if err == ErrRejected {
+		return true
+	}
+	e, ok := err.(interface{ Is(error) bool })
+	return ok && e.Is(ErrRejected)
+}
+
+// Answer wraps err as a Success: the dependency worked, and err is its answer, such as
+// "not found". No policy counts it as a failure, and a retry does not repeat it. errors.Is
+// and errors.As find err. Answer(nil) is nil.
+func Answer(err error) error { return withOutcome(err, Success) }
+
+// Ignore wraps err as Ignored: it says nothing about the dependency, as when the input
+// was invalid. No policy counts it for or against the dependency, and a retry does not
+// repeat it. errors.Is and errors.As find err. Ignore(nil) is nil.
+func Ignore(err error) error { return withOutcome(err, Ignored) }
+
+func withOutcome(err error, o Outcome) error {
+	if err == nil {
+		return nil
+	}
+	return &outcomeError{err, o}
+}
+
+// outcomeError is an error of Answer or Ignore.
+type outcomeError struct {
+	err     error
+	outcome Outcome
+}
+
+func (e *outcomeError) Error() string    { return e.err.Error() }
+func (e *outcomeError) Unwrap() error    { return e.err }
+func (e *outcomeError) Outcome() Outcome { return e.outcome }
+func (e *outcomeError) Retryable() bool  { return false }
+
+// Timeout is for url.Error, which looks at the error itself and not at its chain.
+func (e *outcomeError) Timeout() bool {
+	t, ok := errors.AsType[interface {
+		error
+		Timeout() bool
+	}](e.err)
+	return ok && t.Timeout()
+}
