@@ -120,12 +120,12 @@ func (b *Bulkhead) Apply(ctx context.Context, next resilience.Next) (err error) 
 	if next.Lasting() { // not a function of its own, because this path is hot
 		err = resilience.ErrAborted
 		defer func() { next.Settle(resilience.Ended, err, (*ender)(b), departure(err)) }()
-		defer func() { b.settleAnswer(next, n, err) }()
+		defer func() { b.settleAnswer(ctx, next, n, err) }()
 		err = next.Run(ctx)
 		return err
 	}
 	err = resilience.ErrAborted
-	defer func() { b.release(n, err) }()
+	defer func() { b.release(ctx, n, err) }()
 	err = next.Run(ctx)
 	return err
 }
@@ -140,28 +140,28 @@ func (b *Bulkhead) Acquire(ctx context.Context) (*Permit, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Permit{n: n}
+	p := &Permit{ctx: ctx, n: n}
 	p.held.Store(b)
 	return p, nil
 }
 
 // settleAnswer records when a lasting operation answers. A failed one has answered when it
 // returns, even if a part of it goes on.
-func (b *Bulkhead) settleAnswer(next resilience.Next, n int64, err error) {
+func (b *Bulkhead) settleAnswer(ctx context.Context, next resilience.Next, n int64, err error) {
 	switch {
 	case b.cfg.Slots != 0:
 	case err != nil:
-		b.answer(n, err)
+		b.answer(n, resilience.OutcomeOf(ctx, err, nil))
 	default:
 		next.Settle(resilience.Answered, nil, (*answerer)(b), uint64(n))
 	}
 }
 
 // release ends a call that is over with err.
-func (b *Bulkhead) release(n int64, err error) {
+func (b *Bulkhead) release(ctx context.Context, n int64, err error) {
 	defer b.end(1) // also if a method of err panics
 	if b.cfg.Slots == 0 {
-		b.answer(n, err)
+		b.answer(n, resilience.OutcomeOf(ctx, err, nil))
 	}
 }
 
@@ -189,7 +189,8 @@ func (b *Bulkhead) acquire(ctx context.Context) (admitted int64, err error) {
 		admitted, _, _ = b.look()
 		return admitted, nil
 	case &b.canceled:
-		return 0, resilience.ContextError(ctx)
+		// The operation did not run, so not even a deadline is evidence about it.
+		return 0, resilience.Ignore(resilience.ContextError(ctx))
 	default:
 		return 0, b.reject(ctx, &b.tooLate, "waited too long")
 	}
@@ -201,15 +202,20 @@ func (b *Bulkhead) acquire(ctx context.Context) (admitted int64, err error) {
 func (b *Bulkhead) queue(ctx context.Context) (left *atomic.Uint64) {
 	b.queued.Add(1)
 	left = &b.canceled // stays so if ctx or the Clock panics
+	got := false
 	defer func() {
 		if left != nil {
 			left.Add(1)
 			b.arrived.Add(-1)
+			if got { // at the instant at which ctx ended
+				b.sem.Release(1)
+			}
 		}
 		b.queued.Add(-1)
 	}()
+	got = b.wait(ctx)
 	switch {
-	case b.wait(ctx):
+	case got && ctx.Err() == nil:
 		return nil
 	case ctx.Err() != nil:
 		return &b.canceled

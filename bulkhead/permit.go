@@ -1,6 +1,9 @@
 package bulkhead
 
-import "sync/atomic"
+import (
+	"context"
+	"sync/atomic"
+)
 
 // Permit is a slot for work that cannot be wrapped in a function: work that begins in one
 // callback and ends in another, or on another goroutine. Acquire returns it. The zero
@@ -13,14 +16,16 @@ import "sync/atomic"
 // A Permit is safe for concurrent use. Do not copy it.
 type Permit struct {
 	held atomic.Pointer[Bulkhead] // nil once released
+	ctx  context.Context          // of the work, for its outcome
 	n    int64                    // how many calls had been admitted, including this one
 }
 
 // Release releases the slot. Only the first call of Release has an effect.
 //
-// err is how the work ended. A bulkhead that sizes itself needs it: work that went well
-// makes the bulkhead grow, while an err counts as 0, so that a dependency that hangs cannot
-// raise its own bound. With Config.Slots set, err has no effect.
+// err is how the work ended. A bulkhead that sizes itself needs it. resilience.OutcomeOf
+// decides what err means, with the context of Acquire: a success makes the bulkhead grow. A
+// failure counts as 0, so that a dependency that hangs cannot raise its own bound. With
+// Config.Slots set, err has no effect.
 //
 // A deferred call evaluates its arguments at once, so defer a closure. Preset the error,
 // so that a panic counts as a failure:
@@ -30,6 +35,14 @@ type Permit struct {
 //	err = work()
 func (p *Permit) Release(err error) {
 	if b := p.held.Swap(nil); b != nil {
-		b.release(p.n, err)
+		b.release(p.ctx, p.n, err)
+	}
+}
+
+// Cancel releases the slot of a permit for which there was no work. The bulkhead counts it
+// as a call that ended, but does not size itself by it. After Release it has no effect.
+func (p *Permit) Cancel() {
+	if b := p.held.Swap(nil); b != nil {
+		b.end(1)
 	}
 }

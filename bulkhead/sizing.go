@@ -1,9 +1,8 @@
 package bulkhead
 
 import (
-	"context"
-
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/internal/policykit"
 )
 
 const (
@@ -31,13 +30,12 @@ type answerer Bulkhead
 
 func (a *answerer) Settle(n uint64, err error) {
 	b := (*Bulkhead)(a)
+	outcome := resilience.Success
+	defer b.wentOn.Add(1) // also if a method of err panics
 	if err != nil {
-		defer b.wentOn.Add(1) // also if a method of err panics
-		b.answer(int64(n), err)
-		return
+		outcome = policykit.LateOutcome(err, nil)
 	}
-	b.answer(int64(n), nil)
-	b.wentOn.Add(1)
+	b.answer(int64(n), outcome)
 }
 
 // answer adds the n-th admitted call to the load, one word that contains, in fixed point:
@@ -50,10 +48,13 @@ func (a *answerer) Settle(n uint64, err error) {
 //
 // A call that ran for a long time may have seen more calls admitted than were ever in
 // flight at once. It counts in full, because the many short calls see few. But high does
-// not rise above the number in flight.
-func (b *Bulkhead) answer(n int64, err error) {
+// not rise above the number in flight. A call that is Ignored changes nothing.
+func (b *Bulkhead) answer(n int64, o resilience.Outcome) {
 	var ran, goingOn, inFlight int64
-	if err == nil || resilience.OutcomeOf(context.Background(), err, nil) == resilience.Success {
+	switch o {
+	case resilience.Ignored:
+		return
+	case resilience.Success:
 		ran, inFlight, goingOn = b.look()
 		ran = min(max(1, ran-n+1), maxLoad)
 		goingOn, inFlight = goingOn<<fraction, min(inFlight, maxLoad)<<fraction

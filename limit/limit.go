@@ -175,11 +175,12 @@ func (l *Limit) await(next resilience.Next, entered int64) (awaits bool) {
 // context, the caller has left.
 type slot Limit
 
-// Settle frees the slot of the request that entered at the given time.
+// Settle frees the slot of the request that entered at the given time. A request that an
+// inner policy rejected is no evidence about the throughput: the handler did not work.
 func (s *slot) Settle(entered uint64, err error) {
 	left, refused := false, false
 	defer func() { (*Limit)(s).leave(int64(entered), !left, refused) }() // deferred: methods of err may panic
-	refused = rejected(err)
+	refused = resilience.Rejected(err)
 	left = err != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded))
 }
 
@@ -188,13 +189,9 @@ func (s *slot) Settle(entered uint64, err error) {
 func (l *Limit) end(ctx context.Context, entered int64, err error) {
 	left, refused := false, false
 	defer func() { l.leave(entered, !left, refused) }() // deferred: methods of err and ctx may panic
-	refused = rejected(err)
+	refused = resilience.Rejected(err)
 	left = ctx.Err() != nil
 }
-
-// rejected reports whether an inner policy rejected the request. The handler did no work
-// for it, so it is no evidence about the throughput.
-func rejected(err error) bool { return err != nil && errors.Is(err, resilience.ErrRejected) }
 
 // rejections are the rejections of a limit. All rejections for one reason are one error.
 type rejections struct {

@@ -132,7 +132,8 @@ func (l *Limit) wait(ctx context.Context, w *waiter) (entered int64, err error) 
 	}
 	switch {
 	case left:
-		return 0, cmp.Or(resilience.ContextError(ctx), context.Canceled)
+		// The handler did not run, so not even a deadline is evidence about it.
+		return 0, resilience.Ignore(cmp.Or(resilience.ContextError(ctx), context.Canceled))
 	case w.state == refused:
 		return 0, l.rejection(&l.late, "overload")
 	default:
