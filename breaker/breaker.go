@@ -10,6 +10,7 @@ import (
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/internal/counters"
+	"github.com/resilience-go/resilience/internal/policykit"
 	"github.com/resilience-go/resilience/internal/vclock"
 )
 
@@ -115,7 +116,7 @@ func (b *Breaker) Apply(ctx context.Context, next resilience.Next) (err error) {
 	}
 	e := b.episode.Load()
 	token := e.base
-	if e.state != Closed {
+	if e.state != Closed || e.word.Load() != 0 { // not a healthy dependency
 		if token, err = b.admit(ctx, e); err != nil {
 			return err
 		}
@@ -130,7 +131,7 @@ func (b *Breaker) Apply(ctx context.Context, next resilience.Next) (err error) {
 			token |= b.slowness(start)
 		}
 		if err != nil {
-			b.judge(ctx, token, err, false)
+			err = b.judge(ctx, token, err, false)
 		} else {
 			next.Settle(b.cfg.Until, nil, (*settler)(b), token)
 		}
@@ -162,7 +163,10 @@ func (b *Breaker) Acquire(ctx context.Context) (*Permit, error) {
 func (b *Breaker) admit(ctx context.Context, e *episode) (token uint64, err error) {
 	for ; ; e = b.episode.Load() {
 		if e.state == Closed {
-			return e.base, nil
+			if e.word.Load() == 0 {
+				return e.base, nil
+			}
+			return e.enter(b.clock.Nanos()), nil
 		}
 		if e.state == HalfOpen {
 			if token, ok := b.probe(e); ok {
@@ -173,7 +177,7 @@ func (b *Breaker) admit(ctx context.Context, e *episode) (token uint64, err erro
 			if !b.install(ctx, e, half, match{rule: CauseOpenTimeOver}) {
 				continue // another goroutine holds the probe
 			}
-			b.announceProbe(half, token)
+			b.announceProbe(token)
 			return token, nil
 		}
 		if e.mode == MetricsOnly {
@@ -185,15 +189,57 @@ func (b *Breaker) admit(ctx context.Context, e *episode) (token uint64, err erro
 	}
 }
 
-// announceProbe announces the HALF_OPEN episode e. If the observer calls
-// runtime.Goexit, the probe does not run and announceProbe frees its slot.
-func (b *Breaker) announceProbe(e *episode, token uint64) {
+// cancel gives a token back whose call did not run.
+func (b *Breaker) cancel(token uint64) {
+	e := b.episode.Load()
+	switch {
+	case !e.admitted(token):
+	case e.state == HalfOpen:
+		if _, held := e.free(token); held {
+			e.leave(resilience.Ignored)
+		}
+	case e.state == Closed && token&duringRun != 0:
+		e.age.Leave(b.clock.Nanos())
+	}
+}
+
+// Wait waits until the breaker would admit a call, for work that should not begin before,
+// such as the next message of a queue. It counts no rejection and takes no slot, so Acquire
+// can still reject the work. If ctx ends, Wait returns its error.
+func (b *Breaker) Wait(ctx context.Context) error {
+	for ctx.Err() == nil && !b.admits() {
+		b.clock.Wait(ctx, waitStep)
+	}
+	return resilience.ContextError(ctx)
+}
+
+// waitStep is how often Wait looks at the breaker. A wait is longer by so much at most,
+// and a goroutine that wakes up so often costs little.
+const waitStep = 10 * time.Millisecond
+
+// admits reports whether a call would be admitted now.
+func (b *Breaker) admits() bool {
+	e := b.episode.Load()
+	switch {
+	case e.state == Closed || e.mode == MetricsOnly:
+		return true
+	case e.state == Open:
+		return e.over(b.clock.Nanos())
+	}
+	if c := unpack(e.word.Load()); c.inFlight < c.left || e.final(c) {
+		return true
+	}
+	now, end := b.lease()
+	return e.expired(now, end)
+}
+
+// announceProbe announces the HALF_OPEN episode of the probe with that token. If the
+// observer calls runtime.Goexit, the probe does not run and announceProbe frees its slot.
+func (b *Breaker) announceProbe(token uint64) {
 	returned := false
 	defer func() {
 		if !returned {
-			if _, held := e.free(token); held {
-				e.leave(resilience.Ignored)
-			}
+			b.cancel(token)
 		}
 	}()
 	b.events.announce(b.cfg.Observer)
@@ -258,15 +304,14 @@ func (s *settler) Settle(token uint64, err error) {
 	if err == nil {
 		b.record(context.Background(), token, resilience.Success, &noFailure)
 	} else {
-		b.judge(context.Background(), token, err, true)
+		_ = b.judge(context.Background(), token, err, true)
 	}
 }
 
-// judge records a call that ended with err. It calls user code, methods of err and
-// Classify, before anything changes; if that code panics, the call is a failure. The
-// context of a late call may be gone, and then only err can show that its caller
-// canceled.
-func (b *Breaker) judge(ctx context.Context, token uint64, err error, late bool) {
+// judge records a call that ended with err and returns err, with its outcome if Classify
+// decided it. It calls user code, methods of err and Classify, before anything changes; if
+// that code panics, the call is a failure. The context of a late call may be gone.
+func (b *Breaker) judge(ctx context.Context, token uint64, err error, late bool) (judged error) {
 	o, f := resilience.Failure, failing{err: err}
 	defer func() { b.record(ctx, token, o, &f) }()
 	defer func() {
@@ -275,16 +320,17 @@ func (b *Breaker) judge(ctx context.Context, token uint64, err error, late bool)
 			f.text = causeText(err)
 		}
 	}()
-	if late && errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
-		o = resilience.Ignored
-		return
+	if late {
+		o, judged = policykit.LateOutcome(err, b.cfg.Classify), err
+	} else {
+		o, judged = policykit.Classify(ctx, err, b.cfg.Classify)
 	}
-	o = resilience.OutcomeOf(ctx, err, b.cfg.Classify)
 	if o == resilience.Failure {
 		if r, ok := errors.AsType[retryAfterer](err); ok {
 			f.wait = r.RetryAfter()
 		}
 	}
+	return judged
 }
 
 // A failing is the failure of one call. It is never changed.
@@ -313,6 +359,9 @@ func causeText(err error) string {
 func (b *Breaker) record(ctx context.Context, token uint64, o resilience.Outcome, f *failing) {
 	b.count.Add(int(o))
 	e := b.episode.Load()
+	if e.state == Closed && token&duringRun != 0 && e.admitted(token) {
+		e.age.Leave(b.clock.Nanos())
+	}
 	switch {
 	case !e.admitted(token) || e.mode == Disabled:
 		// The call was admitted before the last transition, or must change nothing.
@@ -353,6 +402,7 @@ func (b *Breaker) recordSuccess(ctx context.Context, e *episode, token uint64) {
 
 func (b *Breaker) recordFailure(ctx context.Context, e *episode, token uint64, f *failing) {
 	now := b.clock.Nanos()
+	e.age.Renew(now)
 	failures, span := e.fail(now)
 	if b.timed {
 		e.book.failed.Store(&failure{f.err, now})

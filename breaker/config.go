@@ -29,9 +29,6 @@ const (
 	// silenceShare is the part of the silence that OPEN lasts: 1/32. The delay of a
 	// recovery is then in proportion to the outage, and few calls probe.
 	silenceShare = 32
-	// idleAfter is how long a closed breaker that is on its way to opening is kept: a
-	// breaker whose dependency gets a call a second opens within it.
-	idleAfter = 10 * time.Second
 )
 
 // defaultTrip is shared by all breakers and never changed.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/internal/window"
 )
 
 // State is what a breaker does with calls.
@@ -47,7 +48,8 @@ type episode struct {
 	//
 	//	generation 28 | slow 4, a flag for each Slow rule | lease 32, 0 for none
 	//
-	// Generations wrap after 268 million transitions.
+	// Generations wrap after 268 million transitions. A call of CLOSED that began during a
+	// run of failures has duringRun instead of a lease.
 	base      uint64
 	since     int64                 // when it was installed, in ns
 	until     int64                 // OPEN: when it ends, in ns
@@ -65,8 +67,9 @@ type episode struct {
 	// In HALF_OPEN a credit of 0 or of more than CloseAfter is final: the call that
 	// moved the credit there installs the next episode, and word is not written again.
 	word   atomic.Uint64
-	leases []lease // HALF_OPEN: one for each call that may be in flight
-	book   *book   // CLOSED: what the rules have counted
+	age    window.Age // CLOSED: of the failures in a row
+	leases []lease    // HALF_OPEN: one for each call that may be in flight
+	book   *book      // CLOSED: what the rules have counted
 
 	prev, next atomic.Pointer[episode] // see link
 	note       *note                   // the event of the transition to it; nil if there is none
@@ -85,6 +88,7 @@ const (
 	maxSlow    = 4
 	generation = slowFlag << maxSlow // the lowest bit of the generation
 	slowFlags  = generation - slowFlag
+	duringRun  = 1 // in CLOSED
 
 	runBits  = 16
 	timeBits = 64 - runBits
@@ -113,6 +117,35 @@ func (e *episode) fail(now int64) (run int, span time.Duration) {
 	}
 }
 
+// enter returns the token of a call of a CLOSED episode that begins at now, during a run
+// of failures. If the run is too old, it ends.
+func (e *episode) enter(now int64) (token uint64) {
+	w := e.word.Load()
+	if e.age.Enter(now) {
+		e.forget(w)
+	}
+	return e.base | duringRun
+}
+
+// forget takes the failures of old, an earlier value of word, off the failures in a row.
+// Other calls may have failed since, and if one succeeded, there is nothing to forget.
+func (e *episode) forget(old uint64) {
+	for {
+		w := e.word.Load()
+		n, start := w>>timeBits, w&timeMask
+		if n < old>>timeBits || start != old&timeMask {
+			return
+		}
+		n -= old >> timeBits
+		if n == 0 {
+			start = 0
+		}
+		if e.word.CompareAndSwap(w, n<<timeBits|start) {
+			return
+		}
+	}
+}
+
 // succeed ends the failures in a row of a CLOSED episode. A failure that is recorded
 // between the load and the store counts as older than the success.
 func (e *episode) succeed() {
@@ -121,11 +154,12 @@ func (e *episode) succeed() {
 	}
 }
 
-// run returns the failures in a row of a CLOSED episode and the time of the first of
-// them, in µs.
-func (e *episode) run() (n int, start int64) {
-	w := e.word.Load()
-	return int(w >> timeBits), int64(w & timeMask)
+// run returns the failures in a row of a CLOSED episode at now, 0 if they are too old.
+func (e *episode) run(now int64) int {
+	if e.age.Old(now) {
+		return 0
+	}
+	return int(e.word.Load() >> timeBits)
 }
 
 // over reports whether an OPEN episode has ended. It has also ended if the clock was

@@ -96,21 +96,33 @@ func (e *episode) free(token uint64) (ends int64, held bool) {
 	return int64(value & never), value>>(64-idBits) == id && l.CompareAndSwap(value, 0)
 }
 
-// expire frees the slots whose lease has ended. A lease that ends later than one taken
-// now was taken before the clock was set back, and has ended too. Before it frees a
-// slot, expire reads the clock again, because the lease may be newer than now.
+// expired reports whether a lease has ended, so that expire would free a slot.
+func (e *episode) expired(now, latest int64) bool {
+	for slot := range e.leases {
+		if value := e.leases[slot].Load(); value != 0 && leaseEnded(value, now, latest) {
+			return true
+		}
+	}
+	return false
+}
+
+// leaseEnded reports whether the lease with that value has ended at now. A lease that ends
+// later than one taken now was taken before the clock was set back, and has ended too.
+func leaseEnded(value uint64, now, latest int64) bool {
+	ends := int64(value & never)
+	return ends <= now || ends > latest
+}
+
+// expire frees the slots whose lease has ended. Before it frees a slot, it reads the clock
+// again, because the lease may be newer than now.
 func (e *episode) expire(now, latest int64, again func() (now, end int64)) (freed int) {
 	for slot := range e.leases {
 		l := &e.leases[slot]
 		value := l.Load()
-		if value == 0 {
+		if value == 0 || !leaseEnded(value, now, latest) {
 			continue
 		}
-		ends := int64(value & never)
-		if ends > now && ends <= latest {
-			continue
-		}
-		if now, latest = again(); ends > now && ends <= latest {
+		if now, latest = again(); !leaseEnded(value, now, latest) {
 			continue
 		}
 		if l.CompareAndSwap(value, 0) {

@@ -66,6 +66,8 @@ type frame struct {
 	since, until time.Duration
 	run          int
 	runStart     time.Duration
+	during       map[int]bool  // calls in flight that began during the run
+	renewed      time.Duration // when one of them began or ended, or a call failed
 	rounds       int
 	credit, k    int
 	won          bool
@@ -75,7 +77,7 @@ type frame struct {
 }
 
 func (f frame) clone() frame {
-	f.slots, f.results = maps.Clone(f.slots), slices.Clone(f.results)
+	f.slots, f.results, f.during = maps.Clone(f.slots), slices.Clone(f.results), maps.Clone(f.during)
 	return f
 }
 
@@ -112,8 +114,11 @@ func (m *model) clone() *model {
 func part(at time.Duration) int64 { return int64(at / (modelWindow / 10)) }
 
 func (m *model) frame(s breaker.State) frame {
-	return frame{state: s, since: m.now, credit: 1, slots: map[int]time.Duration{}, latest: part(m.now)}
+	return frame{state: s, since: m.now, credit: 1, slots: map[int]time.Duration{}, latest: part(m.now), during: map[int]bool{}}
 }
+
+// old reports whether the run of failures is too old.
+func (m *model) old() bool { return len(m.cur.during) == 0 && m.now-m.cur.renewed >= 10*time.Second }
 
 // enter leads to s because of a rule that counted so many hits of calls.
 func (m *model) enter(s breaker.State, rule string, hits, calls int) {
@@ -174,6 +179,12 @@ func (m *model) admit(id int) (modelCall, bool) {
 		m.cur.rounds = rounds
 	}
 	ok := m.cur.state == breaker.Closed
+	if ok && m.cur.run > 0 {
+		if m.old() {
+			m.cur.run = 0
+		}
+		m.cur.during[id], m.cur.renewed = true, m.now
+	}
 	if m.cur.state == breaker.HalfOpen {
 		if ok = m.takeSlot(id); !ok {
 			held := len(m.cur.slots)
@@ -194,6 +205,10 @@ func (m *model) takeSlot(id int) bool {
 }
 
 func (m *model) settle(c modelCall, o resilience.Outcome) {
+	if c.gen == m.gen && m.cur.during[c.id] {
+		delete(m.cur.during, c.id)
+		m.cur.renewed = m.now
+	}
 	if c.gen != m.gen || m.mode == breaker.Disabled || o == resilience.Ignored && m.cur.state == breaker.Closed {
 		return
 	}
@@ -249,6 +264,9 @@ func (m *model) count(failed, slow bool) {
 	} else if f.run++; f.run == 1 || m.now < f.runStart {
 		f.runStart = m.now
 	}
+	if failed {
+		f.renewed = m.now
+	}
 	if p := part(m.now); p <= f.latest-10 { // the clock was set back: the window starts again
 		f.latest = p
 		for i := range f.results {
@@ -277,6 +295,9 @@ func (m *model) count(failed, slow bool) {
 // counted returns what a rule has counted by now.
 func (m *model) counted(r modelRule) (hits, calls int) {
 	f := &m.cur
+	if r.failed > 0 && m.old() {
+		return 0, 0
+	}
 	if r.failed > 0 {
 		return f.run, 0
 	}

@@ -57,7 +57,7 @@ func TestOpenFor_followsSilence(t *testing.T) {
 	}{
 		{"at least 50 ms", 7, time.Second, 50 * time.Millisecond},
 		{"one thirty-second", 7, 8 * time.Second, 250 * time.Millisecond},
-		{"at most 5 s", 7, time.Hour, 5 * time.Second},
+		{"at most 5 s", 500, time.Hour, 5 * time.Second},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := newRig(t, breaker.Config{})

@@ -26,5 +26,13 @@ func (p *Permit) Done(err error) {
 	if p.b.slow {
 		token |= p.b.slowness(p.start)
 	}
-	p.b.judge(p.ctx, token, err, false)
+	_ = p.b.judge(p.ctx, token, err, false)
+}
+
+// Cancel gives the permit back if there was no work. The breaker counts nothing, and a slot
+// in HALF_OPEN is free again. After Done or Cancel it does nothing.
+func (p *Permit) Cancel() {
+	if p.b != nil && !p.done.Swap(true) {
+		p.b.cancel(p.token)
+	}
 }

@@ -34,9 +34,9 @@ func (b *Breaker) State() State {
 //   - in CLOSED while a rule is more than half of the way to opening it,
 //   - in another mode than the breaker that New returned.
 //
-// Failures in a row count as on the way for ten seconds, or twice Silence.Span, since
-// the first; failures among the last calls for ten seconds since the last; and failures
-// in a window while they are in it.
+// Failures in a row count as on the way while they are evidence; see Silence. Failures
+// among the last calls count for ten seconds since the last, and failures in a window while
+// they are in it.
 func (b *Breaker) Idle() bool {
 	e := b.episode.Load()
 	now := b.clock.Nanos()
@@ -50,9 +50,9 @@ func (b *Breaker) Idle() bool {
 	case e.state == HalfOpen:
 		return unpack(e.word.Load()).inFlight == 0
 	}
-	run, start := e.run()
+	run := e.run(now)
 	for i := range e.book.tallies {
-		if e.book.tallies[i].near(now, run, time.Duration(now-start*1000)) {
+		if e.book.tallies[i].near(now, run) {
 			return false
 		}
 	}
@@ -96,7 +96,7 @@ func (b *Breaker) stats(e *episode) Stats {
 	}
 	switch e.state {
 	case Closed:
-		s.FailuresInARow, _ = e.run()
+		s.FailuresInARow = e.run(b.clock.Nanos())
 	case Open:
 		now := b.clock.Nanos()
 		s.OpenTime += e.present(now)
@@ -162,7 +162,7 @@ func (b *Breaker) ruleStats(e *episode) []RuleStats {
 		return nil
 	}
 	now := b.clock.Nanos()
-	run, _ := e.run()
+	run := e.run(now)
 	all := make([]RuleStats, len(e.book.tallies))
 	for i := range all {
 		t := &e.book.tallies[i]

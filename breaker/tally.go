@@ -136,14 +136,14 @@ func (t *tally) count(now int64, run int) (hits, calls int) {
 }
 
 // near reports whether the rule is more than half of the way to holding. run is the
-// failures in a row, and since the time since the first of them.
-func (t *tally) near(now int64, run int, since time.Duration) bool {
+// failures in a row.
+func (t *tally) near(now int64, run int) bool {
 	switch t.kind {
 	case silence:
-		return 2*run > t.hits && since < max(idleAfter, 2*t.span)
+		return 2*run > t.hits
 	case rate:
 		hits, _, _, quiet := t.last.Count(now)
-		return 2*hits > t.hits && quiet < idleAfter
+		return 2*hits > t.hits && quiet < window.MaxAge
 	default:
 		hits, calls := t.over.Count(now)
 		return 2*calls > t.atLeast && 2*int64(hits)*int64(t.of) > int64(t.hits)*int64(calls)
