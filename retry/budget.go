@@ -4,6 +4,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/resilience-go/resilience/internal/window"
 )
 
 const (
@@ -14,13 +16,13 @@ const (
 	// timeoutPrice is what a retry costs after an attempt that timed out, in units. It
 	// is higher because the attempt cost the dependency real work.
 	timeoutPrice = 20
-	// window is the time whose successes a bucket can hold. With a longer window, many
+	// savings is the time whose successes a bucket can hold. With a longer window, many
 	// small clients could save up for a storm of retries.
-	window = time.Second
+	savings = time.Second
 	// idleAfter is how long a fork is kept, after the last call that needed a retry,
-	// while its bucket holds less than a new fork's. It is as long as a breaker keeps a
-	// run of failures.
-	idleAfter = 10 * time.Second
+	// while its bucket holds less than a new fork's. It is as long as a run of failures
+	// is evidence.
+	idleAfter = window.MaxAge
 	// mostShort is how many forks are kept because their buckets hold less than a new
 	// fork's. In the default stack they take about 2 MB.
 	mostShort = 3000
@@ -48,8 +50,8 @@ func newBucket(units int, now int64) bucket {
 // fill adds the successes since the last call of fill. successes counts all of them.
 // The capacity is never below least. The caller holds mu.
 func (b *bucket) fill(least int, successes uint64, now int64) {
-	if elapsed := now - b.markAt; elapsed >= int64(window) {
-		b.capacity = max(int64(least), int64(float64(successes-b.mark)*float64(window)/float64(elapsed)))
+	if elapsed := now - b.markAt; elapsed >= int64(savings) {
+		b.capacity = max(int64(least), int64(float64(successes-b.mark)*float64(savings)/float64(elapsed)))
 		b.mark, b.markAt = successes, now
 	} else if elapsed < 0 {
 		b.mark, b.markAt = successes, now // the clock was set back

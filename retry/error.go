@@ -1,6 +1,7 @@
 package retry
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -85,9 +86,9 @@ type Error struct {
 // add records how an attempt ended.
 func (e *Error) add(err error) {
 	switch {
-	case !errors.Is(err, resilience.ErrRejected):
+	case !resilience.Rejected(err):
 		e.Err, e.Rejection = err, nil
-	case e.Err == nil || errors.Is(e.Err, resilience.ErrRejected):
+	case e.Err == nil || resilience.Rejected(e.Err):
 		e.Err = err // no attempt has run so far
 	default:
 		e.Rejection = err
@@ -134,8 +135,10 @@ func timedOut(err error) bool {
 	return ok && e.Timeout()
 }
 
-// Permanent wraps err so that no Retry retries it. errors.Is and errors.As find err.
-// Permanent(nil) is nil.
+// Permanent wraps err so that no Retry retries it, as when the input was invalid. It says
+// nothing about the dependency: its outcome is resilience.Ignored, unless err is a timeout
+// or has an outcome of its own. For a failure of the dependency that must not be retried,
+// use Config.Retryable. errors.Is and errors.As find err. Permanent(nil) is nil.
 func Permanent(err error) error {
 	if err == nil {
 		return nil
@@ -148,6 +151,16 @@ type permanent struct{ err error }
 func (p *permanent) Error() string   { return p.err.Error() }
 func (p *permanent) Unwrap() error   { return p.err }
 func (p *permanent) Retryable() bool { return false }
+func (p *permanent) Timeout() bool   { return timedOut(p.err) }
+
+// Outcome returns the outcome that err says it is, and otherwise Ignored.
+func (p *permanent) Outcome() resilience.Outcome {
+	o := resilience.Ignored
+	if timedOut(p.err) {
+		o = resilience.Failure
+	}
+	return resilience.OutcomeOf(context.Background(), p.err, func(error) resilience.Outcome { return o })
+}
 
 // After wraps err so that a Retry waits for at least d before it retries, and a breaker
 // that err opens stays open for at least d. errors.Is and errors.As find err.

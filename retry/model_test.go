@@ -30,6 +30,7 @@ type model struct {
 	counted   int           // successes before measured
 	failed    []bool        // by attempt, in the order in which they ended
 	asked     time.Duration // when a call last needed a retry
+	renewed   time.Duration // when an attempt last failed, or a call began or ended after one had
 	turn      int           // the number of its last turn to become short
 }
 
@@ -80,6 +81,15 @@ func (m *model) allFailing() bool {
 // call models one call whose attempts end with errs. It returns the number of attempts, and
 // the reason why there is no further one, or "" if the last attempt succeeded.
 func (m *model) call(errs []error) (made int, why string) {
+	if n := len(m.failed); n > 0 && m.failed[n-1] {
+		if m.now-m.renewed >= 10*time.Second {
+			m.failed = nil
+		}
+		m.renewed = m.now
+	}
+	if errs[0] != nil {
+		m.renewed = m.now
+	}
 	price := 0
 	for {
 		err := errs[made]

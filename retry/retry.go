@@ -20,6 +20,7 @@ import (
 	"github.com/resilience-go/resilience/internal/counters"
 	"github.com/resilience-go/resilience/internal/policykit"
 	"github.com/resilience-go/resilience/internal/vclock"
+	"github.com/resilience-go/resilience/internal/window"
 )
 
 const policy = "retry"
@@ -54,6 +55,7 @@ type Retry struct {
 	*shared
 	bucket bucket
 	streak atomic.Int64 // failed attempts of all calls since the last success
+	age    window.Age   // of the streak
 	fork   bool
 	key    string        // the fork's key in a keyed.Group
 	first  atomic.Uint64 // a fork's calls that succeeded at the first attempt
@@ -95,6 +97,24 @@ func (r *Retry) Apply(ctx context.Context, next resilience.Next) error {
 	if ctx.Err() != nil {
 		return resilience.ContextError(ctx)
 	}
+	if r.streak.Load() != 0 { // not a healthy dependency
+		return r.applyInStreak(ctx, next)
+	}
+	return r.apply(ctx, next, false)
+}
+
+// applyInStreak applies r to a call that begins while there is a streak, and ends the
+// streak if it is too old.
+func (r *Retry) applyInStreak(ctx context.Context, next resilience.Next) error {
+	if r.age.Enter(r.clock.Nanos()) {
+		r.streak.Store(0)
+	}
+	defer func() { r.age.Leave(r.clock.Nanos()) }()
+	return r.apply(ctx, next, true)
+}
+
+// apply applies r to a call. entered is whether the age of the streak counts the call.
+func (r *Retry) apply(ctx context.Context, next resilience.Next, entered bool) error {
 	running, returned := true, false
 	defer func() {
 		if returned {
@@ -102,7 +122,7 @@ func (r *Retry) Apply(ctx context.Context, next resilience.Next) error {
 		}
 		r.stopped[aborted].Add(1)
 		if running {
-			r.streak.Add(1) // an attempt that does not return counts as failed
+			r.addFailure() // an attempt that does not return counts as failed
 		}
 	}()
 	err := next.Run(ctx)
@@ -116,6 +136,10 @@ func (r *Retry) Apply(ctx context.Context, next resilience.Next) error {
 		}
 		r.endStreak()
 	} else {
+		if !entered {
+			r.age.Enter(r.clock.Nanos())
+			defer func() { r.age.Leave(r.clock.Nanos()) }()
+		}
 		err = r.runAgain(ctx, next, err, &running)
 	}
 	returned = true
@@ -126,10 +150,16 @@ func (r *Retry) Apply(ctx context.Context, next resilience.Next) error {
 // attempt runs, *running is true.
 func (r *Retry) runAgain(ctx context.Context, next resilience.Next, err error, running *bool) error {
 	end := Error{Name: r.cfg.Name, Attempts: 1}
+	cost := int64(0) // of the last retry
 	for end.add(err); ; end.add(err) {
-		r.countFailure(ctx, err)
-		delay, reason := r.delay(ctx, end.Attempts, err)
-		cost := price(err)
+		outcome := r.judge(ctx, err)
+		may := r.retryable(err)
+		if outcome == resilience.Success && !may {
+			r.countAnswer(end.Attempts, cost)
+			return err
+		}
+		delay, reason := r.delay(ctx, end.Attempts, err, may)
+		cost = price(err)
 		if reason == 0 {
 			reason = r.pay(cost)
 		}
@@ -145,14 +175,28 @@ func (r *Retry) runAgain(ctx context.Context, next resilience.Next, err error, r
 		err = next.Run(resilience.WithAttempt(ctx, end.Attempts))
 		*running = false
 		if err == nil {
-			r.refund(cost)
-			r.count.Add(recovered)
 			r.endStreak()
+			r.countAnswer(end.Attempts, cost)
 			return nil
 		}
-		if errors.Is(err, resilience.ErrRejected) {
+		if resilience.Rejected(err) {
 			r.refund(cost)
 		}
+	}
+}
+
+// countAnswer counts a call that the dependency has answered at that attempt. cost is the
+// price of the last retry, which is refunded.
+func (r *Retry) countAnswer(attempt int, cost int64) {
+	switch {
+	case attempt > 1:
+		r.refund(cost)
+		r.count.Add(recovered)
+	case r.fork:
+		r.count.Add(forkFirstTry)
+		r.first.Add(1)
+	default:
+		r.count.Add(rootFirstTry)
 	}
 }
 
@@ -176,18 +220,25 @@ func (r *Retry) wait(ctx context.Context, next resilience.Next, n int, delay tim
 	return ready
 }
 
-// countFailure updates the streak after an attempt that ended with err.
-func (r *Retry) countFailure(ctx context.Context, err error) {
-	outcome := resilience.Failure // stays so if a method of err panics
+// judge updates the streak after an attempt that ended with err, and returns its outcome.
+func (r *Retry) judge(ctx context.Context, err error) (outcome resilience.Outcome) {
+	outcome = resilience.Failure // stays so if a method of err panics
 	defer func() {
 		switch outcome {
 		case resilience.Failure:
-			r.streak.Add(1)
+			r.addFailure()
 		case resilience.Success:
 			r.endStreak() // the error is an answer of a dependency that works
 		}
 	}()
 	outcome = resilience.OutcomeOf(ctx, err, nil)
+	return outcome
+}
+
+// addFailure adds an attempt that failed to the streak.
+func (r *Retry) addFailure() {
+	r.age.Renew(r.clock.Nanos())
+	r.streak.Add(1)
 }
 
 // endStreak ends the streak. A failure between the load and the store counts as if it
@@ -199,16 +250,14 @@ func (r *Retry) endStreak() {
 }
 
 // delay returns how long to wait after attempt number n, which ended with err, or why
-// there is no further attempt.
-func (r *Retry) delay(ctx context.Context, n int, err error) (time.Duration, reason) {
-	wasRejected := errors.Is(err, resilience.ErrRejected)
+// there is no further attempt. may is whether err may be retried.
+func (r *Retry) delay(ctx context.Context, n int, err error, may bool) (time.Duration, reason) {
 	switch {
 	case ctx.Err() != nil:
 		return 0, contextDone
-	case !r.retryable(err, wasRejected):
-		if wasRejected {
-			return 0, rejected
-		}
+	case !may && resilience.Rejected(err):
+		return 0, rejected
+	case !may:
 		return 0, notRetryable
 	case n >= r.cfg.MaxAttempts:
 		return 0, outOfAttempts
@@ -229,16 +278,15 @@ func (r *Retry) delay(ctx context.Context, n int, err error) (time.Duration, rea
 	return delay, 0
 }
 
-// retryable reports whether err may be retried. wasRejected is whether err matches
-// ErrRejected.
-func (r *Retry) retryable(err error, wasRejected bool) bool {
+// retryable reports whether err may be retried.
+func (r *Retry) retryable(err error) bool {
 	if _, ok := errors.AsType[*permanent](err); ok {
 		return false
 	}
 	if r.cfg.Retryable != nil {
 		return r.cfg.Retryable(err)
 	}
-	if wasRejected {
+	if resilience.Rejected(err) {
 		return false
 	}
 	if e, ok := errors.AsType[interface {
