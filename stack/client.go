@@ -2,6 +2,7 @@ package stack
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"math"
 	"strings"
@@ -28,6 +29,10 @@ type ClientConfig struct {
 	Name string
 	// Observer is called with the events of all layers that have no Observer. nil: none.
 	Observer resilience.Observer
+	// Classify returns the outcome of an error that has no Outcome method of its own, for
+	// all layers: whether the dependency worked. nil means Failure. Over HTTP and gRPC,
+	// errors have outcomes already; see the Classify of httpmw.Transport and grpcmw.Client.
+	Classify func(error) resilience.Outcome
 
 	// Total is the timeout of all attempts and of the waits between them. It is on when
 	// Total.Timeout is set.
@@ -70,6 +75,9 @@ func (c ClientConfig) New() (resilience.Policy, error) {
 	add(&inside, c.on(Breaker), c.Breaker, breaker.New)
 	add(&inside, c.on(Bulkhead), c.Bulkhead, bulkhead.New)
 	add(&inside, c.on(Attempt), c.Attempt, timeout.New)
+	if c.Classify != nil {
+		inside.policies = append(inside.policies, classifier(c.Classify))
+	}
 	template := resilience.Compose(inside.policies...)
 	add(&outside, c.Total.Timeout != 0 && c.Total.Timeout != timeout.Unbounded, c.Total, timeout.New)
 	add(&outside, c.on(Keyed), c.Keyed, func(k keyed.Config) (*keyed.Group, error) { return keyed.New(template, k) })
@@ -81,6 +89,23 @@ func (c ClientConfig) New() (resilience.Policy, error) {
 	}
 	return resilience.Compose(outside.policies...), nil
 }
+
+// classifier gives the errors of the operation the outcome of ClientConfig.Classify. It is
+// the innermost policy, so that all layers see that outcome.
+type classifier func(error) resilience.Outcome
+
+// Apply implements resilience.Policy.
+func (c classifier) Apply(ctx context.Context, next resilience.Next) error {
+	err := next.Run(ctx)
+	if err == nil {
+		return nil
+	}
+	_, err = policykit.Classify(ctx, err, c)
+	return err
+}
+
+// String describes the policy for people.
+func (classifier) String() string { return "classify errors" }
 
 // on reports whether a layer is not left out.
 func (c *ClientConfig) on(l Layer) bool { return !c.Without.has(l) }
@@ -95,6 +120,9 @@ func (c ClientConfig) withDefaults() ClientConfig {
 	inherit(&c.Attempt.Name, c.Name, &c.Attempt.Observer, c.Observer)
 	if c.Attempt.Until == 0 {
 		c.Attempt.Until = resilience.Answered
+	}
+	if c.Classify != nil {
+		c.Breaker.Classify = c.Classify // also for errors after Run has returned
 	}
 	if c.Breaker.ProbeTimeout == 0 {
 		c.Breaker.ProbeTimeout = c.probeTimeout()
@@ -128,6 +156,9 @@ func (c ClientConfig) validate() error {
 	// that would end after the deadline.
 	if r := c.Retry; c.on(Retry) && r.Backoff == nil && total > 0 && r.BaseDelay >= total && r.MaxAttempts != 1 {
 		return bad(c.Name, "Retry.BaseDelay is %v, but Total.Timeout is %v: hardly any retry could begin in time; shorten BaseDelay or lengthen the total", r.BaseDelay, total)
+	}
+	if c.Classify != nil && c.Breaker.Classify != nil {
+		return bad(c.Name, "Classify and Breaker.Classify are both set: keep Classify, which all layers use")
 	}
 	if err := c.validateKeys(); err != nil {
 		return err
