@@ -17,12 +17,12 @@ const (
 	// window is the time whose successes a bucket can hold. With a longer window, many
 	// small clients could save up for a storm of retries.
 	window = time.Second
-	// idleAfter is how long a fork is kept, after the last call that needed a retry,
-	// while its bucket holds less than a new fork's. It is as long as a breaker keeps a
-	// run of failures.
+	// idleAfter is how long a fork whose bucket is short is kept after the last call that
+	// needed a retry. A short bucket holds less than a new fork's. A breaker keeps a run
+	// of failures for as long.
 	idleAfter = 10 * time.Second
-	// mostShort is how many forks are kept because their buckets hold less than a new
-	// fork's. In the default stack they take about 2 MB.
+	// mostShort is how many forks are kept because their buckets are short. In the default
+	// stack they take about 2 MB.
 	mostShort = 3000
 )
 
@@ -37,7 +37,7 @@ type bucket struct {
 	seen     uint64 // the successes that level contains
 	mark     uint64 // the successes at markAt, from which the rate is measured
 	markAt   int64
-	turn     int64 // the number in shared.turns when the bucket last became short
+	turn     int64 // shared.turns when the bucket last became short
 }
 
 // newBucket returns a full bucket that is made at the time now.
@@ -113,12 +113,12 @@ func (r *Retry) refund(price int64) {
 	r.refunded.Add(back)
 }
 
-// Idle reports whether a keyed.Group may drop the fork. A retry is idle unless its bucket
-// holds less than Config.Budget. A new fork starts with Config.Budget units, so if a short
-// fork were dropped, a failing key would get free retries each time it comes back.
+// Idle reports whether a keyed.Group may drop the fork. A fork is not idle while its
+// bucket holds less than Config.Budget. A new fork starts with that many units, so a
+// failing key would get free retries each time it comes back.
 //
-// Two rules bound the memory of short forks. A fork is idle ten seconds after the last
-// call that needed a retry, and once 3000 other forks have become short after it.
+// Two rules bound the memory of such forks. A fork is idle ten seconds after its last call
+// that needed a retry, or once 3000 later buckets have fallen below Config.Budget.
 func (r *Retry) Idle() bool {
 	if r.cfg.Budget < 0 {
 		return true
@@ -136,8 +136,8 @@ func (r *Retry) Idle() bool {
 	return b.level >= int64(r.cfg.Budget)
 }
 
-// Budget returns the units in the bucket and how many it can hold at present, as Stats
-// does. Both are 0 without a budget.
+// Budget returns how many units the budget holds and how many it can hold at present, as
+// Stats does. Both are 0 without a budget.
 func (r *Retry) Budget() (level, capacity int64) {
 	if r.cfg.Budget < 0 {
 		return 0, 0
