@@ -18,9 +18,9 @@ type Permit struct {
 
 // Release releases the slot. Only the first call of Release has an effect.
 //
-// err is how the work ended. A bulkhead that sizes itself needs it: work that went well
-// makes the bulkhead grow, while an err counts as 0, so that a dependency that hangs cannot
-// raise its own bound. With Config.Slots set, err has no effect.
+// err is how the work ended. A bulkhead that sizes itself needs it: a success can raise the
+// number of slots. A failure counts as 0, so that a dependency that hangs cannot raise its
+// own bound. With Config.Slots set, err has no effect.
 //
 // A deferred call evaluates its arguments at once, so defer a closure. Preset the error,
 // so that a panic counts as a failure:
