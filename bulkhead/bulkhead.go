@@ -46,7 +46,7 @@ var ErrFull error = &resilience.Rejection{Policy: policy, Reason: Full}
 // calls in flight is the number of calls that are admitted while one call runs. The
 // bulkhead keeps a moving average of how many calls were admitted until each call
 // answered. A call that does not succeed counts as 0. To the average it adds the calls
-// that have answered and go on, such as bodies and streams. The sum counts up to the calls
+// that have answered and go on, such as bodies and streams. The sum is capped at the calls
 // in flight. The number of slots is three times the highest recent sum, and at least 24.
 //
 // So calls that wait for a dependency that hangs do not raise the number of slots, because
