@@ -41,9 +41,9 @@ type Config struct {
 	// If Handle returns nil, the operation has succeeded, but has no value: resilience.Do
 	// then returns the zero value. Use the function Do for operations with a value.
 	Handle func(ctx context.Context, err error) error
-	// If reports whether to call Handle for an error. The default is true, except if the
-	// caller canceled its context, or if the error's outcome is not a failure, such as a
-	// "not found" that is itself the answer. A rejection is answered.
+	// If reports whether to call Handle for an error. The default is true for failures and
+	// rejections. It is false if the caller canceled its context, and for an error whose
+	// outcome is not a failure, such as a "not found" that is itself the answer.
 	If func(err error) bool
 	// Observer is called each time before Handle is called. nil: none.
 	Observer resilience.Observer
