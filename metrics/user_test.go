@@ -91,7 +91,7 @@ func TestCollectorAdd_invalidReport(t *testing.T) {
 func TestCollectorAdd_metricOfTwoKinds(t *testing.T) {
 	reg, c := register(t, &quota{kind: "rate", values: []resilience.Value{{Name: "limit_left"}}})
 	err := c.Add(&quota{kind: "rate_limit", values: []resilience.Value{{Name: "left"}}})
-	want := `metrics: the rate_limit "api" reports left, whose metric resilience_rate_limit_left is one of the kind "rate": give the value another Name`
+	want := `metrics: the rate_limit "api" reports left, whose metric resilience_rate_limit_left belongs to the kind "rate": give the value another Name`
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
