@@ -73,8 +73,8 @@ type Config struct {
 //     it. If a run fails at its deadline, and callers with a later deadline have joined,
 //     the fetch runs again for all of them, with their latest deadline. So no caller fails
 //     by another caller's deadline.
-//   - If one of the callers has no deadline, neither has the run. Bound it by a timeout in
-//     the policy: a fetch that hangs is shared by all later callers.
+//   - If one of these callers has no deadline, neither has the run. Bound it by a timeout
+//     in the policy: a fetch that hangs is shared by all later callers.
 //   - If the fetch panics, all callers panic with the same value. If it ends by
 //     runtime.Goexit, so do all callers.
 //
