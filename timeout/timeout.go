@@ -7,9 +7,9 @@
 //
 // The timeout cancels the context, so the operation must watch its context. Apply waits
 // until the operation returns, however long that takes. So no goroutine outlives a call,
-// and the operation holds its slots and connections until it has returned. If it returns
-// an error after the timeout, the caller gets an *Error. If it returns a value after the
-// timeout, the caller gets the value, and the call is counted as late.
+// and the operation holds its slots and connections until it returns. If the operation
+// returns an error after the timeout, the caller gets an *Error. If it returns a value
+// after the timeout, the caller gets the value, and the call is counted as late.
 package timeout
 
 import (
@@ -44,13 +44,13 @@ type Config struct {
 	Timeout time.Duration
 	// Until is the moment before which the timeout applies, by default resilience.Ended.
 	// With resilience.Answered it applies to an HTTP response until its headers, so that a
-	// long download works. The context then lives until the operation has ended, without
-	// the deadline of the Timeout.
+	// long download works. The context then lives until the body has ended, and has only
+	// the caller's deadline: a deadline of the Timeout could not be removed at the answer.
 	Until resilience.Moment
 	// Observer is called with each operation that failed after its timeout. nil: none.
 	Observer resilience.Observer
-	// Clock is the time to use, nil for real time. With a Clock the context has no
-	// deadline, because a deadline is real time.
+	// Clock is the time to use, nil for real time. With a Clock the context has only the
+	// caller's deadline, because a deadline is real time.
 	Clock clock.Clock
 }
 
@@ -146,8 +146,8 @@ func (t *Timeout) applyLasting(ctx context.Context, next resilience.Next) (err e
 	if t.clock.Real() && t.cfg.Until == resilience.Ended {
 		g.ctx, g.cancel = context.WithTimeoutCause(ctx, t.cfg.Timeout, t.err)
 	} else {
-		// A timer instead of a deadline: a deadline cannot be removed at the answer, and a
-		// Clock has none.
+		// A timer instead of a deadline: a deadline cannot be removed at the answer, and is
+		// never in the time of a Clock.
 		guarded, cancel := context.WithCancelCause(ctx)
 		g.ctx, g.cancel = guarded, func() { cancel(nil) }
 		g.stopTimer = t.clock.AfterFunc(t.cfg.Timeout, func() { cancel(t.err) })
@@ -176,14 +176,13 @@ type guard struct {
 	ctx       context.Context
 	cancel    context.CancelFunc
 	stopTimer func() bool // nil if the context has a deadline instead of a timer
-	judged    atomic.Bool // the operation failed, or came to its moment late
+	judged    atomic.Bool // judge has counted the operation, or its failure in time
 }
 
 // expired reports whether the timeout ended the context.
 func (g *guard) expired(err error) bool { return g.t.expired(g.ctx, err, g.stopTimer == nil) }
 
-// judge counts the operation once, if it has failed, or come to its moment, after the
-// timeout.
+// judge counts the operation once, if it failed or reached its moment after the timeout.
 func (g *guard) judge(err error) {
 	expired := g.expired(err)
 	if (expired || err != nil) && !g.judged.Swap(true) && expired {
@@ -205,7 +204,7 @@ type canceler guard
 
 func (c *canceler) Settle(_ uint64, err error) {
 	defer c.cancel()
-	// After an answer in time, a failure still counts if the timer fired at the instant of
+	// A failure after an answer in time still counts if the timer fired at the instant of
 	// the answer and so canceled the rest.
 	if err != nil || c.stopTimer == nil {
 		(*guard)(c).judge(err)
@@ -220,12 +219,12 @@ func (t *Timeout) wrapExpired(ctx context.Context, err error) error {
 	return &Error{Name: t.cfg.Name, After: t.cfg.Timeout, Err: err, until: t.cfg.Until}
 }
 
-// expired reports whether the timeout ended ctx. An operation that reads the deadline and
-// fails by itself at that time, as a dialer does, may fail before ctx is done.
-// deadlineIsOurs is whether ctx's deadline is the timeout.
+// expired reports whether the timeout ended ctx. An operation that reads the deadline, as a
+// dialer does, may fail at that time and before ctx is done. deadlineIsOurs is whether
+// ctx's deadline is the timeout.
 func (t *Timeout) expired(ctx context.Context, err error, deadlineIsOurs bool) bool {
 	if ctx.Err() != nil {
-		return context.Cause(ctx) == error(t.err) // this very value, no other Timeout's
+		return context.Cause(ctx) == error(t.err) // identical, so not another Timeout's error
 	}
 	if err == nil || !deadlineIsOurs {
 		return false // without reading the clock
