@@ -176,7 +176,7 @@ type guard struct {
 	ctx       context.Context
 	cancel    context.CancelFunc
 	stopTimer func() bool // nil if the context has a deadline instead of a timer
-	judged    atomic.Bool // judge has counted the operation, or its failure in time
+	judged    atomic.Bool // judge has seen a failure or a late success
 }
 
 // expired reports whether the timeout ended the context.
