@@ -68,8 +68,8 @@ func (f *failure) Retryable() bool             { return f.retryable }
 func (f *failure) RetryAfter() time.Duration   { return f.after }
 
 // local reports whether err is gRPC's own error for a message that it could not send or
-// receive. Neither server nor network caused it. Only the text shows it, and a server uses
-// the same text for a message that is too large for it.
+// receive, which neither the server nor the network caused. Only the text shows that. A
+// grpc-go server uses the same text for a message that is too large for it.
 func local(err error) bool {
 	s, _ := status.FromError(err)
 	for _, prefix := range localMessages[s.Code()] {
@@ -97,8 +97,8 @@ var localMessages = map[codes.Code][]string{
 	codes.Unauthenticated: {"transport: per-RPC creds failed", "transport: cannot send secure credentials"},
 }
 
-// pushbackKey is the metadata of a server's pushback: after how many milliseconds to retry.
-// Any other value forbids a retry (gRFC A6).
+// pushbackKey is the metadata of a server's pushback: the delay before a retry, in
+// milliseconds. Any other value forbids a retry (gRFC A6).
 const pushbackKey = "grpc-retry-pushback-ms"
 
 // maxRetryAfter is the longest delay that a server can ask for. A year keeps sums of times
@@ -138,7 +138,7 @@ func publicError(err error) error {
 }
 
 // withFoundStatus returns err, the error of a handler or of a call, with the status that
-// gRPC finds in it, also if a policy's error is in err too.
+// gRPC finds in it, even if err also wraps a policy's error.
 func withFoundStatus(err error) error {
 	switch e := publicError(err).(type) {
 	case *statusError:
@@ -239,7 +239,7 @@ func wrapContextEnd(ctx context.Context, err error) error {
 const noRetry = -1
 
 // rejectionStatus returns the status and the trailer of a rejected call. Both contain the
-// time until a retry makes sense: a second, if the policy does not know it. If a limit
+// time until a retry makes sense, or a second if the policy has not set it. If a limit
 // rejected the call, the trailer forbids a retry: the server has too many calls already.
 func rejectionStatus(err error, now time.Time) (*status.Status, metadata.MD) {
 	after, limited := time.Second, false
