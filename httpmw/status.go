@@ -10,10 +10,10 @@ import (
 	"github.com/resilience-go/resilience"
 )
 
-// StatusOutcome returns the default outcome of a status code: whether the server works. 5xx
-// is a Failure, except 501 Not Implemented and 505 HTTP Version Not Supported, which are a
-// healthy server's answers to a request that it does not support. All other codes, also
-// 4xx, are a Success (RFC 9110, section 15).
+// StatusOutcome returns the default outcome of a status code: whether the server works. A
+// code of 5xx is a Failure, except 501 Not Implemented and 505 HTTP Version Not Supported:
+// a healthy server answers so to a request that it does not support. All other codes,
+// including 4xx, are a Success (RFC 9110, section 15).
 func StatusOutcome(code int) resilience.Outcome {
 	if code >= 500 && code != http.StatusNotImplemented && code != http.StatusHTTPVersionNotSupported {
 		return resilience.Failure
@@ -24,8 +24,8 @@ func StatusOutcome(code int) resilience.Outcome {
 // StatusError is the error for the policies of a response that is a failure or that may be
 // retried. It is small and keeps neither response nor request.
 //
-// A caller of Transport gets it only inside a policy's error, if the response itself is
-// gone.
+// A caller of Transport gets it only inside a policy's error, if there is no response to
+// return.
 type StatusError struct {
 	StatusCode int
 
