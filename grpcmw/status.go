@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/internal/adapter"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -101,10 +102,6 @@ var localMessages = map[codes.Code][]string{
 // milliseconds. Any other value forbids a retry (gRFC A6).
 const pushbackKey = "grpc-retry-pushback-ms"
 
-// maxRetryAfter is the longest delay that a server can ask for. A year keeps sums of times
-// and durations far from overflow.
-const maxRetryAfter = 365 * 24 * time.Hour
-
 // pushback returns whether the server permits a retry of a failed call, and the delay that
 // it asks for: in its trailer, otherwise in a RetryInfo detail.
 func pushback(trailer metadata.MD, err error) (may bool, after time.Duration) {
@@ -113,11 +110,11 @@ func pushback(trailer metadata.MD, err error) (may bool, after time.Duration) {
 		if len(v) > 1 || err != nil {
 			return false, 0
 		}
-		return true, time.Duration(min(ms, uint64(maxRetryAfter/time.Millisecond))) * time.Millisecond
+		return true, time.Duration(min(ms, uint64(adapter.MaxRetryAfter/time.Millisecond))) * time.Millisecond
 	}
 	for _, detail := range status.Convert(err).Details() {
 		if info, ok := detail.(*errdetails.RetryInfo); ok {
-			return true, max(0, min(info.GetRetryDelay().AsDuration(), maxRetryAfter))
+			return true, max(0, min(info.GetRetryDelay().AsDuration(), adapter.MaxRetryAfter))
 		}
 	}
 	return true, 0
@@ -245,7 +242,7 @@ func rejectionStatus(err error, now time.Time) (*status.Status, metadata.MD) {
 	after, limited := time.Second, false
 	if r, ok := errors.AsType[*resilience.Rejection](err); ok {
 		if !r.RetryAt.IsZero() {
-			after = max(time.Millisecond, min(r.RetryAt.Sub(now), maxRetryAfter))
+			after = max(time.Millisecond, min(r.RetryAt.Sub(now), adapter.MaxRetryAfter))
 		}
 		limited = r.Reason == resilience.Limited
 		if r.Cause != nil {

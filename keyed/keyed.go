@@ -18,6 +18,7 @@ import (
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/internal/adapter"
+	"github.com/resilience-go/resilience/internal/policykit"
 )
 
 // defaultMax is the default of Config.Max, in keys. It is more hosts than most clients
@@ -74,7 +75,7 @@ const dead = -1 << 40
 // template made by resilience.Compose, each policy that is a resilience.Forker is forked.
 // All keys share a policy that is not one.
 func New(template resilience.Policy, c Config) (*Group, error) {
-	if absent(template) {
+	if policykit.Absent(template) {
 		return nil, fmt.Errorf("keyed %q: the template is nil: give it a policy, or resilience.Compose() to have no policy", c.Name)
 	}
 	if c.Max == 0 {
@@ -100,7 +101,7 @@ func (c *Config) spellings() (map[string]resilience.Policy, error) {
 	keys := maps.Clone(c.Keys)
 	written := map[string]string{} // by canonical spelling
 	for _, k := range slices.Sorted(maps.Keys(c.Keys)) {
-		if absent(c.Keys[k]) {
+		if policykit.Absent(c.Keys[k]) {
 			return nil, fmt.Errorf("keyed %q: Config.Keys[%q] is nil: leave the key out, or give it resilience.Compose() to have no policy", c.Name, k)
 		}
 		canonical, ok := adapter.CanonicalKey(k)
@@ -114,14 +115,6 @@ func (c *Config) spellings() (map[string]resilience.Policy, error) {
 		keys[canonical] = c.Keys[k]
 	}
 	return keys, nil
-}
-
-// absent reports whether p is nil or a nil pointer.
-func absent(p resilience.Policy) bool {
-	for range resilience.Walk(p) {
-		return false
-	}
-	return true
 }
 
 // Apply implements resilience.Policy.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/internal/policykit"
 )
 
 // Collector is a prometheus.Collector for policies of any module that implement
@@ -78,7 +79,7 @@ func (c *Collector) Add(policies ...resilience.Policy) error {
 
 func addable(added []resilience.Policy, p resilience.Policy) error {
 	switch {
-	case !present(p):
+	case policykit.Absent(p):
 		return errors.New("metrics: a policy is nil: leave it out")
 	case !reflect.ValueOf(p).Comparable():
 		return fmt.Errorf("metrics: a %T is not comparable: give a pointer to it, or resilience.Compose of it", p)
@@ -86,14 +87,6 @@ func addable(added []resilience.Policy, p resilience.Policy) error {
 		return errors.New("metrics: a policy has been added before: add it once")
 	}
 	return nil
-}
-
-// present reports whether p is neither nil nor a nil pointer.
-func present(p resilience.Policy) bool {
-	for range resilience.Walk(p) {
-		return true
-	}
-	return false
 }
 
 // Remove removes policies and all policies inside them, except those that are also inside

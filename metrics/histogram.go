@@ -73,12 +73,9 @@ func NewHistogram(c HistogramConfig) (*Histogram, error) {
 			return bad("HistogramConfig.Buckets[%d] is %v, after %v: bounds must rise", i, b, c.Buckets[i-1])
 		}
 	}
-	switch c.Until {
-	case 0:
-		c.Until = resilience.Answered
-	case resilience.Answered, resilience.Ended:
-	default:
-		return bad("HistogramConfig.Until is %d: must be resilience.Answered or resilience.Ended, or 0 for the default", uint8(c.Until))
+	var err error
+	if c.Until, err = policykit.Until(histogramKind, c.Name, "HistogramConfig.Until", c.Until, resilience.Answered); err != nil {
+		return nil, err
 	}
 	if c.Buckets = slices.Clone(c.Buckets); len(c.Buckets) == 0 {
 		c.Buckets = prometheus.DefBuckets

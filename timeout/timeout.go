@@ -15,7 +15,6 @@ package timeout
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -80,12 +79,9 @@ func New(c Config) (*Timeout, error) {
 		return nil, err
 	}
 	c.Timeout = cmp.Or(c.Timeout, policykit.DefaultTimeout)
-	switch c.Until {
-	case 0:
-		c.Until = resilience.Ended
-	case resilience.Answered, resilience.Ended:
-	default:
-		return nil, fmt.Errorf("timeout %q: Config.Until is %d: must be resilience.Answered or resilience.Ended, or 0 for the default", c.Name, uint8(c.Until))
+	var err error
+	if c.Until, err = policykit.Until(policy, c.Name, "Config.Until", c.Until, resilience.Ended); err != nil {
+		return nil, err
 	}
 	return &Timeout{
 		cfg:   c,

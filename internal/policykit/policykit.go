@@ -20,3 +20,11 @@ func Replaces(ctx context.Context, err error, choose func(error) bool) bool {
 	}
 	return resilience.OutcomeOf(ctx, err, nil) == resilience.Failure
 }
+
+// Absent reports whether p is nil or a nil pointer.
+func Absent(p resilience.Policy) bool {
+	for range resilience.Walk(p) {
+		return false
+	}
+	return true
+}
