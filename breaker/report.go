@@ -34,9 +34,9 @@ func (b *Breaker) State() State {
 //   - in CLOSED while a rule is more than half of the way to opening it,
 //   - in another mode than the breaker that New returned.
 //
-// Failures in a row count as on the way for ten seconds, or twice Silence.Span, since
-// the first; failures among the last calls for ten seconds since the last; and failures
-// in a window while they are in it.
+// Failures in a row keep the breaker for ten seconds since the first, or for twice
+// Silence.Span if that is more. Failures among the last calls keep it for ten seconds
+// since the last, and failures in a window while they are in it.
 func (b *Breaker) Idle() bool {
 	e := b.episode.Load()
 	now := b.clock.Nanos()

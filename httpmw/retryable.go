@@ -24,8 +24,8 @@ import (
 //   - its context has WithIdempotent.
 //
 // Any request is safe to retry after an error which proves that the server did not process
-// it: no connection could be made, or the server sent REFUSED_STREAM or GOAWAY for it (RFC
-// 9113, section 8.7).
+// it. Either no connection could be made, or the server sent REFUSED_STREAM or GOAWAY for
+// it (RFC 9113, section 8.7).
 //
 // No request is retried after a permanent error: an error of a certificate, an unsupported
 // scheme, too many redirects, an invalid request, or the rejection of a policy further in.

@@ -53,9 +53,9 @@ func NewCollector(policies ...resilience.Policy) (*Collector, error) {
 	return c, nil
 }
 
-// Add adds policies and all policies inside them. It adds none and returns an error if a
-// policy is nil, was added before, has the Name of another policy of its kind, or reports
-// values that Prometheus does not accept.
+// Add adds policies and all policies inside them. It returns an error if a policy is nil,
+// was added before, has the Name of another policy of its kind, or reports values that
+// Prometheus does not accept. With an error, it adds none.
 func (c *Collector) Add(policies ...resilience.Policy) error {
 	for {
 		old := c.found.Load()

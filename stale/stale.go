@@ -50,8 +50,8 @@ type Config struct {
 	// Max is how many values are remembered, by default 1000. A new value replaces the
 	// oldest.
 	Max int
-	// If reports whether a remembered value answers for an error. The default is that of
-	// fallback.Config.If.
+	// If reports whether a remembered value answers for an error. It has the same default
+	// as fallback.Config.If.
 	If func(err error) bool
 	// Observer is called with each call that a remembered value answered. nil: none.
 	Observer resilience.Observer
