@@ -3,10 +3,10 @@ package resilience
 import "sync/atomic"
 
 // Early lets an operation answer while Run is still running, as the handler of a
-// stream does. An adapter embeds an Early in its per-call struct, and calls Answer
-// when the operation answers, before Run returns or unwinds, and when RunOperation
-// has returned or unwound: a policy may not have called Run. Only the first call
-// counts. The zero value is ready to use.
+// stream does. An adapter embeds an Early in its per-call struct. It calls Answer when
+// the operation answers, and before Run returns or unwinds. It also calls Answer after
+// RunOperation, because a policy may not have called Run. Only the first call counts.
+// The zero value is ready to use.
 //
 // Early is a type of its own because a Tail is five times as large, and an operation
 // that ends when Run returns needs one moment of one run.

@@ -46,9 +46,9 @@ func RunOperation(ctx context.Context, p Policy, op Operation) error {
 // Do runs fn under p and returns its value.
 //
 // With an error, the value is the one that fn returned when it last ran, or the zero
-// value if fn did not run. With a nil error, the value is that of a run that succeeded,
-// or the zero value if p answered instead: a policy that returns nil after a failure,
-// such as a fallback, has no value. fallback.Do answers with one.
+// value if fn did not run. With a nil error, the value is from the run that succeeded.
+// It is the zero value if p returned nil after a failure, as a fallback does, because a
+// policy has no value. fallback.Do answers with a value.
 func Do[T any](ctx context.Context, p Policy, fn func(context.Context) (T, error)) (T, error) {
 	if fn == nil {
 		var zero T

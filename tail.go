@@ -50,8 +50,8 @@ const (
 	oneHolding = atAnswer << inlineHoldings
 )
 
-// inlineHoldings is how many holdings a run keeps without an allocation: those of
-// a whole default stack.
+// inlineHoldings is how many holdings a run keeps without an allocation: as many as a
+// whole default stack has.
 const inlineHoldings = 6
 
 type holding struct {

@@ -128,14 +128,8 @@ func (c Config) withDefaults() (Config, []rule, error) {
 	case c.ProbeTimeout < 0 && c.ProbeTimeout != Unbounded:
 		return bad("ProbeTimeout", c.ProbeTimeout, fmt.Sprintf("must be positive, 0 for the default of %v, or breaker.Unbounded", policykit.DefaultProbeTimeout))
 	}
-	switch c.Until {
-	case 0:
-		c.Until = resilience.Answered
-	case resilience.Answered, resilience.Ended:
-	default:
-		return bad("Until", uint8(c.Until), "must be resilience.Answered or resilience.Ended, or 0 for the default")
-	}
-	return c, rules, nil
+	c.Until, err = policykit.Until(policy, c.Name, "Config.Until", c.Until, resilience.Answered)
+	return c, rules, err
 }
 
 // compile returns the rules of Trip in the form that calls evaluate.

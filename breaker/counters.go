@@ -50,7 +50,7 @@ var causes = [...]TransitionCount{
 }
 
 // TransitionCount is how often a breaker and its forks went From one state To another
-// because of Rule: the String of a rule of Config.Trip, or one of the Cause constants.
+// because of Rule. Rule is the String of a rule of Config.Trip, or a Cause constant.
 type TransitionCount struct {
 	From, To State
 	Rule     string

@@ -33,9 +33,9 @@ func (s State) String() string {
 	}
 }
 
-// An episode is one stay in one state. The breaker points to the current episode and a
-// transition replaces it with a single compare-and-swap, so a late result is written
-// to an episode that is not read any more.
+// An episode is one stay in one state. The breaker points to the current episode. A
+// transition replaces it with a single compare-and-swap, so a late result is written to
+// an episode that is no longer read.
 //
 // All fields except the atomic ones and note are set before the episode is installed
 // and never change.

@@ -50,9 +50,9 @@ type announcer struct {
 	pending   atomic.Int64 // transitions made and not yet announced
 }
 
-// announce announces the transition that the caller has made. The goroutine that
-// takes pending from 0 to 1 announces all that are pending; transitions that other
-// goroutines, or the observer itself, make before it is done are added to its list.
+// announce announces the transition that the caller has made. The goroutine that takes
+// pending from 0 to 1 announces all that are pending. Transitions that other goroutines
+// or the observer make before it is done are added to its list.
 func (a *announcer) announce(o resilience.Observer) {
 	if o == nil || a.pending.Add(1) > 1 {
 		return

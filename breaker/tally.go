@@ -96,9 +96,9 @@ func (m match) counted() string {
 }
 
 // add counts a call with that token, which ended at now, and returns the counts of the
-// rule and whether it holds. run is the failures in a row up to this call and span the
-// time from the first of them to the last; both are 0 if the call did not fail. add is
-// called for a rate only if the call failed.
+// rule and whether it holds. run is the number of failures in a row up to this call, and
+// span the time from the first to the last of them. Both are 0 if the call did not fail.
+// add is called for a rate only if the call failed.
 func (t *tally) add(now int64, token uint64, failed bool, run int, span time.Duration) (m match, holds bool) {
 	switch t.kind {
 	case silence:

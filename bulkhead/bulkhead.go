@@ -44,10 +44,10 @@ var ErrFull error = &resilience.Rejection{Policy: policy, Reason: Full}
 //
 // If Config.Slots is 0, the bulkhead sizes itself by Little's law: the average number of
 // calls in flight is the number of calls that are admitted while one call runs. The
-// bulkhead keeps a moving average of how many calls were admitted while each call ran,
-// until that call answered. A call that does not succeed counts as 0. To the average it
-// adds the calls that have answered and go on, such as bodies and streams. It remembers
-// the highest recent sum; the number of slots is three times that, and at least 24.
+// bulkhead keeps a moving average of how many calls were admitted until each call
+// answered. A call that does not succeed counts as 0. To the average it adds the calls
+// that have answered and go on, such as bodies and streams. The sum is capped at the calls
+// in flight. The number of slots is three times the highest recent sum, and at least 24.
 //
 // So calls that wait for a dependency that hangs do not raise the number of slots, because
 // they do not answer. Calls that such a dependency still answers quickly do not raise it
@@ -56,9 +56,9 @@ var ErrFull error = &resilience.Rejection{Policy: policy, Reason: Full}
 // with each call that ends, even while all slots are taken. A body that hangs looks like a
 // stream: bound it by a timeout, or set Config.Slots.
 //
-// The rule has a price that no rule of this kind avoids. A process that makes more than
-// about 100 calls a second to a dependency that pauses for more than 200 ms must either
-// reject calls or hold that many callers. To hold them, set Config.Slots.
+// The rule has a price. If a dependency pauses for more than 200 ms, a process with more
+// than about 100 calls a second must either reject calls or hold that many callers. To
+// hold them, set Config.Slots.
 //
 // A Bulkhead is safe for concurrent use.
 type Bulkhead struct {
@@ -117,7 +117,7 @@ func (b *Bulkhead) Apply(ctx context.Context, next resilience.Next) (err error) 
 	if err != nil {
 		return err
 	}
-	if next.Lasting() { // not a function of its own, because this path is hot
+	if next.Lasting() { // inline, because this path is hot
 		err = resilience.ErrAborted
 		defer func() { next.Settle(resilience.Ended, err, (*ender)(b), departure(err)) }()
 		defer func() { b.settleAnswer(ctx, next, n, err) }()
@@ -134,7 +134,7 @@ func (b *Bulkhead) Apply(ctx context.Context, next resilience.Next) (err error) 
 // *resilience.Rejection that matches ErrFull, or the error of ctx. With an error the Permit
 // is nil. If ctx is already done, Acquire counts nothing.
 //
-// A Permit counts as a call of Apply everywhere. It costs one allocation.
+// Stats counts a Permit as a call of Apply. It costs one allocation.
 func (b *Bulkhead) Acquire(ctx context.Context) (*Permit, error) {
 	n, err := b.acquire(ctx)
 	if err != nil {
@@ -175,9 +175,9 @@ func (b *Bulkhead) acquire(ctx context.Context) (admitted int64, err error) {
 	if b.sem.TryAcquire(1) {
 		return arrived, nil // the queue is empty then, so all arrived calls were admitted
 	}
-	// The length of the queue is not what to compare here: a call that has been given a slot
-	// and has not woken up is still in the queue. The number of the calls that are here does
-	// not have that error, so no call is rejected while a slot is free for it.
+	// Do not compare the length of the queue: a call that has been given a slot is still in
+	// the queue until it wakes up. The number of calls that have not left has no such error,
+	// so no call is rejected while a slot is free for it.
 	slots := b.slots.Load()
 	if here(arrived, b.departed.Load()) > slots+b.maxQueue(slots) {
 		b.rejectedFull.Add(1)
@@ -266,8 +266,8 @@ type ender Bulkhead
 
 func (e *ender) Settle(add uint64, _ error) { (*Bulkhead)(e).end(add) }
 
-// end counts a call as ended and releases its slot, in this order: the call that gets the
-// slot must not find its last owner in the count.
+// end counts a call as ended and then releases its slot: when the next call gets the slot,
+// the count must no longer contain its last owner.
 func (b *Bulkhead) end(add uint64) {
 	if b != b.root {
 		b.forksCompleted.Add(1)

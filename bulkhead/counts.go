@@ -25,7 +25,7 @@ const (
 )
 
 // departure returns what the end of a lasting operation adds to departed. A call that
-// failed when it returned does not count among the operations that went on.
+// failed when it returned never went on, so it is not in the upper field.
 func departure(err error) uint64 {
 	if err != nil {
 		return 1

@@ -63,8 +63,8 @@ type Stats struct {
 
 // Counters are the counters of a bulkhead and all its forks. They never fall.
 //
-// Every call of Apply or Acquire whose context was not done when it came is counted in
-// exactly one of them.
+// Each call of Apply or Acquire is counted in exactly one of them when it ends, unless its
+// context was done before the call.
 //
 // If Gauges.Slots stays at 24 while QueueFull grows, look at how the calls end: a call
 // that fails does not raise the number of slots.
@@ -85,14 +85,14 @@ type Gauges struct {
 	// Slots is how many slots there are at this moment.
 	Slots int
 	// Average is a moving average, over about 32 calls, of the calls that were admitted
-	// while one call ran. High is its recent maximum together with the calls that have
-	// answered and go on; it loses half in about 700 calls. Average may exceed High,
-	// which never exceeds the calls in flight. Both are 0 with a Config.Slots.
+	// while one call ran. High is the recent maximum of Average plus the calls that have
+	// answered and go on. What enters High is capped at the calls in flight, so Average may
+	// be higher. High halves in about 700 calls. Both are 0 with a Config.Slots.
 	Average, High float64
 }
 
-// Stats returns the counters and gauges. They are read one after another while calls go
-// on, so they agree with each other once the bulkhead is at rest.
+// Stats returns the counters and the gauges. They are read one after another, so they
+// agree with each other only while no call runs.
 func (b *Bulkhead) Stats() Stats { return Stats{b.counters(), b.gauges()} }
 
 func (b *Bulkhead) counters() Counters {

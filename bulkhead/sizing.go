@@ -43,8 +43,8 @@ func (a *answerer) Settle(n uint64, err error) {
 //	avg, the average number admitted while a call ran, 32 bits | high 32 bits
 //
 // Calls write it when they answer. A call that loses the exchange starts again from the
-// winner's value. If the load stays the same, as with one caller that makes one call after
-// another, it is not written.
+// winner's value. A load that stays the same is not written, as with one caller that makes
+// one call after another.
 //
 // A call that ran for a long time may have seen more calls admitted than were ever in
 // flight at once. It counts in full, because the many short calls see few. But high does
@@ -108,10 +108,10 @@ func (b *Bulkhead) grow(want int64) {
 	}
 }
 
-// shrink reports whether a slot that becomes free is to be held back, because there are
-// more slots than wanted. If so, it lowers the number of slots by one. So the number falls
-// by one with each call that ends, even while calls are queued, and never below the calls
-// in flight.
+// shrink lowers the number of slots by one and returns true if there are more slots than
+// wanted. The caller then holds back the slot that becomes free. So the number falls by
+// one with each call that ends, even while calls are queued, and never below the calls in
+// flight.
 func (b *Bulkhead) shrink() bool {
 	slots := b.slots.Load()
 	if slots == minSlots {

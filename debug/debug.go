@@ -1,5 +1,5 @@
-// Package debug serves a page that shows the state of the policies of a process: which
-// breakers are open, why, since when and what happens next, and whether a limit found an
+// Package debug serves a page that shows the state of the policies of a process. It shows
+// which breakers are open, why, since when and what happens next, and which limits have an
 // overload. It needs no metrics server.
 //
 //	mux.Handle("/debug/resilience", debug.Handler(payments, users))

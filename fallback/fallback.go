@@ -41,9 +41,9 @@ type Config struct {
 	// If Handle returns nil, the operation has succeeded, but has no value: resilience.Do
 	// then returns the zero value. Use the function Do for operations with a value.
 	Handle func(ctx context.Context, err error) error
-	// If chooses the errors that Handle is called for. The default is all errors, with two
-	// exceptions. If the caller canceled its context, it does not need an answer. If the
-	// error's outcome is a success, such as "not found", the error is itself the answer.
+	// If reports whether to call Handle for an error. The default is true for failures and
+	// rejections. It is false if the caller canceled its context, and for an error whose
+	// outcome is not a failure, such as a "not found" that is itself the answer.
 	If func(err error) bool
 	// Observer is called each time before Handle is called. nil: none.
 	Observer resilience.Observer
@@ -123,8 +123,9 @@ func (f *Fallback) Fork(string) resilience.Policy { return f }
 // Idle reports whether a keyed.Group may drop the fork. It is always true.
 func (f *Fallback) Idle() bool { return true }
 
-// Do runs fn under p, which may be nil. If that fails, Do answers with handle, for the
-// errors that a Fallback without If answers for: failures of fn and rejections by p.
+// Do runs fn under p, which may be nil. If fn fails or p rejects the call, Do returns the
+// result of handle. Do calls handle for the same errors as a Fallback without Config.If. If
+// handle fails too, the error is an *Error.
 func Do[T any](ctx context.Context, p resilience.Policy, fn func(context.Context) (T, error), handle func(ctx context.Context, err error) (T, error)) (T, error) {
 	if ctx.Err() != nil {
 		var zero T
@@ -143,7 +144,7 @@ func Do[T any](ctx context.Context, p resilience.Policy, fn func(context.Context
 
 // Error is the error of an operation whose fallback failed too. errors.Is and errors.As
 // find both errors, Err first. If the operation ran and the fallback was rejected, they do
-// not find the rejection, because an operation that ran is not rejected.
+// not find the rejection: it would look as if the operation had not run.
 type Error struct {
 	Err      error // the operation's error
 	Fallback error // the fallback's error
@@ -158,8 +159,8 @@ func wrapBoth(err, handleErr error) error {
 	return &Error{err, handleErr}
 }
 
-// contains reports whether e is err or wraps err. errors.Is would also find another error
-// that only matches err, as one timeout matches every other timeout. That would hide err.
+// contains reports whether e is err or wraps err. errors.Is would also find an error that
+// only matches err, as each timeout matches every other, and so hide err.
 func contains(e, err error) bool {
 	if !reflect.ValueOf(err).Comparable() {
 		return false

@@ -30,7 +30,7 @@ func (f *Fallback) String() string {
 // Stats is what a Fallback has counted since it was made.
 type Stats struct {
 	Unused uint64 // the operation succeeded
-	Passed uint64 // it panicked, or failed with an error that the fallback does not answer for
+	Passed uint64 // the operation panicked, or its error is not answered
 	Used   uint64 // the fallback answered
 	Failed uint64 // the fallback failed too
 }

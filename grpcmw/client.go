@@ -27,10 +27,10 @@ type Client struct {
 	// resilience.Compose() makes calls unguarded.
 	Policy resilience.Policy
 
-	// Key returns the key by which a keyed.Group selects the policy of a call. Use
-	// something with few values, such as the tenant. nil is the target of the connection
-	// and the method, as in "dns:///payments:443/payments.v1.Payments/Charge": each method
-	// has a policy of its own. KeyOf returns that key for a configuration.
+	// Key returns the key by which a keyed.Group selects the policy of a call. Keys should
+	// have few values, as tenants do. nil is the target of the connection and the method,
+	// as in "dns:///payments:443/payments.v1.Payments/Charge": each method has a policy of
+	// its own. KeyOf returns that key for keyed.Config.Keys.
 	Key func(ctx context.Context, target, method string) string
 
 	// Classify returns the outcome of a status code: whether the server works. gRPC may
@@ -40,10 +40,11 @@ type Client struct {
 	// Retryable reports whether a unary call that failed with err is safe to retry. err
 	// has a status. nil is DefaultRetryable.
 	//
-	// Some calls are made once whatever Policy and Retryable decide, and Retryable is not
-	// called for them: calls whose server forbids a retry by its pushback, calls whose
-	// message could not be sent or received, and calls whose method has a retry policy in
-	// the service config. gRPC retries the latter, see the package documentation.
+	// Policy never retries these calls, and Retryable is not called for them:
+	//
+	//   - calls whose server forbids a retry by its pushback;
+	//   - calls whose message could not be sent or received;
+	//   - calls of a method with a retry policy in the service config, which gRPC retries.
 	Retryable func(method string, err error) bool
 
 	// Exempt reports whether calls of a method skip the policy, as in
@@ -57,7 +58,7 @@ func Infrastructure(method string) bool {
 	return strings.HasPrefix(method, "/grpc.health.v1.") || strings.HasPrefix(method, "/grpc.reflection.")
 }
 
-// exempt reports whether a method skips the policy. choose is a field Exempt.
+// exempt reports whether a method skips the policy. choose is the field Exempt.
 func exempt(choose func(string) bool, method string) bool {
 	if choose == nil {
 		return Infrastructure(method)

@@ -17,8 +17,8 @@
 // # Errors
 //
 // Every error has a status (a method GRPCStatus), and errors.Is and errors.As find the
-// policy's error in it. If the server's status is all there is to report, it comes back
-// unchanged. Otherwise the code is
+// policy's error in it. If the policies add nothing to the server's status, the caller gets
+// it unchanged. Otherwise the code is
 //
 //	a breaker is open                 UNAVAILABLE
 //	a bulkhead or a limit is full     RESOURCE_EXHAUSTED
@@ -27,33 +27,33 @@
 //	Policy is nil                     INTERNAL
 //
 // [CodeOutcome] decides which codes are failures, and [DefaultRetryable] which calls are
-// retried. [KeyOf] returns the key of a method for the Keys of a keyed.Group.
+// retried. [KeyOf] returns the key of a method for keyed.Config.Keys.
 //
 // # Streams
 //
-// A Client never retries a stream: after a message went either way, only the caller knows
-// what a second stream would repeat. A service config can make gRPC retry a stream until
-// the first message of the server (gRFC A6).
+// A Client never retries a stream: once a message was sent or received, only the caller
+// knows what a second stream would repeat. A service config can make gRPC retry a stream
+// until the first message of the server (gRFC A6).
 //
 // On a server, a stream is answered with its first message. A limit then releases its slot,
 // so long-lived streams hold none; a bulkhead holds its slot to the end.
 //
 // # Overload
 //
-// A call that a limit on the server rejects, with the reason [resilience.Limited], gets
-// RESOURCE_EXHAUSTED with a pushback of -1. A Client does not retry such a call, and
-// neither does gRPC by a service config. It is a success for a breaker: the server works.
+// A limit on the server rejects a call with the reason [resilience.Limited]. The call gets
+// RESOURCE_EXHAUSTED with a pushback of -1. Neither a Client nor a service config retries
+// it. For a breaker the call is a success: the server works.
 //
 // # Retries of gRPC
 //
 // If the service config has a retry policy for a method, gRPC retries the method and Policy
-// does not: otherwise three attempts of each would be nine. All attempts of gRPC are one
+// does not: otherwise three attempts of each would make nine. All attempts of gRPC are one
 // attempt for Policy, with one slot and one outcome. With grpc.WithDisableRetry, neither
 // retries such a method. With grpc.WithDisableServiceConfig, the resolver's service config
 // has no effect, and Policy retries.
 //
-// Whatever the service config contains, gRPC sends a call once more if the server provably
-// did not process it. This is part of an attempt, too.
+// With or without a service config, gRPC sends a call once more if the server provably did
+// not process it. For Policy this is not another attempt.
 //
 // # Several hops
 //
@@ -63,7 +63,7 @@
 //
 // and Server puts the number into the context of its handler. Calls that the handler makes
 // with this context, over gRPC or HTTP, pass the number on, and their retry makes one
-// attempt only. So three hops of three attempts each do not turn one call into 27. This
-// takes a Server at each hop, also for exempt methods; a hop that needs no policy has
+// attempt only. So three hops of three attempts each do not turn one call into 27. Each hop
+// needs a Server for this, also for exempt methods. Without another policy, its Policy is
 // resilience.Compose(). A Client sends no such metadata for methods that it exempts.
 package grpcmw

@@ -391,13 +391,13 @@ func ExampleServer_methods() {
 	// OK
 }
 
-// The limit is the deadline of the context of the handler, which must heed it.
+// The timeout is the deadline of the handler's context, so the handler must watch it.
 func ExampleServer_limit() {
 	deadline := resilience.Must(timeout.New(timeout.Config{Name: "payments", Timeout: 10 * time.Millisecond}))
 	server := grpcmw.Server{Policy: deadline}
 	srv := grpc.NewServer(grpc.ChainUnaryInterceptor(server.Unary), grpc.ChainStreamInterceptor(server.Stream))
 	network := inMemory(srv, payments{do: func(ctx context.Context) error {
-		<-ctx.Done() // a query that takes too long, and heeds its context
+		<-ctx.Done() // a query that takes too long, and watches its context
 		return ctx.Err()
 	}})
 	defer srv.Stop()

@@ -112,7 +112,7 @@ var (
 	networks = map[string]network{"memory": memory, "TLS": sockets}
 )
 
-// certificate is that of package httptest, whose name is 127.0.0.1 among others.
+// certificate is the certificate of package httptest, which is valid for 127.0.0.1.
 var certificate = sync.OnceValues(func() (*tls.Certificate, *x509.CertPool) {
 	s := httptest.NewTLSServer(nil)
 	defer s.Close()

@@ -8,19 +8,19 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 )
 
-// KeyOf returns the default key of a call, for instance to write it in keyed.Config.Keys:
+// KeyOf returns the default key of a call, for instance for keyed.Config.Keys:
 //
 //	Keys: map[string]resilience.Policy{
 //		resilience.Must(grpcmw.KeyOf("dns:///payments:443", "/payments.v1.Payments/Report")): reports,
 //	}
 //
-// target is the target exactly as it is given to grpc.NewClient: "payments:443" and
-// "dns:///payments:443" are two keys. An empty target returns the key of a Server. method
-// is the full method, with or without the slash at its beginning; generated code has it as
-// a constant, such as Payments_Report_FullMethodName.
+// target is the text that is passed to grpc.NewClient: "payments:443" and
+// "dns:///payments:443" are two keys. For an empty target, KeyOf returns the key of a
+// Server. method is the full method, with or without the slash at its beginning. Generated
+// code has it as a constant, such as Payments_Report_FullMethodName.
 //
-// KeyOf returns an error if method is not the name of a service and a method, and if the
-// program has generated code for the service and the service has no such method.
+// KeyOf returns an error if method is not a service and a method. It also returns one if
+// the program has generated code for the service, and the service has no such method.
 func KeyOf(target, method string) (string, error) {
 	full := strings.TrimPrefix(method, "/")
 	service, name, ok := strings.Cut(full, "/")

@@ -24,17 +24,17 @@ import (
 // A rejected call is answered with the status that the package documentation lists, a
 // RetryInfo detail, and grpc-retry-pushback-ms in the trailer. If the reason is
 // resilience.Limited, the pushback is -1, which forbids a retry: the server has more calls
-// than capacity. The messages of a rejected stream are not read; gRPC reads the message of
+// than capacity. The messages of a rejected stream are not read. gRPC reads the message of
 // a unary call before it calls interceptors.
 //
 // A limit releases its slot when the call answers: when a unary handler returns, and when a
-// stream has sent its first message or ends before. If the client's context is done by
+// stream sends its first message or ends without one. If the client's context is done by
 // then, the limit gets the error of that context.
 //
 // A handler runs once, whatever Policy decides: a retry belongs to the client. A timeout in
-// Policy ends the context of the handler; the handler itself is not abandoned. A handler
-// that panics is a failure, and the panic continues. A call whose client left, or whose
-// deadline passed, before the policies ran is not handled.
+// Policy ends the context of the handler, but waits until the handler returns. A handler
+// that panics is a failure, and the panic continues. If the client leaves or its deadline
+// passes before the policies run, the call is not handled.
 type Server struct {
 	// Policy guards each call. It is required: with nil, calls fail with INTERNAL.
 	// resilience.Compose() handles calls unguarded.
@@ -78,10 +78,10 @@ func (s Server) Unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, 
 	return h.resp, nil
 }
 
-// Stream implements grpc.StreamServerInterceptor. A stream is judged at its end. Policies
-// hold their slots until then, except for those that release at the answer, which is the
-// first message. The Context of the stream is the policies' context, but a blocked Send or
-// Recv heeds the client's context only: no timeout of a policy ends it.
+// Stream implements grpc.StreamServerInterceptor. A stream is judged at its end, and
+// policies hold their slots until then. A limit releases its slot at the answer, which is
+// the first message. The Context of the stream is the policies' context, but only the
+// client's context ends a blocked Send or Recv: a timeout of a policy does not.
 func (s Server) Stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	policy, err := s.policy(info.FullMethod)
 	if err != nil {
@@ -126,7 +126,7 @@ type handling struct {
 	ctx    context.Context // the client's
 	method string
 	err    error    // what the handler returned
-	judged *failure // err for the policies, nil without an error of its own
+	judged *failure // err for the policies, nil if err is nil or the error of its context
 
 	ran     bool
 	awaited bool // a policy waits for the answer
@@ -159,7 +159,7 @@ func (h *handling) judge(ctx context.Context, err error) error {
 	if err == nil || err == ctx.Err() { // policies recognise the error of their context
 		return err
 	}
-	err = withFoundStatus(err) // with its code
+	err = withFoundStatus(err)
 	f := &failure{err: err, outcome: outcome(h.s.Classify, h.method, err)}
 	if errors.Is(err, resilience.ErrRejected) {
 		// A call that the handler made was rejected. The handler itself did run.
@@ -177,7 +177,7 @@ func (h *handling) Await(s resilience.Settler, token uint64) bool {
 }
 
 // setAnswer settles the policies that wait for the answer: with nil if the call has
-// answered, otherwise with the error err, after which no answer comes.
+// answered, and otherwise with err, because the call will not answer.
 func (h *handling) setAnswer(err error) {
 	if h.awaited {
 		h.early.Answer(h.answerError(err))
@@ -185,8 +185,8 @@ func (h *handling) setAnswer(err error) {
 }
 
 // answerError returns err for policies that wait for the answer. If the client's context is
-// done, the error is that context's: the client does not get the answer. No other end of a context counts
-// as the client's.
+// done, it returns the error of that context, because the client does not get the answer.
+// It does not return the error of any other context.
 func (h *handling) answerError(err error) error {
 	if end := resilience.ContextError(h.ctx); end != nil {
 		return end

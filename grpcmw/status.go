@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/internal/adapter"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -68,8 +69,8 @@ func (f *failure) Retryable() bool             { return f.retryable }
 func (f *failure) RetryAfter() time.Duration   { return f.after }
 
 // local reports whether err is gRPC's own error for a message that it could not send or
-// receive. Neither server nor network caused it. Only the text shows it, and a server uses
-// the same text for a message that is too large for it.
+// receive, which neither the server nor the network caused. Only the text shows that. A
+// grpc-go server uses the same text for a message that is too large for it.
 func local(err error) bool {
 	s, _ := status.FromError(err)
 	for _, prefix := range localMessages[s.Code()] {
@@ -97,13 +98,9 @@ var localMessages = map[codes.Code][]string{
 	codes.Unauthenticated: {"transport: per-RPC creds failed", "transport: cannot send secure credentials"},
 }
 
-// pushbackKey is the metadata of a server's pushback: after how many milliseconds to retry.
-// Any other value forbids a retry (gRFC A6).
+// pushbackKey is the metadata of a server's pushback: the delay before a retry, in
+// milliseconds. Any other value forbids a retry (gRFC A6).
 const pushbackKey = "grpc-retry-pushback-ms"
-
-// maxRetryAfter is the longest delay that a server can ask for. A year keeps sums of times
-// and durations far from overflow.
-const maxRetryAfter = 365 * 24 * time.Hour
 
 // pushback returns whether the server permits a retry of a failed call, and the delay that
 // it asks for: in its trailer, otherwise in a RetryInfo detail.
@@ -113,11 +110,11 @@ func pushback(trailer metadata.MD, err error) (may bool, after time.Duration) {
 		if len(v) > 1 || err != nil {
 			return false, 0
 		}
-		return true, time.Duration(min(ms, uint64(maxRetryAfter/time.Millisecond))) * time.Millisecond
+		return true, time.Duration(min(ms, uint64(adapter.MaxRetryAfter/time.Millisecond))) * time.Millisecond
 	}
 	for _, detail := range status.Convert(err).Details() {
 		if info, ok := detail.(*errdetails.RetryInfo); ok {
-			return true, max(0, min(info.GetRetryDelay().AsDuration(), maxRetryAfter))
+			return true, max(0, min(info.GetRetryDelay().AsDuration(), adapter.MaxRetryAfter))
 		}
 	}
 	return true, 0
@@ -138,7 +135,7 @@ func publicError(err error) error {
 }
 
 // withFoundStatus returns err, the error of a handler or of a call, with the status that
-// gRPC finds in it, also if a policy's error is in err too.
+// gRPC finds in it, even if err also wraps a policy's error.
 func withFoundStatus(err error) error {
 	switch e := publicError(err).(type) {
 	case *statusError:
@@ -244,13 +241,13 @@ func timedOut(ctx context.Context) bool {
 const noRetry = -1
 
 // rejectionStatus returns the status and the trailer of a rejected call. Both contain the
-// time until a retry makes sense: a second, if the policy does not know it. If a limit
+// time until a retry makes sense, or a second if the policy has not set it. If a limit
 // rejected the call, the trailer forbids a retry: the server has too many calls already.
 func rejectionStatus(err error, now time.Time) (*status.Status, metadata.MD) {
 	after, limited := time.Second, false
 	if r, ok := errors.AsType[*resilience.Rejection](err); ok {
 		if !r.RetryAt.IsZero() {
-			after = max(time.Millisecond, min(r.RetryAt.Sub(now), maxRetryAfter))
+			after = max(time.Millisecond, min(r.RetryAt.Sub(now), adapter.MaxRetryAfter))
 		}
 		limited = r.Reason == resilience.Limited
 		if r.Cause != nil {

@@ -19,9 +19,8 @@ import (
 
 // Stream implements grpc.StreamClientInterceptor. The policies run while the stream is
 // made. They judge the stream at its first message or at its end, whichever comes first.
-// What they hold for it, such as a slot or its context, they hold to its end. As always
-// with gRPC, a stream ends when RecvMsg returns an error or when its context is done (see
-// grpc.ClientConn.NewStream).
+// They hold its slot and its context until its end. As always with gRPC, a stream ends when
+// RecvMsg returns an error or when its context is done (see grpc.ClientConn.NewStream).
 //
 // A stream is made once, whatever Policy decides. It costs two allocations, and none for a
 // message. An interceptor further in must pass on its call options: without our
@@ -110,9 +109,9 @@ func (s *stream) asFailure(err, late error) *failure {
 	return s.c.asFailure(s.method, err, nil)
 }
 
-// asDeadline returns an error with the cause of the deadline, if err reports only that the
-// context of the stream is done and a deadline with a cause of its own ended that context.
-// Otherwise it returns nil.
+// asDeadline returns an error with the cause of the deadline that ended the stream's
+// context, if err reports the end of that context without the cause. Otherwise it returns
+// nil.
 func (s *stream) asDeadline(err error) error {
 	code := status.Code(err)
 	if code == codes.DeadlineExceeded {
@@ -137,7 +136,7 @@ func (s *stream) awaitDeadline() {
 	}
 	select {
 	case <-s.ctx.Done():
-	case <-time.After(maxTimerDelay): // a context whose Done does not heed its Deadline
+	case <-time.After(maxTimerDelay): // user code made a context that misses its Deadline
 	}
 }
 

@@ -49,8 +49,8 @@ func (w *witness) Apply(ctx context.Context, next resilience.Next) (err error) {
 
 func (w *witness) Settle(_ uint64, err error) { w.heard <- err }
 
-// guards are a real breaker and a real bulkhead, and around them witnesses of both
-// moments, who hear last.
+// guards are a real breaker and a real bulkhead, with witnesses of both moments around
+// them, which are settled last.
 type guards struct {
 	answered, ended *witness
 	breaker         *breaker.Breaker

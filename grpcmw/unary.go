@@ -13,9 +13,9 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Unary implements grpc.UnaryClientInterceptor. The call options grpc.Header, Trailer and
-// Peer collect from the last attempt; other options, such as grpc.OnFinish, act on each
-// attempt.
+// Unary implements grpc.UnaryClientInterceptor. The call options grpc.Header, grpc.Trailer
+// and grpc.Peer get the values of the last attempt. Other options, such as grpc.OnFinish,
+// apply to each attempt.
 //
 // Unary returns nil only with a reply of the server: if a policy drops the error of a call,
 // Unary returns it.

@@ -21,7 +21,7 @@ type call struct {
 	t   *Transport
 	req *http.Request // the caller's request, never changed
 
-	// upload is a request body that call has to close: Base was not called with it.
+	// upload is a request body that call has to close, because Base was not called with it.
 	upload io.Closer
 	ran    bool
 	final  bool // the server wants no further attempt

@@ -44,7 +44,7 @@ func WithIdempotent(ctx context.Context) context.Context {
 
 // WithKey returns a context whose requests have the given key, such as a route or a tenant.
 // It overrides Transport.Key. A keyed.Group keeps state for each key, so use few keys, and
-// none that a client can choose freely.
+// none made of user input.
 func WithKey(ctx context.Context, key string) context.Context {
 	s := settingsOf(ctx)
 	s.keyed, s.key = true, key

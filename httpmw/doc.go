@@ -10,14 +10,14 @@
 // the abilities of its http.ResponseWriter, and its panics continue to net/http.
 //
 // [StatusOutcome] decides which responses are failures, on both sides. [DefaultRetryable]
-// decides which requests a client retries. [KeyOf] returns the key of a host for the Keys
-// of a keyed.Group.
+// decides which requests a client retries. [KeyOf] returns the key of a host for
+// keyed.Config.Keys.
 //
 // # Where they are
 //
-// A Transport is between an http.Client and the transport that the client would use
-// without it. Transports outside it run once for each call, or for each hop of a redirect.
-// Transports inside its policies run once for each attempt.
+// A Transport is between an http.Client and Base, the transport that sends the requests.
+// Transports outside it run once for each call and each redirect. Transports inside it, as
+// its Base, run once for each attempt.
 //
 //	     a request goes in |                    ^ its response comes back
 //	                       v                    |
@@ -47,14 +47,13 @@
 // calls with this context passes the number on, and its retry makes one attempt only. So
 // three hops of three attempts each do not turn one call into 27.
 //
-// A server with more requests than capacity answers the requests that its limit rejects
-// with 503 and the header
+// An overloaded server answers the requests that its limit rejects with 503 and the header
 //
 //	Retry-Attempt: 0
 //
 // which means that no further attempt is wanted: retries would add to the overload. A
 // Transport does not send such a request again, whatever its policies decide, and counts
 // the response as a success: its breaker stays closed. Other values have no meaning in a
-// response. Both headers are for the other end of the connection, so proxies should pass
-// them on. A handler that forwards another service's response forwards the header too.
+// response. Proxies should pass both headers on. A handler that forwards another service's
+// response forwards the header too.
 package httpmw

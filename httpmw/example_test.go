@@ -352,7 +352,7 @@ func ExampleServer() {
 	// /healthz 200
 }
 
-// report stands for work that heeds its context, such as a query.
+// report stands for work that watches its context, such as a query.
 func report(ctx context.Context) (string, error) {
 	<-ctx.Done()
 	return "", context.Cause(ctx)

@@ -19,7 +19,7 @@ import (
 //
 //   - scheme and host are in lower case;
 //   - an IPv6 address has its shortest form (RFC 5952);
-//   - the port has no leading zeros, and the default port of http and https is there. With
+//   - the port has no leading zeros, and the default port of http and https is added. With
 //     another scheme, a URL without a port gives a key without a port.
 //
 // A dot at the end of a name stays: for RFC 3986 and for the URL standard of WHATWG,
@@ -27,7 +27,7 @@ import (
 // international names are not converted. User name, password, path and the Host header are
 // not part of the key. HostKey returns "" if r has no URL.
 //
-// KeyOf returns the key for a configuration.
+// KeyOf returns the key for keyed.Config.Keys.
 func HostKey(r *http.Request) string {
 	if r.URL == nil {
 		return ""
@@ -35,15 +35,15 @@ func HostKey(r *http.Request) string {
 	return adapter.CanonicalOrigin(r.URL.Scheme, r.URL.Host)
 }
 
-// KeyOf returns the key that HostKey returns for requests to rawURL, for instance to write
-// it in keyed.Config.Keys:
+// KeyOf returns the key that HostKey returns for requests to rawURL, for instance for
+// keyed.Config.Keys:
 //
 //	Keys: map[string]resilience.Policy{
 //		resilience.Must(httpmw.KeyOf("https://reports.example.com")): reports,
 //	}
 //
-// It returns an error if no request can have such a URL: without a scheme, without a host,
-// with an invalid port. Path and query of rawURL are ignored.
+// It returns an error if no request can have such a URL: it has no scheme, no host, or an
+// invalid port. KeyOf ignores the path and the query of rawURL.
 func KeyOf(rawURL string) (string, error) {
 	const remedy = `write scheme and host, as in "https://api.example.com"`
 	if scheme, _, ok := strings.Cut(rawURL, "://"); !ok || scheme == "" {

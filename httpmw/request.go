@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	// attemptHeader is a header with two meanings. In a request it has the number of the
-	// attempt, from the second one on. In a response its only meaningful value is final.
+	// attemptHeader is the number of the attempt in a request, from the second one on. In a
+	// response its only meaningful value is final.
 	attemptHeader = "Retry-Attempt"
 	// final is the value of attemptHeader in a response whose server wants no further
 	// attempt. No attempt has this number.

@@ -14,18 +14,21 @@ import (
 )
 
 // DefaultRetryable reports whether req is safe to retry after it was answered with resp, or
-// after it failed with err if err is not nil. It is safe to retry
+// after it failed with err if err is not nil.
 //
-//   - after 408, 425, 429, 500, 502, 503, 504 and after errors, if it is idempotent: its
-//     method is GET, HEAD, OPTIONS, TRACE, PUT or DELETE (RFC 9110, section 9.2.2), it has
-//     a header Idempotency-Key or X-Idempotency-Key (any value counts, as in net/http), or
-//     its context has WithIdempotent;
-//   - whatever its method, after errors which prove that it never reached the server: no
-//     connection could be made, or the server sent REFUSED_STREAM or GOAWAY for a request
-//     that it had not processed (RFC 9113, section 8.7).
+// An idempotent request is safe to retry after 408, 425, 429, 500, 502, 503, 504 and after
+// errors. A request is idempotent if
 //
-// It is not safe to retry after permanent errors: of certificates, an unsupported scheme,
-// too many redirects, an invalid request, and the rejection of a policy further in.
+//   - its method is GET, HEAD, OPTIONS, TRACE, PUT or DELETE (RFC 9110, section 9.2.2),
+//   - it has a header Idempotency-Key or X-Idempotency-Key, with any value, or
+//   - its context has WithIdempotent.
+//
+// Any request is safe to retry after an error which proves that the server did not process
+// it. Either no connection could be made, or the server sent REFUSED_STREAM or GOAWAY for
+// it (RFC 9113, section 8.7).
+//
+// No request is retried after a permanent error: an error of a certificate, an unsupported
+// scheme, too many redirects, an invalid request, or the rejection of a policy further in.
 func DefaultRetryable(req *http.Request, resp *http.Response, err error) bool {
 	if err == nil {
 		return retriedStatus(resp.StatusCode) && idempotent(req)
@@ -54,9 +57,9 @@ func idempotent(req *http.Request) bool {
 	return ok || settingsOf(req.Context()).idempotent
 }
 
-// unsent reports whether err proves that the server did not see the request. A failure to
-// dial proves it also if net/http used another connection before: it makes a new one only
-// if it wrote nothing to the old one, or if the request is safe to retry anyway.
+// unsent reports whether err proves that the server did not process the request. A failure
+// to dial proves it even if net/http used another connection before. It makes a new one
+// only if it wrote nothing to the old one, or if the request is safe to retry anyway.
 func unsent(err error) bool {
 	if op, ok := errors.AsType[*net.OpError](err); ok && (op.Op == "dial" || op.Op == "proxyconnect") {
 		return true
@@ -66,9 +69,9 @@ func unsent(err error) bool {
 	if se, ok := errors.AsType[streamError](err); ok {
 		return se.Code == refusedStream
 	}
-	// These errors have no type, only a text. net/http returns only the last one, and a test
-	// provokes it, so that a change of the text in a Go version is noticed. The others are
-	// from x/net/http2.
+	// These errors have no type, only a text. net/http returns only the last one. A test
+	// provokes it, to notice if a Go version changes the text. The others are from
+	// x/net/http2.
 	switch text := cause(err).Error(); text {
 	case "http2: Transport received Server's graceful shutdown GOAWAY",
 		"http2: client conn not usable",
@@ -76,7 +79,7 @@ func unsent(err error) bool {
 		"http2: no cached connection was available":
 		return true
 	default:
-		// The error is only for streams above the last one that the server processed.
+		// A stream gets this error only if the server has not processed it.
 		return strings.HasPrefix(text, "http2: Transport received GOAWAY from server ErrCode:")
 	}
 }

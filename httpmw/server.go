@@ -22,15 +22,15 @@ import (
 // header Retry-Attempt sets the number that resilience.Attempt returns in the handler, so
 // that the handler's own calls do not multiply the client's attempts.
 //
-// A timeout in Policy ends the context of the request; the handler itself is not abandoned.
+// A timeout in Policy ends the context of the request, but waits until the handler returns.
 // If the handler returns without a response, ErrorHandler answers. A response that has
 // begun stays as it is.
 //
 // A handler that panics is a failure. The panic continues to net/http, as it does without a
-// Server. http.ErrAbortHandler continues too, and is Ignored, as is a request whose client
-// leaves before the handler returns. A request whose client seems to have left before it
-// arrived is still handled: net/http cannot tell such a client from one that has closed its
-// sending side only and waits for the response.
+// Server. A panic with http.ErrAbortHandler continues too, and is Ignored. A request whose
+// client leaves before the handler returns is also Ignored. If the client seems to have
+// left before the request arrived, the handler still runs. The client may have closed only
+// its sending side and wait for the response, and net/http cannot tell the difference.
 //
 // A limit releases its slot when the request is answered, which is when the handler
 // returns. A stream or an upgrade is answered when it begins: at the first flush, at a
@@ -64,8 +64,8 @@ type Server struct {
 //
 // The http.ResponseWriter for next implements http.Flusher, http.Hijacker, io.ReaderFrom,
 // http.Pusher and http.CloseNotifier exactly if the server's writer does, and works with
-// http.ResponseController. It cannot do one thing: over HTTP/1, http.MaxBytesReader closes
-// the connection of a body that is too large only with the writer of the server itself. Use
+// http.ResponseController. There is one difference over HTTP/1: http.MaxBytesReader closes
+// the connection of a body that is too large only if it gets the server's own writer. Use
 // http.MaxBytesHandler around the handler that Wrap returns.
 //
 // Wrap panics if next or s.Policy is nil, as http.Handle does for a nil handler.
@@ -83,7 +83,7 @@ func (s Server) Wrap(next http.Handler) http.Handler {
 // Unavailable answers with 503 Service Unavailable. If err is a policy's rejection, the
 // header Retry-After has the time until a retry makes sense: in whole seconds, rounded up,
 // at least 1. If the reason is resilience.Limited, the response also has the header
-// Retry-Attempt: 0, which tells clients not to retry: see "Several hops" in the
+// Retry-Attempt: 0, with which clients do not retry; see "Several hops" in the
 // documentation of the package.
 func Unavailable(w http.ResponseWriter, _ *http.Request, err error) {
 	if errors.Is(err, resilience.ErrRejected) {
@@ -289,8 +289,9 @@ func (e *exchange) verdict(ctx context.Context) error {
 // canceled reports whether ctx is done, and not because of a deadline.
 func canceled(ctx context.Context) bool { return ctx.Err() != nil && !expired(ctx) }
 
-// answerError returns e.err for policies that wait for the answer. The end of a context stays
-// only if it is the client's: if a policy's timeout passed, the error is errNoTime.
+// answerError returns e.err for policies that wait for the answer. If e.err is the end of a
+// context but the client's context is not done, a policy's timeout has passed: then
+// answerError returns errNoTime.
 func (e *exchange) answerError() error {
 	if e.r.Context().Err() == nil && (errors.Is(e.err, context.DeadlineExceeded) || errors.Is(e.err, context.Canceled)) {
 		return errNoTime
@@ -298,7 +299,7 @@ func (e *exchange) answerError() error {
 	return e.err
 }
 
-// expired reports whether a deadline ended ctx, also if only the cause of ctx shows it.
+// expired reports whether a deadline ended ctx, even if only the cause of ctx shows it.
 func expired(ctx context.Context) bool {
 	return errors.Is(ctx.Err(), context.DeadlineExceeded) ||
 		ctx.Err() != nil && errors.Is(context.Cause(ctx), context.DeadlineExceeded)

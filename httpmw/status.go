@@ -8,12 +8,13 @@ import (
 	"time"
 
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/internal/adapter"
 )
 
-// StatusOutcome returns the default outcome of a status code: whether the server works. 5xx
-// is a Failure, except 501 Not Implemented and 505 HTTP Version Not Supported, which are a
-// healthy server's answers to a request that it does not support. All other codes, also
-// 4xx, are a Success (RFC 9110, section 15).
+// StatusOutcome returns the default outcome of a status code: whether the server works. A
+// code of 5xx is a Failure, except 501 Not Implemented and 505 HTTP Version Not Supported:
+// a healthy server answers so to a request that it does not support. All other codes,
+// including 4xx, are a Success (RFC 9110, section 15).
 func StatusOutcome(code int) resilience.Outcome {
 	if code >= 500 && code != http.StatusNotImplemented && code != http.StatusHTTPVersionNotSupported {
 		return resilience.Failure
@@ -24,8 +25,8 @@ func StatusOutcome(code int) resilience.Outcome {
 // StatusError is the error for the policies of a response that is a failure or that may be
 // retried. It is small and keeps neither response nor request.
 //
-// A caller of Transport gets it only inside a policy's error, if the response itself is
-// gone.
+// A caller of Transport gets it only inside a policy's error, if there is no response to
+// return.
 type StatusError struct {
 	StatusCode int
 
@@ -54,10 +55,6 @@ func (e *StatusError) Retryable() bool { return e.retryable }
 // without such a header (RFC 9110, section 10.2.3).
 func (e *StatusError) RetryAfter() time.Duration { return e.retryAfter }
 
-// maxRetryAfter is the longest delay that a server can ask for. A year keeps sums of times
-// and durations far from overflow.
-const maxRetryAfter = 365 * 24 * time.Hour
-
 // retryAfter returns the delay in the Retry-After header of a response that arrived at now,
 // 0 without a valid one. A date is compared with the response's Date header, if there is
 // one: the server's clock may differ from ours.
@@ -71,7 +68,7 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 		if err != nil {
 			n = math.MaxInt64 // v has digits only, so the error is an overflow
 		}
-		return time.Duration(min(n, int64(maxRetryAfter/time.Second))) * time.Second
+		return time.Duration(min(n, int64(adapter.MaxRetryAfter/time.Second))) * time.Second
 	}
 	at, ok := parseDate(v, now)
 	if !ok {
@@ -80,7 +77,7 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 	if sent, ok := parseDate(h.Get("Date"), now); ok {
 		now = sent
 	}
-	return max(0, min(at.Sub(now), maxRetryAfter))
+	return max(0, min(at.Sub(now), adapter.MaxRetryAfter))
 }
 
 // parseDate parses the three forms of a date (RFC 9110, section 5.6.7).

@@ -15,17 +15,17 @@ import (
 //
 // The caller gets the response of Base to the last attempt. A response that counts as a
 // failure is an error for the policies only: when they give up, the caller gets that
-// response, its body unread. RoundTrip returns an error if there is no response, or if a
-// policy adds information that the response lacks: a rejection of the first attempt, a
-// timeout, the end of the caller's context.
+// response with its body unread. RoundTrip returns an error if there is no response. It
+// also returns one if a policy rejected the first attempt, or if a timeout or the caller's
+// context ended the call.
 //
 // The first attempt sends the request as it is and buffers nothing of its body. Later
 // attempts take the body from Request.GetBody, which http.NewRequest sets for the usual
 // readers. A request whose body cannot be replayed is sent once.
 //
 // Some policies hold a resource until the operation ends, such as a bulkhead's slot or the
-// context of an attempt. They hold it until the response body is at its end or closed. As
-// always with net/http, close it.
+// context of an attempt. They hold it until the response body has been read to its end or
+// is closed. As always with net/http, close the body.
 type Transport struct {
 	// Base sends each attempt. It must close the request body, as http.RoundTripper
 	// demands. nil is http.DefaultTransport.
@@ -49,9 +49,8 @@ type Transport struct {
 	// or after an error of Base (resp is nil). It is called after each attempt and must
 	// not touch the body. nil is DefaultRetryable, which a Retryable can also call.
 	//
-	// Some requests are sent once whatever Policy and Retryable decide, and Retryable is
-	// not called for them: requests whose body cannot be replayed, requests under
-	// WithoutRetry, and requests whose response has Retry-Attempt: 0.
+	// A request is not retried, and Retryable is not called, if its body cannot be
+	// replayed, its context has WithoutRetry, or its response has Retry-Attempt: 0.
 	Retryable func(req *http.Request, resp *http.Response, err error) bool
 
 	// Fallback answers a request that failed or was rejected. err is the error that
@@ -59,8 +58,9 @@ type Transport struct {
 	// Fallback returns nil, the caller gets that response or error. nil is no fallback.
 	//
 	// Fallback is not called if the caller canceled, if the context was done before the
-	// call, or if err is a success of the server. Before the call of Fallback, slots are
-	// free again and a response of up to 64 KiB was read. Fallback may run concurrently.
+	// call, or if the outcome of err is a success. Before Transport calls Fallback, it
+	// reads a response of up to 64 KiB, and policies free their slots. Fallback must be
+	// safe for concurrent use.
 	Fallback func(req *http.Request, err error) *http.Response
 
 	origins origins

@@ -53,7 +53,7 @@ func (w *recorder) Unwrap() http.ResponseWriter { return w.inner }
 func (w *recorder) Header() http.Header { return w.inner.Header() }
 
 // WriteHeader stores a final status: 101, and all from 200 on. Other statuses of 1xx come
-// before the final one. net/http panics for a status that has not three digits.
+// before the final one. net/http panics for a status without three digits.
 func (w *recorder) WriteHeader(code int) {
 	if w.status == 0 && (code >= 200 && code <= 999 || code == http.StatusSwitchingProtocols) {
 		w.status = int16(code)
@@ -69,7 +69,7 @@ func (w *recorder) Write(p []byte) (int, error) {
 	return w.inner.Write(p)
 }
 
-// WriteString is for io.WriteString, which behaves as without it.
+// WriteString implements io.StringWriter, as the server's writer does.
 func (w *recorder) WriteString(s string) (int, error) {
 	w.wrote()
 	return io.WriteString(w.inner, s)

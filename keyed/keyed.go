@@ -18,6 +18,7 @@ import (
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/internal/adapter"
+	"github.com/resilience-go/resilience/internal/policykit"
 )
 
 // defaultMax is the default of Config.Max, in keys. It is more hosts than most clients
@@ -31,8 +32,8 @@ type Config struct {
 	// Max is how many keys the group remembers, by default 1000. The group holds more
 	// while more are in use: it never drops a key that has a call in flight or whose
 	// policy is not idle. A breaker is not idle while it is open, or soon after failures.
-	// A retry is not idle while its budget holds less than a new one, for at most ten
-	// seconds after it last asked for a retry.
+	// A retry is not idle while its budget holds less than a new one's, for at most ten
+	// seconds after a call last needed a retry.
 	Max int
 	// Keys are the exceptions: keys with a policy of their own, which the group always
 	// remembers. Over HTTP a key is the result of httpmw.HostKey, and every spelling of an
@@ -42,9 +43,9 @@ type Config struct {
 	Keys map[string]resilience.Policy
 }
 
-// Group is a Policy that applies to each operation the policy of the operation's key,
-// Next.Key. The policies are forks of a template: each has its own state, and all count
-// together with the template.
+// Group is a Policy that has a policy for each key, and applies to an operation the policy
+// of its key, Next.Key. The policies are forks of a template. Each has its own state, and
+// the template has the counters of all.
 //
 // A Group is safe for concurrent use.
 type Group struct {
@@ -61,8 +62,8 @@ type Group struct {
 // entry holds the policy of a key.
 type entry struct {
 	policy resilience.Policy
-	// pins counts the calls that use the entry. A negative count means that the entry is
-	// being dropped, because dead was added: a call that finds it so looks the key up again.
+	// pins counts the calls that use the entry. It is negative while evict drops the entry,
+	// because evict adds dead. A call that finds it negative looks the key up again.
 	pins atomic.Int64
 	used atomic.Bool // since the last sweep
 }
@@ -70,10 +71,11 @@ type entry struct {
 // dead is added to entry.pins to drop the entry. No number of calls makes the sum positive.
 const dead = -1 << 40
 
-// New returns a Group of forks of template, or an error that says what to change. All keys
-// share a policy that is not a resilience.Forker.
+// New returns a Group of forks of template, or an error that says what to change. In a
+// template made by resilience.Compose, each policy that is a resilience.Forker is forked.
+// All keys share a policy that is not one.
 func New(template resilience.Policy, c Config) (*Group, error) {
-	if absent(template) {
+	if policykit.Absent(template) {
 		return nil, fmt.Errorf("keyed %q: the template is nil: give it a policy, or resilience.Compose() to have no policy", c.Name)
 	}
 	if c.Max == 0 {
@@ -92,14 +94,14 @@ func New(template resilience.Policy, c Config) (*Group, error) {
 	return g, nil
 }
 
-// spellings returns Keys and, for each key that is written as the origin of a URL, its
-// canonical spelling, which is the key of a request. The key as written stays: a function
-// Key of the user may return it.
+// spellings returns Keys and, for each key that is the origin of a URL, its canonical
+// spelling, which is the key of a request. The key as written stays, because a Key
+// function of user code may return it.
 func (c *Config) spellings() (map[string]resilience.Policy, error) {
 	keys := maps.Clone(c.Keys)
 	written := map[string]string{} // by canonical spelling
 	for _, k := range slices.Sorted(maps.Keys(c.Keys)) {
-		if absent(c.Keys[k]) {
+		if policykit.Absent(c.Keys[k]) {
 			return nil, fmt.Errorf("keyed %q: Config.Keys[%q] is nil: leave the key out, or give it resilience.Compose() to have no policy", c.Name, k)
 		}
 		canonical, ok := adapter.CanonicalKey(k)
@@ -113,14 +115,6 @@ func (c *Config) spellings() (map[string]resilience.Policy, error) {
 		keys[canonical] = c.Keys[k]
 	}
 	return keys, nil
-}
-
-// absent reports whether p is nil or a nil pointer.
-func absent(p resilience.Policy) bool {
-	for range resilience.Walk(p) {
-		return false
-	}
-	return true
 }
 
 // Apply implements resilience.Policy.
@@ -174,8 +168,7 @@ func (g *Group) pin(key string) *entry {
 	}
 }
 
-// fork returns the policy of a new key. A template that is not a Forker has no state, so
-// all keys share it.
+// fork returns the policy of a new key. All keys share a template that is not a Forker.
 func (g *Group) fork(key string) resilience.Policy {
 	if f, ok := g.template.(resilience.Forker); ok {
 		return f.Fork(key)
@@ -201,9 +194,8 @@ func (g *Group) sweepFor(e *entry) {
 //
 // It drops entries in random order: the order of the map is fixed, so the same keys would
 // always be dropped first. It marks used entries as unused, for the second round and for
-// the next sweep. If it cannot drop enough, the next sweep is due when an eighth more keys
-// have come on top of those that must be kept. Otherwise each new key would look at all
-// entries.
+// the next sweep. If it cannot drop enough, the next sweep waits until there are an eighth
+// more keys than must be kept. Otherwise each new key would start a sweep.
 func (g *Group) sweep() {
 	if !g.sweeping.TryLock() {
 		return // another goroutine sweeps
@@ -249,7 +241,7 @@ func (g *Group) evict(key any, e *entry) (drop bool) {
 			e.pins.Add(-dead)
 		}
 	}()
-	// No call can use e now, so the result of Idle stays true.
+	// No call can use e now, so if Idle returns true, the policy stays idle.
 	if drop = idle(e.policy); drop {
 		g.entries.CompareAndDelete(key, e)
 		g.len.Add(-1)
@@ -272,7 +264,7 @@ func idle(p resilience.Policy) bool {
 }
 
 // For returns a policy that applies the policy of key, whatever the key of the operation
-// is. It holds no state, so it may be kept or made again for each call.
+// is. The result holds no state: keep it, or call For for each call.
 func (g *Group) For(key string) resilience.Policy { return &member{g, key} }
 
 type member struct {

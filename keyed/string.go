@@ -8,8 +8,7 @@ import (
 	"github.com/resilience-go/resilience/internal/policykit"
 )
 
-// String describes the group with the numbers that it works with. It is for people, and
-// the text may change. The keys of Config.Keys stand in the order of Nodes.
+// String returns the settings of the group, for people. The text may change.
 func (g *Group) String() string {
 	s := policykit.Describe("keyed", g.cfg.Name, "") + "up to " + policykit.Count(g.cfg.Max, "key") + ", each with a state of its own"
 	if n := len(g.cfg.Keys); n > 0 {

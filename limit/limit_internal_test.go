@@ -13,9 +13,10 @@ import (
 
 func succeed(context.Context) error { return nil }
 
-func TestBelowTheLimitNobodyTakesTheLock(t *testing.T) {
+// Below the limit, no request takes the lock.
+func TestLimit_noLockBelowLimit(t *testing.T) {
 	l := resilience.Must(New(Config{}))
-	l.mu.Lock() // so who wants it waits
+	l.mu.Lock() // a request that takes it would hang
 	entered := make([]int64, 0, 64)
 	for range 64 {
 		at, err := l.enter(t.Context())
@@ -115,8 +116,9 @@ func TestLimit_queueFullWhileTrialEnds(t *testing.T) {
 	})
 }
 
-// Who leaves a word that nobody watches looks at no line.
-func TestTheWordIsWatchedAsLongAsSomebodyWaits(t *testing.T) {
+// The word stays watched while a request is queued: otherwise a request that leaves would
+// not look at the queue.
+func TestLimit_watchedWhileQueued(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := resilience.Must(New(Config{Max: 1}))
 		at, _ := l.enter(t.Context())
@@ -136,8 +138,8 @@ func TestTheWordIsWatchedAsLongAsSomebodyWaits(t *testing.T) {
 	})
 }
 
-// What a waiter is told and the end of its context come at one instant.
-func TestWhoIsToldAsItsContextEndsIsInOneCounter(t *testing.T) {
+// A queued request whose context ends as it gets a slot or is rejected is in one counter.
+func TestLimit_answeredAtContextEnd(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // so that it comes no sooner than it is let
 	for round := range 300 {
 		synctest.Test(t, func(t *testing.T) {

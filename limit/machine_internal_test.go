@@ -253,7 +253,8 @@ func FuzzMachine(f *testing.F) {
 	})
 }
 
-func TestAMachineSurvivesWhatHappens(t *testing.T) {
+// Random steps break no invariant of the machine.
+func TestMachine_randomSteps(t *testing.T) {
 	tests, overloads := 0, 0
 	for seed := range uint64(300) {
 		rng := rand.New(rand.NewPCG(seed, 1))

@@ -9,12 +9,13 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/internal/policykit"
 )
 
-// Collector is a prometheus.Collector for policies that report, those of this module and
-// of other modules. It finds them with resilience.Walk inside the policies that it is
-// given. The metric of a resilience.Value is "resilience_", the kind of the policy, "_"
-// and the name of the value.
+// Collector is a prometheus.Collector for policies of any module that implement
+// resilience.Reporter. It finds them with resilience.Walk inside the policies that it is
+// given. The metric of a resilience.Value is named resilience_KIND_VALUE, with the kind of
+// the policy and the name of the value.
 //
 // A registry takes one Collector. Give it all policies, when it is made or later with
 // Add. To register several Collectors, or to add labels, use
@@ -22,22 +23,22 @@ import (
 //
 // # Names
 //
-// Policies of one kind need different Names. Only the policies inside one keyed.Group may
-// have the same Name, and their reports add up. Each Histogram needs a Name of its own. A
+// Policies of one kind need different Names. Only policies inside one keyed.Group may have
+// the same Name, and their values are summed. Histograms need different Names even there. A
 // policy that is found twice counts once. The counters of a fork are in the report of the
 // policy that it was made from, so give the Collector that policy. A policy in
 // keyed.Config.Keys must not be a fork of the template.
 //
 // # Series
 //
-// All series of a policy exist once it is added. Its counters do not fall while it stays,
-// even if a breaker is reset or a group evicts keys. Once calls have ended, the sum over
-// the outcomes is the number of calls.
+// All series of a policy exist once it is added. Its counters do not fall until it is
+// removed, even if a breaker is reset or a group evicts keys. Once all calls have ended,
+// the sum over the outcomes is the number of calls.
 //
-// A value that a policy of another module reports later than at Add has no metric, except
-// if only the value of a label is new. Give such a policy to NewCollector, not to Add
-// after the registration: a registry calls Describe once, and a pedantic registry rejects
-// metrics that were not described.
+// A policy of another module must report all its values when it is added. A value that it
+// reports only later has no metric, unless only the value of a label is new. Add such a
+// policy before the registration: a registry calls Describe once, and a pedantic registry
+// rejects metrics that were not described.
 //
 // A Collector is safe for concurrent use.
 type Collector struct{ found atomic.Pointer[found] }
@@ -54,7 +55,7 @@ func NewCollector(policies ...resilience.Policy) (*Collector, error) {
 
 // Add adds policies and all policies inside them. It returns an error if a policy is nil,
 // was added before, has the Name of another policy of its kind, or reports values that
-// Prometheus does not accept. Then it has added none.
+// Prometheus does not accept. With an error, it adds none.
 func (c *Collector) Add(policies ...resilience.Policy) error {
 	for {
 		old := c.found.Load()
@@ -78,22 +79,14 @@ func (c *Collector) Add(policies ...resilience.Policy) error {
 
 func addable(added []resilience.Policy, p resilience.Policy) error {
 	switch {
-	case !present(p):
+	case policykit.Absent(p):
 		return errors.New("metrics: a policy is nil: leave it out")
 	case !reflect.ValueOf(p).Comparable():
-		return fmt.Errorf("metrics: a %T cannot be told from another: give a pointer to it, or resilience.Compose of it", p)
+		return fmt.Errorf("metrics: a %T is not comparable: give a pointer to it, or resilience.Compose of it", p)
 	case slices.Contains(added, p):
 		return errors.New("metrics: a policy has been added before: add it once")
 	}
 	return nil
-}
-
-// present reports whether p is neither nil nor a nil pointer.
-func present(p resilience.Policy) bool {
-	for range resilience.Walk(p) {
-		return true
-	}
-	return false
 }
 
 // Remove removes policies and all policies inside them, except those that are also inside

@@ -29,15 +29,15 @@ type member struct {
 	id
 	// owner is the outermost group in which the policy was first found, or else the policy
 	// itself. Members of one owner may share an id. The owner stays when that group is
-	// removed, so that its former members still may.
+	// removed, so that its former members may still share one.
 	owner resilience.Policy
 }
 
 // id is the kind and the name of a policy. The reports of one id add up.
 type id struct{ kind, name string }
 
-// past holds the counters of an id at the last scrape. A scrape that reads a fork just
-// after the time of its OPEN has moved to its origin would otherwise see the sum fall.
+// past holds the counters of an id at the last scrape, so that no sum falls. The time of an
+// OPEN moves from a fork to its origin when it ends, and a scrape may then miss it in both.
 type past struct {
 	mu       sync.Mutex
 	counters map[string]float64 // guarded by mu; by series
@@ -111,8 +111,8 @@ func find(added []resilience.Policy, old *found) (*found, error) {
 			return nil, err
 		}
 	}
-	// Without a removed member the sums are lower. With the past of the higher sums, the
-	// counters of the members that stay would not grow until they reach these.
+	// The sums of the members that stay are lower than before. With the old past, their
+	// counters would not grow until they reach the old sums.
 	for p, m := range old.members {
 		if s.members[p] == nil && s.names[m.id] != nil {
 			s.names[m.id] = &past{counters: map[string]float64{}}
@@ -209,7 +209,7 @@ func (s *search) describe(r *resilience.Report) error {
 		for j := 0; j < len(v.Labels); j += 2 {
 			l := v.Labels[j]
 			if !validName.MatchString(l) || l == series.NameLabel || slices.Contains(labels, l) {
-				return bad("%s with the label %q: it must be in snake_case, not %q, and there once", v.Name, l, series.NameLabel)
+				return bad("%s with the label %q: it must be in snake_case, must not be %q, and must not be repeated", v.Name, l, series.NameLabel)
 			}
 			labels = append(labels, l)
 		}
@@ -226,10 +226,10 @@ func (s *search) describe(r *resilience.Report) error {
 			m = newMetric(r.Kind, name, help, labels)
 		}
 		if m.kind != r.Kind {
-			return bad("%s, whose metric %s is one of the kind %q: give the value another Name", v.Name, name, m.kind)
+			return bad("%s, whose metric %s belongs to the kind %q: give the value another Name", v.Name, name, m.kind)
 		}
 		if !slices.Equal(m.labels, labels) {
-			return bad("%s with the labels %q, and elsewhere with %q: let them be the same", v.Name, labels, m.labels)
+			return bad("%s with the labels %q, and elsewhere with %q: report the same labels", v.Name, labels, m.labels)
 		}
 		s.metrics[name] = m
 	}

@@ -18,7 +18,8 @@ import (
 
 // HistogramConfig configures a Histogram. The zero value is a good default.
 type HistogramConfig struct {
-	// Name is the label name of the metric.
+	// Name is the value of the label "name". Histograms in one Collector need different
+	// Names.
 	Name string
 	// Buckets are the upper bounds of the classic buckets in seconds, in rising order.
 	// The default is prometheus.DefBuckets. A Prometheus that asks for native histograms
@@ -37,9 +38,9 @@ type HistogramConfig struct {
 
 // Histogram is a Policy that measures how long calls take, by outcome: success, failure,
 // ignored, and rejected if an inner policy rejected the call. It changes no results.
-// Outside of a retry it measures whole calls, inside it measures single attempts.
+// Outside a retry it measures whole calls, inside a retry single attempts.
 //
-// A call costs two reads of the clock and one observation of a prometheus.Histogram, see
+// A call costs two reads of the clock and one observation of a prometheus.Histogram; see
 // bench/README.md. Do not register a Histogram: a Collector finds it. All keys of a
 // keyed.Group share one Histogram. It is safe for concurrent use.
 type Histogram struct {
@@ -71,12 +72,9 @@ func NewHistogram(c HistogramConfig) (*Histogram, error) {
 			return bad("HistogramConfig.Buckets[%d] is %v, after %v: bounds must rise", i, b, c.Buckets[i-1])
 		}
 	}
-	switch c.Until {
-	case 0:
-		c.Until = resilience.Answered
-	case resilience.Answered, resilience.Ended:
-	default:
-		return bad("HistogramConfig.Until is %d: must be resilience.Answered or resilience.Ended, or 0 for the default", uint8(c.Until))
+	var err error
+	if c.Until, err = policykit.Until(histogramKind, c.Name, "HistogramConfig.Until", c.Until, resilience.Answered); err != nil {
+		return nil, err
 	}
 	if c.Buckets = slices.Clone(c.Buckets); len(c.Buckets) == 0 {
 		c.Buckets = prometheus.DefBuckets
@@ -127,8 +125,8 @@ func (s *settler) Settle(start uint64, err error) {
 }
 
 // failed observes a call that began at start and ended with err. If user code that judges
-// err panics, the call is a failure. For a late call, one that ended after Run returned,
-// ctx is not the caller's, and only err can show that the caller gave up.
+// err panics, the call is a failure. late is whether the call ended after Run returned.
+// Then ctx is not the caller's, and only err can show that the caller gave up.
 func (h *Histogram) failed(ctx context.Context, start int64, err error, late bool) {
 	took, outcome := h.since(start), int(resilience.Failure)
 	defer func() { h.took[outcome].Observe(took) }()

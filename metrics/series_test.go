@@ -177,7 +177,7 @@ func TestCollector_gaugesAtTheStart(t *testing.T) {
 	}
 }
 
-// Types, help texts and labels are those of the table.
+// Types, help texts and labels are as in the table.
 func TestCollector_typesHelpAndLabels(t *testing.T) {
 	policies := []resilience.Policy{newGroup(t, resilience.Compose(), keyed.Config{})}
 	for _, p := range kinds("p") {

@@ -56,7 +56,7 @@ func (t *tally) add(n resilience.Node) {
 	report := n.Policy.(resilience.Reporter).Report(false)
 	of := id{report.Kind, report.Name}
 	if t.found.names[of] == nil {
-		return // the Forker is user code, and the name may contain the key
+		return // a fork made by user code, whose name may contain the key
 	}
 	for i := range report.Values {
 		v := &report.Values[i]

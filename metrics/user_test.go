@@ -70,15 +70,15 @@ func TestCollector_policyOfAnotherModule(t *testing.T) {
 // A report that Prometheus does not accept is an error that says what to change.
 func TestCollectorAdd_invalidReport(t *testing.T) {
 	for want, q := range map[string]*quota{
-		`a report has the Kind "Rate Limit": it must be in snake_case`:                 {kind: "Rate Limit"},
-		`the quota "api" reports a value with the Name "a-b": it must be`:              {kind: "quota", values: []resilience.Value{{Name: "a-b"}}},
-		`reports a with the Labels ["x"]: they must be pairs`:                          {kind: "quota", values: []resilience.Value{{Name: "a", Labels: []string{"x"}}}},
-		`reports a with the label "name": it must be in snake_case, not "name"`:        {kind: "quota", values: []resilience.Value{{Name: "a", Labels: []string{"name", "y"}}}},
-		`reports a with the label "x": it must be in snake_case, not "name", and`:      {kind: "quota", values: []resilience.Value{{Name: "a", Labels: []string{"x", "1", "x", "2"}}}},
-		`reports a with the labels [], and elsewhere with ["x"]: let them be`:          {kind: "quota", values: []resilience.Value{{Name: "a", Labels: []string{"x", "1"}}, {Name: "a"}}},
-		`the breaker "api" reports calls_total with the labels [], and elsewhere with`: {kind: "breaker", values: []resilience.Value{{Name: "calls_total"}}},
-		`reports duration_seconds, whose metric resilience_call_duration_seconds is`:   {kind: "call", values: []resilience.Value{{Name: "duration_seconds", Labels: []string{"outcome", "x"}}}},
-		`the breaker_open "api" reports seconds_total, whose metric`:                   {kind: "breaker_open", values: []resilience.Value{{Name: "seconds_total"}}},
+		`a report has the Kind "Rate Limit": it must be in snake_case`:                    {kind: "Rate Limit"},
+		`the quota "api" reports a value with the Name "a-b": it must be`:                 {kind: "quota", values: []resilience.Value{{Name: "a-b"}}},
+		`reports a with the Labels ["x"]: they must be pairs`:                             {kind: "quota", values: []resilience.Value{{Name: "a", Labels: []string{"x"}}}},
+		`reports a with the label "name": it must be in snake_case, must not be "name"`:   {kind: "quota", values: []resilience.Value{{Name: "a", Labels: []string{"name", "y"}}}},
+		`reports a with the label "x": it must be in snake_case, must not be "name", and`: {kind: "quota", values: []resilience.Value{{Name: "a", Labels: []string{"x", "1", "x", "2"}}}},
+		`reports a with the labels [], and elsewhere with ["x"]: report the same`:         {kind: "quota", values: []resilience.Value{{Name: "a", Labels: []string{"x", "1"}}, {Name: "a"}}},
+		`the breaker "api" reports calls_total with the labels [], and elsewhere with`:    {kind: "breaker", values: []resilience.Value{{Name: "calls_total"}}},
+		`reports duration_seconds, whose metric resilience_call_duration_seconds belongs`: {kind: "call", values: []resilience.Value{{Name: "duration_seconds", Labels: []string{"outcome", "x"}}}},
+		`the breaker_open "api" reports seconds_total, whose metric`:                      {kind: "breaker_open", values: []resilience.Value{{Name: "seconds_total"}}},
 	} {
 		q.origin, q.calls = q, new(float64)
 		if _, err := metrics.NewCollector(q); err == nil || !strings.HasPrefix(err.Error(), "metrics: ") || !strings.Contains(err.Error(), want) {
@@ -91,7 +91,7 @@ func TestCollectorAdd_invalidReport(t *testing.T) {
 func TestCollectorAdd_metricOfTwoKinds(t *testing.T) {
 	reg, c := register(t, &quota{kind: "rate", values: []resilience.Value{{Name: "limit_left"}}})
 	err := c.Add(&quota{kind: "rate_limit", values: []resilience.Value{{Name: "left"}}})
-	want := `metrics: the rate_limit "api" reports left, whose metric resilience_rate_limit_left is one of the kind "rate": give the value another Name`
+	want := `metrics: the rate_limit "api" reports left, whose metric resilience_rate_limit_left belongs to the kind "rate": give the value another Name`
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}

@@ -39,7 +39,7 @@ type bucket struct {
 	seen     uint64 // the successes that level contains
 	mark     uint64 // the successes at markAt, from which the rate is measured
 	markAt   int64
-	turn     int64 // the number in shared.turns when the bucket last became short
+	turn     int64 // shared.turns when the bucket last became short
 }
 
 // newBucket returns a full bucket that is made at the time now.
@@ -115,12 +115,12 @@ func (r *Retry) refund(price int64) {
 	r.refunded.Add(back)
 }
 
-// Idle reports whether a keyed.Group may drop the fork. A retry is idle unless its bucket
-// holds less than Config.Budget. A new fork starts with Config.Budget units, so if a short
-// fork were dropped, a failing key would get free retries each time it comes back.
+// Idle reports whether a keyed.Group may drop the fork. A fork is not idle while its
+// bucket holds less than Config.Budget. A new fork starts with that many units, so a
+// failing key would get free retries each time it comes back.
 //
-// Two rules bound the memory of short forks. A fork is idle ten seconds after the last
-// call that needed a retry, and once 3000 other forks have become short after it.
+// Two rules bound the memory of such forks. A fork is idle ten seconds after its last call
+// that needed a retry, or once 3000 later buckets have fallen below Config.Budget.
 func (r *Retry) Idle() bool {
 	if r.cfg.Budget < 0 {
 		return true
@@ -138,8 +138,8 @@ func (r *Retry) Idle() bool {
 	return b.level >= int64(r.cfg.Budget)
 }
 
-// Budget returns the units in the bucket and how many it can hold at present, as Stats
-// does. Both are 0 without a budget.
+// Budget returns how many units the budget holds and how many it can hold at present, as
+// Stats does. Both are 0 without a budget.
 func (r *Retry) Budget() (level, capacity int64) {
 	if r.cfg.Budget < 0 {
 		return 0, 0

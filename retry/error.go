@@ -26,7 +26,7 @@ const (
 	OutOfAttempts = "out of attempts"
 	// OutOfBudget: too few calls have succeeded to pay for a retry.
 	OutOfBudget = "out of budget"
-	// AllFailing: the last attempts of all calls failed, so a retry would probably fail too.
+	// AllFailing: too many attempts in a row failed, over all calls; see Retry.
 	AllFailing = "all failing"
 	// PastDeadline: the wait would end after the caller's deadline.
 	PastDeadline = "past deadline"

@@ -70,24 +70,25 @@ type Stats struct {
 
 // Counters are the counters of a retry and all its forks. They never fall.
 type Counters struct {
-	// Calls by how they ended: at the first attempt, after a retry, in a panic or
-	// runtime.Goexit, or given up, by the reason. The budget has stopped the calls in
-	// Stopped[OutOfBudget] and Stopped[AllFailing].
+	// FirstTry, Recovered and Aborted are the calls that succeeded at the first attempt,
+	// that succeeded after a retry, and that ended in a panic or runtime.Goexit. Stopped
+	// is the calls that were given up, by reason. Stopped[OutOfBudget] and
+	// Stopped[AllFailing] are the calls that the budget stopped.
 	FirstTry, Recovered, Aborted uint64
 	Stopped                      map[string]uint64
 	// Retries are the attempts after the first ones.
 	Retries uint64
-	// Units of the budget. Earned counts one for each call that succeeds at its first attempt, including calls that
-	// do not fit in a full bucket. Spent counts the prices of retries, Refunded the prices
-	// that came back, as far as they fit in the bucket. All are 0 without a budget.
+	// Earned, Spent and Refunded are units of the budget. Earned is one for each call that
+	// succeeds at its first attempt, even if the budget is full. Spent is the prices of
+	// retries. Refunded is the refunded prices, as far as the budget had space for them.
+	// All are 0 without a budget.
 	Earned, Spent, Refunded int64
 }
 
 // Gauges are the present state of one retry without its forks. Both are 0 without a
 // budget.
 type Gauges struct {
-	// Level is how many units are in the bucket, Capacity how many it can hold at
-	// present.
+	// Level is how many units the budget holds, Capacity how many it can hold at present.
 	Level, Capacity int64
 }
 
@@ -102,8 +103,8 @@ func (s Counters) GaveUp() (n uint64) {
 // Calls returns how many calls have ended.
 func (s Counters) Calls() uint64 { return s.FirstTry + s.Recovered + s.Aborted + s.GaveUp() }
 
-// Stats returns the counters. They are read one after another while calls go on,
-// so they agree with each other once the retry is at rest.
+// Stats returns the counters and the gauges. They are read one after another, so they
+// agree with each other only while no call runs.
 func (r *Retry) Stats() Stats {
 	var s Stats
 	s.Counters = Counters{

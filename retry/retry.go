@@ -36,17 +36,17 @@ const policy = "retry"
 //     is 2 or more.
 //   - The wait would end after the context's deadline, or the error asks for a longer
 //     wait than Config.MaxDelay.
-//   - The last three attempts of all calls failed, or the last Config.MaxAttempts if
-//     that is more. A retry would then probably fail too.
-//   - The budget is too low.
+//   - The last max(3, Config.MaxAttempts) attempts failed, over all calls. A retry would
+//     then probably fail too.
+//   - The budget holds less than the retry costs.
 //
-// The budget counts units; a call that succeeds at its first attempt earns one. A retry costs 5
-// units. After an attempt that timed out it costs 20, because that attempt cost the
-// dependency real work. If the retry succeeds, or an inner policy rejects it, its price is
-// refunded. The bucket starts with Config.Budget units. It holds the successes of about
-// one second, but never less than it starts with.
+// The budget counts units. A call that succeeds at its first attempt earns one. A retry
+// costs 5 units. After an attempt that timed out it costs 20, because that attempt cost
+// the dependency real work. If the retry succeeds, or an inner policy rejects it, its
+// price is refunded. The budget starts with Config.Budget units. It can hold the successes
+// of about one second, and at least Config.Budget.
 //
-// The error is an *Error with the error of the last attempt that ran and the reason why
+// Apply returns an *Error with the error of the last attempt that ran and the reason why
 // there was no further attempt. If the first attempt's error is not retryable, Apply
 // returns that error unchanged.
 //

@@ -42,10 +42,10 @@ type ClientConfig struct {
 	// Retry repeats an attempt that has failed.
 	Retry retry.Config
 	// Breaker rejects calls while the dependency does not answer. A ProbeTimeout of 0
-	// follows Attempt and Bulkhead: it is 15 s, or a quarter longer than an attempt and its
-	// wait for a slot may take together (than Total, if Total is shorter), whichever is
-	// more. A part without a timeout adds nothing. New rejects a ProbeTimeout that you set
-	// and that is not longer than a probe.
+	// becomes the larger of 15 s and 1.25 * min(Attempt.Timeout + Bulkhead.MaxWait,
+	// Total.Timeout). If the sum is unbounded, Total.Timeout counts alone, or without a
+	// Total the part of the sum that is bounded. New rejects a ProbeTimeout that you set
+	// and that is not longer than a probe may take.
 	Breaker breaker.Config
 	// Bulkhead bounds how many attempts are in flight.
 	Bulkhead bulkhead.Config
@@ -62,9 +62,9 @@ type ClientConfig struct {
 func DefaultClient(name string) ClientConfig { return ClientConfig{Name: name} }
 
 // New returns the stack, or an error that says what to change. It checks each layer, and
-// that the layers fit together: for example, that an attempt is not longer than the total.
+// that the layers fit together: for example, an attempt must not be longer than the total.
 // A stack needs a name and at least one policy that guards something. A breaker needs a
-// timeout inside the stack, unless Without leaves Attempt out explicitly.
+// timeout of Attempt or Total. To use it without one, set Without to stack.Attempt.
 func (c ClientConfig) New() (resilience.Policy, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
@@ -175,7 +175,7 @@ func (c *ClientConfig) attemptTimeout() time.Duration {
 	return cmp.Or(c.Attempt.Timeout, policykit.DefaultTimeout)
 }
 
-// validateKeys returns an error if a key of Keyed.Keys is the name of a gRPC method alone:
+// validateKeys returns an error if a key of Keyed.Keys is a gRPC method without its target:
 // the key of a grpcmw.Client starts with the target.
 func (c *ClientConfig) validateKeys() error {
 	if !c.on(Keyed) {
@@ -183,15 +183,15 @@ func (c *ClientConfig) validateKeys() error {
 	}
 	for key := range c.Keyed.Keys {
 		if isMethod(key) {
-			return bad(c.Name, "Keyed.Keys[%q] is a gRPC method without its target, and the key of a grpcmw.Client is both: write the target in front, as in %q; if a function Key returns the method alone, let it return %q",
+			return bad(c.Name, "Keyed.Keys[%q] is a gRPC method without its target, and the key of a grpcmw.Client is both: write the target in front, as in %q; if your Key returns the method alone, make it return %q",
 				key, "dns:///payments:443"+key, key[1:])
 		}
 	}
 	return nil
 }
 
-// isMethod reports whether key can be taken for a gRPC method with a package, as in
-// "/payments.v1.Payments/Charge". Without a package it may be a path.
+// isMethod reports whether key looks like a gRPC method with a package, as in
+// "/payments.v1.Payments/Charge". A key without a package may be a URL path.
 func isMethod(key string) bool {
 	service, method, ok := strings.Cut(strings.TrimPrefix(key, "/"), "/")
 	if !ok || key[0] != '/' || !strings.Contains(service, ".") || !isIdentifier(method) {
@@ -219,15 +219,15 @@ func isIdentifier(s string) bool {
 // maxDuration is the longest time.Duration.
 const maxDuration = time.Duration(math.MaxInt64)
 
-// probeMargin divides the time that a probe may take: a ProbeTimeout that follows the other
-// layers is longer by this part. A quarter covers a probe that returns late because it was
-// slow to notice the end of its context.
+// probeMargin divides the time that a probe may take: a ProbeTimeout of 0 becomes longer
+// than that by one part in probeMargin. A quarter covers a probe that is slow to notice the
+// end of its context.
 const probeMargin = 4
 
-// probeTimeout returns the ProbeTimeout that follows the other layers. It is never shorter
-// than the breaker's own default, so that an operation that does not watch its context can
-// still close the breaker. A part without a timeout adds nothing: an unbounded ProbeTimeout
-// would let one probe that hangs keep the breaker in HALF_OPEN forever.
+// probeTimeout returns what a ProbeTimeout of 0 becomes. It is never shorter than the
+// breaker's own default, so that an operation that does not watch its context can still
+// close the breaker. If nothing bounds a probe, an unbounded part counts as 0: with an
+// unbounded ProbeTimeout, one probe that hangs would keep the breaker in HALF_OPEN forever.
 func (c *ClientConfig) probeTimeout() time.Duration {
 	longest, _ := c.longestProbe()
 	if longest == maxDuration {
@@ -236,8 +236,8 @@ func (c *ClientConfig) probeTimeout() time.Duration {
 	return max(sum(longest, longest/probeMargin).Round(time.Second), policykit.DefaultProbeTimeout)
 }
 
-// longestProbe returns how long a probe may take until the breaker judges it, and what
-// shortens it. It is maxDuration if nothing in the stack bounds the probe.
+// longestProbe returns how long a probe may take until the breaker judges it, and the
+// setting that shortens it. longest is maxDuration if nothing in the stack bounds the probe.
 func (c *ClientConfig) longestProbe() (longest time.Duration, remedy string) {
 	attempt, wait := c.attemptTimeout(), c.maxWait()
 	switch {
@@ -270,8 +270,8 @@ func (c *ClientConfig) maxWait() time.Duration {
 	return cmp.Or(c.Bulkhead.MaxWait, policykit.DefaultMaxWait)
 }
 
-// validateProbe returns an error if a ProbeTimeout that the user has set may be over before
-// a probe ends. The breaker would then ignore the probe's success and never close.
+// validateProbe returns an error if a configured ProbeTimeout may be over before a probe
+// ends. The breaker would then ignore the probe's success and never close.
 func (c *ClientConfig) validateProbe() error {
 	lease := c.Breaker.ProbeTimeout
 	if !c.on(Breaker) || lease <= 0 {

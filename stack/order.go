@@ -8,18 +8,16 @@ import (
 	"github.com/resilience-go/resilience"
 )
 
-// misplaced is an order of two kinds of policies that does not work as intended.
-type misplaced struct{ outer, inner, effect string }
-
-var misplacements = []misplaced{
+// misplacements are the orders of two kinds of policies that do not work as intended.
+var misplacements = []struct{ outer, inner, effect string }{
 	{"breaker", "retry", "the breaker judges all attempts of a call as one, and retries go on while it should open"},
 	{"bulkhead", "retry", "a call holds its slot during the backoff, when nothing is in flight"},
 }
 
 // Check returns an error if policies inside p are in an order that does not work as
 // intended: a retry inside a breaker or inside a bulkhead. Use it in a test of policies
-// that you compose yourself. The stacks of this package are in the right order. Check
-// knows the kind of a policy by its report.
+// that you compose yourself. The stacks of this package are in the right order. The kind of
+// a policy is the Kind of its report.
 func Check(p resilience.Policy) error {
 	var errs []error
 	seen := map[string]bool{}

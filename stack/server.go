@@ -14,8 +14,8 @@ type ServerConfig struct {
 	// Observer is called with the events of all layers that have no Observer. nil: none.
 	Observer resilience.Observer
 
-	// Limit finds out how many requests the handler can use at once. Its Max is the most
-	// that may ever be in the handler.
+	// Limit finds out how many requests the handler can use at once. Its Max bounds the
+	// requests in the handler.
 	Limit limit.Config
 	// Bulkhead bounds streams and upgraded connections, which it counts until they end:
 	// Limit does not count them once they have answered. It is on when Bulkhead.Slots is

@@ -7,7 +7,7 @@
 // The order in front of a dependency is
 //
 //	total timeout(        off by default: the caller's deadline is the total
-//	  keyed(              one set of the following for each host or method
+//	  keyed(              the policies below, once for each host or method
 //	    retry(            within a budget; rejections are not retried
 //	      breaker(        judges each attempt
 //	        bulkhead(     its slot is free during the backoff
@@ -16,7 +16,7 @@
 //
 // and in front of a handler
 //
-//	limit(                finds by experiment how many requests the handler can use at once
+//	limit(                finds by trials how many requests the handler can use at once
 //	  bulkhead(           off by default: a number that you set
 //	    operation
 //
@@ -48,10 +48,9 @@ func Client(name string) resilience.Policy {
 
 // Server returns the default stack for a service: a limit that finds out how many requests
 // the service can use at once. The limit rejects nothing before it has proof of an
-// overload, unless so many requests are queued that memory would run out. Requests that
-// take about the same time should share one stack; give a group of routes that takes much
-// longer a stack of its own. Errors, events and metrics carry name. Server panics if name
-// is empty.
+// overload, unless its queue is full. Requests that take about the same time should share
+// one stack. Give a group of routes that takes much longer a stack of its own. Errors,
+// events and metrics carry name. Server panics if name is empty.
 func Server(name string) resilience.Policy {
 	return resilience.Must(DefaultServer(name).New())
 }

@@ -193,8 +193,8 @@ func TestClientConfig_attemptUntil(t *testing.T) {
 	}
 }
 
-// A ProbeTimeout of 0 follows the other layers and is 15 s at least. A ProbeTimeout that
-// the user has set is used as it is.
+// A ProbeTimeout of 0 follows the other layers and is at least 15 s. A configured
+// ProbeTimeout is used unchanged.
 func TestClientConfig_probeTimeout(t *testing.T) {
 	for name, test := range map[string]struct {
 		change func(*stack.ClientConfig)

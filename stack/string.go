@@ -9,12 +9,10 @@ import (
 	"github.com/resilience-go/resilience"
 )
 
-// String returns what Describe returns for the stack that New makes of c, or the text of
-// New's error.
+// String returns the text of Describe for the stack that New returns, or of New's error.
 func (c ClientConfig) String() string { return described(c.New()) }
 
-// String returns what Describe returns for the stack that New makes of c, or the text of
-// New's error.
+// String returns the text of Describe for the stack that New returns, or of New's error.
 func (c ServerConfig) String() string { return described(c.New()) }
 
 func described(p resilience.Policy, err error) string {
@@ -25,10 +23,9 @@ func described(p resilience.Policy, err error) string {
 }
 
 // Describe returns a text for people that shows p and the policies inside it. Each policy
-// has a line with the numbers that it works with, and inner policies stand below outer
-// ones. Below a keyed.Group stands the policy of all keys, and then the policy of each key
-// that has its own. If p is nil, only the operation is shown. What Check finds stands at the
-// end. The text may change.
+// has a line with its settings, and inner policies are below outer ones. Below a
+// keyed.Group are its template and then the policies of Config.Keys. If p is nil, Describe
+// shows only the operation. Errors of Check are at the end. The text may change.
 func Describe(p resilience.Policy) string {
 	var b strings.Builder
 	describe(&b, "", []resilience.Policy{p})

@@ -57,7 +57,7 @@ type Stats struct {
 	Fresh     uint64 // calls that got a fresh value
 	Stale     uint64 // calls that got a remembered value
 	Failed    uint64 // calls that got an error, or a panic
-	Refreshes uint64 // fetches; a shared fetch counts once, and so does a fetch that the policy retries
+	Refreshes uint64 // runs of fetches; a shared run counts once, however often the policy retries it
 	Keys      int    // values that are remembered now; the only field that can fall
 }
 

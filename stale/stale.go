@@ -32,7 +32,7 @@ const EventUsed = "used stale value"
 const Unbounded time.Duration = -1
 
 const (
-	// defaultMaxAge is the default of Config.MaxAge. It is a round number: only the user
+	// defaultMaxAge is the default of Config.MaxAge. It is a round number: only the caller
 	// knows how old a value may be.
 	defaultMaxAge = time.Hour
 	// defaultMax is the default of Config.Max, in values. It is a round number that bounds
@@ -50,8 +50,8 @@ type Config struct {
 	// Max is how many values are remembered, by default 1000. A new value replaces the
 	// oldest.
 	Max int
-	// If chooses the errors that a remembered value answers for. The default is the same as
-	// fallback.Config.If's.
+	// If reports whether a remembered value answers for an error. It has the same default
+	// as fallback.Config.If.
 	If func(err error) bool
 	// Observer is called with each call that a remembered value answered. nil: none.
 	Observer resilience.Observer
@@ -62,18 +62,19 @@ type Config struct {
 // Stale answers for a fetch that failed with the value of the last successful fetch. It
 // remembers one value for each key. It is not a cache: every call asks for a fresh value.
 //
-// While a fetch for a key runs, other calls for the key share it and its value, whatever
-// function and policy they bring. They must not change the value. The fetch has the values
-// of the first caller's context, but not its end:
+// While a fetch for a key runs, other calls for the key share it and its value. Their own
+// function and policy are not used. Callers must not change the value. The fetch has the
+// values of the first caller's context, but not its end:
 //
 //   - A caller whose own context ends returns at once, and the fetch goes on for the
 //     others. The last caller to leave cancels the fetch and waits until it has returned,
 //     as a single caller does. So no goroutine outlives the calls.
-//   - The fetch has the latest deadline of the callers that wait when it begins. If it ends
-//     by that deadline, and callers with more time have joined, it runs again, once for all
-//     of them. So no caller fails by another caller's deadline, and a fetch that hangs is
-//     not shared for longer than its deadline. A fetch without a deadline is: bound it by a
-//     timeout in the policy.
+//   - The first run of the fetch has the latest deadline of the callers that joined before
+//     it. If a run fails at its deadline, and callers with a later deadline have joined,
+//     the fetch runs again for all of them, with their latest deadline. So no caller fails
+//     by another caller's deadline.
+//   - If one of these callers has no deadline, neither has the run. Bound it by a timeout
+//     in the policy: a fetch that hangs is shared by all later callers.
 //   - If the fetch panics, all callers panic with the same value. If it ends by
 //     runtime.Goexit, so do all callers.
 //
@@ -167,10 +168,10 @@ func New[T any](c Config) (*Stale[T], error) {
 	}, nil
 }
 
-// Do runs fetch under p, which may be nil, or joins a running fetch for key. If that fails,
-// Do returns the remembered value for key, unless there is none, it is older than MaxAge,
-// or Stale does not answer for the error. By default Stale answers for a caller whose
-// deadline passes, and not for a caller that cancels its context.
+// Do runs fetch under p, which may be nil, or joins a running fetch for key. If the fetch
+// fails, Do returns the remembered value for key. It returns the error if there is no
+// value, the value is older than MaxAge, or Config.If excludes the error. By default Stale
+// answers a caller whose deadline passes, and not a caller that cancels its context.
 //
 // The age of a fresh value is 0. The age of a remembered value is never 0. The error is
 // fetch's, a rejection by p, or the error of ctx.
@@ -209,7 +210,7 @@ func (s *Stale[T]) Do(ctx context.Context, p resilience.Policy, key string, fetc
 }
 
 // wait waits for a flight for key and returns how it landed. It returns false if ctx ended
-// before, and other callers still wait for the flight.
+// before the landing and other callers still wait for the flight.
 func (s *Stale[T]) wait(ctx context.Context, p resilience.Policy, key string, fetch func(context.Context) (T, error)) (l landing[T], ok bool) {
 	f, landed := s.join(ctx, p, key, fetch)
 	select {
@@ -299,9 +300,9 @@ func (s *Stale[T]) fly(f *flight, p resilience.Policy, key string, fetch func(co
 }
 
 // round runs fetch until the latest deadline of the callers that have joined so far. If the
-// fetch ended by that deadline, and callers with more time have joined since, round returns
-// true for another round. Otherwise it closes f under the same lock, so that no caller
-// joins a flight that has already failed.
+// fetch fails at that deadline, and callers with a later deadline have joined since, round
+// returns true for another round. Otherwise it closes f under the same lock, so that no
+// caller joins a flight that has already failed.
 func (s *Stale[T]) round(f *flight, p resilience.Policy, key string, fetch func(context.Context) (T, error)) (r result[T], err error, again bool) {
 	s.refreshes.Add(1)
 	s.mu.Lock()
@@ -356,7 +357,7 @@ func (s *Stale[T]) remembered(key string) (v T, age time.Duration, ok bool) {
 }
 
 // tooOld reports whether the value of el is older than MaxAge. If the clock was set back to
-// before the fetch, the age counts from now, so that the value does not live forever.
+// before the fetch, the age counts from now, so that the value still expires.
 func (s *Stale[T]) tooOld(el *list.Element, now time.Time) bool {
 	e := el.Value.(*entry[T])
 	if e.at.After(now) {

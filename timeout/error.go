@@ -20,7 +20,8 @@ var ErrExceeded = errors.New("timeout exceeded")
 type Error struct {
 	Name  string        // the name of the Timeout, as configured
 	After time.Duration // the timeout
-	// Err is the operation's error, nil if that only repeated that its context was done.
+	// Err is the operation's error. It is nil if the operation only returned the error of
+	// its context.
 	Err error
 
 	until  resilience.Moment
@@ -31,7 +32,7 @@ type Error struct {
 //
 //	timeout "users": no answer within 500ms: connection refused
 //
-// If the timeout is until resilience.Ended, the text has "not done" instead of "no answer".
+// If Config.Until is resilience.Ended, the text has "not done" instead of "no answer".
 func (e *Error) Error() string {
 	s := "timeout"
 	if e.Name != "" {

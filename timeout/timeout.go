@@ -7,16 +7,15 @@
 //
 // The timeout cancels the context, so the operation must watch its context. Apply waits
 // until the operation returns, however long that takes. So no goroutine outlives a call,
-// and the operation holds its slots and connections until it has returned. If it returns
-// an error after the timeout, the caller gets an *Error. If it returns a value after the
-// timeout, the caller gets the value, and the call is counted as late.
+// and the operation holds its slots and connections until it returns. If the operation
+// returns an error after the timeout, the caller gets an *Error. If it returns a value
+// after the timeout, the caller gets the value, and the call is counted as late.
 package timeout
 
 import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -45,13 +44,13 @@ type Config struct {
 	Timeout time.Duration
 	// Until is the moment before which the timeout applies, by default resilience.Ended.
 	// With resilience.Answered it applies to an HTTP response until its headers, so that a
-	// long download works. The context then lives until the operation has ended, without
-	// the deadline of the Timeout.
+	// long download works. The context then lives until the body has ended, and has only
+	// the caller's deadline: a deadline of the Timeout could not be removed at the answer.
 	Until resilience.Moment
 	// Observer is called with each operation that failed after its timeout. nil: none.
 	Observer resilience.Observer
-	// Clock is the time to use, nil for real time. With a Clock the context has no
-	// deadline, because a deadline is real time.
+	// Clock is the time to use, nil for real time. With a Clock the context has only the
+	// caller's deadline, because a deadline is real time.
 	Clock clock.Clock
 }
 
@@ -81,12 +80,9 @@ func New(c Config) (*Timeout, error) {
 		return nil, err
 	}
 	c.Timeout = cmp.Or(c.Timeout, policykit.DefaultTimeout)
-	switch c.Until {
-	case 0:
-		c.Until = resilience.Ended
-	case resilience.Answered, resilience.Ended:
-	default:
-		return nil, fmt.Errorf("timeout %q: Config.Until is %d: must be resilience.Answered or resilience.Ended, or 0 for the default", c.Name, uint8(c.Until))
+	var err error
+	if c.Until, err = policykit.Until(policy, c.Name, "Config.Until", c.Until, resilience.Ended); err != nil {
+		return nil, err
 	}
 	return &Timeout{
 		cfg:   c,
@@ -181,7 +177,7 @@ type guard struct {
 	ctx       context.Context
 	cancel    context.CancelFunc
 	stopTimer func() bool // nil if the context has a deadline instead of a timer
-	judged    atomic.Bool // the operation failed, or came to its moment late
+	judged    atomic.Bool // judge has seen a failure or a late success
 }
 
 // expired reports whether the timeout ended the operation, which has returned err.
@@ -228,8 +224,7 @@ func (c *guardContext) Value(key any) any {
 	return c.ctx.Value(key)
 }
 
-// judge counts the operation once, if it has failed, or come to its moment, after the
-// timeout.
+// judge counts the operation once, if it failed or reached its moment after the timeout.
 func (g *guard) judge(err error) {
 	expired := g.expired(err)
 	if (expired || err != nil) && !g.judged.Swap(true) && expired {
@@ -251,7 +246,7 @@ type canceler guard
 
 func (c *canceler) Settle(_ uint64, err error) {
 	defer c.cancel()
-	// After an answer in time, a failure still counts if the timer fired at the instant of
+	// A failure after an answer in time still counts if the timer fired at the instant of
 	// the answer and so canceled the rest.
 	if err != nil || c.stopTimer == nil {
 		(*guard)(c).judge(err)

@@ -50,8 +50,8 @@ func experiment(ctx context.Context, c *crew, systems [2]*demo.Process, s script
 	return m.measured, nil
 }
 
-// assemble starts all processes and returns those of the two systems, and where
-// the pages of the protected one are.
+// assemble starts all processes. It returns the processes of the two systems, and the
+// address of the pages of the protected one.
 func assemble(ctx context.Context, c *crew, s script, o options) (systems [2]*demo.Process, pages string, err error) {
 	var addrs [2]string
 	for i, name := range systemNames {

@@ -23,7 +23,7 @@ type record struct {
 	Status int           `json:"code"` // 0 if there was no complete answer
 }
 
-// ok reports whether the request was answered with success, be it late.
+// ok reports whether the request was answered with success, even if late.
 func (r record) ok() bool { return r.Status >= 200 && r.Status < 300 }
 
 // good reports whether it counts as goodput.

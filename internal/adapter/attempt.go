@@ -1,6 +1,13 @@
 package adapter
 
-import "strconv"
+import (
+	"strconv"
+	"time"
+)
+
+// MaxRetryAfter is the longest delay that a server can ask for. A year keeps sums of times
+// and durations far from overflow.
+const MaxRetryAfter = 365 * 24 * time.Hour
 
 // ParseAttempt returns the number of an attempt that a client has sent in a header or in
 // metadata. It returns 1 unless there is one value, spelt as our clients spell it. It

@@ -8,7 +8,7 @@ import (
 	"github.com/resilience-go/resilience/internal/adapter"
 )
 
-func TestParse(t *testing.T) {
+func TestParseAttempt(t *testing.T) {
 	for name, test := range map[string]struct {
 		values []string
 		want   int
@@ -35,8 +35,8 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// Whatever a client sends, what is believed is a number as it is sent, or nothing.
-func FuzzMarker(f *testing.F) {
+// Any text of a client gives the number that it spells, or 1.
+func FuzzParseAttempt(f *testing.F) {
 	for _, seed := range []string{"", "1", "2", "999", "1000", "02", "+2", "2\x002", "99999999999999999999", "2\n"} {
 		f.Add(seed)
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/benbjohnson/clock"
+	"github.com/resilience-go/resilience"
 )
 
 // The defaults that package stack needs in order to compare layers.
@@ -37,4 +38,17 @@ func CheckDuration(policy, name, field string, d time.Duration, c clock.Clock) e
 		return nil
 	}
 	return fmt.Errorf("%s %q: %s is %v: must be at least 1µs; a time.Duration counts nanoseconds, so write a unit, as in %d*time.Millisecond", policy, name, field, d, d)
+}
+
+// Until returns m, the field of a policy's configuration, or byDefault if m is 0. It
+// returns an error if m is not a moment.
+func Until(policy, name, field string, m, byDefault resilience.Moment) (resilience.Moment, error) {
+	switch m {
+	case 0:
+		return byDefault, nil
+	case resilience.Answered, resilience.Ended:
+		return m, nil
+	default:
+		return 0, fmt.Errorf("%s %q: %s is %d: must be resilience.Answered or resilience.Ended, or 0 for the default", policy, name, field, uint8(m))
+	}
 }

@@ -61,3 +61,11 @@ func LateOutcome(err error, classify func(error) resilience.Outcome) resilience.
 	}
 	return resilience.OutcomeOf(context.Background(), err, classify)
 }
+
+// Absent reports whether p is nil or a nil pointer.
+func Absent(p resilience.Policy) bool {
+	for range resilience.Walk(p) {
+		return false
+	}
+	return true
+}
