@@ -161,19 +161,19 @@ func ExampleBreaker_Acquire() {
 	// Output: 1 failure
 }
 
-// consume handles one message under b. While b rejects, it waits until RetryAt, or 10 ms
-// if that is unknown.
-func consume(ctx context.Context, b *breaker.Breaker, work func(context.Context) error) (err error) {
-	permit, err := b.Acquire(ctx)
-	for ; errors.Is(err, breaker.ErrOpen); permit, err = b.Acquire(ctx) {
-		r, _ := errors.AsType[*resilience.Rejection](err)
-		select {
-		case <-time.After(max(10*time.Millisecond, time.Until(r.RetryAt))): // RetryAt is zero if it is unknown
-		case <-ctx.Done():
-		}
-	}
-	if err != nil {
+// consume handles one message of a queue under b.
+func consume(ctx context.Context, b *breaker.Breaker, receive func() (work resilience.Func)) (err error) {
+	if err := b.Wait(ctx); err != nil { // leave messages in the queue while b is open
 		return err
+	}
+	permit, err := b.Acquire(ctx)
+	if err != nil {
+		return err // another consumer was faster
+	}
+	work := receive()
+	if work == nil {
+		permit.Cancel() // there was no work
+		return nil
 	}
 	err = resilience.ErrAborted // the result if work panics
 	defer func() { permit.Done(err) }()
@@ -181,18 +181,24 @@ func consume(ctx context.Context, b *breaker.Breaker, work func(context.Context)
 	return err
 }
 
-func ExamplePermit_Done() {
+func ExampleBreaker_Wait() {
 	b := resilience.Must(breaker.New(breaker.Config{
 		Name: "orders", Trip: []breaker.Rule{breaker.Consecutive{Failures: 1}}, OpenFor: time.Millisecond, CloseAfter: 1,
 	}))
-	ctx := context.Background()
-	fmt.Println(consume(ctx, b, func(context.Context) error { return errors.New("disk full") }))
-	fmt.Println(consume(ctx, b, func(context.Context) error { return nil }))
-	fmt.Println(b.Stats().Opened, b.State())
+	queue := []resilience.Func{
+		func(context.Context) error { return errors.New("disk full") },
+		nil, // the queue was empty
+		func(context.Context) error { return nil },
+	}
+	for _, work := range queue {
+		fmt.Println(consume(context.Background(), b, func() resilience.Func { return work }))
+	}
+	fmt.Println(b.Stats().Opened, b.State(), b.Stats().Rejected)
 	// Output:
 	// disk full
 	// <nil>
-	// 1 CLOSED
+	// <nil>
+	// 1 CLOSED 0
 }
 
 // An operator takes a dependency out of service and puts it back.

@@ -116,6 +116,21 @@ func (s slow) Read(p []byte) (int, error) {
 }
 
 // An upload takes longer than other requests, so it has its own timeout and its own breaker.
+// An error that is an answer says so once, for all layers.
+func ExampleClientConfig_classify() {
+	none := errors.New("no such user")
+	users := stack.ClientConfig{Name: "users", Classify: func(err error) resilience.Outcome {
+		if errors.Is(err, none) {
+			return resilience.Success // the database works, and this is its answer
+		}
+		return resilience.Failure
+	}}
+	p := resilience.Must(users.New())
+	err := resilience.Run(context.Background(), p, func(context.Context) error { return none })
+	fmt.Println(errors.Is(err, none))
+	// Output: true
+}
+
 func ExampleClientConfig_uploads() {
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
