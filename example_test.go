@@ -124,6 +124,9 @@ func ExampleMust() {
 type once struct{ busy chan struct{} }
 
 func (o *once) Apply(ctx context.Context, next resilience.Next) error {
+	if err := resilience.ContextError(ctx); err != nil {
+		return err // and take no slot
+	}
 	select {
 	case o.busy <- struct{}{}:
 	default:

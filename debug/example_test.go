@@ -8,11 +8,13 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"sync/atomic"
+	"testing"
 	"time"
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/breaker"
 	"github.com/resilience-go/resilience/debug"
+	"github.com/resilience-go/resilience/resiliencetest"
 )
 
 func ExampleHandler() {
@@ -46,14 +48,24 @@ type dailyQuota struct {
 	spent, rejected atomic.Int64
 }
 
+var _ resilience.Reporter = (*dailyQuota)(nil)
+
 // Apply implements resilience.Policy.
 func (q *dailyQuota) Apply(ctx context.Context, next resilience.Next) error {
+	if err := resilience.ContextError(ctx); err != nil {
+		return err // and count nothing
+	}
 	if q.spent.Add(1) > q.units {
 		q.spent.Add(-1)
 		q.rejected.Add(1)
-		return errors.New("no units left")
+		return &resilience.Rejection{Policy: "quota", Name: "maps", Reason: "spent"}
 	}
 	return next.Run(ctx)
+}
+
+// The quota keeps the contract of resilience.Policy.
+func TestDailyQuota_contract(t *testing.T) {
+	resiliencetest.TestPolicy(t, func() resilience.Policy { return &dailyQuota{units: 1 << 20} })
 }
 
 // Report implements resilience.Reporter.

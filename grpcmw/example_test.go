@@ -317,11 +317,24 @@ func ExampleClient_http() {
 	// Unavailable true
 }
 
-// The only slot is taken. The client gets that, and when to retry.
 func ExampleServer() {
+	server := grpcmw.Server{Policy: stack.Server("payments")}
+	srv := grpc.NewServer(grpc.ChainUnaryInterceptor(server.Unary), grpc.ChainStreamInterceptor(server.Stream))
+	network := inMemory(srv, payments{do: func(context.Context) error { return nil }})
+	defer srv.Stop()
+
+	conn := resilience.Must(grpc.NewClient(target, creds, network))
+	defer conn.Close()
+	_, err := pb.NewTestServiceClient(conn).UnaryCall(context.Background(), &pb.SimpleRequest{})
+	fmt.Println(status.Code(err))
+	// Output: OK
+}
+
+// The only slot is taken. The client gets that, and when to retry.
+func ExampleServer_full() {
 	busy, done := make(chan bool), make(chan bool)
 	policy := resilience.Must(bulkhead.New(bulkhead.Config{Name: "payments", Slots: 1, MaxQueue: bulkhead.NoQueue}))
-	server := grpcmw.Server{Policy: policy} // use stack.Server("payments")
+	server := grpcmw.Server{Policy: policy}
 	srv := grpc.NewServer(grpc.ChainUnaryInterceptor(server.Unary), grpc.ChainStreamInterceptor(server.Stream))
 	network := inMemory(srv, payments{do: func(context.Context) error {
 		busy <- true

@@ -17,8 +17,13 @@ type Maintenance struct {
 	admitted, rejected atomic.Int64
 }
 
+var _ resilience.Reporter = (*Maintenance)(nil)
+
 // Apply implements resilience.Policy.
 func (m *Maintenance) Apply(ctx context.Context, next resilience.Next) error {
+	if err := resilience.ContextError(ctx); err != nil {
+		return err // and count nothing
+	}
 	if m.on.Load() {
 		m.rejected.Add(1)
 		return &resilience.Rejection{Policy: "maintenance", Name: "api", Reason: "maintenance"}

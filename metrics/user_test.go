@@ -9,6 +9,7 @@ import (
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/keyed"
 	"github.com/resilience-go/resilience/metrics"
+	"github.com/resilience-go/resilience/resiliencetest"
 )
 
 // quota is a policy of another module that counts how many calls are left for each key.
@@ -117,4 +118,9 @@ func TestCollector_incomparablePolicyInside(t *testing.T) {
 			got.check(t, "keys", states("keys", 2, 0, 0))
 		})
 	}
+}
+
+// The policy of the example keeps the contract of resilience.Policy.
+func TestMaintenance_contract(t *testing.T) {
+	resiliencetest.TestPolicy(t, func() resilience.Policy { return &Maintenance{} })
 }

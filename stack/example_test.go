@@ -80,6 +80,29 @@ func ExampleDefaultClient() {
 	// Output: <nil>
 }
 
+// Functions have no key. A group outside of the stack gives each tenant its own state.
+func ExampleClientConfig_tenants() {
+	fn := func(context.Context) (int, error) { return 7, nil } // a query of one tenant's database
+	ordersOf := func(ctx context.Context, g *keyed.Group, tenant string) (int, error) {
+		return resilience.Do(ctx, g.For(tenant), fn)
+	}
+
+	c := stack.DefaultClient("db")
+	c.Attempt.Timeout = 500 * time.Millisecond
+	c.Without = stack.Keyed // the group below is instead of it
+	g, err := keyed.New(resilience.Must(c.New()), keyed.Config{Name: "db"})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(ordersOf(context.Background(), g, "acme"))
+	fmt.Println(ordersOf(context.Background(), g, "globex"))
+	fmt.Println(g.Stats().Keys, "tenants")
+	// Output:
+	// 7 <nil>
+	// 7 <nil>
+	// 2 tenants
+}
+
 // One host has a longer timeout than the others, and all events are logged.
 func ExampleClientConfig() {
 	events := resilience.LogObserver(slog.New(slog.DiscardHandler))

@@ -4,7 +4,7 @@
 //	go run ./examples/chaos                        watch it
 //	go run ./examples/chaos -check                 exit with 1 unless protection held
 //	go run ./examples/chaos -json f.json -svg f.svg  keep the figures and a chart
-//	go run ./examples/chaos -listen :6060 -wait    look into it, until Ctrl-C
+//	go run ./examples/chaos -listen :6060 -wait    look into it at http://localhost:6060/, until Ctrl-C
 //
 // It starts two copies of one small system on 127.0.0.1, each a process with three
 // HTTP servers, and in another process a load generator that sends both copies

@@ -24,7 +24,7 @@ Both get the same requests and the same faults at the same instants.
 %[14]s
 `
 
-const pagesHeader = `  pages     of the protected system, while it runs:
+const pagesHeader = `  pages     of the protected system, while it runs: %[1]s
             %[1]smetrics
             %[1]sdebug/resilience
 `
@@ -45,6 +45,7 @@ func printHeader(w io.Writer, s script, pages string) {
 }
 
 func printVerdict(w io.Writer, r result) {
+	fmt.Fprintln(w, "HALF_OPEN: the breaker lets a probe through; a probe that hangs keeps it HALF_OPEN until its timeout.")
 	fmt.Fprintf(w, "Goodput: 2xx within %v of the intended time. p99: of the 2xx, from the intended time.\n\n", goodUntil)
 	fmt.Fprintf(w, "%-24s", "")
 	for _, p := range r.Script.Phases {
