@@ -97,32 +97,17 @@ func (r *Retry) Apply(ctx context.Context, next resilience.Next) error {
 	if ctx.Err() != nil {
 		return resilience.ContextError(ctx)
 	}
-	if r.streak.Load() != 0 { // not a healthy dependency
-		return r.applyInStreak(ctx, next)
-	}
-	return r.apply(ctx, next, false)
-}
-
-// applyInStreak applies r to a call that begins while there is a streak, and ends the
-// streak if it is too old.
-func (r *Retry) applyInStreak(ctx context.Context, next resilience.Next) error {
-	if r.age.Enter(r.clock.Nanos()) {
+	entered := r.streak.Load() != 0 // the age of the streak counts the call
+	if entered && r.age.Enter(r.clock.Nanos()) {
 		r.streak.Store(0)
 	}
-	defer func() { r.age.Leave(r.clock.Nanos()) }()
-	return r.apply(ctx, next, true)
-}
-
-// apply applies r to a call. entered is whether the age of the streak counts the call.
-func (r *Retry) apply(ctx context.Context, next resilience.Next, entered bool) error {
 	running, returned := true, false
 	defer func() {
-		if returned {
-			return
+		if !returned {
+			r.abort(running)
 		}
-		r.stopped[aborted].Add(1)
-		if running {
-			r.addFailure() // an attempt that does not return counts as failed
+		if entered {
+			r.age.Leave(r.clock.Nanos())
 		}
 	}()
 	err := next.Run(ctx)
@@ -136,14 +121,23 @@ func (r *Retry) apply(ctx context.Context, next resilience.Next, entered bool) e
 		}
 		r.endStreak()
 	} else {
-		if !entered {
+		if !entered { // this call may begin a streak
 			r.age.Enter(r.clock.Nanos())
-			defer func() { r.age.Leave(r.clock.Nanos()) }()
+			entered = true
 		}
 		err = r.runAgain(ctx, next, err, &running)
 	}
 	returned = true
 	return err
+}
+
+// abort counts a call that ended in a panic or runtime.Goexit. An attempt that does not
+// return counts as failed.
+func (r *Retry) abort(running bool) {
+	r.stopped[aborted].Add(1)
+	if running {
+		r.addFailure()
+	}
 }
 
 // runAgain makes further attempts of a call whose first attempt ended with err. While an
