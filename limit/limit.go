@@ -105,6 +105,7 @@ type shared struct {
 	cfg       Config
 	clock     vclock.Clock
 	root      *Limit
+	random    func() uint32 // chooses the samples; safe for concurrent use
 	trials    [5]atomic.Uint64
 	overloads atomic.Uint64
 }
@@ -124,7 +125,7 @@ func New(c Config) (*Limit, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &shared{cfg: c, clock: vclock.New(c.Clock)}
+	s := &shared{cfg: c, clock: vclock.New(c.Clock), random: rand.Uint32}
 	s.root = fork(s, "")
 	return s.root, nil
 }
@@ -236,7 +237,7 @@ func (l *Limit) leave(entered int64, ok, refused bool) {
 		return
 	}
 	l.count.Add(useful)
-	if rand.Uint32()%sampleWeight == 0 {
+	if l.random()%sampleWeight == 0 {
 		l.complete(entered, now, true, sampleWeight)
 		return
 	}
