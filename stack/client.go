@@ -39,8 +39,9 @@ type ClientConfig struct {
 	// Breaker rejects calls while the dependency does not answer. A ProbeTimeout of 0
 	// follows Attempt and Bulkhead: it is 15 s, or a quarter longer than an attempt and its
 	// wait for a slot may take together (than Total, if Total is shorter), whichever is
-	// more. A part without a timeout adds nothing. New rejects a ProbeTimeout that you set
-	// and that is not longer than a probe.
+	// more. Without Attempt, only the wait and Total count. New rejects a ProbeTimeout that
+	// you set and that is not longer than a probe, and settings of other fields that let a
+	// probe take forever.
 	Breaker breaker.Config
 	// Bulkhead bounds how many attempts are in flight.
 	Bulkhead bulkhead.Config
@@ -118,7 +119,10 @@ func (c ClientConfig) validate() error {
 	if !c.on(Retry) && !c.on(Breaker) && !c.on(Bulkhead) && !c.on(Attempt) && total <= 0 && (!c.on(Keyed) || len(c.Keyed.Keys) == 0) {
 		return bad(c.Name, "Without is %v and Total.Timeout is not set, so nothing is guarded: keep a layer, or use resilience.Compose() for no policy", c.Without)
 	}
-	if c.on(Breaker) && c.on(Attempt) && attempt == timeout.Unbounded && total <= 0 {
+	if c.on(Breaker) && c.on(Attempt) && attempt == timeout.Unbounded && !c.totalBoundsProbe() {
+		if total > 0 {
+			return bad(c.Name, "Attempt.Timeout is timeout.Unbounded and Total.Until is resilience.Answered, but Breaker.Until is resilience.Ended, so the breaker would not notice a response that hangs: change one Until, set Attempt.Timeout and Attempt.Until, or confirm with Without: stack.Attempt")
+		}
 		return bad(c.Name, "Attempt.Timeout is timeout.Unbounded and Total.Timeout is not set, so the breaker would not notice a dependency that hangs: set one of them, or confirm with Without: stack.Attempt")
 	}
 	if attempt > 0 && total > 0 && attempt > total {
@@ -195,36 +199,45 @@ const probeMargin = 4
 
 // probeTimeout returns the ProbeTimeout that follows the other layers. It is never shorter
 // than the breaker's own default, so that an operation that does not watch its context can
-// still close the breaker. A part without a timeout adds nothing: an unbounded ProbeTimeout
-// would let one probe that hangs keep the breaker in HALF_OPEN forever.
+// still close the breaker. If only the caller's deadline bounds a probe, just the wait for a
+// slot counts: an unbounded ProbeTimeout would let one probe that hangs keep the breaker in
+// HALF_OPEN forever.
 func (c *ClientConfig) probeTimeout() time.Duration {
 	longest, _ := c.longestProbe()
-	if longest == maxDuration {
-		longest = sum(max(c.attemptTimeout(), 0), max(c.maxWait(), 0))
+	if longest == unbounded {
+		longest = max(c.maxWait(), 0)
 	}
 	return max(sum(longest, longest/probeMargin).Round(time.Second), policykit.DefaultProbeTimeout)
 }
 
+// unbounded is the result of longestProbe if nothing in the stack bounds a probe.
+const unbounded time.Duration = -1
+
 // longestProbe returns how long a probe may take until the breaker judges it, and what
-// shortens it. It is maxDuration if nothing in the stack bounds the probe.
+// shortens it.
 func (c *ClientConfig) longestProbe() (longest time.Duration, remedy string) {
 	attempt, wait := c.attemptTimeout(), c.maxWait()
 	switch {
 	case attempt <= 0: // the total bounds it, or the caller's deadline
-		longest, remedy = maxDuration, "set Attempt.Timeout"
+		longest, remedy = unbounded, "set Attempt.Timeout"
 	case c.Breaker.Until == resilience.Ended && c.Attempt.Until != resilience.Ended:
-		longest, remedy = maxDuration, "change Breaker.Until to resilience.Answered or Attempt.Until to resilience.Ended"
+		longest, remedy = unbounded, "change Breaker.Until to resilience.Answered or Attempt.Until to resilience.Ended"
 	case wait < 0:
-		longest, remedy = maxDuration, "set Bulkhead.MaxWait"
+		longest, remedy = unbounded, "set Bulkhead.MaxWait"
 	case wait > 0:
 		longest, remedy = sum(attempt, wait), "shorten Bulkhead.MaxWait or Attempt.Timeout"
 	default:
 		longest, remedy = attempt, "shorten Attempt.Timeout"
 	}
-	if total := c.Total; total.Timeout > 0 && (c.Breaker.Until != resilience.Ended || total.Until != resilience.Answered) {
-		longest = min(longest, total.Timeout)
+	if total := c.Total.Timeout; c.totalBoundsProbe() && (longest == unbounded || longest > total) {
+		longest = total
 	}
 	return longest, remedy
+}
+
+// totalBoundsProbe reports whether Total is on and lasts until the breaker judges.
+func (c *ClientConfig) totalBoundsProbe() bool {
+	return c.Total.Timeout > 0 && (c.Breaker.Until != resilience.Ended || c.Total.Until != resilience.Answered)
 }
 
 // sum returns a + b, at most maxDuration. Neither may be negative.
@@ -240,18 +253,24 @@ func (c *ClientConfig) maxWait() time.Duration {
 }
 
 // validateProbe returns an error if a ProbeTimeout that the user has set may be over before
-// a probe ends. The breaker would then ignore the probe's success and never close.
+// a probe ends, or if the user has set something that lets a probe take forever. The breaker
+// would then ignore the probe's success and never close.
 func (c *ClientConfig) validateProbe() error {
 	lease := c.Breaker.ProbeTimeout
-	if !c.on(Breaker) || lease <= 0 {
+	if !c.on(Breaker) || lease < 0 {
 		return nil
 	}
+	const forever = "Breaker.ProbeTimeout is %v, but a probe may take forever and would then never close the breaker: %s, or set a Total"
 	longest, remedy := c.longestProbe()
 	switch {
-	case longest < lease, longest == maxDuration && c.attemptTimeout() <= 0: // bounded by the caller's deadline
+	case longest == unbounded && c.attemptTimeout() <= 0: // bounded by the caller's deadline
 		return nil
-	case longest == maxDuration:
-		return bad(c.Name, "Breaker.ProbeTimeout is %v, but a probe may take forever and would then never close the breaker: %s, or set a Total that is shorter than ProbeTimeout", lease, remedy)
+	case longest == unbounded && lease == 0:
+		return bad(c.Name, forever, 0, remedy)
+	case longest == unbounded:
+		return bad(c.Name, forever+" that is shorter than ProbeTimeout", lease, remedy)
+	case longest < lease || lease == 0:
+		return nil
 	default:
 		return bad(c.Name, "Breaker.ProbeTimeout is %v, but a probe may take %v and would then never close the breaker: lengthen ProbeTimeout or set it to 0, or %s", lease, longest, remedy)
 	}

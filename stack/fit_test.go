@@ -118,6 +118,21 @@ var timeMisfits = map[string]misfit{
 		},
 		[]string{"forever", "change Breaker.Until to resilience.Answered or Attempt.Until to resilience.Ended"},
 	},
+	"judged at the end, a probe timeout of 0": {
+		func(c *stack.ClientConfig) { c.Breaker.Until = resilience.Ended },
+		[]string{"Breaker.ProbeTimeout is 0", "forever", "change Breaker.Until to resilience.Answered or Attempt.Until to resilience.Ended, or set a Total"},
+	},
+	"an unbounded wait, a probe timeout of 0": {
+		func(c *stack.ClientConfig) { c.Bulkhead.MaxWait = bulkhead.Unbounded },
+		[]string{"Breaker.ProbeTimeout is 0", "forever", "set Bulkhead.MaxWait, or set a Total"},
+	},
+	"judged at the end, a total to the answer": {
+		func(c *stack.ClientConfig) {
+			c.Breaker.Until, c.Attempt.Timeout = resilience.Ended, timeout.Unbounded
+			c.Total = timeout.Config{Timeout: time.Second, Until: resilience.Answered}
+		},
+		[]string{"Attempt.Timeout is timeout.Unbounded", "Breaker.Until is resilience.Ended", "a response that hangs", "confirm with Without: stack.Attempt"},
+	},
 	"no attempt, a long total": {
 		func(c *stack.ClientConfig) {
 			c.Breaker.ProbeTimeout, c.Without, c.Total.Timeout = 15*time.Second, stack.Attempt, time.Minute
@@ -168,8 +183,12 @@ func TestClient_fits(t *testing.T) {
 		"a total alone":                    func(c *stack.ClientConfig) { c.Total.Timeout, c.Without = time.Minute, 31 },
 		"a long attempt":                   func(c *stack.ClientConfig) { c.Attempt.Timeout = time.Hour },
 		"a long total":                     func(c *stack.ClientConfig) { c.Total.Timeout = time.Hour },
-		"an unbounded wait":                func(c *stack.ClientConfig) { c.Bulkhead.MaxWait = bulkhead.Unbounded },
-		"judged at the end":                func(c *stack.ClientConfig) { c.Breaker.Until = resilience.Ended },
+		"judged at the end":                func(c *stack.ClientConfig) { c.Breaker.Until, c.Attempt.Until = resilience.Ended, resilience.Ended },
+		"judged at the end, a total":       func(c *stack.ClientConfig) { c.Breaker.Until, c.Total.Timeout = resilience.Ended, time.Minute },
+		"judged at the end, no lease":      func(c *stack.ClientConfig) { c.Breaker.Until, c.Breaker.ProbeTimeout = resilience.Ended, -1 },
+		"judged at the end, no timeout":    func(c *stack.ClientConfig) { c.Breaker.Until, c.Without = resilience.Ended, stack.Attempt },
+		"an unbounded wait, a total":       func(c *stack.ClientConfig) { c.Bulkhead.MaxWait, c.Total.Timeout = bulkhead.Unbounded, time.Minute },
+		"an unbounded wait, no breaker":    func(c *stack.ClientConfig) { c.Bulkhead.MaxWait, c.Without = bulkhead.Unbounded, stack.Breaker },
 		"a probe timeout of one more":      func(c *stack.ClientConfig) { c.Breaker.ProbeTimeout = 10*time.Second + 100*time.Millisecond + 1 },
 		"an unbounded probe timeout":       func(c *stack.ClientConfig) { c.Attempt.Timeout, c.Breaker.ProbeTimeout = time.Hour, -1 },
 		"a probe timeout that is left out": func(c *stack.ClientConfig) { c.Breaker.ProbeTimeout, c.Without = 1, stack.Breaker },
