@@ -68,7 +68,7 @@ func (g *gatherer) fault(p resilience.Policy, what string) {
 }
 
 // find adds p and the policies inside it, each once. A policy that is a template and also
-// serves calls, as one without state does, is not a template.
+// serves calls, as a Forker that returns itself does, is not a template.
 func (g *gatherer) find(p resilience.Policy) {
 	walked := 0
 	for n := range resilience.Walk(p) {
@@ -80,6 +80,8 @@ func (g *gatherer) find(p resilience.Policy) {
 			if i, seen := g.index[n.Policy]; seen {
 				if before := &g.nodes[i]; before.Template && n.Group == nil {
 					*before = n
+				} else {
+					before.Template = before.Template && n.Template
 				}
 				continue
 			}

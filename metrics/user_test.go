@@ -67,6 +67,28 @@ func TestCollector_policyOfAnotherModule(t *testing.T) {
 	}
 }
 
+// All keys share a policy that is not a Forker: its gauges count, also before the first key.
+func TestCollector_sharedByAllKeys(t *testing.T) {
+	q := newQuota(7)
+	g := newGroup(t, struct{ resilience.Reporter }{q}, keyed.Config{Name: "g"})
+	reg, _ := register(t, g)
+	scrape(t, reg).check(t, "api", scraped{series("quota_left", "api"): 7})
+	_ = run(g.For("a"), nil)
+	scrape(t, reg).check(t, "api", scraped{series("quota_left", "api"): 6})
+}
+
+// A policy that is inside itself counts once.
+func TestCollector_policyInsideItself(t *testing.T) {
+	q := newQuota(7)
+	i := &insideItself{quota: q}
+	reg, _ := register(t, i)
+	scrape(t, reg).check(t, "api", scraped{series("quota_left", "api"): 7})
+}
+
+type insideItself struct{ *quota }
+
+func (i *insideItself) Unwrap() []resilience.Policy { return []resilience.Policy{i, i} }
+
 // A report that Prometheus does not accept is an error that says what to change.
 func TestCollectorAdd_invalidReport(t *testing.T) {
 	for want, q := range map[string]*quota{
