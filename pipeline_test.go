@@ -39,6 +39,7 @@ func TestCompose_order(t *testing.T) {
 		{"an empty pipeline", []resilience.Policy{a, resilience.Compose(), b}, []string{"a", "b", "op"}},
 		{"nil", []resilience.Policy{nil, a, nil}, []string{"a", "op"}},
 		{"a nil pointer", []resilience.Policy{(*typed)(nil), a}, []string{"a", "op"}},
+		{"a nil function", []resilience.Policy{resilience.PolicyFunc(nil), a}, []string{"a", "op"}},
 		{"a nil pipeline", []resilience.Policy{(*fork)(nil), a}, []string{"a", "op"}},
 		{"the same twice", []resilience.Policy{a, a}, []string{"a", "a", "op"}},
 	}
@@ -136,3 +137,18 @@ func TestPipeline_idle(t *testing.T) {
 func unwrap(p resilience.Policy) []resilience.Policy {
 	return p.(interface{ Unwrap() []resilience.Policy }).Unwrap()
 }
+
+// A Fork that returns nil, or a nil pointer, guards nothing.
+func TestPipeline_forkIsNil(t *testing.T) {
+	var j journal
+	p := resilience.Compose(forksTo{nil}, j.traced("shared"), forksTo{(*fork)(nil)}).(resilience.Forker).Fork("key")
+	if err := resilience.Run(t.Context(), p, j.op); err != nil || !slices.Equal(j.all(), []string{"shared", "op"}) {
+		t.Errorf("error %v, ran %v", err, j.all())
+	}
+}
+
+// forksTo is a Forker whose forks are one policy.
+type forksTo struct{ to resilience.Policy }
+
+func (forksTo) Apply(ctx context.Context, next resilience.Next) error { return next.Run(ctx) }
+func (f forksTo) Fork(string) resilience.Policy                       { return f.to }

@@ -11,6 +11,7 @@ import (
 	"iter"
 	"maps"
 	"math/rand/v2"
+	"reflect"
 	"runtime"
 	"slices"
 	"sync"
@@ -115,7 +116,7 @@ func (c *Config) spellings() (map[string]resilience.Policy, error) {
 	return keys, nil
 }
 
-// absent reports whether p is nil or a nil pointer.
+// absent reports whether p is a nil policy, pointer or function.
 func absent(p resilience.Policy) bool {
 	for range resilience.Walk(p) {
 		return false
@@ -165,6 +166,7 @@ func (g *Group) pin(key string) *entry {
 		e := &entry{policy: g.fork(key)}
 		e.pins.Store(1)
 		if _, lost := g.entries.LoadOrStore(key, e); lost {
+			g.retire(e.policy) // another call was faster
 			continue
 		}
 		if g.len.Add(1) > g.sweepAt.Load() {
@@ -174,13 +176,18 @@ func (g *Group) pin(key string) *entry {
 	}
 }
 
-// fork returns the policy of a new key. A template that is not a Forker has no state, so
-// all keys share it.
+// fork returns the policy of a new key. All keys share a template that is not a Forker. A
+// fork that is nil guards nothing.
 func (g *Group) fork(key string) resilience.Policy {
-	if f, ok := g.template.(resilience.Forker); ok {
-		return f.Fork(key)
+	f, ok := g.template.(resilience.Forker)
+	if !ok {
+		return g.template
 	}
-	return g.template
+	p := f.Fork(key)
+	if absent(p) {
+		return resilience.Compose()
+	}
+	return p
 }
 
 // sweepFor runs a sweep after e, which is pinned, was inserted. If the method Idle of a
@@ -254,13 +261,17 @@ func (g *Group) evict(key any, e *entry) (drop bool) {
 		g.entries.CompareAndDelete(key, e)
 		g.len.Add(-1)
 		g.evicted.Add(1)
-		retire(e.policy)
+		g.retire(e.policy)
 	}
 	return drop
 }
 
-// retire calls the optional method Retire of a fork that the group has dropped.
-func retire(p resilience.Policy) {
+// retire calls the optional method Retire of a fork that the group has dropped. A template
+// that is not a Forker, or that returns itself, still serves other keys.
+func (g *Group) retire(p resilience.Policy) {
+	if reflect.ValueOf(p).Comparable() && p == g.template {
+		return
+	}
 	if r, ok := p.(interface{ Retire() }); ok {
 		r.Retire()
 	}
