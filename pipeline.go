@@ -2,8 +2,10 @@ package resilience
 
 import (
 	"context"
+	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 )
 
 // Compose returns the policies as one, the first being the outermost:
@@ -12,7 +14,7 @@ import (
 //
 // Policies made by Compose are flattened. A nil policy, pointer or function is skipped.
 // Compose() runs the operation unguarded. The result is immutable, is a Forker and has the
-// optional methods Idle, Retire and Unwrap.
+// optional methods Idle, Retire, Unwrap and String.
 func Compose(policies ...Policy) Policy {
 	p := &pipeline{}
 	for _, q := range policies {
@@ -84,6 +86,25 @@ func (p *pipeline) Retire() {
 			q.Retire()
 		}
 	}
+}
+
+// String returns the policies, the outermost first, for people. The text may change.
+func (p *pipeline) String() string {
+	if len(p.policies) == 0 {
+		return "no policy"
+	}
+	texts := make([]string, len(p.policies))
+	for i, q := range p.policies {
+		switch q := q.(type) {
+		case fmt.Stringer:
+			texts[i] = q.String()
+		case interface{ Name() string }:
+			texts[i] = fmt.Sprintf("%T %q", q, q.Name())
+		default:
+			texts[i] = fmt.Sprintf("%T", q)
+		}
+	}
+	return strings.Join(texts, "; ")
 }
 
 // same reports whether a and b are one policy.

@@ -2,6 +2,7 @@ package resilience_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"testing"
 
@@ -152,3 +153,23 @@ type forksTo struct{ to resilience.Policy }
 
 func (forksTo) Apply(ctx context.Context, next resilience.Next) error { return next.Run(ctx) }
 func (f forksTo) Fork(string) resilience.Policy                       { return f.to }
+
+// The text of a pipeline names its policies, the outermost first.
+func TestPipeline_string(t *testing.T) {
+	for want, p := range map[string]resilience.Policy{
+		"no policy": resilience.Compose(),
+		`text; resilience_test.called "name"; *resilience_test.fork`: resilience.Compose(text{}, resilience.Compose(called{}, &fork{})),
+	} {
+		if got := fmt.Sprint(p); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}
+
+type text struct{ forksTo }
+
+func (text) String() string { return "text" }
+
+type called struct{ forksTo }
+
+func (called) Name() string { return "name" }
