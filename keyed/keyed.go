@@ -38,7 +38,8 @@ type Config struct {
 	// Keys are the exceptions: keys with a policy of their own, which the group always
 	// remembers. Over HTTP a key is the result of httpmw.HostKey, and every spelling of an
 	// origin is accepted here: "https://api.example.com" also stands for
-	// "https://api.example.com:443". Over gRPC a key is the target and the method, as in
+	// "https://api.example.com:443". A user name is an error, so that no password is shown.
+	// Over gRPC a key is the target and the method, as in
 	// "dns:///payments:443/payments.v1.Payments/Charge".
 	Keys map[string]resilience.Policy
 }
@@ -100,6 +101,9 @@ func (c *Config) spellings() (map[string]resilience.Policy, error) {
 	keys := maps.Clone(c.Keys)
 	written := map[string]string{} // by canonical spelling
 	for _, k := range slices.Sorted(maps.Keys(c.Keys)) {
+		if adapter.HasUser(k) { // the error, the debug page and descriptions would show it
+			return nil, fmt.Errorf("keyed %q: a key in Config.Keys is a URL with a user name or a password, which the key of a request does not have: write scheme, host and port, as in %q", c.Name, "https://api.example.com:443")
+		}
 		if absent(c.Keys[k]) {
 			return nil, fmt.Errorf("keyed %q: Config.Keys[%q] is nil: leave the key out, or give it resilience.Compose() to have no policy", c.Name, k)
 		}
