@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"math"
-	"strings"
 	"time"
 
 	"github.com/resilience-go/resilience"
@@ -50,7 +49,7 @@ type ClientConfig struct {
 	Attempt timeout.Config
 
 	// Without leaves layers out, as in stack.Retry | stack.Bulkhead. The configuration of
-	// a layer that is left out is ignored.
+	// a layer that is left out is ignored, except Keyed.Keys, which is an error.
 	Without Layer
 }
 
@@ -113,11 +112,11 @@ func (c ClientConfig) validate() error {
 		return bad(c.Name, "Without has %v, which a client does not have: its layers are %v", c.Without&^clientLayers, clientLayers)
 	}
 	attempt, total := c.attemptTimeout(), c.Total.Timeout
-	if total == 0 && (c.Total.Name != "" || c.Total.Until != 0) {
+	if total == 0 && (c.Total.Name != "" || c.Total.Until != 0 || c.Total.Observer != nil) {
 		return bad(c.Name, "Total has other settings but no Timeout, and so is off: set Total.Timeout, or remove the settings")
 	}
-	if !c.on(Retry) && !c.on(Breaker) && !c.on(Bulkhead) && !c.on(Attempt) && total <= 0 && (!c.on(Keyed) || len(c.Keyed.Keys) == 0) {
-		return bad(c.Name, "Without is %v and Total.Timeout is not set, so nothing is guarded: keep a layer, or use resilience.Compose() for no policy", c.Without)
+	if idle, nothing := c.guardsNothing(); nothing {
+		return bad(c.Name, "Without is %v%s, and Total.Timeout is not set, so nothing is guarded: keep a layer, or use resilience.Compose() for no policy", c.Without, idle)
 	}
 	if c.on(Breaker) && c.on(Attempt) && attempt == timeout.Unbounded && !c.totalBoundsProbe() {
 		if total > 0 {
@@ -126,7 +125,11 @@ func (c ClientConfig) validate() error {
 		return bad(c.Name, "Attempt.Timeout is timeout.Unbounded and Total.Timeout is not set, so the breaker would not notice a dependency that hangs: set one of them, or confirm with Without: stack.Attempt")
 	}
 	if attempt > 0 && total > 0 && attempt > total {
-		return bad(c.Name, "Attempt.Timeout is %v, longer than Total.Timeout, which is %v: an attempt could never use its time; shorten it or lengthen the total", attempt, total)
+		what := ""
+		if c.Attempt.Timeout == 0 {
+			what = ", the default"
+		}
+		return bad(c.Name, "Attempt.Timeout is %v%s, longer than Total.Timeout, which is %v: an attempt could never use its time; shorten it or lengthen the total", attempt, what, total)
 	}
 	// A MaxDelay above the total is fine: it bounds waits, and retry does not begin a wait
 	// that would end after the deadline.
@@ -139,6 +142,35 @@ func (c ClientConfig) validate() error {
 	return c.validateProbe()
 }
 
+// guardsNothing reports whether no layer has an effect. If so, idle says which layers are on
+// without an effect.
+func (c *ClientConfig) guardsNothing() (idle string, nothing bool) {
+	if c.on(Breaker) || c.on(Bulkhead) || c.Total.Timeout > 0 {
+		return "", false
+	}
+	if c.on(Retry) {
+		if c.Retry.MaxAttempts != 1 {
+			return "", false
+		}
+		idle += ", Retry.MaxAttempts is 1"
+	}
+	if c.on(Attempt) {
+		if c.Attempt.Timeout != timeout.Unbounded {
+			return "", false
+		}
+		idle += ", Attempt.Timeout is timeout.Unbounded"
+	}
+	if c.on(Keyed) && len(c.Keyed.Keys) > 0 {
+		for _, p := range c.Keyed.Keys {
+			if first, _ := split([]resilience.Policy{p}); first != nil {
+				return "", false
+			}
+		}
+		idle += ", the policies in Keyed.Keys guard nothing"
+	}
+	return idle, true
+}
+
 // attemptTimeout returns the timeout of an attempt. It is 0 if the layer is left out and
 // negative if the layer has no timeout.
 func (c *ClientConfig) attemptTimeout() time.Duration {
@@ -146,47 +178,6 @@ func (c *ClientConfig) attemptTimeout() time.Duration {
 		return 0
 	}
 	return cmp.Or(c.Attempt.Timeout, policykit.DefaultTimeout)
-}
-
-// validateKeys returns an error if a key of Keyed.Keys is the name of a gRPC method alone:
-// the key of a grpcmw.Client starts with the target.
-func (c *ClientConfig) validateKeys() error {
-	if !c.on(Keyed) {
-		return nil
-	}
-	for key := range c.Keyed.Keys {
-		if isMethod(key) {
-			return bad(c.Name, "Keyed.Keys[%q] is a gRPC method without its target, and the key of a grpcmw.Client is both: write the target in front, as in %q; if a function Key returns the method alone, let it return %q",
-				key, "dns:///payments:443"+key, key[1:])
-		}
-	}
-	return nil
-}
-
-// isMethod reports whether key can be taken for a gRPC method with a package, as in
-// "/payments.v1.Payments/Charge". Without a package it may be a path.
-func isMethod(key string) bool {
-	service, method, ok := strings.Cut(strings.TrimPrefix(key, "/"), "/")
-	if !ok || key[0] != '/' || !strings.Contains(service, ".") || !isIdentifier(method) {
-		return false
-	}
-	for part := range strings.SplitSeq(service, ".") {
-		if !isIdentifier(part) {
-			return false
-		}
-	}
-	return true
-}
-
-// isIdentifier reports whether s is an identifier in the language of protocol buffers.
-func isIdentifier(s string) bool {
-	for i := range len(s) {
-		letter := 'a' <= s[i]|0x20 && s[i]|0x20 <= 'z' || s[i] == '_'
-		if !letter && (i == 0 || s[i] < '0' || s[i] > '9') {
-			return false
-		}
-	}
-	return s != ""
 }
 
 // maxDuration is the longest time.Duration.
