@@ -32,6 +32,9 @@ type Report struct {
 	State string
 	// Attention reports whether a person on call should look at State first.
 	Attention bool
+	// Recovering reports whether State, which has Attention, is on the way to a state that
+	// has not, as HALF_OPEN of a breaker is.
+	Recovering bool
 	// Mode is a word for a mode that a person has set, "" for the usual one.
 	Mode string
 	// Values are the counters and gauges, in the order in which they are shown.
@@ -48,7 +51,9 @@ type Report struct {
 	// now or that time is unknown.
 	RetryAt time.Time
 	// History are the last changes of state, the oldest first. Err of these events may
-	// be nil or replaced by an error with the same text.
+	// be nil or replaced by an error with the same text. Level says how urgent the state To
+	// is: slog.LevelWarn if it needs attention, slog.LevelDebug if it is in order, and the
+	// zero value if it is in between or unknown.
 	History []Event
 }
 

@@ -208,7 +208,7 @@ func newCard(r resilience.Report, template bool) *card {
 	}
 	stands := !template || r.Mode != ""
 	if stands {
-		c.State, c.Attention = clip(r.State), r.Attention
+		c.State, c.Attention, c.recovering = clip(r.State), r.Attention, r.Recovering
 		c.Why, c.Next = clipTo(maxSentence, r.Why), clipTo(maxSentence, r.Next)
 		if !r.Since.IsZero() {
 			c.Since, c.Ago = stamp{r.Since}, seconds(max(0, r.Time.Sub(r.Since)))
@@ -251,7 +251,7 @@ func newValue(v resilience.Value) value {
 func newStep(e resilience.Event) step {
 	s := step{
 		Time: stamp{e.Time}, From: clip(e.From), To: clip(e.To), Mode: clip(e.Mode),
-		Reason: clip(e.Reason), Failures: e.Failures, Calls: e.Calls, Delay: seconds(e.Delay),
+		Reason: clip(e.Reason), Failures: e.Failures, Calls: e.Calls, Delay: seconds(e.Delay), level: e.Level,
 	}
 	if e.Err != nil {
 		s.Error = clip(e.Err.Error())
