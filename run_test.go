@@ -144,8 +144,8 @@ func TestNext_key(t *testing.T) {
 		op   resilience.Operation
 		want string
 	}{
-		"a Func has none": {resilience.Func(func(context.Context) error { return nil }), ""},
-		"a Keyer has one": {&lasting{key: "users"}, "users"},
+		"a Func has none":       {resilience.Func(func(context.Context) error { return nil }), ""},
+		"an operation with Key": {&lasting{key: "users"}, "users"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_ = inside(t.Context(), tt.op, func(next resilience.Next) error {

@@ -187,7 +187,7 @@ func (e *leftError) Unwrap() error             { return e.cause }
 func (*leftError) Outcome() resilience.Outcome { return resilience.Ignored }
 func (*leftError) Retryable() bool             { return false }
 
-// Key implements resilience.Keyer.
+// Key is the optional method of an operation that keyed.Group calls.
 func (e *exchange) Key() string {
 	if e.h.Key != nil {
 		return e.h.Key(e.r)
