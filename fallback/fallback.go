@@ -123,11 +123,19 @@ func (f *Fallback) Fork(string) resilience.Policy { return f }
 // Idle reports whether a keyed.Group may drop the fork. It is always true.
 func (f *Fallback) Idle() bool { return true }
 
+var errNoHandle = errors.New("fallback: the handle of Do is nil: give it a function that answers for the operation")
+
 // Do runs fn under p, which may be nil. If that fails, Do answers with handle, for the
-// errors that a Fallback without If answers for: failures of fn and rejections by p.
+// errors that a Fallback without If answers for: failures of fn and rejections by p. If ctx,
+// fn or handle is nil, Do returns an error and runs nothing.
 func Do[T any](ctx context.Context, p resilience.Policy, fn func(context.Context) (T, error), handle func(ctx context.Context, err error) (T, error)) (T, error) {
-	if ctx.Err() != nil {
-		var zero T
+	var zero T
+	switch {
+	case handle == nil:
+		return zero, errNoHandle
+	case ctx == nil || fn == nil:
+		return resilience.Do(ctx, p, fn) // which returns the error
+	case ctx.Err() != nil:
 		return zero, resilience.ContextError(ctx) // as Fallback.Apply does
 	}
 	v, err := resilience.Do(ctx, p, fn)
