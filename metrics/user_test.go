@@ -2,6 +2,7 @@ package metrics_test
 
 import (
 	"context"
+	"math"
 	"strings"
 	"testing"
 
@@ -105,6 +106,18 @@ func TestCollectorAdd_invalidReport(t *testing.T) {
 		q.origin, q.calls = q, new(float64)
 		if _, err := metrics.NewCollector(q); err == nil || !strings.HasPrefix(err.Error(), "metrics: ") || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+}
+
+// A counter that is not a finite number in one scrape keeps its last value, and grows later.
+func TestCollector_counterNotFinite(t *testing.T) {
+	for _, bad := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
+		calls := []resilience.Value{{Name: "calls_total", Value: 1}}
+		reg, _ := register(t, &quota{kind: "quota", values: calls})
+		for _, step := range []struct{ reported, want float64 }{{1, 1}, {bad, 1}, {5, 5}} {
+			calls[0].Value = step.reported
+			scrape(t, reg).check(t, "api", scraped{series("quota_calls_total", "api"): step.want})
 		}
 	}
 }
