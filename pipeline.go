@@ -2,16 +2,19 @@ package resilience
 
 import (
 	"context"
+	"fmt"
+	"reflect"
 	"slices"
+	"strings"
 )
 
 // Compose returns the policies as one, the first being the outermost:
 //
 //	Compose(retry, breaker)    retry( breaker( operation ))
 //
-// Policies made by Compose are flattened. nil and nil pointers are skipped. Compose()
-// runs the operation unguarded. The result is immutable, is a Forker and has the optional
-// methods Idle and Unwrap.
+// Policies made by Compose are flattened. A nil policy, pointer or function is skipped.
+// Compose() runs the operation unguarded. The result is immutable, is a Forker and has the
+// optional methods Idle, Retire, Unwrap and String.
 func Compose(policies ...Policy) Policy {
 	p := &pipeline{}
 	for _, q := range policies {
@@ -31,6 +34,7 @@ func Compose(policies ...Policy) Policy {
 // pipeline is what Compose returns.
 type pipeline struct {
 	policies []Policy // the outermost first
+	origin   []Policy // of a fork: the policies that it was made from
 }
 
 // Apply implements Policy.
@@ -46,12 +50,15 @@ func (p *pipeline) Apply(ctx context.Context, next Next) error {
 // Unwrap returns the policies, the outermost first.
 func (p *pipeline) Unwrap() []Policy { return slices.Clone(p.policies) }
 
-// Fork implements Forker. It forks each policy that is a Forker and shares the others.
+// Fork implements Forker. It forks each policy that is a Forker and shares the others. A
+// fork that is nil guards nothing.
 func (p *pipeline) Fork(key string) Policy {
-	f := &pipeline{policies: slices.Clone(p.policies)}
+	f := &pipeline{policies: slices.Clone(p.policies), origin: p.policies}
 	for i, q := range f.policies {
 		if q, ok := q.(Forker); ok {
-			f.policies[i] = q.Fork(key)
+			if f.policies[i] = q.Fork(key); absent(f.policies[i]) {
+				f.policies[i] = Compose()
+			}
 		}
 	}
 	return f
@@ -68,10 +75,11 @@ func (p *pipeline) Idle() bool {
 }
 
 // Retire calls the optional method Retire of each policy that is a Forker, whose fork is
-// dropped with p. The others are shared with other forks.
+// dropped with p. The others are shared with other forks, as is a Forker whose Fork returns
+// itself.
 func (p *pipeline) Retire() {
-	for _, q := range p.policies {
-		if _, ok := q.(Forker); !ok {
+	for i, q := range p.policies {
+		if _, ok := q.(Forker); !ok || p.origin != nil && same(q, p.origin[i]) {
 			continue
 		}
 		if q, ok := q.(interface{ Retire() }); ok {
@@ -79,3 +87,25 @@ func (p *pipeline) Retire() {
 		}
 	}
 }
+
+// String returns the policies, the outermost first, for people. The text may change.
+func (p *pipeline) String() string {
+	if len(p.policies) == 0 {
+		return "no policy"
+	}
+	texts := make([]string, len(p.policies))
+	for i, q := range p.policies {
+		switch q := q.(type) {
+		case fmt.Stringer:
+			texts[i] = q.String()
+		case interface{ Name() string }:
+			texts[i] = fmt.Sprintf("%T %q", q, q.Name())
+		default:
+			texts[i] = fmt.Sprintf("%T", q)
+		}
+	}
+	return strings.Join(texts, "; ")
+}
+
+// same reports whether a and b are one policy.
+func same(a, b Policy) bool { return reflect.ValueOf(a).Comparable() && a == b }

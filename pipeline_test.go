@@ -2,6 +2,7 @@ package resilience_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"testing"
 
@@ -39,6 +40,7 @@ func TestCompose_order(t *testing.T) {
 		{"an empty pipeline", []resilience.Policy{a, resilience.Compose(), b}, []string{"a", "b", "op"}},
 		{"nil", []resilience.Policy{nil, a, nil}, []string{"a", "op"}},
 		{"a nil pointer", []resilience.Policy{(*typed)(nil), a}, []string{"a", "op"}},
+		{"a nil function", []resilience.Policy{resilience.PolicyFunc(nil), a}, []string{"a", "op"}},
 		{"a nil pipeline", []resilience.Policy{(*fork)(nil), a}, []string{"a", "op"}},
 		{"the same twice", []resilience.Policy{a, a}, []string{"a", "a", "op"}},
 	}
@@ -136,3 +138,38 @@ func TestPipeline_idle(t *testing.T) {
 func unwrap(p resilience.Policy) []resilience.Policy {
 	return p.(interface{ Unwrap() []resilience.Policy }).Unwrap()
 }
+
+// A Fork that returns nil, or a nil pointer, guards nothing.
+func TestPipeline_forkIsNil(t *testing.T) {
+	var j journal
+	p := resilience.Compose(forksTo{nil}, j.traced("shared"), forksTo{(*fork)(nil)}).(resilience.Forker).Fork("key")
+	if err := resilience.Run(t.Context(), p, j.op); err != nil || !slices.Equal(j.all(), []string{"shared", "op"}) {
+		t.Errorf("error %v, ran %v", err, j.all())
+	}
+}
+
+// forksTo is a Forker whose forks are one policy.
+type forksTo struct{ to resilience.Policy }
+
+func (forksTo) Apply(ctx context.Context, next resilience.Next) error { return next.Run(ctx) }
+func (f forksTo) Fork(string) resilience.Policy                       { return f.to }
+
+// The text of a pipeline names its policies, the outermost first.
+func TestPipeline_string(t *testing.T) {
+	for want, p := range map[string]resilience.Policy{
+		"no policy": resilience.Compose(),
+		`text; resilience_test.called "name"; *resilience_test.fork`: resilience.Compose(text{}, resilience.Compose(called{}, &fork{})),
+	} {
+		if got := fmt.Sprint(p); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}
+
+type text struct{ forksTo }
+
+func (text) String() string { return "text" }
+
+type called struct{ forksTo }
+
+func (called) Name() string { return "name" }

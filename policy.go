@@ -25,11 +25,17 @@ type Policy interface {
 	Apply(ctx context.Context, next Next) error
 }
 
-// PolicyFunc is a function that is a Policy. It has no state, so every key shares it.
+// PolicyFunc is a function that is a Policy. It has no state, so every key shares it. A nil
+// PolicyFunc guards nothing.
 type PolicyFunc func(ctx context.Context, next Next) error
 
-// Apply calls f.
-func (f PolicyFunc) Apply(ctx context.Context, next Next) error { return f(ctx, next) }
+// Apply calls f, or next if f is nil.
+func (f PolicyFunc) Apply(ctx context.Context, next Next) error {
+	if f == nil {
+		return next.Run(ctx)
+	}
+	return f(ctx, next)
+}
 
 // Operation is the work that policies guard. An adapter implements it on its
 // per-call struct, which costs one allocation for a call instead of one for

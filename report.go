@@ -32,6 +32,9 @@ type Report struct {
 	State string
 	// Attention reports whether a person on call should look at State first.
 	Attention bool
+	// Recovering reports whether State, which has Attention, is on the way to a state that
+	// has not, as HALF_OPEN of a breaker is.
+	Recovering bool
 	// Mode is a word for a mode that a person has set, "" for the usual one.
 	Mode string
 	// Values are the counters and gauges, in the order in which they are shown.
@@ -48,7 +51,9 @@ type Report struct {
 	// now or that time is unknown.
 	RetryAt time.Time
 	// History are the last changes of state, the oldest first. Err of these events may
-	// be nil or replaced by an error with the same text.
+	// be nil or replaced by an error with the same text. Level says how urgent the state To
+	// is: slog.LevelWarn if it needs attention, slog.LevelDebug if it is in order, and the
+	// zero value if it is in between or unknown.
 	History []Event
 }
 
@@ -84,12 +89,13 @@ type Node struct {
 	Fork bool
 	// Template reports whether the policy only serves as the template that Group forks
 	// for its keys. No call passes through a template. It reports the counters of all
-	// its forks.
+	// its forks. Walk clears Template of a policy that is not a Forker: all keys share it.
 	Template bool
 }
 
 // Walk returns p and every policy inside it, the outer before the inner. A policy that
-// stands in two places is returned twice; nil and nil pointers are skipped. Inside a
+// stands in two places is returned twice, but not inside itself. A nil policy, pointer or
+// function is skipped. Inside a
 // keyed.Group, Walk returns the template, the policies of Config.Keys, and then the
 // policy of every key that the group holds at that moment.
 //
@@ -97,29 +103,65 @@ type Node struct {
 // of others, and Nodes() iter.Seq[Node], of a policy that has others for keys. Group
 // need not be set by Nodes.
 func Walk(p Policy) iter.Seq[Node] {
-	return func(yield func(Node) bool) { walk(Node{Policy: p}, yield) }
+	return func(yield func(Node) bool) { walk(Node{Policy: p}, nil, yield) }
 }
 
-func walk(n Node, yield func(Node) bool) bool {
-	if absent(n.Policy) {
+// maxDepth is how many policies deep Walk looks. It is far above the depth of any sensible
+// policy, and bounds the stack for an Unwrap that makes a new policy at each call.
+const maxDepth = 1000
+
+// enclosing is a policy that a walk is inside of.
+type enclosing struct {
+	policy Policy
+	outer  *enclosing // nil for the outermost policy
+	depth  int
+}
+
+// inside reports whether a walk in e is inside p, or too deep to go on.
+func (e *enclosing) inside(p Policy) bool {
+	if e != nil && e.depth >= maxDepth {
 		return true
+	}
+	if reflect.TypeOf(p).Kind() != reflect.Pointer {
+		return false // maxDepth bounds the rest
+	}
+	for ; e != nil; e = e.outer {
+		if e.policy == p { // a pointer differs from a policy of any other kind without a panic
+			return true
+		}
+	}
+	return false
+}
+
+func walk(n Node, in *enclosing, yield func(Node) bool) bool {
+	if absent(n.Policy) || in.inside(n.Policy) {
+		return true
+	}
+	if n.Template {
+		_, n.Template = n.Policy.(Forker)
 	}
 	if !yield(n) {
 		return false
 	}
 	switch p := n.Policy.(type) {
 	case interface{ Nodes() iter.Seq[Node] }:
-		for inner := range p.Nodes() {
+		nodes := p.Nodes()
+		if nodes == nil {
+			return true
+		}
+		within := in.enter(n.Policy)
+		for inner := range nodes {
 			inner.Group = n.Policy
 			inner.Fork = inner.Fork || n.Fork
 			inner.Template = inner.Template || n.Template
-			if !walk(inner, yield) {
+			if !walk(inner, within, yield) {
 				return false
 			}
 		}
 	case interface{ Unwrap() []Policy }:
+		within := in.enter(n.Policy)
 		for _, q := range p.Unwrap() {
-			if !walk(Node{q, n.Group, n.Key, n.Fork, n.Template}, yield) {
+			if !walk(Node{q, n.Group, n.Key, n.Fork, n.Template}, within, yield) {
 				return false
 			}
 		}
@@ -127,11 +169,24 @@ func walk(n Node, yield func(Node) bool) bool {
 	return true
 }
 
-// absent reports whether p is nil or a nil pointer.
+// enter returns e for the policies inside p.
+func (e *enclosing) enter(p Policy) *enclosing {
+	depth := 0
+	if e != nil {
+		depth = e.depth + 1
+	}
+	return &enclosing{p, e, depth}
+}
+
+// absent reports whether p is nil, a nil pointer or a nil function.
 func absent(p Policy) bool {
 	if p == nil {
 		return true
 	}
-	v := reflect.ValueOf(p)
-	return v.Kind() == reflect.Pointer && v.IsNil()
+	switch v := reflect.ValueOf(p); v.Kind() {
+	case reflect.Pointer, reflect.Func:
+		return v.IsNil()
+	default:
+		return false
+	}
 }

@@ -1,6 +1,7 @@
 package resilience_test
 
 import (
+	"context"
 	"fmt"
 	"iter"
 	"slices"
@@ -55,14 +56,75 @@ func TestWalk_groups(t *testing.T) {
 	}
 }
 
-// Walk of nil or of a nil pointer returns nothing.
+// A template that is not a Forker serves the calls of all keys, so it is not returned as a
+// template, nor is what is inside it.
+func TestWalk_sharedTemplate(t *testing.T) {
+	var j journal
+	forks, shares := &fork{}, &typed{j.traced("shared")}
+	inside := &shared{forks}
+	g := &groupOf{nodes: []resilience.Node{{Policy: resilience.Compose(forks, shares, inside), Template: true}}}
+	var templates []bool
+	for n := range resilience.Walk(g) {
+		templates = append(templates, n.Template)
+	}
+	// The group, the pipeline, and in it the Forker, the policy that is none, and one with a Forker inside.
+	if want := []bool{false, true, true, false, false, false}; !slices.Equal(templates, want) {
+		t.Errorf("templates %v, want %v", templates, want)
+	}
+}
+
+// shared is a policy with another inside that is not a Forker.
+type shared struct{ inside resilience.Policy }
+
+func (*shared) Apply(ctx context.Context, next resilience.Next) error { return next.Run(ctx) }
+func (s *shared) Unwrap() []resilience.Policy                         { return []resilience.Policy{s.inside} }
+
+// Walk returns a policy inside itself once, and ends if policies have no end.
+func TestWalk_insideItself(t *testing.T) {
+	itself, twice := &unwrapping{}, &groupOf{}
+	itself.inside = []resilience.Policy{itself, &fork{}, resilience.Compose(itself, itself)}
+	twice.nodes = []resilience.Node{{Policy: twice, Key: "a"}, {Policy: itself, Key: "b"}}
+	for name, test := range map[string]struct {
+		policy resilience.Policy
+		want   int
+	}{
+		"a policy":            {itself, 3},
+		"in a pipeline":       {resilience.Compose(itself, itself), 7},
+		"a group":             {twice, 4},
+		"a new one each time": {&endless{}, 1001},
+	} {
+		n := 0
+		for range resilience.Walk(test.policy) {
+			n++
+		}
+		if n != test.want {
+			t.Errorf("%s: %d policies, want %d", name, n, test.want)
+		}
+	}
+}
+
+// endless is a policy that makes another inside it each time.
+type endless struct{ shared }
+
+func (*endless) Unwrap() []resilience.Policy { return []resilience.Policy{&endless{}} }
+
+// Walk of a nil policy, pointer or function returns nothing. A group without nodes has
+// nothing inside.
 func TestWalk_nothing(t *testing.T) {
-	for _, p := range []resilience.Policy{nil, (*fork)(nil)} {
+	for _, p := range []resilience.Policy{nil, (*fork)(nil), resilience.PolicyFunc(nil)} {
 		for n := range resilience.Walk(p) {
 			t.Errorf("Walk(%T) returned %v", p, n)
 		}
 	}
+	if all := slices.Collect(resilience.Walk(&nowhere{})); len(all) != 1 {
+		t.Errorf("got %v", all)
+	}
 }
+
+// nowhere is a group whose Nodes returns nil.
+type nowhere struct{ fork }
+
+func (*nowhere) Nodes() iter.Seq[resilience.Node] { return nil }
 
 // Walk stops when the loop breaks, at whatever depth.
 func TestWalk_breaks(t *testing.T) {

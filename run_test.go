@@ -9,14 +9,19 @@ import (
 	"github.com/resilience-go/resilience"
 )
 
-// Run with a nil policy runs the operation.
+// Run and Do with a nil policy, pointer or function run the operation.
 func TestRun_nilPolicy(t *testing.T) {
 	for name, p := range map[string]resilience.Policy{
-		"nil": nil,
+		"nil":        nil,
+		"a pointer":  (*typed)(nil),
+		"a function": resilience.PolicyFunc(nil),
 	} {
 		t.Run(name, func(t *testing.T) {
 			if err := resilience.Run(t.Context(), p, func(context.Context) error { return errDown }); err != errDown {
 				t.Errorf("got %v", err)
+			}
+			if v, err := resilience.Do(t.Context(), p, func(context.Context) (int, error) { return 7, errDown }); v != 7 || err != errDown {
+				t.Errorf("Do returned %v, %v", v, err)
 			}
 		})
 	}
@@ -139,8 +144,8 @@ func TestNext_key(t *testing.T) {
 		op   resilience.Operation
 		want string
 	}{
-		"a Func has none": {resilience.Func(func(context.Context) error { return nil }), ""},
-		"a Keyer has one": {&lasting{key: "users"}, "users"},
+		"a Func has none":       {resilience.Func(func(context.Context) error { return nil }), ""},
+		"an operation with Key": {&lasting{key: "users"}, "users"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_ = inside(t.Context(), tt.op, func(next resilience.Next) error {
@@ -199,6 +204,7 @@ func TestRun_nilArguments(t *testing.T) {
 			"Run: the operation is nil":          resilience.Run(t.Context(), p, nil),
 			"RunOperation: the context is nil":   resilience.RunOperation(none, p, op),
 			"RunOperation: the operation is nil": resilience.RunOperation(t.Context(), p, nil),
+			"a nil Func: the operation is nil":   resilience.RunOperation(t.Context(), p, resilience.Func(nil)),
 			"Do: the operation is nil":           noFunc,
 		} {
 			_, text, _ := strings.Cut(want, ": ")

@@ -2,6 +2,7 @@ package breaker
 
 import (
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -202,7 +203,7 @@ var (
 // counters of all its forks. A fork reports only its state and its present OPEN.
 func (b *Breaker) Report(details bool) resilience.Report {
 	state, mode := b.State(), b.Mode()
-	r := resilience.Report{Kind: policy, Name: b.cfg.Name, State: state.String(), Attention: state != Closed}
+	r := resilience.Report{Kind: policy, Name: b.cfg.Name, State: state.String(), Attention: state != Closed, Recovering: state == HalfOpen}
 	if mode != Auto {
 		r.Mode = mode.String()
 	}
@@ -232,14 +233,19 @@ func (b *Breaker) Report(details bool) resilience.Report {
 	return r
 }
 
+// urgency is the Level of the states in Report.History.
+var urgency = [...]slog.Level{Closed: slog.LevelDebug, Open: slog.LevelWarn, HalfOpen: slog.LevelInfo}
+
 // addDetails sets the fields of r that only a report with details has.
 func (b *Breaker) addDetails(r *resilience.Report) {
 	x := b.Explain()
-	r.State, r.Attention = x.Stats.State.String(), x.Stats.State != Closed
+	r.State, r.Attention, r.Recovering = x.Stats.State.String(), x.Stats.State != Closed, x.Stats.State == HalfOpen
 	r.Settings, r.Time, r.Since = policykit.Settings(b.String()), x.Time, x.Stats.Since
 	r.Why, r.Next, r.RetryAt = x.Why(), x.Next(), x.Stats.RetryAt
 	for _, t := range x.History {
-		r.History = append(r.History, t.event(b.cfg.Name, x.Key))
+		e := t.event(b.cfg.Name, x.Key)
+		e.Level = urgency[t.To]
+		r.History = append(r.History, e)
 	}
 }
 

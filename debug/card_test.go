@@ -305,3 +305,32 @@ func TestHandler_schema(t *testing.T) {
 		}
 	}
 }
+
+// All keys share a policy that is not a Forker, so its card is no template's: it has the
+// state and the gauges. A Forker that returns itself serves calls after the first key.
+func TestCard_sharedByAllKeys(t *testing.T) {
+	report := resilience.Report{Kind: "quota", Name: "api", State: "EMPTY", Attention: true, Values: []resilience.Value{{Name: "left", Value: 4}}}
+	for name, template := range map[string]resilience.Policy{
+		"not a Forker":      &reports{report: report},
+		"returns itself":    &returnsItself{reports{report: report}},
+		"beside a template": resilience.Compose(newBreaker(nil, "b"), &reports{report: report}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newGroup(t, template, keyed.Config{Name: "g"})
+			run(t, g.For("a"), succeed)
+			r := asJSON(t, g)
+			quota := r.Policies[len(r.Policies)-1]
+			if quota.Template || quota.State != "EMPTY" || !quota.Attention || quota.value(t, "left", "") != 4 || r.Summary.Attention != 1 {
+				t.Errorf("got %+v", quota)
+			}
+			if quota.Group == nil || *quota.Group != "g" || quota.Key != "" {
+				t.Errorf("group %v, key %q", quota.Group, quota.Key)
+			}
+		})
+	}
+}
+
+// returnsItself is a Forker without state of its own.
+type returnsItself struct{ reports }
+
+func (r *returnsItself) Fork(string) resilience.Policy { return r }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"log/slog"
 	"math"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -190,4 +192,28 @@ func TestCard_longReport(t *testing.T) {
 		t.Errorf("%d values, %d changes of state", len(v), len(h))
 	}
 	elements(t, asHTML(t, p))
+}
+
+// The level of a past state says how it looks in the strip, whatever it is called.
+func TestStrip_levels(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	classes := func(good, half, bad string) (classes []string) {
+		r := resilience.Report{Kind: "valve", Name: "v", State: bad, Attention: true, Time: now}
+		for i, step := range []resilience.Event{
+			{From: good, To: bad, Level: slog.LevelWarn}, {From: bad, To: half}, {From: half, To: good, Level: slog.LevelDebug}, {From: good, To: bad, Level: slog.LevelError},
+		} {
+			step.Time = now.Add(time.Duration(i-4) * time.Second)
+			r.History = append(r.History, step)
+		}
+		for _, rect := range regexp.MustCompile(`<rect class="(\w+)"`).FindAllStringSubmatch(asHTML(t, &reports{report: r}), -1) {
+			classes = append(classes, rect[1])
+		}
+		return classes
+	}
+	want := []string{"good", "bad", "half", "good", "bad"}
+	for _, names := range [][3]string{{"CLOSED", "HALF_OPEN", "OPEN"}, {"OPEN", "CLOSED", "HALF_SHUT"}, {"OVERLOAD", "OPEN", "NORMAL"}} {
+		if got := classes(names[0], names[1], names[2]); !slices.Equal(got[:min(5, len(got))], want) {
+			t.Errorf("%q: %q", names, got)
+		}
+	}
 }

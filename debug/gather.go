@@ -68,7 +68,7 @@ func (g *gatherer) fault(p resilience.Policy, what string) {
 }
 
 // find adds p and the policies inside it, each once. A policy that is a template and also
-// serves calls, as one without state does, is not a template.
+// serves calls, as a Forker that returns itself does, is not a template.
 func (g *gatherer) find(p resilience.Policy) {
 	walked := 0
 	for n := range resilience.Walk(p) {
@@ -80,6 +80,8 @@ func (g *gatherer) find(p resilience.Policy) {
 			if i, seen := g.index[n.Policy]; seen {
 				if before := &g.nodes[i]; before.Template && n.Group == nil {
 					*before = n
+				} else {
+					before.Template = before.Template && n.Template
 				}
 				continue
 			}
@@ -206,7 +208,7 @@ func newCard(r resilience.Report, template bool) *card {
 	}
 	stands := !template || r.Mode != ""
 	if stands {
-		c.State, c.Attention = clip(r.State), r.Attention
+		c.State, c.Attention, c.recovering = clip(r.State), r.Attention, r.Recovering
 		c.Why, c.Next = clipTo(maxSentence, r.Why), clipTo(maxSentence, r.Next)
 		if !r.Since.IsZero() {
 			c.Since, c.Ago = stamp{r.Since}, seconds(max(0, r.Time.Sub(r.Since)))
@@ -249,7 +251,7 @@ func newValue(v resilience.Value) value {
 func newStep(e resilience.Event) step {
 	s := step{
 		Time: stamp{e.Time}, From: clip(e.From), To: clip(e.To), Mode: clip(e.Mode),
-		Reason: clip(e.Reason), Failures: e.Failures, Calls: e.Calls, Delay: seconds(e.Delay),
+		Reason: clip(e.Reason), Failures: e.Failures, Calls: e.Calls, Delay: seconds(e.Delay), level: e.Level,
 	}
 	if e.Err != nil {
 		s.Error = clip(e.Err.Error())

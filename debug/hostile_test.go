@@ -97,10 +97,27 @@ func (b *broken) Now() time.Time {
 
 func (b *broken) Since(at time.Time) time.Duration { return b.Now().Sub(at) }
 
-// endless is a policy with itself inside.
-type endless struct{ policy }
+// endless is a policy with two new ones inside at each call.
+type endless struct{ inside }
 
-func (e *endless) Unwrap() []resilience.Policy { return []resilience.Policy{e, &policy{}} }
+func (*endless) Unwrap() []resilience.Policy {
+	return []resilience.Policy{&endless{}, &endless{}}
+}
+
+// inside is a policy with others inside.
+type inside struct{ policies []resilience.Policy }
+
+func (*inside) Apply(ctx context.Context, next resilience.Next) error { return next.Run(ctx) }
+func (i *inside) Unwrap() []resilience.Policy                         { return i.policies }
+
+// A policy inside itself is shown once, and is no fault.
+func TestHandler_policyInsideItself(t *testing.T) {
+	i := &inside{}
+	i.policies = []resilience.Policy{i, newBreaker(nil, "b"), resilience.Compose(i)}
+	if r := asJSON(t, i); len(r.Policies) != 1 || len(r.Faults) != 0 {
+		t.Errorf("got %+v", r)
+	}
+}
 
 // refuses is a policy whose Unwrap panics.
 type refuses struct{ policy }

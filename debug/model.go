@@ -3,6 +3,7 @@ package debug
 import (
 	"cmp"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -55,7 +56,8 @@ type card struct {
 	History   []step  `json:"history,omitempty"`
 	Settings  string  `json:"settings,omitempty"`
 
-	now time.Time // by the clock of the policy
+	recovering bool
+	now        time.Time // by the clock of the policy
 }
 
 // value is one counter or gauge.
@@ -79,6 +81,8 @@ type step struct {
 	Calls    int     `json:"calls,omitempty"`
 	Delay    seconds `json:"delay_seconds,omitempty"`
 	Error    string  `json:"error,omitempty"`
+
+	level slog.Level // how urgent the state To is
 }
 
 // group is a policy with others for keys.
@@ -120,7 +124,7 @@ func (c *card) ID() string { return fmt.Sprintf("%s/%s/%s", c.Kind, c.Name, c.Ke
 // Icon returns the class of the style for the state.
 func (c *card) Icon() string {
 	switch {
-	case c.Attention && strings.Contains(c.State, "HALF"):
+	case c.Attention && c.recovering:
 		return "half"
 	case c.Attention:
 		return "bad"

@@ -2,6 +2,7 @@ package debug
 
 import (
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 )
@@ -61,14 +62,15 @@ func (c *card) layOut(spans []span) {
 		total += max(0, s.to.Sub(s.from).Seconds())
 	}
 	rest := stripWidth - leastWidth*float64(len(spans))
-	x := 0.0
+	x, classes := 0.0, c.looks()
 	for i := range spans {
 		s := &spans[i]
 		s.X, s.Width = x, leastWidth+rest/float64(len(spans))
 		if total > 0 {
 			s.Width = leastWidth + rest*max(0, s.to.Sub(s.from).Seconds())/total
 		}
-		s.Class, s.Height = c.look(s.State)
+		s.Class = classes[s.State]
+		s.Height = heights[s.Class]
 		s.Y = stripHeight - s.Height
 		x += s.Width
 	}
@@ -77,21 +79,25 @@ func (c *card) layOut(spans []span) {
 // heights are the heights of the classes in a strip.
 var heights = map[string]float64{"good": 4, "half": 14, "bad": stripHeight}
 
-// look returns the class and the height of a state. The present state looks as on the rest
-// of the card. Past states of other modules are half as high as the strip, because a
-// report does not say whether they needed attention.
-func (c *card) look(state string) (class string, height float64) {
-	switch state {
-	case c.State:
-		class = c.Icon()
-	case "CLOSED", "NORMAL":
-		class = "good"
-	case "OPEN", "OVERLOAD":
-		class = "bad"
-	default:
-		class = "half"
+// looks returns the class of each state in the history. The present state looks as on the
+// rest of the card, and a past one by the urgency in its latest step.
+func (c *card) looks() map[string]string {
+	classes := map[string]string{}
+	for _, s := range c.History {
+		switch {
+		case s.level >= slog.LevelWarn:
+			classes[s.To] = "bad"
+		case s.level < slog.LevelInfo:
+			classes[s.To] = "good"
+		default:
+			classes[s.To] = "half"
+		}
 	}
-	return class, heights[class]
+	classes[c.State] = c.Icon()
+	if first := c.History[0].From; classes[first] == "" {
+		classes[first] = "good" // no step leads back to it: the state that the policy began in
+	}
+	return classes
 }
 
 func sequence(spans []span) string {

@@ -123,12 +123,20 @@ func (f *Fallback) Fork(string) resilience.Policy { return f }
 // Idle reports whether a keyed.Group may drop the fork. It is always true.
 func (f *Fallback) Idle() bool { return true }
 
+var errNoHandle = errors.New("fallback: the handle of Do is nil: give it a function that answers for the operation")
+
 // Do runs fn under p, which may be nil. If fn fails or p rejects the call, Do returns the
 // result of handle. Do calls handle for the same errors as a Fallback without Config.If. If
-// handle fails too, the error is an *Error.
+// handle fails too, the error is an *Error. If ctx, fn or handle is nil, Do returns an error
+// and runs nothing.
 func Do[T any](ctx context.Context, p resilience.Policy, fn func(context.Context) (T, error), handle func(ctx context.Context, err error) (T, error)) (T, error) {
-	if ctx.Err() != nil {
-		var zero T
+	var zero T
+	switch {
+	case handle == nil:
+		return zero, errNoHandle
+	case ctx == nil || fn == nil:
+		return resilience.Do(ctx, p, fn) // which returns the error
+	case ctx.Err() != nil:
 		return zero, resilience.ContextError(ctx) // as Fallback.Apply does
 	}
 	v, err := resilience.Do(ctx, p, fn)

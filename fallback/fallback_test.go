@@ -411,3 +411,20 @@ func TestDo_policyAnswersNil(t *testing.T) {
 		t.Errorf("fallback.Do returned %d, %v, want the zero value", v, err)
 	}
 }
+
+// A nil argument of Do is an error that says what to pass, before the operation runs.
+func TestDo_nilArguments(t *testing.T) {
+	runs := 0
+	fn := func(context.Context) (int, error) { runs++; return 5, errBoom }
+	handle := func(context.Context, error) (int, error) { return 6, nil }
+	var noContext context.Context
+	for want, do := range map[string]func() (int, error){
+		"the context is nil: pass":         func() (int, error) { return fallback.Do(noContext, nil, fn, handle) },
+		"the operation is nil: pass":       func() (int, error) { return fallback.Do(t.Context(), nil, nil, handle) },
+		"the handle of Do is nil: give it": func() (int, error) { return fallback.Do(t.Context(), nil, fn, nil) },
+	} {
+		if v, err := do(); v != 0 || err == nil || !strings.Contains(err.Error(), want) || runs != 0 {
+			t.Errorf("got %d, %v after %d runs, want %s", v, err, runs, want)
+		}
+	}
+}

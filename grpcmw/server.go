@@ -133,7 +133,7 @@ type handling struct {
 	early   resilience.Early
 }
 
-// Key implements resilience.Keyer.
+// Key is the optional method of an operation that keyed.Group calls.
 func (h *handling) Key() string {
 	if h.s.Key != nil {
 		return h.s.Key(h.ctx, h.method)

@@ -74,7 +74,7 @@ type stream struct {
 	abandoned atomic.Bool
 }
 
-// Key implements resilience.Keyer.
+// Key is the optional method of an operation that keyed.Group calls.
 func (s *stream) Key() string { return s.c.key(s.ctx, s.cc, s.method) }
 
 // Run implements resilience.Operation.

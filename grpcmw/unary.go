@@ -62,7 +62,7 @@ type unary struct {
 	last    *failure // nil if it did not fail
 }
 
-// Key implements resilience.Keyer.
+// Key is the optional method of an operation that keyed.Group calls.
 func (u *unary) Key() string { return u.c.key(u.ctx, u.cc, u.method) }
 
 var errNotRun = status.Error(codes.Internal, "grpcmw: the policy neither made the call nor returned an error")

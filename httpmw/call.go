@@ -38,7 +38,7 @@ type call struct {
 	handed bool           // resp belongs to the caller
 }
 
-// Key implements resilience.Keyer.
+// Key is the optional method of an operation that keyed.Group calls.
 func (c *call) Key() string {
 	if s := settingsOf(c.req.Context()); s.keyed {
 		return s.key

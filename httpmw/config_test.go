@@ -36,7 +36,7 @@ func TestTransport_nilPolicyIsAnError(t *testing.T) {
 func TestServer_nilFieldsPanicInWrap(t *testing.T) {
 	for want, wrap := range map[string]func(){
 		"httpmw: Server.Policy is nil: set it": func() { httpmw.Server{}.Wrap(http.NotFoundHandler()) },
-		"httpmw: Server.Wrap: the handler is nil": func() {
+		"httpmw: Server.Wrap: the handler is nil: give it": func() {
 			httpmw.Server{Policy: resilience.Compose()}.Wrap(nil)
 		},
 	} {

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"hash/maphash"
 	"net/http"
-	"net/url"
-	"strconv"
 	"strings"
 	"sync/atomic"
 
@@ -49,21 +47,15 @@ func KeyOf(rawURL string) (string, error) {
 	if scheme, _, ok := strings.Cut(rawURL, "://"); !ok || scheme == "" {
 		return "", errors.New("httpmw: no key: the URL has no scheme: " + remedy)
 	}
-	u, err := url.Parse(rawURL)
+	u, err := adapter.ParseURL(rawURL)
 	if err != nil {
-		// A url.Error repeats rawURL, which may have a password in it.
-		if e, ok := errors.AsType[*url.Error](err); ok {
-			err = e.Err
-		}
 		return "", fmt.Errorf("httpmw: no key: the URL is invalid: %w", err)
 	}
 	if u.Hostname() == "" {
 		return "", fmt.Errorf("httpmw: no key: URL %q has no host: %s", u.Redacted(), remedy)
 	}
-	if p := u.Port(); p != "" {
-		if _, err := strconv.ParseUint(p, 10, 16); err != nil {
-			return "", fmt.Errorf("httpmw: no key: URL %q has port %s: must be at most 65535", u.Redacted(), p)
-		}
+	if p := u.Port(); !adapter.ValidPort(p) {
+		return "", fmt.Errorf("httpmw: no key: URL %q has port %s: must be at most 65535", u.Redacted(), p)
 	}
 	return adapter.CanonicalOrigin(u.Scheme, u.Host), nil
 }

@@ -78,6 +78,11 @@ func TestKeyOf_spellings(t *testing.T) {
 		{"https://api.example.com:https", "", "invalid port"},
 		{"https://ada:secret@api.example.com:70000", "", "must be at most 65535"},
 		{"https://ada:secret@[::1", "", "invalid"},
+		{"https://ada:secret/x@api.example.com", "", "not escaped"},
+		{"https://ada:secret#x@api.example.com", "", "not escaped"},
+		{"https://ada:secret?@api.example.com", "", "not escaped"},
+		{"http://[fe80::1%25Eth0]", "http://[fe80::1%eth0]:80", ""},
+		{"http://[fe80::1%eth0]:80", "http://[fe80::1%eth0]:80", ""},
 		{"https://api example.com", "", "invalid"},
 	} {
 		key, err := httpmw.KeyOf(test.url)
@@ -104,6 +109,9 @@ func FuzzKeyOf(f *testing.F) {
 			return
 		}
 		req, err := http.NewRequest("GET", raw, nil)
+		if err != nil && strings.Contains(raw, "[") && strings.Contains(raw, "%") {
+			return // a key has its zone without the escape that a URL needs
+		}
 		if err != nil {
 			t.Fatalf("%q has the key %q, but no request can have it: %v", raw, key, err)
 		}

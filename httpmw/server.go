@@ -71,7 +71,7 @@ type Server struct {
 // Wrap panics if next or s.Policy is nil, as http.Handle does for a nil handler.
 func (s Server) Wrap(next http.Handler) http.Handler {
 	if next == nil {
-		panic("httpmw: Server.Wrap: the handler is nil")
+		panic("httpmw: Server.Wrap: the handler is nil: give it the handler to guard, such as an http.ServeMux")
 	}
 	if s.Policy == nil {
 		panic(`httpmw: Server.Policy is nil: set it, for instance to stack.Server("orders"), ` +
@@ -187,7 +187,7 @@ func (e *leftError) Unwrap() error             { return e.cause }
 func (*leftError) Outcome() resilience.Outcome { return resilience.Ignored }
 func (*leftError) Retryable() bool             { return false }
 
-// Key implements resilience.Keyer.
+// Key is the optional method of an operation that keyed.Group calls.
 func (e *exchange) Key() string {
 	if e.h.Key != nil {
 		return e.h.Key(e.r)

@@ -35,6 +35,8 @@ func TestConfigKeys_spellings(t *testing.T) {
 		"https://API.example.com/":          {"https://api.example.com:443", "https://API.example.com/"},
 		"http://api.example.com:080":        {"http://api.example.com:80"},
 		"http://[0:0::1]":                   {"http://[::1]:80"},
+		"http://[fe80::1%25eth0]":           {"http://[fe80::1%eth0]:80"},
+		"http://api.example.com?":           {"http://api.example.com:80"},
 		"https://api.example.com:443":       {"https://api.example.com:443"},
 		"api.example.com":                   {"api.example.com"},
 		"dns:///payments:443/a.Payments/Do": {"dns:///payments:443/a.Payments/Do"},
@@ -79,16 +81,18 @@ func TestNew_invalid(t *testing.T) {
 		config   keyed.Config
 		says     string
 	}{
-		"two spellings":           {ok, keyed.Config{Name: "hosts", Keys: map[string]resilience.Policy{"http://A": ok, "http://a:080": ok}}, `"http://A" and "http://a:080", which are both "http://a:80": leave`},
-		"no template":             {nil, keyed.Config{Name: "hosts"}, "the template is nil: give it"},
-		"a template that is nil":  {gone, keyed.Config{Name: "hosts"}, "the template is nil: give it"},
-		"negative Max":            {ok, keyed.Config{Name: "hosts", Max: -1}, "Config.Max is -1: must be at least 1"},
-		"nil for a key":           {ok, keyed.Config{Name: "hosts", Keys: map[string]resilience.Policy{"x": nil}}, `Config.Keys["x"] is nil: leave`},
-		"a nil pointer for a key": {ok, keyed.Config{Name: "hosts", Keys: map[string]resilience.Policy{"x": gone}}, `Config.Keys["x"] is nil: leave`},
+		"two spellings":            {ok, keyed.Config{Name: "hosts", Keys: map[string]resilience.Policy{"http://A": ok, "http://a:080": ok}}, `"http://A" and "http://a:080", which are both "http://a:80": leave`},
+		"a password":               {ok, keyed.Config{Name: "hosts", Keys: map[string]resilience.Policy{"http://ada:secret@a": ok}}, `a user name or a password, which the key of a request does not have: write scheme, host and port`},
+		"no template":              {nil, keyed.Config{Name: "hosts"}, "the template is nil: give it"},
+		"a template that is nil":   {gone, keyed.Config{Name: "hosts"}, "the template is nil: give it"},
+		"negative Max":             {ok, keyed.Config{Name: "hosts", Max: -1}, "Config.Max is -1: must be at least 1"},
+		"a nil function for a key": {ok, keyed.Config{Name: "hosts", Keys: map[string]resilience.Policy{"x": resilience.PolicyFunc(nil)}}, `Config.Keys["x"] is nil: leave`},
+		"nil for a key":            {ok, keyed.Config{Name: "hosts", Keys: map[string]resilience.Policy{"x": nil}}, `Config.Keys["x"] is nil: leave`},
+		"a nil pointer for a key":  {ok, keyed.Config{Name: "hosts", Keys: map[string]resilience.Policy{"x": gone}}, `Config.Keys["x"] is nil: leave`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g, err := keyed.New(test.template, test.config)
-			if g != nil || err == nil || !strings.Contains(err.Error(), test.says) || !strings.Contains(err.Error(), `"hosts"`) {
+			if g != nil || err == nil || !strings.Contains(err.Error(), test.says) || !strings.Contains(err.Error(), `"hosts"`) || strings.Contains(err.Error(), "secret") {
 				t.Errorf("New returned %v, %v", g, err)
 			}
 		})

@@ -11,6 +11,7 @@ import (
 	"iter"
 	"maps"
 	"math/rand/v2"
+	"reflect"
 	"runtime"
 	"slices"
 	"sync"
@@ -38,7 +39,8 @@ type Config struct {
 	// Keys are the exceptions: keys with a policy of their own, which the group always
 	// remembers. Over HTTP a key is the result of httpmw.HostKey, and every spelling of an
 	// origin is accepted here: "https://api.example.com" also stands for
-	// "https://api.example.com:443". Over gRPC a key is the target and the method, as in
+	// "https://api.example.com:443". A user name is an error, so that no password is shown.
+	// Over gRPC a key is the target and the method, as in
 	// "dns:///payments:443/payments.v1.Payments/Charge".
 	Keys map[string]resilience.Policy
 }
@@ -101,6 +103,9 @@ func (c *Config) spellings() (map[string]resilience.Policy, error) {
 	keys := maps.Clone(c.Keys)
 	written := map[string]string{} // by canonical spelling
 	for _, k := range slices.Sorted(maps.Keys(c.Keys)) {
+		if adapter.HasUser(k) { // the error, the debug page and descriptions would show it
+			return nil, fmt.Errorf("keyed %q: a key in Config.Keys is a URL with a user name or a password, which the key of a request does not have: write scheme, host and port, as in %q", c.Name, "https://api.example.com:443")
+		}
 		if policykit.Absent(c.Keys[k]) {
 			return nil, fmt.Errorf("keyed %q: Config.Keys[%q] is nil: leave the key out, or give it resilience.Compose() to have no policy", c.Name, k)
 		}
@@ -159,6 +164,7 @@ func (g *Group) pin(key string) *entry {
 		e := &entry{policy: g.fork(key)}
 		e.pins.Store(1)
 		if _, lost := g.entries.LoadOrStore(key, e); lost {
+			g.retire(e.policy) // another call was faster
 			continue
 		}
 		if g.len.Add(1) > g.sweepAt.Load() {
@@ -168,12 +174,18 @@ func (g *Group) pin(key string) *entry {
 	}
 }
 
-// fork returns the policy of a new key. All keys share a template that is not a Forker.
+// fork returns the policy of a new key. All keys share a template that is not a Forker. A
+// fork that is nil guards nothing.
 func (g *Group) fork(key string) resilience.Policy {
-	if f, ok := g.template.(resilience.Forker); ok {
-		return f.Fork(key)
+	f, ok := g.template.(resilience.Forker)
+	if !ok {
+		return g.template
 	}
-	return g.template
+	p := f.Fork(key)
+	if policykit.Absent(p) {
+		return resilience.Compose()
+	}
+	return p
 }
 
 // sweepFor runs a sweep after e, which is pinned, was inserted. If the method Idle of a
@@ -246,13 +258,17 @@ func (g *Group) evict(key any, e *entry) (drop bool) {
 		g.entries.CompareAndDelete(key, e)
 		g.len.Add(-1)
 		g.evicted.Add(1)
-		retire(e.policy)
+		g.retire(e.policy)
 	}
 	return drop
 }
 
-// retire calls the optional method Retire of a fork that the group has dropped.
-func retire(p resilience.Policy) {
+// retire calls the optional method Retire of a fork that the group has dropped. A template
+// that is not a Forker, or that returns itself, still serves other keys.
+func (g *Group) retire(p resilience.Policy) {
+	if reflect.ValueOf(p).Comparable() && p == g.template {
+		return
+	}
 	if r, ok := p.(interface{ Retire() }); ok {
 		r.Retire()
 	}

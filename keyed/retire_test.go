@@ -2,7 +2,9 @@ package keyed_test
 
 import (
 	"context"
+	"runtime"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -37,7 +39,7 @@ type shared struct{ *retiree }
 
 func (shared) Fork() {} // with this signature it is not a resilience.Forker
 
-// TestGroup_retires: a group calls Retire exactly once for each fork that it drops, and
+// A group calls Retire exactly once for each fork that it drops, and
 // for no other policy.
 func TestGroup_retires(t *testing.T) {
 	outer, inner, common := newRetiree(), newRetiree(), newRetiree()
@@ -59,5 +61,69 @@ func TestGroup_retires(t *testing.T) {
 	}
 	if common.self.Load() != 0 {
 		t.Error("a policy that all keys share was retired")
+	}
+}
+
+// returnsItself is a Forker without state of its own.
+type returnsItself struct{ *retiree }
+
+func (r returnsItself) Fork(string) resilience.Policy { return r }
+
+// A policy that several keys share is not retired: a template that is not a Forker, and a
+// Forker that returns itself, also inside a pipeline.
+func TestGroup_sharedIsNotRetired(t *testing.T) {
+	for name, template := range map[string]func(*retiree) resilience.Policy{
+		"not a Forker":                 func(r *retiree) resilience.Policy { return shared{r} },
+		"a Forker that returns itself": func(r *retiree) resilience.Policy { return returnsItself{r} },
+		"in a pipeline":                func(r *retiree) resilience.Policy { return resilience.Compose(newRetiree(), returnsItself{r}) },
+	} {
+		r := newRetiree()
+		g := must(t, template(r), keyed.Config{Max: 2})
+		flood(t, g, 20)
+		if n := r.retired.Load(); n != 0 || g.Stats().Evicted == 0 {
+			t.Errorf("%s: retired %d times, counted %+v", name, n, g.Stats())
+		}
+	}
+}
+
+// slow is a Forker that lets other goroutines run while it forks.
+type slow struct{ *retiree }
+
+func (s slow) Fork(key string) resilience.Policy {
+	runtime.Gosched()
+	return s.retiree.Fork(key)
+}
+
+// If several calls make a fork for one new key, those that are not kept are retired.
+func TestGroup_retiresForksNotKept(t *testing.T) {
+	r := newRetiree()
+	g := must(t, slow{r}, keyed.Config{})
+	for round := range 100 {
+		var all sync.WaitGroup
+		start := make(chan struct{})
+		for range 8 {
+			all.Go(func() {
+				<-start
+				_ = run(t, g.For(strconv.Itoa(round)), succeed)
+			})
+		}
+		close(start)
+		all.Wait()
+	}
+	if kept := r.forks.Load() - r.retired.Load(); kept != int64(g.Stats().Keys) {
+		t.Errorf("%d of %d forks are not retired, want %d", kept, r.forks.Load(), g.Stats().Keys)
+	}
+}
+
+// forksToNil is a Forker that breaks its contract.
+type forksToNil struct{ *retiree }
+
+func (forksToNil) Fork(string) resilience.Policy { return (*retiree)(nil) }
+
+// A Fork that returns nil guards nothing.
+func TestGroup_forkIsNil(t *testing.T) {
+	g := must(t, forksToNil{newRetiree()}, keyed.Config{})
+	if err := run(t, g.For("a"), fail); err != errBoom {
+		t.Errorf("error %v", err)
 	}
 }

@@ -73,6 +73,21 @@ var tableMetrics = func() map[string]*metric {
 	return all
 }()
 
+// tableKinds are the kinds of the policies of this module.
+var tableKinds = func() map[string]bool {
+	kinds := map[string]bool{}
+	for _, m := range tableMetrics {
+		kinds[m.kind] = true
+	}
+	return kinds
+}()
+
+// ofHistogram reports whether a scrape of the metric of Histograms has a metric of the name.
+func ofHistogram(name string) bool {
+	suffix, ok := strings.CutPrefix(name, series.CallDuration.Name)
+	return ok && slices.Contains([]string{"_bucket", "_count", "_sum"}, suffix)
+}
+
 func newMetric(kind, name, help string, labels []string) *metric {
 	desc := prometheus.NewDesc(name, help, append([]string{series.NameLabel}, labels...), nil)
 	return &metric{kind, desc, strings.HasSuffix(name, "_total"), labels}
@@ -95,8 +110,10 @@ func find(added []resilience.Policy, old *found) (*found, error) {
 		old: old, owners: map[id]resilience.Policy{}, outermost: map[resilience.Policy]resilience.Policy{},
 	}
 	var inGroups, alone []resilience.Node
+	var groups templates
 	for _, p := range added {
 		for n := range resilience.Walk(p) {
+			groups.see(n)
 			switch {
 			case n.Group == nil:
 				alone = append(alone, n)
@@ -104,6 +121,9 @@ func find(added []resilience.Policy, old *found) (*found, error) {
 				inGroups = append(inGroups, n)
 			}
 		}
+	}
+	if err := groups.err(); err != nil {
+		return nil, err
 	}
 	// A policy inside a group that was also added alone belongs to the group.
 	for _, n := range slices.Concat(inGroups, alone) {
@@ -197,8 +217,14 @@ func (s *search) describe(r *resilience.Report) error {
 	bad := func(what string, args ...any) error {
 		return fmt.Errorf("metrics: the %s %q reports "+what, append([]any{r.Kind, r.Name}, args...)...)
 	}
+	seen := map[string]bool{}
 	for i := range r.Values {
 		v := &r.Values[i]
+		one := v.Name + "\xff" + strings.Join(v.Labels, "\xff")
+		if seen[one] {
+			return bad("%s with the labels %q twice: report each value once", v.Name, v.Labels)
+		}
+		seen[one] = true
 		if !validName.MatchString(v.Name) {
 			return bad("a value with the Name %q: it must be in snake_case, such as calls_total", v.Name)
 		}
@@ -215,6 +241,12 @@ func (s *search) describe(r *resilience.Report) error {
 		}
 		name := metricName(r.Kind, v.Name)
 		m := tableMetrics[name]
+		if tableKinds[r.Kind] && (m == nil || !slices.Equal(m.labels, labels)) {
+			return bad("%s with the labels %q: the kind %s is taken: choose another Kind", v.Name, labels, r.Kind)
+		}
+		if ofHistogram(name) {
+			return bad("%s, whose metric %s is a part of a histogram: give the value another Name", v.Name, name)
+		}
 		if m == nil {
 			m = s.metrics[name]
 		}

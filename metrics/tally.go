@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"math"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -51,7 +52,8 @@ func (f *found) all() []resilience.Node {
 }
 
 // add adds the report of n. The gauges of a template count as 0, because no call passes
-// through it.
+// through it. A counter that is not a finite number counts as 0, so that a series keeps its
+// last value.
 func (t *tally) add(n resilience.Node) {
 	report := n.Policy.(resilience.Reporter).Report(false)
 	of := id{report.Kind, report.Name}
@@ -71,7 +73,12 @@ func (t *tally) add(n resilience.Node) {
 			}
 			t.samples[k] = s
 		}
-		if !n.Template || s.metric.counter {
+		switch {
+		case s.metric.counter:
+			if !math.IsNaN(v.Value) && !math.IsInf(v.Value, 0) { // which the sum would keep
+				s.value += v.Value
+			}
+		case !n.Template:
 			s.value += v.Value
 		}
 	}

@@ -33,23 +33,31 @@ const (
 type bucket struct {
 	askedAt atomic.Int64 // when a call last needed a retry
 
-	mu       sync.Mutex // guards the fields below; never held while user code runs
+	mu   sync.Mutex // guards the fields below; never held while user code runs
+	turn int64      // the number in shared.turns when the bucket last became short
+	fill fill
+}
+
+// fill is what a bucket holds.
+type fill struct {
 	level    int64
 	capacity int64
 	seen     uint64 // the successes that level contains
 	mark     uint64 // the successes at markAt, from which the rate is measured
 	markAt   int64
-	turn     int64 // shared.turns when the bucket last became short
 }
 
 // newBucket returns a full bucket that is made at the time now.
 func newBucket(units int, now int64) bucket {
-	return bucket{level: int64(units), capacity: int64(units), markAt: now}
+	return bucket{fill: fill{level: int64(units), capacity: int64(units), markAt: now}}
 }
 
-// fill adds the successes since the last call of fill. successes counts all of them.
-// The capacity is never below least. The caller holds mu.
-func (b *bucket) fill(least int, successes uint64, now int64) {
+// at returns b at the time now, with the successes since it was stored. successes counts
+// all of them. The capacity is never below least.
+//
+// Only pay stores the result. The rate is measured between two stored marks, so if reading
+// stored it too, a look at the retry would change how much the bucket can hold.
+func (b fill) at(least int, successes uint64, now int64) fill {
 	if elapsed := now - b.markAt; elapsed >= int64(savings) {
 		b.capacity = max(int64(least), int64(float64(successes-b.mark)*float64(savings)/float64(elapsed)))
 		b.mark, b.markAt = successes, now
@@ -58,6 +66,7 @@ func (b *bucket) fill(least int, successes uint64, now int64) {
 	}
 	b.level += min(int64(successes-b.seen), b.capacity-b.level)
 	b.seen = successes
+	return b
 }
 
 // successes returns how many calls of r, without its forks, succeeded at the first
@@ -89,13 +98,13 @@ func (r *Retry) pay(price int64) reason {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.fill(r.cfg.Budget, r.successes(), now)
-	if b.level < price {
+	b.fill = b.fill.at(r.cfg.Budget, r.successes(), now)
+	if b.fill.level < price {
 		return outOfBudget
 	}
-	was := b.level
-	b.level -= price
-	if least := int64(r.cfg.Budget); was >= least && b.level < least {
+	was := b.fill.level
+	b.fill.level -= price
+	if least := int64(r.cfg.Budget); was >= least && b.fill.level < least {
 		b.turn = r.turns.Add(1)
 	}
 	r.spent.Add(price)
@@ -110,8 +119,8 @@ func (r *Retry) refund(price int64) {
 	b := &r.bucket
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	back := min(price, max(0, b.capacity-b.level))
-	b.level += back
+	back := min(price, max(0, b.fill.capacity-b.fill.level))
+	b.fill.level += back
 	r.refunded.Add(back)
 }
 
@@ -134,8 +143,7 @@ func (r *Retry) Idle() bool {
 	if r.turns.Load()-b.turn >= mostShort {
 		return true
 	}
-	b.fill(r.cfg.Budget, r.successes(), now)
-	return b.level >= int64(r.cfg.Budget)
+	return b.fill.at(r.cfg.Budget, r.successes(), now).level >= int64(r.cfg.Budget)
 }
 
 // Budget returns how many units the budget holds and how many it can hold at present, as
@@ -147,6 +155,6 @@ func (r *Retry) Budget() (level, capacity int64) {
 	b, now := &r.bucket, r.clock.Nanos()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.fill(r.cfg.Budget, r.successes(), now)
-	return b.level, b.capacity
+	f := b.fill.at(r.cfg.Budget, r.successes(), now)
+	return f.level, f.capacity
 }

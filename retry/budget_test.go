@@ -354,11 +354,49 @@ func TestRetry_refundCapped(t *testing.T) {
 		for range 10 {
 			_ = run(r, succeed)
 		}
-		r.Stats() // brings the level up to date
+		again, _ := script(errBoom, nil)
+		_ = run(r, again) // to pay brings the level up to date; this price comes back
 		return nil
 	})
-	if s := r.Stats(); err != nil || s.Level != 20 || s.Refunded != 0 {
+	if s := r.Stats(); err != nil || s.Level != 20 || s.Spent != 10 || s.Refunded != 5 {
 		t.Fatalf("error %v, counted %+v", err, s)
+	}
+}
+
+// A reading of a retry does not change how many retries it allows later: the rate of the
+// successes is measured between calls, not between readings.
+func TestRetry_readingChangesNothing(t *testing.T) {
+	recovered := func(read func(*retry.Retry)) uint64 {
+		clock := testkit.NewClock()
+		r := must(t, quick(retry.Config{Clock: clock}))
+		ok, _ := script(nil)
+		once, _ := script(errBoom, nil)
+		_ = run(r, once) // Idle looks at the budget only after a retry
+		for range 95 {   // 1000 calls a second
+			for range 100 {
+				_ = run(r, ok)
+			}
+			clock.Move(100 * time.Millisecond)
+		}
+		read(r)
+		clock.Move(1500 * time.Millisecond)
+		read(r)
+		for range 100 { // each needs two retries
+			twice, _ := script(errBoom, errBoom, nil)
+			_ = run(r, twice)
+		}
+		return r.Stats().Recovered
+	}
+	want := recovered(func(*retry.Retry) {})
+	for name, read := range map[string]func(*retry.Retry){
+		"Idle":   func(r *retry.Retry) { _ = r.Idle() },
+		"Budget": func(r *retry.Retry) { _, _ = r.Budget() },
+		"Stats":  func(r *retry.Retry) { _ = r.Stats() },
+		"Report": func(r *retry.Retry) { _ = r.Report(false) },
+	} {
+		if got := recovered(read); got != want {
+			t.Errorf("%d calls recovered; with two calls of %s %d", want, name, got)
+		}
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"math"
-	"strings"
 	"time"
 
 	"github.com/resilience-go/resilience"
@@ -43,9 +42,9 @@ type ClientConfig struct {
 	Retry retry.Config
 	// Breaker rejects calls while the dependency does not answer. A ProbeTimeout of 0
 	// becomes the larger of 15 s and 1.25 * min(Attempt.Timeout + Bulkhead.MaxWait,
-	// Total.Timeout). If the sum is unbounded, Total.Timeout counts alone, or without a
-	// Total the part of the sum that is bounded. New rejects a ProbeTimeout that you set
-	// and that is not longer than a probe may take.
+	// Total.Timeout). Without Attempt, only the wait and Total count. New rejects a
+	// ProbeTimeout that you set and that is not longer than a probe may take, and other
+	// settings that let a probe take forever.
 	Breaker breaker.Config
 	// Bulkhead bounds how many attempts are in flight.
 	Bulkhead bulkhead.Config
@@ -54,7 +53,7 @@ type ClientConfig struct {
 	Attempt timeout.Config
 
 	// Without leaves layers out, as in stack.Retry | stack.Bulkhead. The configuration of
-	// a layer that is left out is ignored.
+	// a layer that is left out is ignored, except Keyed.Keys, which is an error.
 	Without Layer
 }
 
@@ -140,17 +139,24 @@ func (c ClientConfig) validate() error {
 		return bad(c.Name, "Without has %v, which a client does not have: its layers are %v", c.Without&^clientLayers, clientLayers)
 	}
 	attempt, total := c.attemptTimeout(), c.Total.Timeout
-	if total == 0 && (c.Total.Name != "" || c.Total.Until != 0) {
+	if total == 0 && (c.Total.Name != "" || c.Total.Until != 0 || c.Total.Observer != nil) {
 		return bad(c.Name, "Total has other settings but no Timeout, and so is off: set Total.Timeout, or remove the settings")
 	}
-	if !c.on(Retry) && !c.on(Breaker) && !c.on(Bulkhead) && !c.on(Attempt) && total <= 0 && (!c.on(Keyed) || len(c.Keyed.Keys) == 0) {
-		return bad(c.Name, "Without is %v and Total.Timeout is not set, so nothing is guarded: keep a layer, or use resilience.Compose() for no policy", c.Without)
+	if idle, nothing := c.guardsNothing(); nothing {
+		return bad(c.Name, "Without is %v%s, and Total.Timeout is not set, so nothing is guarded: keep a layer, or use resilience.Compose() for no policy", c.Without, idle)
 	}
-	if c.on(Breaker) && c.on(Attempt) && attempt == timeout.Unbounded && total <= 0 {
+	if c.on(Breaker) && c.on(Attempt) && attempt == timeout.Unbounded && !c.totalBoundsProbe() {
+		if total > 0 {
+			return bad(c.Name, "Attempt.Timeout is timeout.Unbounded and Total.Until is resilience.Answered, but Breaker.Until is resilience.Ended, so the breaker would not notice a response that hangs: change one Until, set Attempt.Timeout and Attempt.Until, or confirm with Without: stack.Attempt")
+		}
 		return bad(c.Name, "Attempt.Timeout is timeout.Unbounded and Total.Timeout is not set, so the breaker would not notice a dependency that hangs: set one of them, or confirm with Without: stack.Attempt")
 	}
 	if attempt > 0 && total > 0 && attempt > total {
-		return bad(c.Name, "Attempt.Timeout is %v, longer than Total.Timeout, which is %v: an attempt could never use its time; shorten it or lengthen the total", attempt, total)
+		what := ""
+		if c.Attempt.Timeout == 0 {
+			what = ", the default"
+		}
+		return bad(c.Name, "Attempt.Timeout is %v%s, longer than Total.Timeout, which is %v: an attempt could never use its time; shorten it or lengthen the total", attempt, what, total)
 	}
 	// A MaxDelay above the total is fine: it bounds waits, and retry does not begin a wait
 	// that would end after the deadline.
@@ -166,6 +172,35 @@ func (c ClientConfig) validate() error {
 	return c.validateProbe()
 }
 
+// guardsNothing reports whether no layer has an effect. If so, idle says which layers are on
+// without an effect.
+func (c *ClientConfig) guardsNothing() (idle string, nothing bool) {
+	if c.on(Breaker) || c.on(Bulkhead) || c.Total.Timeout > 0 {
+		return "", false
+	}
+	if c.on(Retry) {
+		if c.Retry.MaxAttempts != 1 {
+			return "", false
+		}
+		idle += ", Retry.MaxAttempts is 1"
+	}
+	if c.on(Attempt) {
+		if c.Attempt.Timeout != timeout.Unbounded {
+			return "", false
+		}
+		idle += ", Attempt.Timeout is timeout.Unbounded"
+	}
+	if c.on(Keyed) && len(c.Keyed.Keys) > 0 {
+		for _, p := range c.Keyed.Keys {
+			if first, _ := split([]resilience.Policy{p}); first != nil {
+				return "", false
+			}
+		}
+		idle += ", the policies in Keyed.Keys guard nothing"
+	}
+	return idle, true
+}
+
 // attemptTimeout returns the timeout of an attempt. It is 0 if the layer is left out and
 // negative if the layer has no timeout.
 func (c *ClientConfig) attemptTimeout() time.Duration {
@@ -173,47 +208,6 @@ func (c *ClientConfig) attemptTimeout() time.Duration {
 		return 0
 	}
 	return cmp.Or(c.Attempt.Timeout, policykit.DefaultTimeout)
-}
-
-// validateKeys returns an error if a key of Keyed.Keys is a gRPC method without its target:
-// the key of a grpcmw.Client starts with the target.
-func (c *ClientConfig) validateKeys() error {
-	if !c.on(Keyed) {
-		return nil
-	}
-	for key := range c.Keyed.Keys {
-		if isMethod(key) {
-			return bad(c.Name, "Keyed.Keys[%q] is a gRPC method without its target, and the key of a grpcmw.Client is both: write the target in front, as in %q; if your Key returns the method alone, make it return %q",
-				key, "dns:///payments:443"+key, key[1:])
-		}
-	}
-	return nil
-}
-
-// isMethod reports whether key looks like a gRPC method with a package, as in
-// "/payments.v1.Payments/Charge". A key without a package may be a URL path.
-func isMethod(key string) bool {
-	service, method, ok := strings.Cut(strings.TrimPrefix(key, "/"), "/")
-	if !ok || key[0] != '/' || !strings.Contains(service, ".") || !isIdentifier(method) {
-		return false
-	}
-	for part := range strings.SplitSeq(service, ".") {
-		if !isIdentifier(part) {
-			return false
-		}
-	}
-	return true
-}
-
-// isIdentifier reports whether s is an identifier in the language of protocol buffers.
-func isIdentifier(s string) bool {
-	for i := range len(s) {
-		letter := 'a' <= s[i]|0x20 && s[i]|0x20 <= 'z' || s[i] == '_'
-		if !letter && (i == 0 || s[i] < '0' || s[i] > '9') {
-			return false
-		}
-	}
-	return s != ""
 }
 
 // maxDuration is the longest time.Duration.
@@ -224,38 +218,47 @@ const maxDuration = time.Duration(math.MaxInt64)
 // end of its context.
 const probeMargin = 4
 
-// probeTimeout returns what a ProbeTimeout of 0 becomes. It is never shorter than the
-// breaker's own default, so that an operation that does not watch its context can still
-// close the breaker. If nothing bounds a probe, an unbounded part counts as 0: with an
-// unbounded ProbeTimeout, one probe that hangs would keep the breaker in HALF_OPEN forever.
+// probeTimeout returns the ProbeTimeout that follows the other layers. It is never shorter
+// than the breaker's own default, so that an operation that does not watch its context can
+// still close the breaker. If only the caller's deadline bounds a probe, just the wait for a
+// slot counts: an unbounded ProbeTimeout would let one probe that hangs keep the breaker in
+// HALF_OPEN forever.
 func (c *ClientConfig) probeTimeout() time.Duration {
 	longest, _ := c.longestProbe()
-	if longest == maxDuration {
-		longest = sum(max(c.attemptTimeout(), 0), max(c.maxWait(), 0))
+	if longest == unbounded {
+		longest = max(c.maxWait(), 0)
 	}
 	return max(sum(longest, longest/probeMargin).Round(time.Second), policykit.DefaultProbeTimeout)
 }
 
-// longestProbe returns how long a probe may take until the breaker judges it, and the
-// setting that shortens it. longest is maxDuration if nothing in the stack bounds the probe.
+// unbounded is the result of longestProbe if nothing in the stack bounds a probe.
+const unbounded time.Duration = -1
+
+// longestProbe returns how long a probe may take until the breaker judges it, and what
+// shortens it.
 func (c *ClientConfig) longestProbe() (longest time.Duration, remedy string) {
 	attempt, wait := c.attemptTimeout(), c.maxWait()
 	switch {
 	case attempt <= 0: // the total bounds it, or the caller's deadline
-		longest, remedy = maxDuration, "set Attempt.Timeout"
+		longest, remedy = unbounded, "set Attempt.Timeout"
 	case c.Breaker.Until == resilience.Ended && c.Attempt.Until != resilience.Ended:
-		longest, remedy = maxDuration, "change Breaker.Until to resilience.Answered or Attempt.Until to resilience.Ended"
+		longest, remedy = unbounded, "change Breaker.Until to resilience.Answered or Attempt.Until to resilience.Ended"
 	case wait < 0:
-		longest, remedy = maxDuration, "set Bulkhead.MaxWait"
+		longest, remedy = unbounded, "set Bulkhead.MaxWait"
 	case wait > 0:
 		longest, remedy = sum(attempt, wait), "shorten Bulkhead.MaxWait or Attempt.Timeout"
 	default:
 		longest, remedy = attempt, "shorten Attempt.Timeout"
 	}
-	if total := c.Total; total.Timeout > 0 && (c.Breaker.Until != resilience.Ended || total.Until != resilience.Answered) {
-		longest = min(longest, total.Timeout)
+	if total := c.Total.Timeout; c.totalBoundsProbe() && (longest == unbounded || longest > total) {
+		longest = total
 	}
 	return longest, remedy
+}
+
+// totalBoundsProbe reports whether Total is on and lasts until the breaker judges.
+func (c *ClientConfig) totalBoundsProbe() bool {
+	return c.Total.Timeout > 0 && (c.Breaker.Until != resilience.Ended || c.Total.Until != resilience.Answered)
 }
 
 // sum returns a + b, at most maxDuration. Neither may be negative.
@@ -270,19 +273,25 @@ func (c *ClientConfig) maxWait() time.Duration {
 	return cmp.Or(c.Bulkhead.MaxWait, policykit.DefaultMaxWait)
 }
 
-// validateProbe returns an error if a configured ProbeTimeout may be over before a probe
-// ends. The breaker would then ignore the probe's success and never close.
+// validateProbe returns an error if a ProbeTimeout that the user has set may be over before
+// a probe ends, or if the user has set something that lets a probe take forever. The breaker
+// would then ignore the probe's success and never close.
 func (c *ClientConfig) validateProbe() error {
 	lease := c.Breaker.ProbeTimeout
-	if !c.on(Breaker) || lease <= 0 {
+	if !c.on(Breaker) || lease < 0 {
 		return nil
 	}
+	const forever = "Breaker.ProbeTimeout is %v, but a probe may take forever and would then never close the breaker: %s, or set a Total"
 	longest, remedy := c.longestProbe()
 	switch {
-	case longest < lease, longest == maxDuration && c.attemptTimeout() <= 0: // bounded by the caller's deadline
+	case longest == unbounded && c.attemptTimeout() <= 0: // bounded by the caller's deadline
 		return nil
-	case longest == maxDuration:
-		return bad(c.Name, "Breaker.ProbeTimeout is %v, but a probe may take forever and would then never close the breaker: %s, or set a Total that is shorter than ProbeTimeout", lease, remedy)
+	case longest == unbounded && lease == 0:
+		return bad(c.Name, forever, 0, remedy)
+	case longest == unbounded:
+		return bad(c.Name, forever+" that is shorter than ProbeTimeout", lease, remedy)
+	case longest < lease || lease == 0:
+		return nil
 	default:
 		return bad(c.Name, "Breaker.ProbeTimeout is %v, but a probe may take %v and would then never close the breaker: lengthen ProbeTimeout or set it to 0, or %s", lease, longest, remedy)
 	}

@@ -33,6 +33,25 @@ var wholeMisfits = map[string]misfit{
 		func(c *stack.ClientConfig) { c.Without = stack.Retry | stack.Breaker | stack.Bulkhead | stack.Attempt },
 		[]string{"nothing is guarded"},
 	},
+	"an attempt without a timeout, alone": {
+		func(c *stack.ClientConfig) {
+			c.Attempt.Timeout, c.Without = timeout.Unbounded, stack.Keyed|stack.Retry|stack.Breaker|stack.Bulkhead
+		},
+		[]string{"Bulkhead, Attempt.Timeout is timeout.Unbounded, and Total.Timeout is not set, so nothing is guarded"},
+	},
+	"a retry of one attempt, alone": {
+		func(c *stack.ClientConfig) {
+			c.Retry.MaxAttempts, c.Without = 1, stack.Keyed|stack.Breaker|stack.Bulkhead|stack.Attempt
+		},
+		[]string{"Retry.MaxAttempts is 1", "nothing is guarded"},
+	},
+	"keys that are unguarded, alone": {
+		func(c *stack.ClientConfig) {
+			c.Keyed.Keys = map[string]resilience.Policy{"a": resilience.Compose(), "b": resilience.Compose()}
+			c.Without = stack.Retry | stack.Breaker | stack.Bulkhead | stack.Attempt
+		},
+		[]string{"the policies in Keyed.Keys guard nothing", "nothing is guarded"},
+	},
 	"a server's layer": {
 		func(c *stack.ClientConfig) { c.Without = stack.Retry | stack.Limit },
 		[]string{"Without has stack.Limit, which a client does not have"},
@@ -59,6 +78,22 @@ var wholeMisfits = map[string]misfit{
 		},
 		[]string{`Keyed.Keys["/payments.v1.Payments/Charge"]`, "without its target", `"dns:///payments:443/payments.v1.Payments/Charge"`, `return "payments.v1.Payments/Charge"`},
 	},
+	"keys that are ignored": {
+		func(c *stack.ClientConfig) {
+			c.Keyed.Keys, c.Without = map[string]resilience.Policy{"a": resilience.Compose()}, stack.Keyed
+		},
+		[]string{"Keyed.Keys has 1 key, but Without has stack.Keyed", "remove one of the two"},
+	},
+	"a total with an observer alone": {
+		func(c *stack.ClientConfig) { c.Total.Observer = resilience.LogObserver(nil) },
+		[]string{"Total has other settings but no Timeout, and so is off"},
+	},
+	"a nil function for a key": {
+		func(c *stack.ClientConfig) {
+			c.Keyed.Keys = map[string]resilience.Policy{"a": resilience.PolicyFunc(nil)}
+		},
+		[]string{`Config.Keys["a"] is nil`},
+	},
 	"two spellings of an origin": {
 		func(c *stack.ClientConfig) {
 			c.Keyed.Keys = map[string]resilience.Policy{"http://a": resilience.Compose(), "http://a:80": resilience.Compose()}
@@ -81,7 +116,7 @@ var timeMisfits = map[string]misfit{
 	},
 	"default attempt longer than the total": {
 		func(c *stack.ClientConfig) { c.Total.Timeout = 2 * time.Second },
-		[]string{"Attempt.Timeout is 10s", "Total.Timeout, which is 2s"},
+		[]string{"Attempt.Timeout is 10s, the default, longer than Total.Timeout, which is 2s"},
 	},
 	"waits as long as the total": {
 		func(c *stack.ClientConfig) {
@@ -117,6 +152,21 @@ var timeMisfits = map[string]misfit{
 			c.Total = timeout.Config{Timeout: 14 * time.Second, Until: resilience.Answered}
 		},
 		[]string{"forever", "change Breaker.Until to resilience.Answered or Attempt.Until to resilience.Ended"},
+	},
+	"judged at the end, a probe timeout of 0": {
+		func(c *stack.ClientConfig) { c.Breaker.Until = resilience.Ended },
+		[]string{"Breaker.ProbeTimeout is 0", "forever", "change Breaker.Until to resilience.Answered or Attempt.Until to resilience.Ended, or set a Total"},
+	},
+	"an unbounded wait, a probe timeout of 0": {
+		func(c *stack.ClientConfig) { c.Bulkhead.MaxWait = bulkhead.Unbounded },
+		[]string{"Breaker.ProbeTimeout is 0", "forever", "set Bulkhead.MaxWait, or set a Total"},
+	},
+	"judged at the end, a total to the answer": {
+		func(c *stack.ClientConfig) {
+			c.Breaker.Until, c.Attempt.Timeout = resilience.Ended, timeout.Unbounded
+			c.Total = timeout.Config{Timeout: time.Second, Until: resilience.Answered}
+		},
+		[]string{"Attempt.Timeout is timeout.Unbounded", "Breaker.Until is resilience.Ended", "a response that hangs", "confirm with Without: stack.Attempt"},
 	},
 	"no attempt, a long total": {
 		func(c *stack.ClientConfig) {
@@ -168,8 +218,12 @@ func TestClient_fits(t *testing.T) {
 		"a total alone":                    func(c *stack.ClientConfig) { c.Total.Timeout, c.Without = time.Minute, 31 },
 		"a long attempt":                   func(c *stack.ClientConfig) { c.Attempt.Timeout = time.Hour },
 		"a long total":                     func(c *stack.ClientConfig) { c.Total.Timeout = time.Hour },
-		"an unbounded wait":                func(c *stack.ClientConfig) { c.Bulkhead.MaxWait = bulkhead.Unbounded },
-		"judged at the end":                func(c *stack.ClientConfig) { c.Breaker.Until = resilience.Ended },
+		"judged at the end":                func(c *stack.ClientConfig) { c.Breaker.Until, c.Attempt.Until = resilience.Ended, resilience.Ended },
+		"judged at the end, a total":       func(c *stack.ClientConfig) { c.Breaker.Until, c.Total.Timeout = resilience.Ended, time.Minute },
+		"judged at the end, no lease":      func(c *stack.ClientConfig) { c.Breaker.Until, c.Breaker.ProbeTimeout = resilience.Ended, -1 },
+		"judged at the end, no timeout":    func(c *stack.ClientConfig) { c.Breaker.Until, c.Without = resilience.Ended, stack.Attempt },
+		"an unbounded wait, a total":       func(c *stack.ClientConfig) { c.Bulkhead.MaxWait, c.Total.Timeout = bulkhead.Unbounded, time.Minute },
+		"an unbounded wait, no breaker":    func(c *stack.ClientConfig) { c.Bulkhead.MaxWait, c.Without = bulkhead.Unbounded, stack.Breaker },
 		"a probe timeout of one more":      func(c *stack.ClientConfig) { c.Breaker.ProbeTimeout = 10*time.Second + 100*time.Millisecond + 1 },
 		"an unbounded probe timeout":       func(c *stack.ClientConfig) { c.Attempt.Timeout, c.Breaker.ProbeTimeout = time.Hour, -1 },
 		"a probe timeout that is left out": func(c *stack.ClientConfig) { c.Breaker.ProbeTimeout, c.Without = 1, stack.Breaker },
@@ -191,8 +245,14 @@ func TestClient_fits(t *testing.T) {
 		"a path that is no gRPC method": func(c *stack.ClientConfig) {
 			c.Keyed.Keys = map[string]resilience.Policy{"/v1.2/users": resilience.Compose(), "/users/7": resilience.Compose(), "": resilience.Compose(), "/a.b": resilience.Compose(), "a.B/C": resilience.Compose()}
 		},
-		"methods that are left out": func(c *stack.ClientConfig) {
-			c.Keyed.Keys, c.Without = map[string]resilience.Policy{"/a.B/C": resilience.Compose()}, stack.Keyed
+		"keys of any kind": func(c *stack.ClientConfig) {
+			c.Keyed.Keys = map[string]resilience.Policy{}
+			for _, key := range []string{
+				"https://api.example.com", "http://[::1]:8080/", "acme", "tenant:7", "payments:443", "httpd", "http", "https:acme", "a.example.com", "a.example.com/v1:2",
+				"dns:///payments:443/payments.v1.Payments/Charge", "127.0.0.1:50051/payments.v1.Payments/Charge", "unix:///run/pay.sock/a.B/C", "tcp://127.0.0.1:6379",
+			} {
+				c.Keyed.Keys[key] = resilience.Compose()
+			}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -202,6 +262,37 @@ func TestClient_fits(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// A key that looks like the key of an HTTP request, and can never be one, is an error that
+// says what to write. It does not repeat a password.
+func TestClient_keysThatNeverMatch(t *testing.T) {
+	for key, want := range map[string]string{
+		"https://api.example.com/v1":          `write scheme, host and port, as in "https://api.example.com:443"`,
+		"http://127.0.0.1:37393/reports":      `as in "http://127.0.0.1:37393"`,
+		"http://api.example.com?q=1":          `as in "http://api.example.com:80"`,
+		"http://api.example.com//":            `as in "http://api.example.com:80"`,
+		" HTTPS://api.example.com":            `as in "https://api.example.com:443"`,
+		"https://api.example.com:https":       "is not the origin of a URL",
+		"https://api.example.com:99999":       "is not the origin of a URL",
+		"https//api.example.com":              "is not the origin of a URL",
+		"http:/api.example.com":               "is not the origin of a URL",
+		"http://":                             "is not the origin of a URL",
+		"127.0.0.1:37393":                     `an address without a scheme, and the key of an HTTP request has one: write "http://127.0.0.1:37393" or`,
+		"api.example.com:443":                 `or "https://api.example.com:443"; if a function Key`,
+		"localhost:8080":                      `let it return "tcp://localhost:8080"`,
+		"[::1]:8080":                          `write "http://[::1]:8080"`,
+		"https://ada:secret@api.example.com/": "a user name or a password",
+		"https://ada:secret/@api.example.com": "a user name or a password",
+	} {
+		c := stack.DefaultClient("users")
+		c.Keyed.Keys = map[string]resilience.Policy{key: resilience.Compose()}
+		p, err := c.New()
+		wantRejected(t, p, err, []string{`"users"`, want})
+		if strings.Contains(err.Error(), "secret") {
+			t.Errorf("%v", err)
+		}
 	}
 }
 

@@ -21,7 +21,7 @@ var misplacements = []struct{ outer, inner, effect string }{
 func Check(p resilience.Policy) error {
 	var errs []error
 	seen := map[string]bool{}
-	check(nil, []resilience.Policy{p}, func(err error) {
+	check(nil, &visit{left: maxPolicies}, []resilience.Policy{p}, func(err error) {
 		if !seen[err.Error()] {
 			seen[err.Error()] = true
 			errs = append(errs, err)
@@ -31,7 +31,7 @@ func Check(p resilience.Policy) error {
 }
 
 // check calls found for each misplaced pair of a policy in outer and a policy inside it.
-func check(outer []resilience.Report, policies []resilience.Policy, found func(error)) {
+func check(outer []resilience.Report, v *visit, policies []resilience.Policy, found func(error)) {
 	p, inside := split(policies)
 	if r, ok := p.(resilience.Reporter); ok {
 		inner := r.Report(false)
@@ -45,6 +45,6 @@ func check(outer []resilience.Report, policies []resilience.Policy, found func(e
 		outer = append(slices.Clip(outer), inner)
 	}
 	for _, chain := range inside {
-		check(outer, chain, found)
+		v.enter(func() { check(outer, v, chain, found) })
 	}
 }

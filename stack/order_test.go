@@ -1,6 +1,8 @@
 package stack_test
 
 import (
+	"iter"
+	"slices"
 	"strings"
 	"testing"
 
@@ -52,3 +54,35 @@ func TestCheck_order(t *testing.T) {
 		})
 	}
 }
+
+// insideItself is a policy that is inside itself, as an inner policy and by keys.
+type insideItself struct {
+	*retry.Retry
+	breaker *breaker.Breaker
+}
+
+func (i *insideItself) Unwrap() []resilience.Policy { return []resilience.Policy{i.breaker, i} }
+
+type groupInsideItself struct{ *breaker.Breaker }
+
+func (g *groupInsideItself) Nodes() iter.Seq[resilience.Node] {
+	return slices.Values([]resilience.Node{{Policy: g, Key: "a"}, {Policy: g, Key: "b"}})
+}
+
+// Check and Describe end for a policy that is inside itself, and for a group without nodes.
+func TestCheck_insideItself(t *testing.T) {
+	r, b := resilience.Must(retry.New(retry.Config{Name: "r"})), resilience.Must(breaker.New(breaker.Config{Name: "b"}))
+	for name, p := range map[string]resilience.Policy{"a policy": &insideItself{r, b}, "a group": &groupInsideItself{b}} {
+		err, text := stack.Check(p), stack.Describe(p)
+		if !strings.Contains(text, "and more\n") && !strings.HasSuffix(text, "and more") || (err != nil) != (name == "a policy") {
+			t.Errorf("%s: error %v, %d bytes of text", name, err, len(text))
+		}
+	}
+	if text := stack.Describe(&nowhere{b}); !strings.HasPrefix(text, `breaker "b"`) {
+		t.Errorf("got %s", text)
+	}
+}
+
+type nowhere struct{ *breaker.Breaker }
+
+func (*nowhere) Nodes() iter.Seq[resilience.Node] { return nil }

@@ -200,19 +200,22 @@ func TestClientConfig_probeTimeout(t *testing.T) {
 		change func(*stack.ClientConfig)
 		want   string
 	}{
-		"the default":            {func(*stack.ClientConfig) {}, "15s"},
-		"a short attempt":        {func(c *stack.ClientConfig) { c.Attempt.Timeout = time.Second }, "15s"},
-		"a long attempt":         {func(c *stack.ClientConfig) { c.Attempt.Timeout = 40*time.Second - 100*time.Millisecond }, "50s"},
-		"a long wait":            {func(c *stack.ClientConfig) { c.Bulkhead.MaxWait = 30 * time.Second }, "50s"},
-		"no queue":               {func(c *stack.ClientConfig) { c.Attempt.Timeout, c.Bulkhead.MaxQueue = 40*time.Second, -1 }, "50s"},
-		"no bulkhead":            {func(c *stack.ClientConfig) { c.Attempt.Timeout, c.Without = 40*time.Second, stack.Bulkhead }, "50s"},
-		"an unbounded wait":      {func(c *stack.ClientConfig) { c.Attempt.Timeout, c.Bulkhead.MaxWait = 40*time.Second, -1 }, "50s"},
+		"the default":     {func(*stack.ClientConfig) {}, "15s"},
+		"a short attempt": {func(c *stack.ClientConfig) { c.Attempt.Timeout = time.Second }, "15s"},
+		"a long attempt":  {func(c *stack.ClientConfig) { c.Attempt.Timeout = 40*time.Second - 100*time.Millisecond }, "50s"},
+		"a long wait":     {func(c *stack.ClientConfig) { c.Bulkhead.MaxWait = 30 * time.Second }, "50s"},
+		"no queue":        {func(c *stack.ClientConfig) { c.Attempt.Timeout, c.Bulkhead.MaxQueue = 40*time.Second, -1 }, "50s"},
+		"no bulkhead":     {func(c *stack.ClientConfig) { c.Attempt.Timeout, c.Without = 40*time.Second, stack.Bulkhead }, "50s"},
+		"an unbounded wait": {func(c *stack.ClientConfig) {
+			c.Attempt.Timeout, c.Bulkhead.MaxWait, c.Total.Timeout = 30*time.Second, -1, 40*time.Second
+		}, "50s"},
 		"no attempt":             {func(c *stack.ClientConfig) { c.Without = stack.Attempt }, "15s"},
 		"no attempt, a total":    {func(c *stack.ClientConfig) { c.Without, c.Total.Timeout = stack.Attempt, time.Minute }, "1m15s"},
 		"a total that is longer": {func(c *stack.ClientConfig) { c.Total.Timeout = time.Minute }, "15s"},
 		"a total below the wait": {func(c *stack.ClientConfig) { c.Bulkhead.MaxWait, c.Total.Timeout = time.Hour, 40*time.Second }, "50s"},
 		"judged at the end": {func(c *stack.ClientConfig) {
 			c.Breaker.Until, c.Attempt.Timeout, c.Bulkhead.MaxQueue = resilience.Ended, 40*time.Second, -1
+			c.Attempt.Until = resilience.Ended
 		}, "50s"},
 		"the longest attempt": {func(c *stack.ClientConfig) { c.Attempt.Timeout = math.MaxInt64 }, time.Duration(math.MaxInt64).String()},
 		"set":                 {func(c *stack.ClientConfig) { c.Breaker.ProbeTimeout = 11 * time.Second }, "11s"},

@@ -28,15 +28,41 @@ func described(p resilience.Policy, err error) string {
 // shows only the operation. Errors of Check are at the end. The text may change.
 func Describe(p resilience.Policy) string {
 	var b strings.Builder
-	describe(&b, "", []resilience.Policy{p})
+	describe(&b, &visit{left: maxPolicies}, []resilience.Policy{p})
 	if err := Check(p); err != nil {
 		b.WriteString("wrong order: " + strings.ReplaceAll(err.Error(), "\n", "\nwrong order: "))
 	}
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
+// The bounds of Check and Describe are far above what a sensible stack has. They stop at
+// policies without an end, such as a policy inside itself.
+const (
+	maxDepth    = 100
+	maxPolicies = 10_000
+)
+
+// visit bounds a walk through policies.
+type visit struct {
+	depth int // of the present policy, 0 for the outermost
+	left  int // how many policies may still be visited
+}
+
+// enter calls inner one level deeper, and reports whether the bounds allowed it.
+func (v *visit) enter(inner func()) bool {
+	if v.depth == maxDepth || v.left == 0 {
+		return false
+	}
+	v.depth++
+	v.left--
+	inner()
+	v.depth--
+	return true
+}
+
 // describe writes the policies, outermost first, and then the operation.
-func describe(b *strings.Builder, indent string, policies []resilience.Policy) {
+func describe(b *strings.Builder, v *visit, policies []resilience.Policy) {
+	indent := strings.Repeat("  ", v.depth)
 	p, inside := split(policies)
 	if p == nil {
 		b.WriteString(indent + "operation\n")
@@ -44,7 +70,10 @@ func describe(b *strings.Builder, indent string, policies []resilience.Policy) {
 	}
 	b.WriteString(indent + line(p) + "\n")
 	for _, chain := range inside {
-		describe(b, indent+"  ", chain)
+		if !v.enter(func() { describe(b, v, chain) }) {
+			b.WriteString(indent + "  and more\n")
+			return
+		}
 	}
 }
 
@@ -60,7 +89,11 @@ func split(policies []resilience.Policy) (p resilience.Policy, inside [][]resili
 	case interface {
 		Nodes() iter.Seq[resilience.Node]
 	}:
-		for n := range u.Nodes() {
+		nodes := u.Nodes()
+		if nodes == nil {
+			return p, nil
+		}
+		for n := range nodes {
 			if !n.Fork {
 				inside = append(inside, slices.Concat([]resilience.Policy{n.Policy}, rest))
 			}

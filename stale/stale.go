@@ -173,9 +173,16 @@ func New[T any](c Config) (*Stale[T], error) {
 // value, the value is older than MaxAge, or Config.If excludes the error. By default Stale
 // answers a caller whose deadline passes, and not a caller that cancels its context.
 //
+// If p returns nil although fetch failed or did not run, there is no fresh value: Do returns
+// the remembered value, whatever Config.If is, or the zero value if there is none.
+//
 // The age of a fresh value is 0. The age of a remembered value is never 0. The error is
-// fetch's, a rejection by p, or the error of ctx.
+// fetch's, a rejection by p, or the error of ctx. A nil ctx or fetch is an error.
 func (s *Stale[T]) Do(ctx context.Context, p resilience.Policy, key string, fetch func(context.Context) (T, error)) (v T, age time.Duration, err error) {
+	if ctx == nil || fetch == nil {
+		v, err = resilience.Do(ctx, p, fetch) // which returns the error
+		return v, 0, err
+	}
 	if ctx.Err() != nil {
 		return v, 0, resilience.ContextError(ctx) // as fallback.Do does
 	}
@@ -190,14 +197,17 @@ func (s *Stale[T]) Do(ctx context.Context, p resilience.Policy, key string, fetc
 	case l.exited:
 		runtime.Goexit()
 	}
-	if l.err == nil {
+	if l.err == nil && l.fetched {
 		outcome = &s.fresh
 		return l.value, 0, nil
 	}
-	if !policykit.Replaces(ctx, l.err, s.cfg.If) {
+	if l.err != nil && !policykit.Replaces(ctx, l.err, s.cfg.If) {
 		return l.value, 0, l.err
 	}
 	if v, age, ok = s.remembered(key); !ok {
+		if l.err == nil {
+			outcome = &s.fresh
+		}
 		return l.value, 0, l.err
 	}
 	outcome = &s.stale

@@ -171,8 +171,8 @@ func TestStale_ageNotZero(t *testing.T) {
 	}
 }
 
-// If the policy answers nil instead of the fetch, there is no value to remember, so the
-// remembered value stays.
+// If the policy answers nil instead of the fetch, there is no fresh value: the remembered
+// value stays and answers. Without one, the zero value answers.
 func TestStale_policyAnswersNil(t *testing.T) {
 	s := must(t, stale.Config{Name: "rates"})
 	learn(t, s, "eur", 7)
@@ -180,11 +180,32 @@ func TestStale_policyAnswersNil(t *testing.T) {
 		_ = next.Run(ctx)
 		return nil
 	})
-	if v, age, err := s.Do(t.Context(), answers, "eur", failed(errBoom)); v != 0 || age != 0 || err != nil {
+	if v, age, err := s.Do(t.Context(), answers, "eur", failed(errBoom)); v != 7 || age <= 0 || err != nil {
+		t.Errorf("got %d of age %v, %v, want the remembered value", v, age, err)
+	}
+	if v, age, err := s.Do(t.Context(), answers, "usd", failed(errBoom)); v != 0 || age != 0 || err != nil {
 		t.Errorf("got %d of age %v, %v, want the zero value", v, age, err)
+	}
+	if got := s.Stats(); got.Fresh != 2 || got.Stale != 1 {
+		t.Errorf("counted %+v", got)
 	}
 	if v, ok := knows(t, s, "eur"); v != 7 || !ok {
 		t.Errorf("remembered %d, %v, want 7", v, ok)
+	}
+}
+
+// A nil fetch or context is an error, and counts nothing.
+func TestStale_nilArguments(t *testing.T) {
+	s := must(t, stale.Config{})
+	var noContext context.Context
+	if _, _, err := s.Do(t.Context(), nil, "k", nil); err == nil || !strings.Contains(err.Error(), "the operation is nil: pass") {
+		t.Errorf("error %v", err)
+	}
+	if _, _, err := s.Do(noContext, nil, "k", value(1)); err == nil || !strings.Contains(err.Error(), "the context is nil: pass") {
+		t.Errorf("error %v", err)
+	}
+	if got := s.Stats(); got != (stale.Stats{}) {
+		t.Errorf("counted %+v", got)
 	}
 }
 

@@ -3,7 +3,10 @@
 package adapter
 
 import (
+	"errors"
 	"net/netip"
+	"net/url"
+	"strconv"
 	"strings"
 )
 
@@ -29,20 +32,72 @@ func CanonicalOrigin(scheme, hostport string) string {
 	return scheme + "://" + host + port
 }
 
+// ParseURL is url.Parse that also accepts the result of CanonicalOrigin, in which the zone
+// of an IPv6 address is not escaped, as in "http://[fe80::1%eth0]:80". Its error repeats no
+// password, not even one that is not escaped.
+func ParseURL(raw string) (*url.URL, error) {
+	u, err := url.Parse(escapeZone(raw))
+	switch e, ok := errors.AsType[*url.Error](err); {
+	case err == nil:
+		return u, nil
+	case strings.Contains(raw, "@"):
+		return nil, errors.New("a user name or a password has a character that is not escaped, or the host or the port is wrong")
+	case ok:
+		return nil, e.Err // without the URL
+	default:
+		return nil, err
+	}
+}
+
+// escapeZone returns raw with an escaped zone of its IPv6 address.
+func escapeZone(raw string) string {
+	before, rest, _ := strings.Cut(raw, "[")
+	addr, after, ok := strings.Cut(rest, "]")
+	ip, zone, zoned := strings.Cut(addr, "%")
+	if !ok || !zoned || strings.HasPrefix(zone, "25") {
+		return raw
+	}
+	return before + "[" + ip + "%25" + zone + "]" + after
+}
+
 // CanonicalKey returns the canonical spelling of a key that is written as an origin of
-// http or https. A user name, a password and a slash at the end are dropped. For any
-// other key, such as a URL with a path, ok is false.
+// http or https. A slash at the end is dropped. For any other key, such as a URL with a
+// path or a user name, ok is false.
 func CanonicalKey(key string) (canonical string, ok bool) {
-	scheme, rest, found := strings.Cut(key, "://")
-	if !found || defaultPort(lower(scheme)) == "" {
+	if scheme, _, found := strings.Cut(key, "://"); !found || defaultPort(lower(scheme)) == "" {
 		return "", false
 	}
-	rest = strings.TrimSuffix(rest, "/")
-	hostport := rest[strings.LastIndexByte(rest, '@')+1:]
-	if hostport == "" || hostport[0] == ':' || strings.ContainsAny(rest, "/?#") {
+	u, err := ParseURL(key)
+	if err != nil || u.Hostname() == "" || u.User != nil || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "" || !ValidPort(u.Port()) {
 		return "", false
 	}
-	return CanonicalOrigin(scheme, hostport), true
+	return CanonicalOrigin(u.Scheme, u.Host), true
+}
+
+// ValidPort reports whether port is empty or a number that a port can have.
+func ValidPort(port string) bool {
+	_, err := strconv.ParseUint(port, 10, 16)
+	return port == "" || err == nil
+}
+
+// HasUser reports whether key is written as a URL with a user name of http or https, or
+// with a password.
+func HasUser(key string) bool {
+	scheme, rest, _ := strings.Cut(key, "://")
+	user, _, ok := strings.Cut(authority(rest), "@")
+	if defaultPort(lower(scheme)) == "" {
+		return ok && strings.Contains(user, ":")
+	}
+	_, err := ParseURL(key)
+	return ok || err != nil && strings.Contains(rest, "@")
+}
+
+// authority returns what is before the path of a URL without its scheme.
+func authority(rest string) string {
+	if end := strings.IndexAny(rest, "/?#"); end >= 0 {
+		return rest[:end]
+	}
+	return rest
 }
 
 func defaultPort(scheme string) string {

@@ -1,0 +1,56 @@
+package metrics
+
+import (
+	"fmt"
+	"iter"
+	"reflect"
+	"slices"
+
+	"github.com/resilience-go/resilience"
+)
+
+// templates finds groups whose policies all are forks. The metrics of a group are those of
+// its template and of its other policies that are no forks, so such a group would have none.
+type templates []*group
+
+// group is a group that is not inside a fork.
+type group struct {
+	policy resilience.Policy
+	forks  bool // a fork reports
+	others bool // there is a policy that is not a fork
+}
+
+func (t *templates) see(n resilience.Node) {
+	if g := t.last(n.Group); g != nil {
+		_, reports := reporter(n.Policy)
+		g.forks = g.forks || n.Fork && reports
+		g.others = g.others || !n.Fork
+	}
+	if _, ok := n.Policy.(interface {
+		Nodes() iter.Seq[resilience.Node]
+	}); ok && !n.Fork && reflect.ValueOf(n.Policy).Comparable() {
+		*t = append(*t, &group{policy: n.Policy})
+	}
+}
+
+// last returns the group that was seen last as p, nil if there is none.
+func (t *templates) last(p resilience.Policy) *group {
+	if p == nil || !reflect.ValueOf(p).Comparable() {
+		return nil
+	}
+	for _, g := range slices.Backward(*t) {
+		if g.policy == p {
+			return g
+		}
+	}
+	return nil
+}
+
+func (t *templates) err() error {
+	for _, g := range *t {
+		if g.forks && !g.others {
+			return fmt.Errorf("metrics: a %T has a Fork for each key and no template: let Nodes return the template too, or policies that are not marked as Fork", g.policy)
+		}
+	}
+	return nil
+}
