@@ -41,7 +41,8 @@ type Rejection struct {
 	Reason string // Open, Limited, or a reason of the policy's package such as bulkhead.Full
 	Detail string // what the policy counted, for people; may be empty
 	// RetryAt is when the policy expects to admit operations again. It is zero if that
-	// time is unknown.
+	// time is unknown. time.Until(RetryAt) stays right if the wall time jumps after the
+	// Rejection was made, because RetryAt has a monotonic reading of the policy's clock.
 	RetryAt time.Time
 	// Cause is the failure that made the policy reject, nil if there was none. It is
 	// the error of another call, so errors.Is and errors.As do not find it.

@@ -32,7 +32,7 @@ type Event struct {
 	// policy's package.
 	Kind   string
 	Level  slog.Level // how urgent the event is; the zero value is slog.LevelInfo
-	Time   time.Time  // by the clock of the policy
+	Time   time.Time  // by the clock of the policy, as it was then
 	Policy string     // kind of the policy: "breaker", "retry"
 	Name   string     // name of the policy, as configured
 	// Key is the key of the policy in a keyed.Group, such as a host or a method. A

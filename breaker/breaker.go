@@ -181,7 +181,7 @@ func (b *Breaker) admit(ctx context.Context, e *episode) (token uint64, err erro
 			return e.base, nil // without a lease, so that its result changes nothing
 		}
 		b.count.Add(rejected)
-		return 0, e.rejection
+		return 0, &e.rejection.Rejection
 	}
 }
 
@@ -368,6 +368,7 @@ func (b *Breaker) recordFailure(ctx context.Context, e *episode, token uint64, f
 // recordProbe records the result of a call that HALF_OPEN admitted.
 func (b *Breaker) recordProbe(ctx context.Context, e *episode, token uint64, o resilience.Outcome, f *failing) {
 	now := b.clock.Nanos() // before the credit moves, because Clock may be user code
+	began := b.clock.At(now)
 	ends, ok := e.free(token)
 	if !ok {
 		return // settled already, or another call took the slot after the lease ended
@@ -389,14 +390,14 @@ func (b *Breaker) recordProbe(ctx context.Context, e *episode, token uint64, o r
 		return
 	}
 	if c.left > 0 {
-		if b.install(ctx, e, b.follow(e, Closed, now), match{rule: CauseEnoughSuccesses}) {
+		if b.install(ctx, e, b.followAt(e, Closed, now, began), match{rule: CauseEnoughSuccesses}) {
 			b.events.announce(b.cfg.Observer)
 		}
 		return
 	}
-	why := *e.outage
+	why := e.rejection.outage
 	if why.rounds++; c.won {
 		why.silence, why.rounds = now, 0
 	}
-	b.open(ctx, e, b.follow(e, Open, now), &why, f.wait, match{rule: CauseProbeFailed, hits: c.failures, err: f.err, text: f.text})
+	b.open(ctx, e, b.followAt(e, Open, now, began), &why, f.wait, match{rule: CauseProbeFailed, hits: c.failures, err: f.err, text: f.text})
 }
