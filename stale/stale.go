@@ -45,7 +45,8 @@ type Config struct {
 	// Name appears in errors, events and reports.
 	Name string
 	// MaxAge is how old a remembered value may be to answer, by default 1 h. With Unbounded
-	// it may have any age.
+	// it may have any age. The age is the wall time since the fetch, which includes a suspend
+	// of the machine. If the wall time is set back, the age goes on by monotonic time.
 	MaxAge time.Duration
 	// Max is how many values are remembered, by default 1000. A new value replaces the
 	// oldest.
@@ -332,17 +333,18 @@ func (s *Stale[T]) remembered(key string) (v T, age time.Duration, ok bool) {
 		return v, 0, false
 	}
 	e := el.Value.(*entry[T])
-	return e.value, max(1, now.Sub(e.at)), true
+	return e.value, max(1, vclock.Age(e.at, now)), true
 }
 
-// tooOld reports whether the value of el is older than MaxAge. If the clock was set back to
-// before the fetch, the age counts from now, so that the value does not live forever.
+// tooOld reports whether the value of el is older than MaxAge. If the Clock has no monotonic
+// time and was set back to before the fetch, the age counts from now, so that the value does
+// not live forever.
 func (s *Stale[T]) tooOld(el *list.Element, now time.Time) bool {
 	e := el.Value.(*entry[T])
 	if e.at.After(now) {
 		e.at = now
 	}
-	return s.cfg.MaxAge >= 0 && now.Sub(e.at) > s.cfg.MaxAge
+	return s.cfg.MaxAge >= 0 && vclock.Age(e.at, now) > s.cfg.MaxAge
 }
 
 func (s *Stale[T]) forget(el *list.Element) {
