@@ -128,17 +128,17 @@ func (b *Breaker) trip(ctx context.Context, e *episode, m match, now int64, err 
 	defer func() { // even if a method of err calls runtime.Goexit
 		b.open(ctx, e, b.follow(e, Open, now), why, wait, m)
 	}()
-	m.text = causeText(err)
+	m.because = because(err)
 }
 
 // open completes the OPEN episode and installs it after e. wait is the RetryAfter of
 // the last failure.
 func (b *Breaker) open(ctx context.Context, e, open *episode, why *outage, wait time.Duration, m match) {
 	open.until = after(open.since, max(b.openFor(open.since, why), min(wait, maxRetryAfter)))
-	open.rejection = &rejection{resilience.Rejection{
-		Policy: policy, Name: b.cfg.Name, Key: b.key, Reason: resilience.Open,
-		RetryAt: open.ends(), Detail: m.String(), Cause: m.err,
-	}, *why}
+	r := m.rejection()
+	r.Policy, r.Name, r.Key, r.Reason = policy, b.cfg.Name, b.key, resilience.Open
+	r.RetryAt, r.Detail = open.ends(), m.String()
+	open.rejection = &rejection{r, *why}
 	if b.install(ctx, e, open, m) {
 		b.events.announce(b.cfg.Observer)
 	}
@@ -231,7 +231,7 @@ func (b *Breaker) transition(e, next *episode, why match) Transition {
 		Time: next.began,
 		From: e.state, To: next.state, Mode: next.mode,
 		Rule: why.rule, Failures: why.hits, Calls: why.calls, Slow: why.slow,
-		Error: why.text,
+		Error: why.text(),
 	}
 	if next.state == Open && next.mode != ForcedOpen {
 		t.OpenFor = time.Duration(max(0, next.until-next.since))
