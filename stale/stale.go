@@ -65,7 +65,11 @@ type Config struct {
 //
 // While a fetch for a key runs, other calls for the key share it and its value, whatever
 // function and policy they bring. They must not change the value. The fetch has the values
-// of the first caller's context, but not its end:
+// of the first caller's context, also after that caller has left: its trace, its credentials,
+// its outgoing metadata and the settings of httpmw. So a key must name everything in them on
+// which the value depends, such as the tenant. The fetch does not have the caller's attempt
+// number, because one caller that is a retry would prevent the retries of all, nor the end of
+// its context:
 //
 //   - A caller whose own context ends returns at once, and the fetch goes on for the
 //     others. The last caller to leave cancels the fetch and waits until it has returned,
@@ -103,7 +107,7 @@ type entry[T any] struct {
 
 // flight is a fetch that calls share.
 type flight struct {
-	ctx    context.Context // the first caller's, without its end
+	ctx    context.Context // the first caller's, without its end and its attempt
 	cancel context.CancelCauseFunc
 	// Guarded by the mu of the Stale.
 	callers int       // callers that wait
@@ -216,7 +220,8 @@ func (s *Stale[T]) join(ctx context.Context, p resilience.Policy, key string, fe
 	f := s.flights[key]
 	if f == nil {
 		f = &flight{}
-		f.ctx, f.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+		shared := resilience.WithAttempt(context.WithoutCancel(ctx), 1)
+		f.ctx, f.cancel = context.WithCancelCause(shared)
 		s.flights[key] = f
 	}
 	f.callers++
