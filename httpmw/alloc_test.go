@@ -22,6 +22,7 @@ func TestTransport_allocatesOnceMore(t *testing.T) {
 	})
 	req := newRequest(t, "GET", "http://x", nil)
 	upload := newRequest(t, "PUT", "http://x", strings.NewReader("content"))
+	stream := newRequest(t, "PUT", "http://x", &body{Reader: strings.NewReader("content")})
 	real := resilience.Compose(newRetry(), newBreaker(3), newBulkhead(10))
 	for name, policy := range map[string]resilience.Policy{
 		"no policy":              resilience.Compose(),
@@ -31,7 +32,7 @@ func TestTransport_allocatesOnceMore(t *testing.T) {
 		"real ones of each host": resilience.Must(keyed.New(real, keyed.Config{})),
 	} {
 		tr := &httpmw.Transport{Base: base, Policy: policy}
-		for _, req := range []*http.Request{req, upload} {
+		for _, req := range []*http.Request{req, upload, stream} {
 			got := testing.AllocsPerRun(100, func() {
 				resp, err := tr.RoundTrip(req)
 				if err != nil {
@@ -40,7 +41,7 @@ func TestTransport_allocatesOnceMore(t *testing.T) {
 				resp.Body.Close()
 			})
 			if got != 1 {
-				t.Errorf("%s, %s: %v allocations more", name, req.Method, got)
+				t.Errorf("%s, %s of a %T: %v allocations more", name, req.Method, req.Body, got)
 			}
 		}
 	}

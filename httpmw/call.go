@@ -31,11 +31,21 @@ type call struct {
 	ctx    context.Context
 	run    uint32         // the number of the attempt in the Tail, if held
 	held   bool           // a policy waits for the end of body
+	handed bool           // resp belongs to the caller
+	sent   *sent          // nil if the request body cannot fail
 	resp   *http.Response // nil without a response, and after the response became unusable
 	body   io.ReadCloser  // the body of resp, nil without one and after it was drained
-	err    error          // what Run returned
-	status *StatusError   // err, if resp is its reason
-	handed bool           // resp belongs to the caller
+	err    error          // what Run returned, a *StatusError if resp is its reason
+}
+
+// newCall returns the call of t for req.
+func (t *Transport) newCall(req *http.Request) *call {
+	if !mayFail(req.Body) {
+		return &call{t: t, req: req, upload: req.Body}
+	}
+	w := &watched{call: call{t: t, req: req, upload: req.Body}}
+	w.sent = &w.first
+	return &w.call
 }
 
 // Key is the optional method of an operation that keyed.Group calls.
@@ -58,10 +68,10 @@ func (c *call) Run(ctx context.Context) error {
 			return &replayError{why, c.err}
 		}
 	}
-	c.ctx, c.resp, c.err, c.status, c.held = ctx, nil, nil, nil, false
+	c.ctx, c.resp, c.err, c.held = ctx, nil, nil, false
 	req, err := c.attemptRequest(ctx)
 	if err != nil {
-		c.err = &requestError{failure{err: fmt.Errorf("httpmw: get the request body again: %w", err)}}
+		c.err = &ignoredError{failure{err: fmt.Errorf("httpmw: get the request body again: %w", err)}}
 		return c.err
 	}
 	c.ran = true
@@ -86,15 +96,30 @@ func (c *call) Run(ctx context.Context) error {
 
 // asFailure returns the error for the policies of an attempt that has no response.
 func (c *call) asFailure(ctx context.Context, err error) error {
-	f := failure{
-		err:       asDeadlineCause(ctx, err),
-		retryable: c.unrepeatable() == "" && c.t.retryable(c.req, nil, err),
-	}
+	f := failure{err: asDeadlineCause(ctx, err)}
 	f.late = errors.Is(f.err, context.DeadlineExceeded) && errors.Is(context.Cause(ctx), f.err)
+	if c.caused(err) {
+		return &ignoredError{f}
+	}
+	f.retryable = c.unrepeatable() == "" && c.t.retryable(c.req, nil, err)
 	if invalid(err) {
-		return &requestError{f}
+		return &ignoredError{f}
 	}
 	return &f
+}
+
+// caused reports whether the caller is the reason for err, which ended the attempt or its
+// response.
+func (c *call) caused(err error) bool {
+	return c.sent != nil && c.sent.caused(err) || fileCaused(c.req.Body, err)
+}
+
+// ending returns err, with which the response body ended, as an error for the policies.
+func (c *call) ending(err error) error {
+	if err != nil && c.caused(err) {
+		return &ignoredError{failure{err: err}}
+	}
+	return err
 }
 
 // Hold implements resilience.Lasting. The headers are there when Run returns, so only the
@@ -133,6 +158,7 @@ func (c *call) Discard() {
 		length = 0 // the header's length describes a body that HEAD does not send
 	}
 	kept, err := drain(body, length, c.uploads())
+	err = c.ending(err)
 	if kept != nil {
 		resp.Body = kept
 		c.resp = resp

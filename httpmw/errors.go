@@ -26,11 +26,11 @@ func (f *failure) Unwrap() error   { return f.err }
 func (f *failure) Retryable() bool { return f.retryable }
 func (f *failure) Timeout() bool   { return timedOut(f.err) }
 
-// requestError is the failure of a request that cannot be sent. The mistake is the
-// caller's and must not open a breaker.
-type requestError struct{ failure }
+// ignoredError is a failure that is no evidence about the server and must not open a
+// breaker: the caller's request cannot be sent, or its body failed.
+type ignoredError struct{ failure }
 
-func (*requestError) Outcome() resilience.Outcome { return resilience.Ignored }
+func (*ignoredError) Outcome() resilience.Outcome { return resilience.Ignored }
 
 // replayError is the error of a second Run for a request that must not be sent again.
 type replayError struct {
@@ -74,7 +74,7 @@ func publicError(err error) error {
 	switch e := err.(type) { // only err itself: an error around a failure has more to say
 	case *failure:
 		err = e.err
-	case *requestError:
+	case *ignoredError:
 		err = e.err
 	}
 	if _, ok := err.(timeouter); !ok && timedOut(err) {

@@ -43,21 +43,36 @@ func (c *call) unrepeatable() string {
 // attemptRequest returns the request of an attempt under ctx: the caller's own if it needs
 // no change, otherwise a copy.
 func (c *call) attemptRequest(ctx context.Context) (*http.Request, error) {
+	body := c.req.Body
+	if c.ran {
+		c.sent = nil // the one of the last attempt may still be in use
+		if c.uploads() {
+			var err error
+			if body, err = c.req.GetBody(); err != nil {
+				return nil, err
+			}
+			c.upload = body
+			if mayFail(body) {
+				c.sent = new(sent)
+			}
+		}
+	}
 	n := resilience.Attempt(ctx)
-	if !c.ran && n < 2 && sameContext(ctx, c.req.Context()) {
+	if !c.ran && n < 2 && c.sent == nil && sameContext(ctx, c.req.Context()) {
 		return c.req, nil
 	}
-	req := c.req.WithContext(ctx)
+	var req *http.Request
+	if c.sent == nil {
+		req = c.req.WithContext(ctx)
+		req.Body = body
+	} else {
+		req = &c.sent.req
+		*req = *c.req.WithContext(ctx) // does not allocate: WithContext is inlined
+		c.sent.watch(body)
+	}
 	if n >= 2 && req.Header != nil {
 		req.Header = req.Header.Clone()
 		req.Header.Set(attemptHeader, strconv.Itoa(n))
-	}
-	if c.ran && c.uploads() {
-		body, err := req.GetBody()
-		if err != nil {
-			return nil, err
-		}
-		req.Body, c.upload = body, body
 	}
 	return req, nil
 }

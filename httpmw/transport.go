@@ -29,6 +29,10 @@ import (
 type Transport struct {
 	// Base sends each attempt. It must close the request body, as http.RoundTripper
 	// demands. nil is http.DefaultTransport.
+	//
+	// Base reads a body in memory (bytes.Reader, bytes.Buffer, strings.Reader) or of type
+	// *os.File directly. It reads any other body through a wrapper, which records whether
+	// the caller's reader failed.
 	Base http.RoundTripper
 
 	// Policy guards each request. It is required: with nil, RoundTrip returns an error.
@@ -88,7 +92,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		return nil, errNoPolicy
 	}
-	c := &call{t: t, req: req, upload: req.Body}
+	c := t.newCall(req)
 	defer c.release()
 	// If the context is done already, neither a policy nor Fallback runs.
 	fallback := t.Fallback != nil && req.Context().Err() == nil
