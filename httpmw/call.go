@@ -111,7 +111,7 @@ func (c *call) asFailure(ctx context.Context, err error) error {
 // caused reports whether the caller is the reason for err, which ended the attempt or its
 // response.
 func (c *call) caused(err error) bool {
-	return c.sent != nil && c.sent.caused(err) || fileCaused(c.req.Body, err)
+	return callerCanceled(c.req) || c.sent != nil && c.sent.caused(err) || fileCaused(c.req.Body, err)
 }
 
 // ending returns err, with which the response body ended, as an error for the policies.

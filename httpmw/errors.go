@@ -27,7 +27,7 @@ func (f *failure) Retryable() bool { return f.retryable }
 func (f *failure) Timeout() bool   { return timedOut(f.err) }
 
 // ignoredError is a failure that is no evidence about the server and must not open a
-// breaker: the caller's request cannot be sent, or its body failed.
+// breaker: the caller's request cannot be sent, its body failed, or the caller canceled it.
 type ignoredError struct{ failure }
 
 func (*ignoredError) Outcome() resilience.Outcome { return resilience.Ignored }

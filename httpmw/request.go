@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/resilience-go/resilience"
 )
@@ -31,12 +32,27 @@ func (c *call) unrepeatable() string {
 	switch {
 	case c.final:
 		return "the server wants no further attempt"
+	case callerCanceled(c.req):
+		return "the caller closed Request.Cancel"
 	case c.uploads() && c.req.GetBody == nil:
 		return "the request body was sent already and Request.GetBody is nil"
 	case settingsOf(c.req.Context()).once:
 		return "the context of the request has WithoutRetry"
 	default:
 		return ""
+	}
+}
+
+// callerCanceled reports whether the caller has canceled req with Request.Cancel. http.Client
+// closes it too, at the deadline that it sets for http.Client.Timeout. That is a timeout
+// and not a cancellation.
+func callerCanceled(req *http.Request) bool {
+	select {
+	case <-req.Cancel: //lint:ignore SA1019 net/http obeys it
+		deadline, ok := req.Context().Deadline()
+		return !ok || time.Now().Before(deadline)
+	default:
+		return false
 	}
 }
 
