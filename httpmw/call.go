@@ -28,24 +28,14 @@ type call struct {
 
 	// The fields below are about the last attempt.
 
-	ctx    context.Context
-	run    uint32         // the number of the attempt in the Tail, if held
-	held   bool           // a policy waits for the end of body
-	handed bool           // resp belongs to the caller
-	sent   *sent          // nil if the request body cannot fail
-	resp   *http.Response // nil without a response, and after the response became unusable
-	body   io.ReadCloser  // the body of resp, nil without one and after it was drained
-	err    error          // what Run returned, a *StatusError if resp is its reason
-}
-
-// newCall returns the call of t for req.
-func (t *Transport) newCall(req *http.Request) *call {
-	if !mayFail(req.Body) {
-		return &call{t: t, req: req, upload: req.Body}
-	}
-	w := &watched{call: call{t: t, req: req, upload: req.Body}}
-	w.sent = &w.first
-	return &w.call
+	ctx     context.Context
+	run     uint32         // the number of the attempt in the Tail, if held
+	held    bool           // a policy waits for the end of body
+	handed  bool           // resp belongs to the caller
+	attempt *attempt       // nil if nothing needs to be recorded
+	resp    *http.Response // nil without a response, and after the response became unusable
+	body    io.ReadCloser  // the body of resp, nil without one and after it was drained
+	err     error          // what Run returned, a *StatusError if resp is its reason
 }
 
 // Key is the optional method of an operation that keyed.Group calls.
@@ -80,6 +70,9 @@ func (c *call) Run(ctx context.Context) error {
 	// Base has closed the body, as http.RoundTripper demands. If Base panics, release
 	// closes the body: closing it twice is better than not at all.
 	c.upload = nil
+	if c.attempt != nil && err == nil {
+		c.attempt.endTrace(&c.t.tracers)
+	}
 	switch {
 	case err != nil:
 		if resp != nil && resp.Body != nil {
@@ -101,7 +94,13 @@ func (c *call) asFailure(ctx context.Context, err error) error {
 	if c.caused(err) {
 		return &ignoredError{f}
 	}
-	f.retryable = c.unrepeatable() == "" && c.t.retryable(c.req, nil, err)
+	known := err
+	if c.attempt != nil {
+		_, direct := c.t.base().(*http.Transport)
+		known = c.attempt.withProof(err, direct)
+	}
+	f.unsent = unsent(known)
+	f.retryable = c.unrepeatable() == "" && c.t.retryable(c.req, nil, known)
 	if invalid(err) {
 		return &ignoredError{f}
 	}
@@ -111,7 +110,7 @@ func (c *call) asFailure(ctx context.Context, err error) error {
 // caused reports whether the caller is the reason for err, which ended the attempt or its
 // response.
 func (c *call) caused(err error) bool {
-	return callerCanceled(c.req) || c.sent != nil && c.sent.caused(err) || fileCaused(c.req.Body, err)
+	return callerCanceled(c.req) || c.attempt != nil && c.attempt.bodyCaused(err) || fileCaused(c.req.Body, err)
 }
 
 // ending returns err, with which the response body ended, as an error for the policies.

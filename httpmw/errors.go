@@ -12,6 +12,7 @@ import (
 type failure struct {
 	err       error
 	retryable bool
+	unsent    bool // there was no connection for the request
 	late      bool // err is the cause of the deadline that ended the attempt
 }
 
@@ -24,7 +25,13 @@ func (f *failure) Error() string {
 
 func (f *failure) Unwrap() error   { return f.err }
 func (f *failure) Retryable() bool { return f.retryable }
-func (f *failure) Timeout() bool   { return timedOut(f.err) }
+
+// Timeout reports whether the attempt timed out after it may have cost the server work.
+// After a timeout of a dial or a handshake, a retry costs no more than after an error.
+func (f *failure) Timeout() bool { return !f.unsent && timedOut(f.err) }
+
+// base returns the error of Base.
+func (f *failure) base() error { return f.err }
 
 // ignoredError is a failure that is no evidence about the server and must not open a
 // breaker: the caller's request cannot be sent, its body failed, or the caller canceled it.
@@ -77,7 +84,14 @@ func publicError(err error) error {
 	case *ignoredError:
 		err = e.err
 	}
-	if _, ok := err.(timeouter); !ok && timedOut(err) {
+	if t, ok := err.(timeouter); ok && t.Timeout() {
+		return err
+	}
+	inner, ok := errors.AsType[interface {
+		error
+		base() error
+	}](err)
+	if timedOut(err) || ok && timedOut(inner.base()) {
 		return &timeoutError{err}
 	}
 	return err

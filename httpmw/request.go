@@ -61,30 +61,28 @@ func callerCanceled(req *http.Request) bool {
 func (c *call) attemptRequest(ctx context.Context) (*http.Request, error) {
 	body := c.req.Body
 	if c.ran {
-		c.sent = nil // the one of the last attempt may still be in use
+		c.attempt = nil // the last one may still be in use
 		if c.uploads() {
 			var err error
 			if body, err = c.req.GetBody(); err != nil {
 				return nil, err
 			}
 			c.upload = body
-			if mayFail(body) {
-				c.sent = new(sent)
-			}
+		}
+		if mayFail(body) || c.t.traces(c.req) {
+			c.attempt = new(attempt)
 		}
 	}
 	n := resilience.Attempt(ctx)
-	if !c.ran && n < 2 && c.sent == nil && sameContext(ctx, c.req.Context()) {
+	if !c.ran && n < 2 && c.attempt == nil && sameContext(ctx, c.req.Context()) {
 		return c.req, nil
 	}
 	var req *http.Request
-	if c.sent == nil {
+	if c.attempt != nil {
+		req = c.attempt.prepare(c, ctx, body)
+	} else {
 		req = c.req.WithContext(ctx)
 		req.Body = body
-	} else {
-		req = &c.sent.req
-		*req = *c.req.WithContext(ctx) // does not allocate: WithContext is inlined
-		c.sent.watch(body)
 	}
 	if n >= 2 && req.Header != nil {
 		req.Header = req.Header.Clone()

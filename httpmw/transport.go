@@ -2,6 +2,7 @@ package httpmw
 
 import (
 	"net/http"
+	"sync"
 
 	"github.com/resilience-go/resilience"
 )
@@ -51,7 +52,8 @@ type Transport struct {
 
 	// Retryable reports whether a request is safe to retry after a response (err is nil)
 	// or after an error of Base (resp is nil). It is called after each attempt and must
-	// not touch the body. nil is DefaultRetryable, which a Retryable can also call.
+	// not touch the body. err may wrap the error of Base: use errors.Is and errors.As. nil
+	// is DefaultRetryable, which a Retryable can also call.
 	//
 	// A request is not retried, and Retryable is not called, if its body cannot be
 	// replayed, its context has WithoutRetry, or its response has Retry-Attempt: 0.
@@ -68,6 +70,7 @@ type Transport struct {
 	Fallback func(req *http.Request, err error) *http.Response
 
 	origins origins
+	tracers sync.Pool // of *tracer
 }
 
 // configError is the error of a Transport that cannot work. It does not count against a

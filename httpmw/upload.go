@@ -12,59 +12,12 @@ import (
 	"sync/atomic"
 )
 
-// watched is a call that watches the request body, which may fail. One type for both
-// makes them one allocation.
-type watched struct {
-	call
-	first sent
-}
-
-// sent is the request of one attempt whose body is watched: an error of the caller's reader
-// is no evidence about the server, and the error of net/http does not show where it comes
-// from.
-type sent struct {
-	req      http.Request // a copy of the caller's request, with body as its Body
-	body     upload
-	getBody  func() (io.ReadCloser, error) // the caller's
-	failed   atomic.Bool                   // the caller's reader or getBody returned an error
-	closeErr atomic.Pointer[error]         // what the reader's Close returned
-}
-
-// watch makes s.req send body through s.
-func (s *sent) watch(body io.ReadCloser) {
-	s.body = upload{ReadCloser: body, sent: s}
-	s.req.Body = &s.body
-	if s.req.GetBody != nil { // net/http calls it if it replays the request
-		s.getBody = s.req.GetBody
-		s.req.GetBody = s.bodyAgain
-	}
-}
-
-func (s *sent) bodyAgain() (io.ReadCloser, error) {
-	body, err := s.getBody()
-	if err != nil {
-		s.failed.Store(true)
-		return nil, err
-	}
-	return &upload{ReadCloser: body, sent: s}, nil
-}
-
-// caused reports whether the caller's reader is the reason for err, which ended the
-// attempt.
-func (s *sent) caused(err error) bool {
-	if s.failed.Load() {
-		return true
-	}
-	closeErr := s.closeErr.Load()
-	return closeErr != nil && errors.Is(err, *closeErr)
-}
-
-// upload is the caller's body as Base reads it.
+// upload is the caller's body as Base reads it. It records whether the body failed.
 type upload struct {
 	io.ReadCloser
-	sent   *sent
-	n      int64 // bytes read
-	closed atomic.Bool
+	attempt *attempt
+	n       int64 // bytes read
+	closed  atomic.Bool
 }
 
 // Read reads the caller's body. An error after Close is a consequence of the attempt's end
@@ -73,11 +26,11 @@ func (u *upload) Read(p []byte) (int, error) {
 	n, err := u.ReadCloser.Read(p)
 	u.n += int64(n)
 	failed := err != nil && err != io.EOF
-	if length := u.sent.req.ContentLength; length > 0 { // otherwise it is unknown
+	if length := u.attempt.req.ContentLength; length > 0 { // otherwise it is unknown
 		failed = failed || u.n > length || err == io.EOF && u.n < length
 	}
 	if failed && !u.closed.Load() {
-		u.sent.failed.Store(true)
+		u.attempt.failed.Store(true)
 	}
 	return n, err
 }
@@ -87,7 +40,7 @@ func (u *upload) Close() error {
 	u.closed.Store(true)
 	err := u.ReadCloser.Close()
 	if err != nil {
-		u.sent.closeErr.Store(&err)
+		u.attempt.closeErr.Store(&err)
 	}
 	return err
 }
