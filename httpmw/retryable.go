@@ -32,8 +32,9 @@ import (
 // it what net/http reported about the connection, through package httptrace. Without that,
 // an error of an http.Client proves nothing, because it may be about a redirect.
 //
-// No request is retried after a permanent error: an error of a certificate, an unsupported
-// scheme, too many redirects, an invalid request, or the rejection of a policy further in.
+// No request is retried after a permanent error: an error of a certificate, a name that does
+// not exist, an unsupported scheme, too many redirects, an invalid request, or the rejection
+// of a policy further in.
 func DefaultRetryable(req *http.Request, resp *http.Response, err error) bool {
 	if err == nil {
 		return retriedStatus(resp.StatusCode) && idempotent(req)
@@ -111,7 +112,13 @@ func (e streamError) Error() string { return fmt.Sprintf("stream error %d", e.Co
 // permanent reports whether the request would fail with err again.
 func permanent(err error) bool {
 	return errors.Is(err, resilience.ErrRejected) || errors.Is(err, http.ErrSchemeMismatch) ||
-		certificate(err) || redirects(err) || invalid(err)
+		certificate(err) || redirects(err) || invalid(err) || noSuchHost(err)
+}
+
+// noSuchHost reports whether a name server has answered that the name does not exist.
+func noSuchHost(err error) bool {
+	e, ok := errors.AsType[*net.DNSError](err)
+	return ok && e.IsNotFound
 }
 
 func certificate(err error) bool {

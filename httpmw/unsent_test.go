@@ -265,3 +265,57 @@ func TestTransport_unsentTimeoutIsCheap(t *testing.T) {
 		}
 	}
 }
+
+// resolving returns a transport whose name server answers each query with a code (RFC
+// 1035, section 4.1.1).
+func resolving(t *testing.T, code byte) *http.Transport {
+	t.Helper()
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	go func() {
+		b := make([]byte, 512)
+		for {
+			n, from, err := conn.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			end := 12 // of the header; then the name that was asked for, its type and its class
+			for end < n && b[end] != 0 {
+				end += 1 + int(b[end])
+			}
+			end += 5
+			copy(b[2:], []byte{0x81, 0x80 | code, 0, 1, 0, 0, 0, 0, 0, 0})
+			conn.WriteTo(b[:end], from)
+		}
+	}()
+	dialer := &net.Dialer{Resolver: &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "udp", conn.LocalAddr().String())
+	}}}
+	base := &http.Transport{DialContext: dialer.DialContext}
+	t.Cleanup(base.CloseIdleConnections)
+	return base
+}
+
+// A name that does not exist is not looked up again. Other errors of a name server are
+// retried, because nothing was sent.
+func TestDefaultRetryable_names(t *testing.T) {
+	for code, want := range map[byte]int{2: 3, 3: 1} { // SERVFAIL and NXDOMAIN
+		base := resolving(t, code)
+		for _, method := range []string{"GET", "POST"} {
+			for _, target := range []string{"http://nothing.test.", "https://nothing.test."} {
+				n, outcome, err := attempt(t, base, newRequest(t, method, target, nil))
+				if _, ok := errors.AsType[*net.DNSError](err); !ok || n != want || outcome != resilience.Failure {
+					t.Errorf("code %d, %s %s: %d attempts, want %d, counted as a %v, error %v", code, method, target, n, want, outcome, err)
+				}
+			}
+		}
+	}
+	proxied := resolving(t, 3)
+	proxied.Proxy = http.ProxyURL(&url.URL{Scheme: "http", Host: "proxy.test."})
+	if n, _, err := attempt(t, proxied, newRequest(t, "GET", "http://example.test", nil)); n != 1 || err == nil {
+		t.Errorf("proxy: %d attempts, error %v", n, err)
+	}
+}
