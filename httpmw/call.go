@@ -101,7 +101,7 @@ func (c *call) asFailure(ctx context.Context, err error) error {
 	}
 	f.unsent = unsent(known)
 	f.retryable = c.unrepeatable() == "" && c.t.retryable(c.req, nil, known)
-	if invalid(err) {
+	if code := proxyStatus(c.req, err); invalid(err) || code != 0 && StatusOutcome(code) == resilience.Success {
 		return &ignoredError{f}
 	}
 	return &f

@@ -34,7 +34,8 @@ func (f *failure) Timeout() bool { return !f.unsent && timedOut(f.err) }
 func (f *failure) base() error { return f.err }
 
 // ignoredError is a failure that is no evidence about the server and must not open a
-// breaker: the caller's request cannot be sent, its body failed, or the caller canceled it.
+// breaker: the caller's request cannot be sent, its body failed, the caller canceled it, or
+// a proxy does not accept it.
 type ignoredError struct{ failure }
 
 func (*ignoredError) Outcome() resilience.Outcome { return resilience.Ignored }

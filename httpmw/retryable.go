@@ -33,11 +33,15 @@ import (
 // an error of an http.Client proves nothing, because it may be about a redirect.
 //
 // No request is retried after a permanent error: an error of a certificate, a name that does
-// not exist, an unsupported scheme, too many redirects, an invalid request, or the rejection
-// of a policy further in.
+// not exist, a proxy's answer to CONNECT with a status that is not listed above, an
+// unsupported scheme, too many redirects, an invalid request, or the rejection of a policy
+// further in.
 func DefaultRetryable(req *http.Request, resp *http.Response, err error) bool {
 	if err == nil {
 		return retriedStatus(resp.StatusCode) && idempotent(req)
+	}
+	if code := proxyStatus(req, err); code != 0 && !retriedStatus(code) {
+		return false
 	}
 	return !permanent(err) && (idempotent(req) || unsent(err))
 }
@@ -113,6 +117,23 @@ func (e streamError) Error() string { return fmt.Sprintf("stream error %d", e.Co
 func permanent(err error) bool {
 	return errors.Is(err, resilience.ErrRejected) || errors.Is(err, http.ErrSchemeMismatch) ||
 		certificate(err) || redirects(err) || invalid(err) || noSuchHost(err)
+}
+
+// proxyStatus returns the status with which a proxy has refused a tunnel to the server of
+// req (RFC 9110, section 9.3.6), or 0 if err is about something else. net/http returns only
+// the reason phrase of the proxy's answer, so proxyStatus does not recognize a phrase that
+// is not the usual one.
+func proxyStatus(req *http.Request, err error) int {
+	if req.URL == nil || req.URL.Scheme != "https" {
+		return 0
+	}
+	phrase := cause(err).Error()
+	for code := 300; code < 600; code++ {
+		if text := http.StatusText(code); text != "" && strings.EqualFold(phrase, text) {
+			return code
+		}
+	}
+	return 0
 }
 
 // noSuchHost reports whether a name server has answered that the name does not exist.

@@ -319,3 +319,64 @@ func TestDefaultRetryable_names(t *testing.T) {
 		t.Errorf("proxy: %d attempts, error %v", n, err)
 	}
 }
+
+// An answer of a proxy to CONNECT that blames the client is no failure of the server and is
+// not retried. If the proxy could not reach the server, it is, and nothing was sent.
+func TestTransport_proxyAnswersConnect(t *testing.T) {
+	for status, want := range map[string]struct {
+		outcome  resilience.Outcome
+		attempts int
+	}{
+		"302 Found":                           {resilience.Ignored, 1}, // a login page
+		"400 Bad Request":                     {resilience.Ignored, 1},
+		"403 Forbidden":                       {resilience.Ignored, 1},
+		"403 FORBIDDEN":                       {resilience.Ignored, 1},
+		"405 Method Not Allowed":              {resilience.Ignored, 1},
+		"407 Proxy Authentication Required":   {resilience.Ignored, 1},
+		"429 Too Many Requests":               {resilience.Ignored, 3},
+		"501 Not Implemented":                 {resilience.Ignored, 1},
+		"500 Internal Server Error":           {resilience.Failure, 3},
+		"502 Bad Gateway":                     {resilience.Failure, 3},
+		"503 Service Unavailable":             {resilience.Failure, 3},
+		"504 Gateway Timeout":                 {resilience.Failure, 3},
+		"511 Network Authentication Required": {resilience.Failure, 1},
+		"407 who are you":                     {resilience.Failure, 3}, // net/http keeps only the phrase
+	} {
+		for _, scheme := range []string{"http", "https"} {
+			for _, method := range []string{"GET", "POST"} {
+				base := through(t, "http", listen(t, connect(status)))
+				if scheme == "https" {
+					s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+						conn, _, err := http.NewResponseController(w).Hijack()
+						if err != nil {
+							t.Error(err)
+							return
+						}
+						fmt.Fprintf(conn, "HTTP/1.1 %s\r\nContent-Length: 0\r\n\r\n", status)
+						conn.Close()
+					}))
+					s.StartTLS()
+					defer s.Close()
+					base = through(t, "https", s.Listener.Addr().String())
+					base.TLSClientConfig = s.Client().Transport.(*http.Transport).TLSClientConfig
+				}
+				n, outcome, err := attempt(t, base, newRequest(t, method, "https://example.test", nil))
+				if n != want.attempts || outcome != want.outcome || err == nil {
+					t.Errorf("%s, %s by %s: %d attempts, want %d, counted as a %v, want %v, error %v",
+						status, method, scheme, n, want.attempts, outcome, want.outcome, err)
+				}
+			}
+		}
+	}
+}
+
+// The text of a status without a proxy in its place is an error like any other.
+func TestTransport_textOfStatusWithoutConnect(t *testing.T) {
+	base := roundTripper(func(*http.Request) (*http.Response, error) { return nil, errors.New("Forbidden") })
+	if n, outcome, _ := attempt(t, base, newRequest(t, "GET", "http://x", nil)); n != 3 || outcome != resilience.Failure {
+		t.Errorf("%d attempts, counted as a %v", n, outcome)
+	}
+	if !httpmw.DefaultRetryable(&http.Request{Method: "GET"}, nil, errors.New("Forbidden")) {
+		t.Error("a request without a URL is not retried")
+	}
+}
