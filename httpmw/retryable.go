@@ -34,8 +34,8 @@ import (
 //
 // No request is retried after a permanent error: an error of a certificate, a name that does
 // not exist, a proxy's answer to CONNECT with a status that is not listed above, an
-// unsupported scheme, too many redirects, an invalid request, or the rejection of a policy
-// further in.
+// unsupported scheme, too many redirects, an invalid request, the rejection of a policy
+// further in, or an error whose method Retryable() bool returns false.
 func DefaultRetryable(req *http.Request, resp *http.Response, err error) bool {
 	if err == nil {
 		return retriedStatus(resp.StatusCode) && idempotent(req)
@@ -115,6 +115,12 @@ func (e streamError) Error() string { return fmt.Sprintf("stream error %d", e.Co
 
 // permanent reports whether the request would fail with err again.
 func permanent(err error) bool {
+	if e, ok := errors.AsType[interface {
+		error
+		Retryable() bool
+	}](err); ok && !e.Retryable() {
+		return true
+	}
 	return errors.Is(err, resilience.ErrRejected) || errors.Is(err, http.ErrSchemeMismatch) ||
 		certificate(err) || redirects(err) || invalid(err) || noSuchHost(err)
 }
