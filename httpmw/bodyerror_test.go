@@ -50,17 +50,21 @@ func breaking(err error) io.ReadCloser {
 	return io.NopCloser(io.MultiReader(strings.NewReader("content"), &failing{err}))
 }
 
+// judging is a policy that stores the outcome of each run.
+func judging(outcome *resilience.Outcome) testkit.Policy {
+	return func(ctx context.Context, next resilience.Next) error {
+		err := next.Run(ctx)
+		*outcome = resilience.OutcomeOf(ctx, err, nil)
+		return err
+	}
+}
+
 // attempt sends req under a retry. It returns how often Base was called, the outcome of
 // the last attempt and the error of RoundTrip.
 func attempt(t *testing.T, base http.RoundTripper, req *http.Request) (n int, outcome resilience.Outcome, err error) {
 	t.Helper()
 	counting := roundTripper(func(r *http.Request) (*http.Response, error) { n++; return base.RoundTrip(r) })
-	policy := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
-		err := next.Run(ctx)
-		outcome = resilience.OutcomeOf(ctx, err, nil)
-		return err
-	})
-	resp, err := (&httpmw.Transport{Base: counting, Policy: resilience.Compose(again(3), policy)}).RoundTrip(req)
+	resp, err := (&httpmw.Transport{Base: counting, Policy: resilience.Compose(again(3), judging(&outcome))}).RoundTrip(req)
 	if err == nil {
 		resp.Body.Close()
 	}

@@ -70,6 +70,7 @@ func (c *call) Run(ctx context.Context) error {
 	// Base has closed the body, as http.RoundTripper demands. If Base panics, release
 	// closes the body: closing it twice is better than not at all.
 	c.upload = nil
+	c.recordDial(ctx, err)
 	if c.attempt != nil && err == nil {
 		c.attempt.endTrace(&c.t.tracers)
 	}
@@ -90,8 +91,14 @@ func (c *call) Run(ctx context.Context) error {
 // asFailure returns the error for the policies of an attempt that has no response.
 func (c *call) asFailure(ctx context.Context, err error) error {
 	f := failure{err: asDeadlineCause(ctx, err)}
-	f.late = errors.Is(f.err, context.DeadlineExceeded) && errors.Is(context.Cause(ctx), f.err)
-	if c.caused(err) {
+	waited := c.waitedForConn(ctx)
+	if errors.Is(f.err, context.DeadlineExceeded) && errors.Is(context.Cause(ctx), f.err) {
+		f.late = "no response in time"
+		if waited {
+			f.late = "no free connection in time"
+		}
+	}
+	if waited || c.caused(err) {
 		return &ignoredError{f}
 	}
 	known := err

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/resilience-go/resilience"
 )
 
 // The bits of attempt.conn say how far net/http has come with the connection for an
@@ -14,6 +16,7 @@ import (
 // these hooks sets none of them.
 const (
 	connWanted   uint32 = 1 << iota // net/http looks for a connection
+	connDialing                     // net/http makes a connection for this attempt
 	connGot                         // net/http has had a connection
 	connAnswered                    // a server has sent a byte
 )
@@ -32,8 +35,8 @@ type tracer struct {
 func newTracer() *tracer {
 	t := &tracer{}
 	t.hooks = httptrace.ClientTrace{
-		GetConn:              func(string) { t.change(connWanted, 0) },
-		GotConn:              func(httptrace.GotConnInfo) { t.change(connGot, connWanted) },
+		GetConn:              func(string) { t.change(connWanted, connDialing) },
+		GotConn:              func(httptrace.GotConnInfo) { t.change(connGot, connWanted|connDialing) },
 		GotFirstResponseByte: func() { t.change(connAnswered, 0) },
 	}
 	return t
@@ -47,10 +50,18 @@ func (t *tracer) change(set, clear uint32) {
 }
 
 // traces reports whether a call for req has to know about its connections: if the request
-// is not idempotent, it is safe to retry only if it was not sent.
+// is not idempotent, it is safe to retry only if it was not sent. If the connections are
+// bounded, a call that waits for one says nothing about the server.
 func (t *Transport) traces(req *http.Request) bool {
 	repeatable := req.GetBody != nil || req.Body == nil || req.Body == http.NoBody
-	return repeatable && !idempotent(req)
+	return repeatable && !idempotent(req) || t.boundsConns()
+}
+
+// boundsConns reports whether a request may have to wait for a connection that another
+// request uses.
+func (t *Transport) boundsConns() bool {
+	base, ok := t.base().(*http.Transport)
+	return ok && base.MaxConnsPerHost > 0
 }
 
 // trace returns ctx with the hooks of a tracer.
@@ -95,6 +106,34 @@ func (a *attempt) withProof(err error, direct bool) error {
 	return err
 }
 
+// recordDial records whether the host of the request can be reached, after an attempt under
+// ctx that ended with err.
+func (c *call) recordDial(ctx context.Context, err error) {
+	if c.attempt == nil || c.req.URL == nil || !c.t.boundsConns() {
+		return
+	}
+	conn, host := c.attempt.conn.Load(), c.t.origins.find(c.req.URL)
+	canceled := ctx.Err() != nil && resilience.OutcomeOf(ctx, ctx.Err(), nil) == resilience.Ignored
+	switch {
+	case conn&connGot != 0:
+		if host.unreachable.Load() {
+			host.unreachable.Store(false)
+		}
+	case conn&connDialing != 0 && err != nil && !canceled:
+		host.unreachable.Store(true)
+	}
+}
+
+// waitedForConn reports whether an attempt that ended with ctx only waited for a connection
+// that other requests use. If the host cannot be reached, what the attempt waited for are
+// dials that hang, which is evidence.
+func (c *call) waitedForConn(ctx context.Context) bool {
+	if ctx.Err() == nil || c.attempt == nil || c.req.URL == nil || !c.t.boundsConns() {
+		return false
+	}
+	return c.attempt.conn.Load()&(connWanted|connDialing) == connWanted && !c.t.origins.find(c.req.URL).unreachable.Load()
+}
+
 // connError is an error of Base with a proof about the connection of the request.
 type connError struct {
 	error
@@ -118,12 +157,17 @@ func (c *tracedContext) Done() <-chan struct{} { return c.ctx.Done() }
 // Err implements context.Context.
 func (c *tracedContext) Err() error { return c.ctx.Err() }
 
-// Value implements context.Context.
+// Value implements context.Context. When net/http begins to make a connection for an
+// attempt, it looks for the attempt's hooks again. No hook of its own shows that: ConnectStart
+// is not called by a dialer of the user.
 func (c *tracedContext) Value(key any) any {
-	if key == traceKey {
-		return c.hooks
+	if key != traceKey {
+		return c.ctx.Value(key)
 	}
-	return c.ctx.Value(key)
+	if c.conn.Load()&connWanted != 0 {
+		c.conn.Or(connDialing)
+	}
+	return c.hooks
 }
 
 // traceKey is the key under which package httptrace looks for the hooks. The package does

@@ -12,13 +12,13 @@ import (
 type failure struct {
 	err       error
 	retryable bool
-	unsent    bool // there was no connection for the request
-	late      bool // err is the cause of the deadline that ended the attempt
+	unsent    bool   // there was no connection for the request
+	late      string // the text, if err is the cause of the deadline that ended the attempt
 }
 
 func (f *failure) Error() string {
-	if f.late {
-		return "no response in time" // the policy that set the deadline adds err's text
+	if f.late != "" {
+		return f.late // the policy that set the deadline adds err's text
 	}
 	return f.err.Error()
 }
@@ -34,8 +34,8 @@ func (f *failure) Timeout() bool { return !f.unsent && timedOut(f.err) }
 func (f *failure) base() error { return f.err }
 
 // ignoredError is a failure that is no evidence about the server and must not open a
-// breaker: the caller's request cannot be sent, its body failed, the caller canceled it, or
-// a proxy does not accept it.
+// breaker: the caller's request cannot be sent, its body failed, the caller canceled it, it
+// waited for other requests, or a proxy does not accept it.
 type ignoredError struct{ failure }
 
 func (*ignoredError) Outcome() resilience.Outcome { return resilience.Ignored }
