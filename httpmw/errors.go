@@ -3,6 +3,7 @@ package httpmw
 import (
 	"context"
 	"errors"
+	"net"
 
 	"github.com/resilience-go/resilience"
 )
@@ -58,12 +59,15 @@ func (e *replayError) Unwrap() error             { return e.last }
 func (*replayError) Retryable() bool             { return false }
 func (*replayError) Outcome() resilience.Outcome { return resilience.Ignored }
 
-// timeoutError marks an error as a timeout for url.Error, whose Timeout method looks at
-// the error itself and not at the errors that it wraps.
+// timeoutError makes the error of a timeout a net.Error, for programs that look at the error
+// itself and not at the errors that it wraps, as url.Error does.
 type timeoutError struct{ error }
 
 func (e *timeoutError) Unwrap() error { return e.error }
 func (e *timeoutError) Timeout() bool { return true }
+
+// Temporary returns true, as all timeouts of net/http do.
+func (e *timeoutError) Temporary() bool { return true }
 
 type timeouter interface {
 	error
@@ -77,7 +81,7 @@ func timedOut(err error) bool {
 	return ok && t.Timeout()
 }
 
-// publicError returns err as RoundTrip returns it.
+// publicError returns err as the caller gets it: a timeout is a net.Error.
 func publicError(err error) error {
 	switch e := err.(type) { // only err itself: an error around a failure has more to say
 	case *failure:
@@ -85,7 +89,7 @@ func publicError(err error) error {
 	case *ignoredError:
 		err = e.err
 	}
-	if t, ok := err.(timeouter); ok && t.Timeout() {
+	if t, ok := err.(net.Error); ok && t.Timeout() {
 		return err
 	}
 	inner, ok := errors.AsType[interface {

@@ -117,6 +117,7 @@ func (c *call) Read(p []byte) (int, error) {
 	default:
 		err = asDeadlineCause(c.ctx, err)
 		c.End(c.run, c.ending(err))
+		err = publicError(err)
 	}
 	return n, err
 }
