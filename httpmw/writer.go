@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync"
 
 	"github.com/resilience-go/resilience"
 )
@@ -110,9 +111,51 @@ func (w *recorder) hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return conn, rw, err
 }
 
-func (w *recorder) readFrom(r io.Reader) (int64, error) {
-	w.wrote()
-	return w.inner.(io.ReaderFrom).ReadFrom(r)
+// readFrom implements ReadFrom. A source that fails or ends before its first byte does not
+// begin the response, so the handler can still send a status. Whether the ReadFrom of the
+// inner writer begins it depends on that writer, so readFrom reads the first bytes itself
+// and writes them by Write, which always begins the response. The inner writer gets src
+// unwrapped for the rest: net/http sends a file by sendfile.
+func (w *recorder) readFrom(src io.Reader) (n int64, err error) {
+	if w.status == 0 {
+		switch n, err = w.copyFirst(src); err {
+		case nil:
+		case io.EOF:
+			return n, nil
+		default:
+			return n, err
+		}
+	}
+	rest, err := w.inner.(io.ReaderFrom).ReadFrom(src)
+	return n + rest, err
+}
+
+// firstSize is the most bytes that copyFirst copies: as many as net/http needs to detect
+// a content type.
+const firstSize = 512
+
+var firstBuffers = sync.Pool{New: func() any { return new([firstSize]byte) }}
+
+// copyFirst copies what one read of src returns, at least one byte unless src fails. At
+// the end of src it returns io.EOF.
+func (w *recorder) copyFirst(src io.Reader) (int64, error) {
+	buf := firstBuffers.Get().(*[firstSize]byte)
+	defer firstBuffers.Put(buf)
+	n, err := 0, error(nil)
+	for n == 0 && err == nil {
+		n, err = src.Read(buf[:])
+	}
+	if n == 0 {
+		return 0, err
+	}
+	written, failed := w.Write(buf[:n])
+	switch {
+	case failed != nil:
+		err = failed
+	case written < n:
+		err = io.ErrShortWrite
+	}
+	return int64(written), err
 }
 
 // closeNotify implements http.CloseNotifier, which is deprecated. Handlers that still assert
