@@ -2,6 +2,7 @@ package httpmw
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -77,26 +78,30 @@ func (w *recorder) WriteString(s string) (int, error) {
 }
 
 // flush implements Flush and FlushError. http.ResponseController prefers FlushError.
-func (w *recorder) flush() error {
-	w.wrote()
+func (w *recorder) flush() (err error) {
 	if f, ok := w.inner.(interface{ FlushError() error }); ok {
-		if err := f.FlushError(); err != nil {
-			return err
-		}
+		err = f.FlushError()
 	} else {
 		w.inner.(http.Flusher).Flush()
 	}
-	w.setAnswered()
-	return nil
+	return w.flushed(err)
 }
 
 // flushThrough is FlushError of a writer whose inner writer is not an http.Flusher, but may
 // lead to one by Unwrap. Only http.ResponseController calls FlushError. Without it, a
 // response that begins with such a flush would go unnoticed.
 func (w *recorder) flushThrough() error {
-	err := http.NewResponseController(w.inner).Flush()
+	return w.flushed(http.NewResponseController(w.inner).Flush())
+}
+
+// flushed records a flush that returned err, and returns err. A flush begins the response,
+// also if it fails, unless the inner writer cannot flush. A flush that succeeds answers.
+func (w *recorder) flushed(err error) error {
+	if errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	w.wrote()
 	if err == nil {
-		w.wrote()
 		w.setAnswered()
 	}
 	return err
