@@ -25,7 +25,9 @@ type recorder struct {
 
 	ran     bool
 	left    bool // the client seemed to have left before the request arrived
+	late    bool // the client seemed to have left before the status was sent
 	aborted bool // the handler panicked with http.ErrAbortHandler
+	silent  bool // the handler returned without a response, and no policy ended its context
 }
 
 // setAnswered settles the policies that wait for the answer: the response has begun.
@@ -34,7 +36,7 @@ func (w *recorder) setAnswered() { w.early.Answer(w.clientLeft()) }
 // clientLeft returns the error of a request whose client has left, nil for other requests.
 func (w *recorder) clientLeft() error {
 	if ctx := w.r.Context(); canceled(ctx) {
-		return &leftError{resilience.ContextError(ctx)}
+		return leftError(ctx)
 	}
 	return nil
 }
@@ -42,12 +44,15 @@ func (w *recorder) clientLeft() error {
 // begun reports whether the response has begun.
 func (w *recorder) begun() bool { return w.status != 0 || w.hijacked }
 
-// wrote stores the status 200 of a body that is written before a status.
-func (w *recorder) wrote() {
+// begin stores the status that begins the response.
+func (w *recorder) begin(code int) {
 	if w.status == 0 {
-		w.status = http.StatusOK
+		w.status, w.late = int16(code), canceled(w.r.Context())
 	}
 }
+
+// wrote stores the status 200 of a body that is written before a status.
+func (w *recorder) wrote() { w.begin(http.StatusOK) }
 
 // Unwrap is for http.ResponseController.
 func (w *recorder) Unwrap() http.ResponseWriter { return w.inner }
@@ -57,8 +62,8 @@ func (w *recorder) Header() http.Header { return w.inner.Header() }
 // WriteHeader stores a final status: 101, and all from 200 on. Other statuses of 1xx come
 // before the final one. net/http panics for a status without three digits.
 func (w *recorder) WriteHeader(code int) {
-	if w.status == 0 && (code >= 200 && code <= 999 || code == http.StatusSwitchingProtocols) {
-		w.status = int16(code)
+	if code >= 200 && code <= 999 || code == http.StatusSwitchingProtocols {
+		w.begin(code)
 	}
 	w.inner.WriteHeader(code)
 	if w.status == http.StatusSwitchingProtocols {
