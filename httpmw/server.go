@@ -62,7 +62,8 @@ type Server struct {
 
 	// ErrorHandler answers requests that the handler did not answer. err is the Policy's
 	// error. If it is a rejection, it matches resilience.ErrRejected, and the request body
-	// is unread. nil is Unavailable.
+	// is unread. The header has none of the handler's values, only those of middleware
+	// outside. nil is Unavailable.
 	ErrorHandler func(w http.ResponseWriter, r *http.Request, err error)
 }
 
@@ -134,17 +135,19 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		ctx = context.WithoutCancel(ctx)
 	}
 	err := e.guarded(ctx)
-	switch {
-	case e.aborted:
+	if e.aborted {
 		panic(http.ErrAbortHandler)
-	case err == nil, e.begun(), e.silent && e.err != nil:
-		// The handler has answered. If it was silent and its verdict is no error, err is
-		// an error that a policy made of a success.
-	case h.ErrorHandler != nil:
-		h.ErrorHandler(w, r, err)
-	default:
-		Unavailable(w, r, err)
 	}
+	// If the handler was silent and its verdict is no error, then a policy has failed it.
+	if answered := err == nil || e.begun() || e.silent && e.err != nil; !answered {
+		e.restoreHeader()
+		answer := h.ErrorHandler
+		if answer == nil {
+			answer = Unavailable
+		}
+		answer(w, r, err)
+	}
+	e.freeHeaders()
 }
 
 // exchange is one request. It is the operation that the policies run, and the

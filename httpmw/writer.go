@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 
 	"github.com/resilience-go/resilience"
@@ -17,7 +18,8 @@ type recorder struct {
 	inner    http.ResponseWriter
 	r        *http.Request // the server's
 	early    resilience.Early
-	status   int16 // 0 before a final status is sent
+	outside  *headers // of middleware outside, nil before the handler can change them
+	status   int16    // 0 before a final status is sent
 	hijacked bool
 
 	// The fields below belong to the exchange. They are here because they fit into the
@@ -57,7 +59,66 @@ func (w *recorder) wrote() { w.begin(http.StatusOK) }
 // Unwrap is for http.ResponseController.
 func (w *recorder) Unwrap() http.ResponseWriter { return w.inner }
 
-func (w *recorder) Header() http.Header { return w.inner.Header() }
+// Header returns the header of the inner writer. The first call stores what middleware
+// outside has set. It is not stored earlier, because net/http copies the header of a
+// handler that calls Header, and only of such a handler.
+func (w *recorder) Header() http.Header {
+	h := w.inner.Header()
+	if w.outside == nil && w.status == 0 {
+		w.outside = keepHeaders(h)
+	}
+	return h
+}
+
+// headers are the elements of an http.Header.
+type headers []header
+
+type header struct {
+	key    string
+	values []string
+}
+
+var (
+	noHeaders   headers
+	headersPool = sync.Pool{New: func() any { return new(headers) }}
+)
+
+// keepHeaders returns the elements of h, without a copy of the values: methods of
+// http.Header replace values and append to them.
+func keepHeaders(h http.Header) *headers {
+	if len(h) == 0 {
+		return &noHeaders
+	}
+	kept := headersPool.Get().(*headers)
+	*kept = slices.Grow(*kept, len(h))
+	for key, values := range h {
+		*kept = append(*kept, header{key, values})
+	}
+	return kept
+}
+
+// restoreHeader removes what the handler has changed in the header of a response that has
+// not begun.
+func (w *recorder) restoreHeader() {
+	if w.outside == nil {
+		return // the handler has not called Header
+	}
+	h := w.inner.Header()
+	clear(h)
+	for _, e := range *w.outside {
+		h[e.key] = e.values
+	}
+}
+
+// freeHeaders ends the use of the stored headers.
+func (w *recorder) freeHeaders() {
+	if kept := w.outside; kept != nil && kept != &noHeaders {
+		w.outside = nil
+		clear(*kept)
+		*kept = (*kept)[:0]
+		headersPool.Put(kept)
+	}
+}
 
 // WriteHeader stores a final status: 101, and all from 200 on. Other statuses of 1xx come
 // before the final one. net/http panics for a status without three digits.
