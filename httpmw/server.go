@@ -221,6 +221,11 @@ func (e *exchange) Run(ctx context.Context) error {
 		own = left
 	}
 	if !sameContext(own, r.Context()) {
+		if r.Trailer == nil && len(r.TransferEncoding) > 0 {
+			// net/http stores trailers that were not announced in the server's request,
+			// at the end of its body. With a map, the copy shares them.
+			r.Trailer = http.Header{}
+		}
 		r = r.WithContext(own)
 	}
 	switch {
