@@ -123,10 +123,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		ctx = resilience.WithAttempt(ctx, n)
 	}
 	if h.Exempt != nil && h.Exempt(r) {
-		if n >= 2 {
-			r = r.WithContext(ctx)
-		}
-		h.next.ServeHTTP(w, r)
+		own := withContext(ctx, r)
+		defer copyBack(r, own)
+		h.next.ServeHTTP(w, own)
 		return
 	}
 	e := &exchange{recorder: recorder{inner: w, r: r}, h: h, err: errNotRun}
@@ -214,22 +213,14 @@ func (e *exchange) Run(ctx context.Context) error {
 	e.ran, e.err = true, nil
 	answer := resilience.ErrAborted
 	defer func() { e.early.Answer(answer) }()
-	r, own := e.r, ctx // own is the handler's context
+	own := ctx // the handler's
 	if e.left {
 		left, cancel := context.WithCancelCause(ctx)
-		cancel(context.Cause(r.Context()))
+		cancel(context.Cause(e.r.Context()))
 		own = left
 	}
-	if !sameContext(own, r.Context()) {
-		if r.Trailer == nil && len(r.TransferEncoding) > 0 {
-			// net/http stores trailers that were not announced in the server's request,
-			// at the end of its body. With a map, the copy shares them.
-			r.Trailer = http.Header{}
-		}
-		r = r.WithContext(own)
-	}
 	switch {
-	case e.serve(r):
+	case e.serve(withContext(own, e.r)):
 		e.err = e.verdict(ctx)
 		answer = e.answerError()
 		return e.err
@@ -247,7 +238,7 @@ func (e *exchange) Run(ctx context.Context) error {
 // http.ErrAbortHandler or with nil; other panics and runtime.Goexit continue.
 func (e *exchange) serve(r *http.Request) (returned bool) {
 	defer func() {
-		e.copyBack(r)
+		copyBack(e.r, r)
 		if returned {
 			return
 		}
@@ -265,12 +256,25 @@ func (e *exchange) serve(r *http.Request) (returned bool) {
 	return true
 }
 
-// copyBack copies what a handler sets on its request to the server's request: the pattern,
-// for middleware outside, and the form, whose files net/http removes in the end.
-func (e *exchange) copyBack(r *http.Request) {
-	if r != e.r {
-		e.r.Pattern = r.Pattern
-		e.r.Form, e.r.PostForm, e.r.MultipartForm = r.Form, r.PostForm, r.MultipartForm
+// withContext returns r, or a copy of r if its context is not ctx.
+func withContext(ctx context.Context, r *http.Request) *http.Request {
+	if sameContext(ctx, r.Context()) {
+		return r
+	}
+	if r.Trailer == nil && len(r.TransferEncoding) > 0 {
+		// At the end of the body, net/http stores trailers that the client has not announced
+		// in the server's request. With a map, the copy shares them.
+		r.Trailer = http.Header{}
+	}
+	return r.WithContext(ctx)
+}
+
+// copyBack copies what a handler sets on its request own to the server's request r: the
+// pattern, for middleware outside, and the form, whose files net/http removes in the end.
+func copyBack(r, own *http.Request) {
+	if own != r {
+		r.Pattern = own.Pattern
+		r.Form, r.PostForm, r.MultipartForm = own.Form, own.PostForm, own.MultipartForm
 	}
 }
 

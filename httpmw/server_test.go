@@ -392,30 +392,38 @@ func TestServer_copiesRequestBack(t *testing.T) {
 	policy := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
 		return next.Run(context.WithValue(ctx, key{}, 1))
 	})
-	mux := http.NewServeMux()
-	mux.HandleFunc("/items/{id}", func(w http.ResponseWriter, r *http.Request) {
-		if r.Context().Value(key{}) == nil || r.PathValue("id") != "7" {
-			t.Errorf("path value %q", r.PathValue("id"))
-		}
-		if err := r.ParseMultipartForm(1); err != nil {
-			t.Error(err)
-		}
-	})
 	var content strings.Builder
 	form := multipart.NewWriter(&content)
 	file, _ := form.CreateFormFile("file", "name")
 	io.WriteString(file, "content")
 	form.Close()
-	r := httptest.NewRequest("POST", "/items/7", strings.NewReader(content.String()))
-	r.Header.Set("Content-Type", form.FormDataContentType())
-	httpmw.Server{Policy: policy}.Wrap(mux).ServeHTTP(httptest.NewRecorder(), r)
-	if r.Pattern != "/items/{id}" {
-		t.Errorf("pattern %q", r.Pattern)
+	for name, s := range map[string]httpmw.Server{
+		"guarded": {Policy: policy},
+		"exempt":  {Policy: after(0), Exempt: func(*http.Request) bool { return true }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			mux := http.NewServeMux()
+			mux.HandleFunc("/items/{id}", func(w http.ResponseWriter, r *http.Request) {
+				if guarded := r.Context().Value(key{}) != nil; guarded != (name == "guarded") || r.PathValue("id") != "7" {
+					t.Errorf("guarded %t, path value %q", guarded, r.PathValue("id"))
+				}
+				if err := r.ParseMultipartForm(1); err != nil {
+					t.Error(err)
+				}
+			})
+			r := httptest.NewRequest("POST", "/items/7", strings.NewReader(content.String()))
+			r.Header.Set("Content-Type", form.FormDataContentType())
+			r.Header.Set("Retry-Attempt", "2")
+			s.Wrap(mux).ServeHTTP(httptest.NewRecorder(), r)
+			if r.Pattern != "/items/{id}" {
+				t.Errorf("pattern %q", r.Pattern)
+			}
+			if r.MultipartForm == nil {
+				t.Fatal("the form is lost: net/http would leave its files behind")
+			}
+			r.MultipartForm.RemoveAll()
+		})
 	}
-	if r.MultipartForm == nil {
-		t.Fatal("the form is lost: net/http would leave its files behind")
-	}
-	r.MultipartForm.RemoveAll()
 }
 
 // A rejected client does not send a body that waits for 100 Continue.
