@@ -27,9 +27,14 @@ import (
 // than capacity. The messages of a rejected stream are not read. gRPC reads the message of
 // a unary call before it calls interceptors.
 //
+// A handler that returns nil or a status has answered, also if its context is done by then.
+// An answered stream that goes on until its client cancels, or until the client's deadline,
+// is a Success.
+//
 // A limit releases its slot when the call answers: when a unary handler returns, and when a
-// stream sends its first message or ends without one. If the client's context is done by
-// then, the limit gets the error of that context.
+// stream sends its first message or ends without one. If the client has left by then, or its
+// deadline has passed, the limit counts the call as abandoned. The end of a context that an
+// interceptor outside has made is no client that left.
 //
 // A handler runs once, whatever Policy decides: a retry belongs to the client. A timeout in
 // Policy ends the context of the handler, but waits until the handler returns. A handler
@@ -184,22 +189,36 @@ func (h *handling) setAnswer(err error) {
 	}
 }
 
-// answerError returns err for policies that wait for the answer. If the client's context is
-// done, it returns the error of that context, because the client does not get the answer.
-// It does not return the error of any other context.
+// answerError returns err for policies that wait for the answer. If the client has left, the
+// error is that of the call's context: the client does not get the answer. No other end of a
+// context counts as the client's.
 func (h *handling) answerError(err error) error {
-	if end := resilience.ContextError(h.ctx); end != nil {
-		return end
+	if clientLeft(h.ctx) {
+		return resilience.ContextError(h.ctx)
 	}
 	if !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	// A call that the handler made ended, or a policy's timeout for the handler passed.
-	f := &failure{err: &withStatus{errors.New(err.Error()), status.Convert(publicError(err))}, outcome: resilience.Failure}
+	// A call that the handler made ended, or a policy or an interceptor ended the context.
+	s := status.Convert(publicError(err))
+	f := &failure{err: &withStatus{errors.New(err.Error()), s}}
 	if e, ok := err.(*failure); ok {
 		f.outcome = e.outcome
+	} else {
+		f.outcome = outcome(h.s.Classify, h.method, s.Err())
 	}
 	return f
+}
+
+// clientLeft reports whether ctx, the context of a call, is done because the client has
+// canceled, its deadline has passed or its connection is lost. An interceptor outside can
+// also end ctx, for instance by a timeout, but not the context of gRPC's stream.
+func clientLeft(ctx context.Context) bool {
+	if ctx.Err() == nil {
+		return false
+	}
+	stream, ok := grpc.ServerTransportStreamFromContext(ctx).(interface{ Context() context.Context })
+	return !ok || stream.Context().Err() != nil
 }
 
 var errNeverRan = status.Error(codes.Internal, "grpcmw: the policy neither ran the handler nor returned an error")
@@ -274,8 +293,20 @@ func (h *streamHandling) Run(ctx context.Context) (err error) {
 	h.ran, h.own = true, ctx
 	err = resilience.ErrAborted
 	defer func() { h.setAnswer(err) }()
-	err = h.judge(ctx, h.handler(h.srv, h))
+	if err = h.judge(ctx, h.handler(h.srv, h)); h.sent && h.endedByClient(ctx, err) {
+		err = nil // the stream worked until the client ended it
+	}
 	return err
+}
+
+// endedByClient reports whether the client ended ctx, the policies' context, and err is only
+// that end.
+func (h *streamHandling) endedByClient(ctx context.Context, err error) bool {
+	if err == nil || !clientLeft(h.ctx) || adapter.EndedFirst(ctx, h.ctx) {
+		return false
+	}
+	code := status.Code(withFoundStatus(err))
+	return code == codes.Canceled || code == codes.DeadlineExceeded
 }
 
 // SendMsg implements grpc.ServerStream.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"reflect"
 	"strconv"
 	"time"
 
@@ -315,18 +314,12 @@ func (e *exchange) verdict(ctx context.Context) error {
 	return newStatusError(code, e.inner.Header(), outcome, false)
 }
 
-// endedByPolicy reports whether a policy ended ctx, the policies' context. If the end of
-// the request's context had ended ctx, both would have the same cause.
+// endedByPolicy reports whether a policy ended ctx, the policies' context.
 func (e *exchange) endedByPolicy(ctx context.Context) bool {
-	request := e.r.Context()
-	switch {
-	case ctx.Err() == nil:
-		return false
-	case e.left || request.Err() == nil: // if left, ctx does not end with the request's context
-		return true
+	if e.left { // ctx does not end with the request's context
+		return ctx.Err() != nil
 	}
-	cause := context.Cause(ctx)
-	return reflect.ValueOf(cause).Comparable() && cause != context.Cause(request)
+	return adapter.EndedFirst(ctx, e.r.Context())
 }
 
 // answerError returns e.err for policies that wait for the answer. They take the error of a
