@@ -68,6 +68,18 @@ func TestUnavailable_retryAfterRoundsUp(t *testing.T) {
 	}
 }
 
+// The response of Unavailable has nothing of a rejection but the time and the reason.
+func TestUnavailable_hidesText(t *testing.T) {
+	w := httptest.NewRecorder()
+	httpmw.Unavailable(w, nil, &resilience.Rejection{
+		Policy: "secret policy", Name: "secret name", Key: "secret key", Reason: resilience.Limited,
+		Detail: "secret detail", Cause: errors.New("secret cause"),
+	})
+	if got := fmt.Sprint(w.Header(), w.Body); strings.Contains(got, "secret") {
+		t.Error(got)
+	}
+}
+
 // ErrorHandler replaces Unavailable.
 func TestServer_errorHandler(t *testing.T) {
 	h := httpmw.Server{
