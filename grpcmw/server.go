@@ -260,7 +260,7 @@ func (h *handling) public(err error) (metadata.MD, error) {
 		return nil, errNeverRan
 	case err == nil:
 		err = h.err // a policy dropped the error, but there is no reply to return
-	case !h.ran && errors.Is(err, resilience.ErrRejected):
+	case !h.ran && resilience.Rejected(err):
 		s, trailer := rejectionStatus(err, time.Now())
 		return trailer, &withStatus{err, s}
 	default:

@@ -92,7 +92,7 @@ func (s Server) Wrap(next http.Handler) http.Handler {
 // Retry-Attempt: 0, with which clients do not retry; see "Several hops" in the
 // documentation of the package.
 func Unavailable(w http.ResponseWriter, _ *http.Request, err error) {
-	if errors.Is(err, resilience.ErrRejected) {
+	if resilience.Rejected(err) {
 		seconds := int64(1)
 		if r, ok := errors.AsType[*resilience.Rejection](err); ok {
 			if r.Reason == resilience.Limited {

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/resilience-go/resilience"
@@ -36,6 +37,8 @@ func TestServer_rejectsBeforeBody(t *testing.T) {
 		"wrapped":          {fmt.Errorf("wrapped: %w", &resilience.Rejection{RetryAt: now.Add(time.Hour)}), "3600"},
 		"only ErrRejected": {resilience.ErrRejected, "1"},
 		"no rejection":     {errors.New("other"), ""},
+		"a failure, too":   {errors.Join(errors.New("other"), &resilience.Rejection{RetryAt: now.Add(time.Hour)}), ""},
+		"two rejections":   {errors.Join(resilience.ErrRejected, &resilience.Rejection{RetryAt: now.Add(time.Hour)}), "3600"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			policy := testkit.Policy(func(context.Context, resilience.Next) error { return test.err })
@@ -55,17 +58,18 @@ func TestServer_rejectsBeforeBody(t *testing.T) {
 
 // Retry-After is rounded up to whole seconds, at least 1.
 func TestUnavailable_retryAfterRoundsUp(t *testing.T) {
-	for _, test := range []struct {
-		after time.Duration
-		want  string
-	}{{500 * time.Millisecond, "1"}, {1500 * time.Millisecond, "2"}, {4 * time.Second, "4"}} {
-		w := httptest.NewRecorder()
-		// Time goes on between here and there, but not by half a second.
-		httpmw.Unavailable(w, nil, &resilience.Rejection{RetryAt: time.Now().Add(test.after)})
-		if got := w.Header().Get("Retry-After"); got != test.want {
-			t.Errorf("%v: %s", test.after, got)
+	synctest.Test(t, func(t *testing.T) {
+		for _, test := range []struct {
+			after time.Duration
+			want  string
+		}{{-time.Hour, "1"}, {0, "1"}, {1, "1"}, {time.Second, "1"}, {time.Second + 1, "2"}, {1500 * time.Millisecond, "2"}, {4 * time.Second, "4"}} {
+			w := httptest.NewRecorder()
+			httpmw.Unavailable(w, nil, &resilience.Rejection{RetryAt: time.Now().Add(test.after)})
+			if got := w.Header().Get("Retry-After"); got != test.want {
+				t.Errorf("%v: %s", test.after, got)
+			}
 		}
-	}
+	})
 }
 
 // The response of Unavailable has nothing of a rejection but the time and the reason.
