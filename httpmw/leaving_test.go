@@ -286,6 +286,24 @@ func TestServer_policyEndsContext(t *testing.T) {
 	}
 }
 
+// The errors of the package say what happened, and why.
+func TestServer_errorTexts(t *testing.T) {
+	for want, policy := range map[string]testkit.Policy{
+		"httpmw: the policy neither ran the handler nor returned an error": func(context.Context, resilience.Next) error { return nil },
+		"httpmw: a policy canceled the handler's context: context canceled: stopped": func(ctx context.Context, next resilience.Next) error {
+			ctx, cancel := context.WithCancelCause(ctx)
+			cancel(errors.New("stopped"))
+			return next.Run(ctx)
+		},
+	} {
+		httpmw.Server{Policy: policy, ErrorHandler: func(_ http.ResponseWriter, _ *http.Request, err error) {
+			if err.Error() != want {
+				t.Errorf("got %q, want %q", err, want)
+			}
+		}}.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+	}
+}
+
 // withDeadline is context.WithTimeout whose deadline has passed when its cancel returns.
 func withDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
