@@ -14,7 +14,6 @@ import (
 	"github.com/resilience-go/resilience/timeout"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	pb "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/status"
 )
 
@@ -74,29 +73,6 @@ func TestServer_streamClientLeft(t *testing.T) {
 	})
 }
 
-// A policy that waits for a unary answer gets the error of the passed deadline.
-func TestServer_unaryDeadlinePassed(t *testing.T) {
-	everywhere(t, func(t *testing.T, serve serving) {
-		p := newAnswerSlots()
-		deaf := &service{unary: func(ctx context.Context, _ *pb.SimpleRequest) (*pb.SimpleResponse, error) {
-			<-ctx.Done()
-			return &pb.SimpleResponse{}, nil // all the same
-		}}
-		// As if the client had one. Its own might pass before the call is here.
-		deadline := func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-			ctx, cancel := context.WithTimeout(ctx, 5*time.Millisecond)
-			defer cancel()
-			return handler(ctx, req)
-		}
-		r := serve(t, deaf, []grpc.ServerOption{grpc.ChainUnaryInterceptor(deadline, grpcmw.Server{Policy: p}.Unary)})
-		_, err := r.UnaryCall(patience(t), &pb.SimpleRequest{})
-		wantCode(t, err, codes.OK)
-		if err := p.wait(t); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("heard %v", err)
-		}
-	})
-}
-
 var errGone = errors.New("the client said good bye")
 
 // A policy that waits for the answer gets the outcome of the handler.
@@ -104,6 +80,11 @@ func TestServer_answerError(t *testing.T) {
 	late := resilience.Must(timeout.New(timeout.Config{Timeout: time.Millisecond}))
 	limited := &resilience.Rejection{Policy: "limit", Reason: resilience.Limited}
 	done := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+	cancels := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
+		ctx, cancel := context.WithCancel(ctx)
+		cancel()
+		return next.Run(ctx)
+	})
 	for name, test := range map[string]struct {
 		inner   resilience.Policy // between the slots and the handler
 		leaves  bool              // the client, while the handler runs
@@ -119,6 +100,7 @@ func TestServer_answerError(t *testing.T) {
 		"gone, and it says so":     {leaves: true, handler: done, is: []error{context.Canceled, errGone}, code: codes.Canceled, judged: resilience.Failure},
 		"gone, and it failed":      {leaves: true, handler: func(context.Context) error { return errDown }, is: []error{context.Canceled, errGone}, code: codes.Canceled, judged: resilience.Failure},
 		"a limit of a policy":      {inner: late, handler: done, not: ends, code: codes.DeadlineExceeded, judged: resilience.Failure},
+		"canceled by a policy":     {inner: cancels, handler: done, not: ends, code: codes.Canceled, judged: resilience.Ignored},
 		"a deadline of its own":    {handler: func(context.Context) error { return context.DeadlineExceeded }, not: ends, code: codes.DeadlineExceeded, judged: resilience.Failure},
 		"a call that it gave up":   {handler: func(context.Context) error { return context.Canceled }, not: ends, code: codes.Canceled, judged: resilience.Ignored},
 		"a call that was rejected": {handler: func(context.Context) error { return limited }, not: []error{resilience.ErrRejected}, code: codes.ResourceExhausted, judged: resilience.Success},

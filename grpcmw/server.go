@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/resilience-go/resilience"
@@ -27,9 +28,18 @@ import (
 // than capacity. The messages of a rejected stream are not read. gRPC reads the message of
 // a unary call before it calls interceptors.
 //
+// The status of a rejection has only its reason, as in "rejected: open", also if a handler
+// returns the rejection of a call that it made: the text of a rejection has names and keys,
+// and the error of another call. Interceptors outside find all of it in the error.
+//
+// A handler that returns nil or a status has answered, also if its context is done by then.
+// An answered stream that goes on until its client cancels, or until the client's deadline,
+// is a Success.
+//
 // A limit releases its slot when the call answers: when a unary handler returns, and when a
-// stream sends its first message or ends without one. If the client's context is done by
-// then, the limit gets the error of that context.
+// stream sends its first message or ends without one. If the client has left by then, or its
+// deadline has passed, the limit counts the call as abandoned. The end of a context that an
+// interceptor outside has made is no client that left.
 //
 // A handler runs once, whatever Policy decides: a retry belongs to the client. A timeout in
 // Policy ends the context of the handler, but waits until the handler returns. A handler
@@ -68,7 +78,7 @@ func (s Server) Unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, 
 	err = resilience.ErrAborted
 	defer func() { h.answerUnlessRan(err) }()
 	err = resilience.RunOperation(ctx, policy, h)
-	trailer, public := h.result(err)
+	trailer, public := h.public(err)
 	if trailer != nil {
 		_ = grpc.SetTrailer(ctx, trailer) // fails only outside of a call, in a test
 	}
@@ -92,7 +102,7 @@ func (s Server) Stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 	err = resilience.ErrAborted
 	defer func() { h.answerUnlessRan(err) }()
 	err = resilience.RunOperation(ctx, policy, h)
-	trailer, public := h.result(err)
+	trailer, public := h.public(err)
 	if trailer != nil {
 		ss.SetTrailer(trailer)
 	}
@@ -162,12 +172,22 @@ func (h *handling) judge(ctx context.Context, err error) error {
 	err = withFoundStatus(err)
 	f := &failure{err: err, outcome: outcome(h.s.Classify, h.method, err)}
 	if errors.Is(err, resilience.ErrRejected) {
-		// A call that the handler made was rejected. The handler itself did run.
-		f.err = status.Convert(err).Err()
+		f.err = &nestedRejection{err, status.Convert(withoutRejection(err))}
 	}
 	h.judged = f
 	return f
 }
+
+// nestedRejection is the error for the policies of a handler that returned err, the
+// rejection of a call that it made. The handler itself did run, so errors.Is does not find
+// the rejection.
+type nestedRejection struct {
+	err    error
+	status *status.Status
+}
+
+func (e *nestedRejection) Error() string              { return e.err.Error() }
+func (e *nestedRejection) GRPCStatus() *status.Status { return e.status }
 
 // Await is the optional method that resilience.Next.Await calls. After the handler ran there
 // is nothing to wait for.
@@ -184,22 +204,36 @@ func (h *handling) setAnswer(err error) {
 	}
 }
 
-// answerError returns err for policies that wait for the answer. If the client's context is
-// done, it returns the error of that context, because the client does not get the answer.
-// It does not return the error of any other context.
+// answerError returns err for policies that wait for the answer. If the client has left, the
+// error is that of the call's context: the client does not get the answer. No other end of a
+// context counts as the client's.
 func (h *handling) answerError(err error) error {
-	if end := resilience.ContextError(h.ctx); end != nil {
-		return end
+	if clientLeft(h.ctx) {
+		return resilience.ContextError(h.ctx)
 	}
 	if !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	// A call that the handler made ended, or a policy's timeout for the handler passed.
-	f := &failure{err: &withStatus{errors.New(err.Error()), status.Convert(publicError(err))}, outcome: resilience.Failure}
+	// A call that the handler made ended, or a policy or an interceptor ended the context.
+	s := status.Convert(publicError(err))
+	f := &failure{err: &withStatus{errors.New(err.Error()), s}}
 	if e, ok := err.(*failure); ok {
 		f.outcome = e.outcome
+	} else {
+		f.outcome = outcome(h.s.Classify, h.method, s.Err())
 	}
 	return f
+}
+
+// clientLeft reports whether ctx, the context of a call, is done because the client has
+// canceled, its deadline has passed or its connection is lost. An interceptor outside can
+// also end ctx, for instance by a timeout, but not the context of gRPC's stream.
+func clientLeft(ctx context.Context) bool {
+	if ctx.Err() == nil {
+		return false
+	}
+	stream, ok := grpc.ServerTransportStreamFromContext(ctx).(interface{ Context() context.Context })
+	return !ok || stream.Context().Err() != nil
 }
 
 var errNeverRan = status.Error(codes.Internal, "grpcmw: the policy neither ran the handler nor returned an error")
@@ -216,23 +250,86 @@ func (h *handling) answerUnlessRan(err error) {
 	}
 }
 
-// result returns the trailer and the error for the client after the policies returned err.
-func (h *handling) result(err error) (trailer metadata.MD, _ error) {
+// public returns the trailer and the error of the interceptor after the policies returned
+// err. Interceptors outside find all errors in it. Clients get its status.
+func (h *handling) public(err error) (metadata.MD, error) {
 	switch {
-	case err == nil && h.err != nil:
-		return nil, withFoundStatus(h.err) // a policy dropped the error, but there is no reply to return
+	case err == nil && h.err == nil && h.ran:
+		return nil, nil
 	case err == nil && !h.ran:
 		return nil, errNeverRan
 	case err == nil:
-		return nil, nil
-	case !h.ran && errors.Is(err, resilience.ErrRejected):
+		err = h.err // a policy dropped the error, but there is no reply to return
+	case !h.ran && resilience.Rejected(err):
 		s, trailer := rejectionStatus(err, time.Now())
 		return trailer, &withStatus{err, s}
+	default:
+		if _, ok := err.(*failure); !ok || h.err == nil {
+			return nil, withoutRejection(publicError(err))
+		}
+		err = h.err
 	}
-	if _, ok := err.(*failure); ok && h.err != nil {
-		return nil, withFoundStatus(h.err)
+	return nil, withoutRejection(withFoundStatus(err))
+}
+
+// withoutRejection returns err, which has a status, with a status for the client. The text of
+// a rejection has another call's error, which may be another client's, and names and keys of
+// this process. So if the message has that text, it is replaced: by the message of the status
+// in err if that has none of it, otherwise by "rejected" and the reason.
+func withoutRejection(err error) error {
+	s := status.Convert(err)
+	if !hasRejection(err, s.Message()) {
+		return err
 	}
-	return nil, publicError(err)
+	p := s.Proto()
+	p.Message = rejectedText(err)
+	if own := innerStatus(err); own.Code() == s.Code() && !hasRejectedText(own.Message()) {
+		p.Message = own.Message()
+	}
+	return &withStatus{err, status.FromProto(p)}
+}
+
+// hasRejection reports whether message, of err's status, may have the text of a rejection.
+func hasRejection(err error, message string) bool {
+	switch err.(type) {
+	case *statusError, *withStatus:
+		// The message is made of the texts of all errors in err. errors.Is does not find the
+		// rejection of the last attempt of a retry.
+		if hasRejectedText(message) && strings.Contains(message, ": gave up after ") {
+			return true
+		}
+	default:
+		if !hasRejectedText(message) {
+			return false
+		}
+	}
+	_, nested := errors.AsType[*nestedRejection](err)
+	return nested || errors.Is(err, resilience.ErrRejected)
+}
+
+// hasRejectedText reports whether text has the text of a Rejection.
+func hasRejectedText(text string) bool { return strings.Contains(text, ": rejected: ") }
+
+// innerStatus returns the status of the first error in err that has one and is not of this
+// package, nil if there is none.
+func innerStatus(err error) *status.Status {
+	for {
+		e, ok := errors.AsType[interface {
+			error
+			GRPCStatus() *status.Status
+		}](err)
+		if !ok {
+			return nil
+		}
+		switch e := e.(type) {
+		case *statusError:
+			err = e.err
+		case *withStatus:
+			err = e.error
+		default:
+			return e.GRPCStatus()
+		}
+	}
 }
 
 type unaryHandling struct {
@@ -274,8 +371,20 @@ func (h *streamHandling) Run(ctx context.Context) (err error) {
 	h.ran, h.own = true, ctx
 	err = resilience.ErrAborted
 	defer func() { h.setAnswer(err) }()
-	err = h.judge(ctx, h.handler(h.srv, h))
+	if err = h.judge(ctx, h.handler(h.srv, h)); h.sent && h.endedByClient(ctx, err) {
+		err = nil // the stream worked until the client ended it
+	}
 	return err
+}
+
+// endedByClient reports whether the client ended ctx, the policies' context, and err is only
+// that end.
+func (h *streamHandling) endedByClient(ctx context.Context, err error) bool {
+	if err == nil || !clientLeft(h.ctx) || adapter.EndedFirst(ctx, h.ctx) {
+		return false
+	}
+	code := status.Code(withFoundStatus(err))
+	return code == codes.Canceled || code == codes.DeadlineExceeded
 }
 
 // SendMsg implements grpc.ServerStream.

@@ -80,6 +80,19 @@ func TestServer_rejectionStatus(t *testing.T) {
 	})
 }
 
+// A rejection that is joined with a failure is a failure: its status has no pushback and no
+// RetryInfo.
+func TestServer_joinedRejectionIsFailure(t *testing.T) {
+	joined := errors.Join(errBroken, &resilience.Rejection{Reason: resilience.Open, RetryAt: time.Now().Add(time.Hour)})
+	policy := testkit.Policy(func(context.Context, resilience.Next) error { return joined })
+	c := memory.serve(t, &service{}, unaryServer(grpcmw.Server{Policy: policy}))
+	var trailer metadata.MD
+	_, err := c.UnaryCall(patience(t), &pb.SimpleRequest{}, grpc.Trailer(&trailer))
+	if err == nil || delayOf(err) != -1 || trailer.Get("grpc-retry-pushback-ms") != nil {
+		t.Errorf("got %v with %v", err, trailer)
+	}
+}
+
 // Pushback is rounded up: a client that comes back in time is not rejected for that again.
 func TestServer_pushbackRoundsUp(t *testing.T) {
 	at := time.Now().Add(time.Second)

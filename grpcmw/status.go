@@ -250,14 +250,9 @@ func rejectionStatus(err error, now time.Time) (*status.Status, metadata.MD) {
 			after = max(time.Millisecond, min(r.RetryAt.Sub(now), adapter.MaxRetryAfter))
 		}
 		limited = r.Reason == resilience.Limited
-		if r.Cause != nil {
-			own := *r
-			own.Cause = nil // another call's error, which may be another client's
-			err = &own
-		}
 	}
 	ms := int64(math.Ceil(float64(after) / float64(time.Millisecond)))
-	s := (&statusError{err}).GRPCStatus()
+	s := rejectedStatus(err)
 	if detailed, err := s.WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Duration(ms) * time.Millisecond)}); err == nil {
 		s = detailed
 	}
@@ -265,4 +260,23 @@ func rejectionStatus(err error, now time.Time) (*status.Status, metadata.MD) {
 		ms = noRetry
 	}
 	return s, metadata.Pairs(pushbackKey, strconv.FormatInt(ms, 10))
+}
+
+// rejectedStatus returns the status of a rejection for the client.
+func rejectedStatus(err error) *status.Status {
+	if r, ok := err.(*resilience.Rejection); ok { // a shortcut: an overload makes many
+		return status.New(rejectedCode(r), rejectedText(err))
+	}
+	return status.Convert(withoutRejection(publicError(err)))
+}
+
+// rejectedText returns the text of a rejection for other processes.
+func rejectedText(err error) string {
+	if nested, ok := errors.AsType[*nestedRejection](err); ok {
+		err = nested.err
+	}
+	if r, ok := errors.AsType[*resilience.Rejection](err); ok && r.Reason != "" {
+		return "rejected: " + r.Reason
+	}
+	return "rejected"
 }

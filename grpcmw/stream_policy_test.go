@@ -92,6 +92,33 @@ func TestClient_abandonedStreamEnds(t *testing.T) {
 	}
 }
 
+// lenient is a codec that encodes any message.
+type lenient struct{}
+
+func (lenient) Name() string                { return "proto" }
+func (lenient) Marshal(any) ([]byte, error) { return nil, nil }
+func (lenient) Unmarshal([]byte, any) error { return nil }
+
+// A stream that a policy gives up is ended, also if its codec encodes any message.
+func TestClient_abandonedStreamOfLenientCodec(t *testing.T) {
+	for name, n := range networks {
+		t.Run(name, func(t *testing.T) {
+			g := newGuards()
+			come, gone := make(chan struct{}, 9), make(chan struct{})
+			r := n.serve(t, &service{duplex: func(st duplex) error {
+				come <- struct{}{}
+				defer close(gone)
+				return hang(0)(st)
+			}}, nil, guarded(resilience.Compose(failsAfterSuccess, waitFor(come), g.around())), grpc.WithDefaultCallOptions(grpc.ForceCodec(lenient{})))
+			if st, err := r.FullDuplexCall(t.Context()); st != nil || err == nil {
+				t.Errorf("got %v, %v", st, err)
+			}
+			g.end(t, codes.Canceled, codes.Canceled, resilience.Ignored)
+			wait(t, gone)
+		})
+	}
+}
+
 // measure is an interceptor that needs to see messages.
 func measure(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	cs, err := streamer(ctx, desc, cc, method, opts...)

@@ -177,8 +177,10 @@ func TestClient_callerContextError(t *testing.T) {
 		} {
 			t.Run(name, func(t *testing.T) {
 				b := sensitive()
+				var ran atomic.Int32
+				count := testkit.Policy(func(ctx context.Context, next resilience.Next) error { ran.Add(1); return next.Run(ctx) })
 				began := make(chan struct{}, 3)
-				c := serve(t, hanging(began), nil, unary(grpcmw.Client{Policy: resilience.Compose(p(), b)}))
+				c := serve(t, hanging(began), nil, unary(grpcmw.Client{Policy: resilience.Compose(p(), b, count)}))
 				ctx, cancel := context.WithCancelCause(patience(t))
 				go func() {
 					<-began
@@ -192,10 +194,14 @@ func TestClient_callerContextError(t *testing.T) {
 					t.Errorf("cancellation is counted: %+v", s)
 				}
 
-				ctx, stop := context.WithTimeout(t.Context(), 20*time.Millisecond)
-				defer stop()
-				_, err = c.UnaryCall(ctx, &pb.SimpleRequest{})
-				wantStatus(t, err, codes.DeadlineExceeded, context.DeadlineExceeded)
+				// A deadline that passes before the call begins counts nothing, so the deadline
+				// is longer each time until the call runs.
+				for d := 20 * time.Millisecond; ran.Load() == 1; d *= 2 {
+					ctx, stop := context.WithTimeout(t.Context(), d)
+					_, err = c.UnaryCall(ctx, &pb.SimpleRequest{})
+					stop()
+					wantStatus(t, err, codes.DeadlineExceeded, context.DeadlineExceeded)
+				}
 				if s := b.Stats(); s.Failures != 1 {
 					t.Errorf("the caller's deadline is no failure: %+v", s)
 				}

@@ -414,6 +414,61 @@ func TestServer_failedFlushIsNoAnswer(t *testing.T) {
 	p.free(t)
 }
 
+// unflushable is a writer whose Flush fails.
+type unflushable struct {
+	http.ResponseWriter
+	err error
+}
+
+func (w unflushable) FlushError() error {
+	if w.err != http.ErrNotSupported {
+		w.WriteHeader(200) // as net/http does
+	}
+	return w.err
+}
+
+// A flush that fails has begun the response, as in net/http. A flush that the server's
+// writer does not support has not.
+func TestServer_failedFlushBegins(t *testing.T) {
+	for name, test := range map[string]struct {
+		err  error
+		code int // the status that the policies see after a 500
+	}{"fails": {io.ErrClosedPipe, 200}, "not supported": {http.ErrNotSupported, 500}} {
+		for how, outside := range map[string]func(http.ResponseWriter) http.ResponseWriter{
+			"by itself":      func(w http.ResponseWriter) http.ResponseWriter { return w },
+			"by Unwrap":      func(w http.ResponseWriter) http.ResponseWriter { return wrapped{w} },
+			"as a Flusher":   func(w http.ResponseWriter) http.ResponseWriter { return flusherOf{w.(unflushable)} },
+			"around another": func(w http.ResponseWriter) http.ResponseWriter { return wrapped{flusherOf{w.(unflushable)}} },
+		} {
+			t.Run(name+", "+how, func(t *testing.T) {
+				code := 200
+				policy := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
+					err := next.Run(ctx)
+					if s, ok := errors.AsType[*httpmw.StatusError](err); ok {
+						code = s.StatusCode
+					}
+					return err
+				})
+				w := httptest.NewRecorder()
+				httpmw.Server{Policy: policy}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if err := http.NewResponseController(w).Flush(); !errors.Is(err, test.err) {
+						t.Errorf("the flush returned %v", err)
+					}
+					w.WriteHeader(500)
+				})).ServeHTTP(outside(unflushable{w, test.err}), httptest.NewRequest("GET", "/", nil))
+				if code != test.code || w.Code != test.code {
+					t.Errorf("the client got %d, the policies %d, want %d", w.Code, code, test.code)
+				}
+			})
+		}
+	}
+}
+
+// flusherOf is an unflushable that is an http.Flusher.
+type flusherOf struct{ unflushable }
+
+func (flusherOf) Flush() {}
+
 // Status 101 is an answer.
 func TestServer_status101IsAnswer(t *testing.T) {
 	for name, test := range map[string]struct {

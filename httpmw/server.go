@@ -23,20 +23,25 @@ import (
 // that the handler's own calls do not multiply the client's attempts.
 //
 // A timeout in Policy ends the context of the request, but waits until the handler returns.
-// If the handler returns without a response, ErrorHandler answers. A response that has
-// begun stays as it is.
+// If the handler then returns without a response, ErrorHandler answers. A response that has
+// begun stays as it is. In all other cases a handler that returns has answered: net/http
+// sends 200 for a handler that wrote nothing.
+//
+// A request whose context is canceled before its status is sent is Ignored, whatever the
+// status: its client may have left. net/http also cancels the context of a client that has
+// closed its sending side only, or after a read deadline, so the request is handled and
+// answered like any other. If a deadline of middleware outside passes, the status counts,
+// and a handler that wrote nothing is a failure.
 //
 // A handler that panics is a failure. The panic continues to net/http, as it does without a
-// Server. A panic with http.ErrAbortHandler continues too, and is Ignored. A request whose
-// client leaves before the handler returns is also Ignored. If the client seems to have
-// left before the request arrived, the handler still runs. The client may have closed only
-// its sending side and wait for the response, and net/http cannot tell the difference.
+// Server. http.ErrAbortHandler continues too, and is Ignored.
 //
 // A limit releases its slot when the request is answered, which is when the handler
 // returns. A stream or an upgrade is answered when it begins: at the first flush, at a
 // hijack, at status 101. From then on, the client decides how long the handler runs, which
-// a limit cannot pace. A body that is written without a flush is work to its end. Policies
-// that hold a slot to the end of an operation hold it until the handler returns.
+// a limit cannot pace. A body that is written without a flush is work to its end. If the
+// context of the request is canceled by then, a limit counts the request as abandoned.
+// Policies that hold a slot to the end of an operation hold it until the handler returns.
 type Server struct {
 	// Policy guards each request. It is required: with nil, Wrap panics.
 	// resilience.Compose() handles requests unguarded.
@@ -56,7 +61,8 @@ type Server struct {
 
 	// ErrorHandler answers requests that the handler did not answer. err is the Policy's
 	// error. If it is a rejection, it matches resilience.ErrRejected, and the request body
-	// is unread. nil is Unavailable.
+	// is unread. The header has none of the handler's values, only those of middleware
+	// outside. nil is Unavailable.
 	ErrorHandler func(w http.ResponseWriter, r *http.Request, err error)
 }
 
@@ -86,7 +92,7 @@ func (s Server) Wrap(next http.Handler) http.Handler {
 // Retry-Attempt: 0, with which clients do not retry; see "Several hops" in the
 // documentation of the package.
 func Unavailable(w http.ResponseWriter, _ *http.Request, err error) {
-	if errors.Is(err, resilience.ErrRejected) {
+	if resilience.Rejected(err) {
 		seconds := int64(1)
 		if r, ok := errors.AsType[*resilience.Rejection](err); ok {
 			if r.Reason == resilience.Limited {
@@ -116,10 +122,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		ctx = resilience.WithAttempt(ctx, n)
 	}
 	if h.Exempt != nil && h.Exempt(r) {
-		if n >= 2 {
-			r = r.WithContext(ctx)
-		}
-		h.next.ServeHTTP(w, r)
+		own := withContext(ctx, r)
+		defer copyBack(r, own)
+		h.next.ServeHTTP(w, own)
 		return
 	}
 	e := &exchange{recorder: recorder{inner: w, r: r}, h: h, err: errNotRun}
@@ -131,14 +136,16 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if e.aborted {
 		panic(http.ErrAbortHandler)
 	}
-	if err == nil || e.begun() {
-		return
+	// If the handler was silent and its verdict is no error, then a policy has failed it.
+	if answered := err == nil || e.begun() || e.silent && e.err != nil; !answered {
+		e.restoreHeader()
+		answer := h.ErrorHandler
+		if answer == nil {
+			answer = Unavailable
+		}
+		answer(w, r, err)
 	}
-	if h.ErrorHandler != nil {
-		h.ErrorHandler(w, r, err)
-		return
-	}
-	Unavailable(w, r, err)
+	e.freeHeaders()
 }
 
 // exchange is one request. It is the operation that the policies run, and the
@@ -150,7 +157,7 @@ type exchange struct {
 }
 
 // guarded runs the handler under the policies. It returns the error for ErrorHandler, which
-// is used if the handler has not answered.
+// is called if the handler has not answered.
 func (e *exchange) guarded(ctx context.Context) (err error) {
 	err = resilience.ErrAborted
 	defer func() { e.early.Answer(err) }() // no effect if Run has called Answer
@@ -166,26 +173,28 @@ func (e *exchange) guarded(ctx context.Context) (err error) {
 func (e *exchange) Await(s resilience.Settler, token uint64) bool { return e.early.Await(s, token) }
 
 var (
-	errAgain   = &handlerError{"httpmw: a policy ran a handler twice: a retry belongs to the client"}
-	errAborted = &handlerError{"httpmw: the handler aborted the response"}
-	errNoTime  = &handlerError{"httpmw: a policy's timeout for the handler passed"}
-	errNotRun  = &handlerError{"httpmw: the policy neither ran the handler nor returned an error"}
+	errAgain   = &handlerError{"httpmw: a policy ran a handler twice: a retry belongs to the client", nil}
+	errAborted = &handlerError{"httpmw: the handler aborted the response", nil}
+	errEnded   = &handlerError{"httpmw: the handler's context ended before its answer", nil}
+	errNotRun  = &handlerError{"httpmw: the policy neither ran the handler nor returned an error", nil}
 )
 
 // handlerError is an error that is no evidence about the health of a handler.
-type handlerError struct{ text string }
+type handlerError struct {
+	text  string
+	cause error // may be nil
+}
 
-func (e *handlerError) Error() string             { return e.text }
+func (e *handlerError) Error() string {
+	if e.cause == nil {
+		return e.text
+	}
+	return e.text + ": " + e.cause.Error()
+}
+
+func (e *handlerError) Unwrap() error             { return e.cause }
 func (*handlerError) Outcome() resilience.Outcome { return resilience.Ignored }
 func (*handlerError) Retryable() bool             { return false }
-
-// leftError is the error of a request whose client left.
-type leftError struct{ cause error }
-
-func (e *leftError) Error() string             { return "httpmw: the client left: " + e.cause.Error() }
-func (e *leftError) Unwrap() error             { return e.cause }
-func (*leftError) Outcome() resilience.Outcome { return resilience.Ignored }
-func (*leftError) Retryable() bool             { return false }
 
 // Key is the optional method of an operation that keyed.Group calls.
 func (e *exchange) Key() string {
@@ -203,17 +212,14 @@ func (e *exchange) Run(ctx context.Context) error {
 	e.ran, e.err = true, nil
 	answer := resilience.ErrAborted
 	defer func() { e.early.Answer(answer) }()
-	r := e.r
+	own := ctx // the handler's
 	if e.left {
 		left, cancel := context.WithCancelCause(ctx)
-		cancel(context.Cause(r.Context()))
-		ctx = left
-	}
-	if !sameContext(ctx, r.Context()) {
-		r = r.WithContext(ctx)
+		cancel(context.Cause(e.r.Context()))
+		own = left
 	}
 	switch {
-	case e.serve(r):
+	case e.serve(withContext(own, e.r)):
 		e.err = e.verdict(ctx)
 		answer = e.answerError()
 		return e.err
@@ -231,7 +237,7 @@ func (e *exchange) Run(ctx context.Context) error {
 // http.ErrAbortHandler or with nil; other panics and runtime.Goexit continue.
 func (e *exchange) serve(r *http.Request) (returned bool) {
 	defer func() {
-		e.copyBack(r)
+		copyBack(e.r, r)
 		if returned {
 			return
 		}
@@ -249,31 +255,53 @@ func (e *exchange) serve(r *http.Request) (returned bool) {
 	return true
 }
 
-// copyBack copies what a handler sets on its request to the server's request: the pattern,
-// for middleware outside, and the form, whose files net/http removes in the end.
-func (e *exchange) copyBack(r *http.Request) {
-	if r != e.r {
-		e.r.Pattern = r.Pattern
-		e.r.Form, e.r.PostForm, e.r.MultipartForm = r.Form, r.PostForm, r.MultipartForm
+// withContext returns r, or a copy of r if its context is not ctx.
+func withContext(ctx context.Context, r *http.Request) *http.Request {
+	if sameContext(ctx, r.Context()) {
+		return r
+	}
+	if r.Trailer == nil && len(r.TransferEncoding) > 0 {
+		// At the end of the body, net/http stores trailers that the client has not announced
+		// in the server's request. With a map, the copy shares them.
+		r.Trailer = http.Header{}
+	}
+	return r.WithContext(ctx)
+}
+
+// copyBack copies what a handler sets on its request own to the server's request r: the
+// pattern, for middleware outside, and the form, whose files net/http removes in the end.
+func copyBack(r, own *http.Request) {
+	if own != r {
+		r.Pattern = own.Pattern
+		r.Form, r.PostForm, r.MultipartForm = own.Form, own.PostForm, own.MultipartForm
 	}
 }
 
-// verdict returns the error for the policies of a handler that has returned.
+// verdict returns the error for the policies of a handler that has returned. ctx is the
+// policies' context.
 func (e *exchange) verdict(ctx context.Context) error {
-	if e.hijacked {
+	switch request := e.r.Context(); {
+	case e.hijacked:
 		return nil
-	}
-	if err := e.clientLeft(); err != nil {
-		return err
+	case e.late:
+		return leftError(request)
+	case e.begun():
+	case e.endedByPolicy(ctx):
+		if expired(ctx) {
+			return deadlineError(ctx)
+		}
+		return &handlerError{"httpmw: a policy canceled the handler's context", resilience.ContextError(ctx)}
+	default:
+		e.silent = true // net/http sends 200
+		switch {
+		case canceled(request):
+			return leftError(request)
+		case expired(request):
+			return deadlineError(request)
+		}
 	}
 	code := int(e.status)
-	if code == 0 {
-		switch {
-		case expired(ctx):
-			return asDeadlineCause(ctx, resilience.ContextError(ctx))
-		case ctx.Err() != nil:
-			return resilience.ContextError(ctx)
-		}
+	if e.silent {
 		code = http.StatusOK
 	}
 	outcome := StatusOutcome(code)
@@ -286,21 +314,46 @@ func (e *exchange) verdict(ctx context.Context) error {
 	return newStatusError(code, e.inner.Header(), outcome, false)
 }
 
-// canceled reports whether ctx is done, and not because of a deadline.
-func canceled(ctx context.Context) bool { return ctx.Err() != nil && !expired(ctx) }
+// endedByPolicy reports whether a policy ended ctx, the policies' context.
+func (e *exchange) endedByPolicy(ctx context.Context) bool {
+	if e.left { // ctx does not end with the request's context
+		return ctx.Err() != nil
+	}
+	return adapter.EndedFirst(ctx, e.r.Context())
+}
 
-// answerError returns e.err for policies that wait for the answer. If e.err is the end of a
-// context but the client's context is not done, a policy's timeout has passed: then
-// answerError returns errNoTime.
+// answerError returns e.err for policies that wait for the answer. They take the error of a
+// context for a client that left, so it stays only if the client has left.
 func (e *exchange) answerError() error {
-	if e.r.Context().Err() == nil && (errors.Is(e.err, context.DeadlineExceeded) || errors.Is(e.err, context.Canceled)) {
-		return errNoTime
+	if err := e.clientLeft(); err != nil {
+		return err
+	}
+	if errors.Is(e.err, context.DeadlineExceeded) || errors.Is(e.err, context.Canceled) {
+		return errEnded
 	}
 	return e.err
 }
 
-// expired reports whether a deadline ended ctx, even if only the cause of ctx shows it.
+// leftError returns the error of a request whose client left, which ended ctx.
+func leftError(ctx context.Context) error {
+	return &handlerError{"httpmw: the request was canceled", resilience.ContextError(ctx)}
+}
+
+// deadlineError returns the error of ctx, which a deadline or a timeout ended: the cause,
+// if that is a timeout.
+func deadlineError(ctx context.Context) error {
+	if cause := context.Cause(ctx); errors.Is(cause, context.DeadlineExceeded) {
+		return cause
+	}
+	return resilience.ContextError(ctx)
+}
+
+// canceled reports whether ctx was canceled and not ended by a timeout.
+func canceled(ctx context.Context) bool {
+	return ctx.Err() != nil && resilience.OutcomeOf(ctx, ctx.Err(), nil) == resilience.Ignored
+}
+
+// expired reports whether a deadline or a timeout ended ctx.
 func expired(ctx context.Context) bool {
-	return errors.Is(ctx.Err(), context.DeadlineExceeded) ||
-		ctx.Err() != nil && errors.Is(context.Cause(ctx), context.DeadlineExceeded)
+	return ctx.Err() != nil && resilience.OutcomeOf(ctx, ctx.Err(), nil) == resilience.Failure
 }

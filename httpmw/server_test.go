@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/resilience-go/resilience"
@@ -36,6 +37,8 @@ func TestServer_rejectsBeforeBody(t *testing.T) {
 		"wrapped":          {fmt.Errorf("wrapped: %w", &resilience.Rejection{RetryAt: now.Add(time.Hour)}), "3600"},
 		"only ErrRejected": {resilience.ErrRejected, "1"},
 		"no rejection":     {errors.New("other"), ""},
+		"a failure, too":   {errors.Join(errors.New("other"), &resilience.Rejection{RetryAt: now.Add(time.Hour)}), ""},
+		"two rejections":   {errors.Join(resilience.ErrRejected, &resilience.Rejection{RetryAt: now.Add(time.Hour)}), "3600"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			policy := testkit.Policy(func(context.Context, resilience.Next) error { return test.err })
@@ -55,16 +58,29 @@ func TestServer_rejectsBeforeBody(t *testing.T) {
 
 // Retry-After is rounded up to whole seconds, at least 1.
 func TestUnavailable_retryAfterRoundsUp(t *testing.T) {
-	for _, test := range []struct {
-		after time.Duration
-		want  string
-	}{{500 * time.Millisecond, "1"}, {1500 * time.Millisecond, "2"}, {4 * time.Second, "4"}} {
-		w := httptest.NewRecorder()
-		// Time goes on between here and there, but not by half a second.
-		httpmw.Unavailable(w, nil, &resilience.Rejection{RetryAt: time.Now().Add(test.after)})
-		if got := w.Header().Get("Retry-After"); got != test.want {
-			t.Errorf("%v: %s", test.after, got)
+	synctest.Test(t, func(t *testing.T) {
+		for _, test := range []struct {
+			after time.Duration
+			want  string
+		}{{-time.Hour, "1"}, {0, "1"}, {1, "1"}, {time.Second, "1"}, {time.Second + 1, "2"}, {1500 * time.Millisecond, "2"}, {4 * time.Second, "4"}} {
+			w := httptest.NewRecorder()
+			httpmw.Unavailable(w, nil, &resilience.Rejection{RetryAt: time.Now().Add(test.after)})
+			if got := w.Header().Get("Retry-After"); got != test.want {
+				t.Errorf("%v: %s", test.after, got)
+			}
 		}
+	})
+}
+
+// The response of Unavailable has nothing of a rejection but the time and the reason.
+func TestUnavailable_hidesText(t *testing.T) {
+	w := httptest.NewRecorder()
+	httpmw.Unavailable(w, nil, &resilience.Rejection{
+		Policy: "secret policy", Name: "secret name", Key: "secret key", Reason: resilience.Limited,
+		Detail: "secret detail", Cause: errors.New("secret cause"),
+	})
+	if got := fmt.Sprint(w.Header(), w.Body); strings.Contains(got, "secret") {
+		t.Error(got)
 	}
 }
 
@@ -392,30 +408,38 @@ func TestServer_copiesRequestBack(t *testing.T) {
 	policy := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
 		return next.Run(context.WithValue(ctx, key{}, 1))
 	})
-	mux := http.NewServeMux()
-	mux.HandleFunc("/items/{id}", func(w http.ResponseWriter, r *http.Request) {
-		if r.Context().Value(key{}) == nil || r.PathValue("id") != "7" {
-			t.Errorf("path value %q", r.PathValue("id"))
-		}
-		if err := r.ParseMultipartForm(1); err != nil {
-			t.Error(err)
-		}
-	})
 	var content strings.Builder
 	form := multipart.NewWriter(&content)
 	file, _ := form.CreateFormFile("file", "name")
 	io.WriteString(file, "content")
 	form.Close()
-	r := httptest.NewRequest("POST", "/items/7", strings.NewReader(content.String()))
-	r.Header.Set("Content-Type", form.FormDataContentType())
-	httpmw.Server{Policy: policy}.Wrap(mux).ServeHTTP(httptest.NewRecorder(), r)
-	if r.Pattern != "/items/{id}" {
-		t.Errorf("pattern %q", r.Pattern)
+	for name, s := range map[string]httpmw.Server{
+		"guarded": {Policy: policy},
+		"exempt":  {Policy: after(0), Exempt: func(*http.Request) bool { return true }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			mux := http.NewServeMux()
+			mux.HandleFunc("/items/{id}", func(w http.ResponseWriter, r *http.Request) {
+				if guarded := r.Context().Value(key{}) != nil; guarded != (name == "guarded") || r.PathValue("id") != "7" {
+					t.Errorf("guarded %t, path value %q", guarded, r.PathValue("id"))
+				}
+				if err := r.ParseMultipartForm(1); err != nil {
+					t.Error(err)
+				}
+			})
+			r := httptest.NewRequest("POST", "/items/7", strings.NewReader(content.String()))
+			r.Header.Set("Content-Type", form.FormDataContentType())
+			r.Header.Set("Retry-Attempt", "2")
+			s.Wrap(mux).ServeHTTP(httptest.NewRecorder(), r)
+			if r.Pattern != "/items/{id}" {
+				t.Errorf("pattern %q", r.Pattern)
+			}
+			if r.MultipartForm == nil {
+				t.Fatal("the form is lost: net/http would leave its files behind")
+			}
+			r.MultipartForm.RemoveAll()
+		})
 	}
-	if r.MultipartForm == nil {
-		t.Fatal("the form is lost: net/http would leave its files behind")
-	}
-	r.MultipartForm.RemoveAll()
 }
 
 // A rejected client does not send a body that waits for 100 Continue.

@@ -2,9 +2,12 @@ package httpmw
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"net"
 	"net/http"
+	"slices"
+	"sync"
 
 	"github.com/resilience-go/resilience"
 )
@@ -15,7 +18,8 @@ type recorder struct {
 	inner    http.ResponseWriter
 	r        *http.Request // the server's
 	early    resilience.Early
-	status   int16 // 0 before a final status is sent
+	outside  *headers // of middleware outside, nil before the handler can change them
+	status   int16    // 0 before a final status is sent
 	hijacked bool
 
 	// The fields below belong to the exchange. They are here because they fit into the
@@ -23,7 +27,9 @@ type recorder struct {
 
 	ran     bool
 	left    bool // the client seemed to have left before the request arrived
+	late    bool // the client seemed to have left before the status was sent
 	aborted bool // the handler panicked with http.ErrAbortHandler
+	silent  bool // the handler returned without a response, and no policy ended its context
 }
 
 // setAnswered settles the policies that wait for the answer: the response has begun.
@@ -32,7 +38,7 @@ func (w *recorder) setAnswered() { w.early.Answer(w.clientLeft()) }
 // clientLeft returns the error of a request whose client has left, nil for other requests.
 func (w *recorder) clientLeft() error {
 	if ctx := w.r.Context(); canceled(ctx) {
-		return &leftError{resilience.ContextError(ctx)}
+		return leftError(ctx)
 	}
 	return nil
 }
@@ -40,23 +46,85 @@ func (w *recorder) clientLeft() error {
 // begun reports whether the response has begun.
 func (w *recorder) begun() bool { return w.status != 0 || w.hijacked }
 
-// wrote stores the status 200 of a body that is written before a status.
-func (w *recorder) wrote() {
+// begin stores the status that begins the response.
+func (w *recorder) begin(code int) {
 	if w.status == 0 {
-		w.status = http.StatusOK
+		w.status, w.late = int16(code), canceled(w.r.Context())
 	}
 }
+
+// wrote stores the status 200 of a body that is written before a status.
+func (w *recorder) wrote() { w.begin(http.StatusOK) }
 
 // Unwrap is for http.ResponseController.
 func (w *recorder) Unwrap() http.ResponseWriter { return w.inner }
 
-func (w *recorder) Header() http.Header { return w.inner.Header() }
+// Header returns the header of the inner writer. The first call stores what middleware
+// outside has set. It is not stored earlier, because net/http copies the header of a
+// handler that calls Header, and only of such a handler.
+func (w *recorder) Header() http.Header {
+	h := w.inner.Header()
+	if w.outside == nil && w.status == 0 {
+		w.outside = keepHeaders(h)
+	}
+	return h
+}
+
+// headers are the elements of an http.Header.
+type headers []header
+
+type header struct {
+	key    string
+	values []string
+}
+
+var (
+	noHeaders   headers
+	headersPool = sync.Pool{New: func() any { return new(headers) }}
+)
+
+// keepHeaders returns the elements of h, without a copy of the values: methods of
+// http.Header replace values and append to them.
+func keepHeaders(h http.Header) *headers {
+	if len(h) == 0 {
+		return &noHeaders
+	}
+	kept := headersPool.Get().(*headers)
+	*kept = slices.Grow(*kept, len(h))
+	for key, values := range h {
+		*kept = append(*kept, header{key, values})
+	}
+	return kept
+}
+
+// restoreHeader removes what the handler has changed in the header of a response that has
+// not begun.
+func (w *recorder) restoreHeader() {
+	if w.outside == nil {
+		return // the handler has not called Header
+	}
+	h := w.inner.Header()
+	clear(h)
+	for _, e := range *w.outside {
+		h[e.key] = e.values
+	}
+}
+
+// freeHeaders ends the use of the stored headers.
+func (w *recorder) freeHeaders() {
+	if kept := w.outside; kept != nil && kept != &noHeaders {
+		w.outside = nil
+		clear(*kept)
+		*kept = (*kept)[:0]
+		headersPool.Put(kept)
+	}
+}
 
 // WriteHeader stores a final status: 101, and all from 200 on. Other statuses of 1xx come
 // before the final one. net/http panics for a status without three digits.
 func (w *recorder) WriteHeader(code int) {
-	if w.status == 0 && (code >= 200 && code <= 999 || code == http.StatusSwitchingProtocols) {
-		w.status = int16(code)
+	if code >= 200 && code <= 999 || code == http.StatusSwitchingProtocols {
+		w.begin(code)
 	}
 	w.inner.WriteHeader(code)
 	if w.status == http.StatusSwitchingProtocols {
@@ -76,26 +144,30 @@ func (w *recorder) WriteString(s string) (int, error) {
 }
 
 // flush implements Flush and FlushError. http.ResponseController prefers FlushError.
-func (w *recorder) flush() error {
-	w.wrote()
+func (w *recorder) flush() (err error) {
 	if f, ok := w.inner.(interface{ FlushError() error }); ok {
-		if err := f.FlushError(); err != nil {
-			return err
-		}
+		err = f.FlushError()
 	} else {
 		w.inner.(http.Flusher).Flush()
 	}
-	w.setAnswered()
-	return nil
+	return w.flushed(err)
 }
 
 // flushThrough is FlushError of a writer whose inner writer is not an http.Flusher, but may
 // lead to one by Unwrap. Only http.ResponseController calls FlushError. Without it, a
 // response that begins with such a flush would go unnoticed.
 func (w *recorder) flushThrough() error {
-	err := http.NewResponseController(w.inner).Flush()
+	return w.flushed(http.NewResponseController(w.inner).Flush())
+}
+
+// flushed records a flush that returned err, and returns err. A flush begins the response,
+// also if it fails, unless the inner writer cannot flush. A flush that succeeds answers.
+func (w *recorder) flushed(err error) error {
+	if errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	w.wrote()
 	if err == nil {
-		w.wrote()
 		w.setAnswered()
 	}
 	return err
@@ -110,9 +182,51 @@ func (w *recorder) hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return conn, rw, err
 }
 
-func (w *recorder) readFrom(r io.Reader) (int64, error) {
-	w.wrote()
-	return w.inner.(io.ReaderFrom).ReadFrom(r)
+// readFrom implements ReadFrom. A source that fails or ends before its first byte does not
+// begin the response, so the handler can still send a status. Whether the ReadFrom of the
+// inner writer begins it depends on that writer, so readFrom reads the first bytes itself
+// and writes them by Write, which always begins the response. The inner writer gets src
+// unwrapped for the rest: net/http sends a file by sendfile.
+func (w *recorder) readFrom(src io.Reader) (n int64, err error) {
+	if w.status == 0 {
+		switch n, err = w.copyFirst(src); err {
+		case nil:
+		case io.EOF:
+			return n, nil
+		default:
+			return n, err
+		}
+	}
+	rest, err := w.inner.(io.ReaderFrom).ReadFrom(src)
+	return n + rest, err
+}
+
+// firstSize is the most bytes that copyFirst copies: as many as net/http needs to detect
+// a content type.
+const firstSize = 512
+
+var firstBuffers = sync.Pool{New: func() any { return new([firstSize]byte) }}
+
+// copyFirst copies what one read of src returns, at least one byte unless src fails. At
+// the end of src it returns io.EOF.
+func (w *recorder) copyFirst(src io.Reader) (int64, error) {
+	buf := firstBuffers.Get().(*[firstSize]byte)
+	defer firstBuffers.Put(buf)
+	n, err := 0, error(nil)
+	for n == 0 && err == nil {
+		n, err = src.Read(buf[:])
+	}
+	if n == 0 {
+		return 0, err
+	}
+	written, failed := w.Write(buf[:n])
+	switch {
+	case failed != nil:
+		err = failed
+	case written < n:
+		err = io.ErrShortWrite
+	}
+	return int64(written), err
 }
 
 // closeNotify implements http.CloseNotifier, which is deprecated. Handlers that still assert

@@ -66,7 +66,7 @@ func offers(w http.ResponseWriter) (s string) {
 		s += "H"
 	}
 	if f, ok := w.(io.ReaderFrom); ok {
-		f.ReadFrom(nil)
+		f.ReadFrom(strings.NewReader(""))
 		s += "R"
 	}
 	if p, ok := w.(http.Pusher); ok {

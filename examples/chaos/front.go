@@ -56,7 +56,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if errors.Is(err, resilience.ErrRejected) {
 			status = http.StatusServiceUnavailable
 		}
-		http.Error(w, err.Error(), status)
+		http.Error(w, http.StatusText(status), status) // the text of err is not for clients
 		return
 	}
 	defer resp.Body.Close()

@@ -1,0 +1,19 @@
+package adapter
+
+import (
+	"context"
+	"reflect"
+)
+
+// EndedFirst reports whether ctx was ended by itself and not by the end of parent, from
+// which it derives. If parent ends ctx, both have the same cause.
+func EndedFirst(ctx, parent context.Context) bool {
+	switch {
+	case ctx.Err() == nil:
+		return false
+	case parent.Err() == nil:
+		return true
+	}
+	cause := context.Cause(ctx)
+	return reflect.ValueOf(cause).Comparable() && cause != context.Cause(parent)
+}
