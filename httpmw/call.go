@@ -92,7 +92,7 @@ func (c *call) Run(ctx context.Context) error {
 func (c *call) asFailure(ctx context.Context, err error) error {
 	f := failure{err: asDeadlineCause(ctx, err)}
 	waited := c.waitedForConn(ctx)
-	if errors.Is(f.err, context.DeadlineExceeded) && errors.Is(context.Cause(ctx), f.err) {
+	if expired(ctx) && errors.Is(context.Cause(ctx), f.err) {
 		f.late = "no response in time"
 		if waited {
 			f.late = "no free connection in time"
