@@ -297,6 +297,14 @@ func TestTransport_keepsTypeOfBody(t *testing.T) {
 	}
 }
 
+// A body of io.NopCloser(nil) does not panic.
+func TestTransport_nopCloserOfNil(t *testing.T) {
+	base := roundTripper(func(r *http.Request) (*http.Response, error) { r.Body.Close(); return response(200, ""), nil })
+	if _, _, err := attempt(t, base, newRequest(t, "PUT", "http://x", io.NopCloser(nil))); err != nil {
+		t.Error(err)
+	}
+}
+
 // A request whose server does not send 100 Continue does not read its body, so the body is
 // not the cause of a failure.
 func TestTransport_unreadBodyIsNoCause(t *testing.T) {

@@ -151,7 +151,7 @@ func noSuchHost(err error) bool {
 func certificate(err error) bool {
 	if is[*tls.CertificateVerificationError](err) || is[x509.UnknownAuthorityError](err) || is[x509.HostnameError](err) ||
 		is[x509.CertificateInvalidError](err) || is[x509.ConstraintViolationError](err) || is[x509.SystemRootsError](err) ||
-		is[x509.UnhandledCriticalExtension](err) || is[tls.RecordHeaderError](err) {
+		is[x509.UnhandledCriticalExtension](err) || is[x509.InsecureAlgorithmError](err) || is[tls.RecordHeaderError](err) {
 		return true
 	}
 	// The server's alerts about our certificate (RFC 8446, section 6). The type of an alert

@@ -55,7 +55,7 @@ func mayFail(body io.ReadCloser) bool {
 	var r io.Reader = body
 	switch reflect.TypeOf(body) {
 	case nopCloser, nopCloserWriterTo:
-		r = reflect.ValueOf(body).Field(0).Interface().(io.Reader)
+		r, _ = reflect.ValueOf(body).Field(0).Interface().(io.Reader) // nil for io.NopCloser(nil)
 	}
 	switch r.(type) {
 	case *bytes.Reader, *bytes.Buffer, *strings.Reader:
