@@ -234,6 +234,11 @@ func TestServer_policyEndsContext(t *testing.T) {
 		cancel(errStopped)
 		return next.Run(ctx)
 	})
+	stopsPlainly := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
+		ctx, cancel := context.WithCancel(ctx)
+		cancel()
+		return next.Run(ctx)
+	})
 	uncomparable := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
 		ctx, cancel := context.WithCancelCause(ctx)
 		cancel(errorList{errStopped})
@@ -245,12 +250,13 @@ func TestServer_policyEndsContext(t *testing.T) {
 		is     error
 		judged resilience.Outcome
 	}{
-		"a timeout":                      {newTimeout(time.Millisecond, 0), nil, context.DeadlineExceeded, resilience.Failure},
-		"a timeout, then a deadline":     {newTimeout(time.Millisecond, 0), withDeadline, context.DeadlineExceeded, resilience.Failure},
-		"a timeout, then a cancellation": {newTimeout(time.Millisecond, 0), context.WithCancel, context.DeadlineExceeded, resilience.Ignored},
-		"a cancellation":                 {stops, nil, errStopped, resilience.Ignored},
-		"a cancellation, then another":   {stops, context.WithCancel, errStopped, resilience.Ignored},
-		"an uncomparable cause":          {uncomparable, nil, errStopped, resilience.Ignored},
+		"a timeout":                       {newTimeout(time.Millisecond, 0), nil, context.DeadlineExceeded, resilience.Failure},
+		"a timeout, then a deadline":      {newTimeout(time.Millisecond, 0), withDeadline, context.DeadlineExceeded, resilience.Failure},
+		"a timeout, then a cancellation":  {newTimeout(time.Millisecond, 0), context.WithCancel, context.DeadlineExceeded, resilience.Ignored},
+		"a cancellation":                  {stops, nil, errStopped, resilience.Ignored},
+		"a cancellation, the client left": {stopsPlainly, withLeft, context.Canceled, resilience.Ignored},
+		"a cancellation, then another":    {stops, context.WithCancel, errStopped, resilience.Ignored},
+		"an uncomparable cause":           {uncomparable, nil, errStopped, resilience.Ignored},
 	} {
 		t.Run(name, func(t *testing.T) {
 			outcomes := make(chan resilience.Outcome, 1)
@@ -304,6 +310,13 @@ func TestServer_errorTexts(t *testing.T) {
 	}
 }
 
+// withLeft is a context.WithCancel whose client has left already.
+func withLeft(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	cancel()
+	return ctx, cancel
+}
+
 // withDeadline is context.WithTimeout whose deadline has passed when its cancel returns.
 func withDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
@@ -325,7 +338,7 @@ func TestServer_silentAnswerStays(t *testing.T) {
 	own := errors.New("a policy's error")
 	for name, test := range map[string]struct {
 		policy   testkit.Policy
-		classify resilience.Outcome
+		classify resilience.Outcome // of 200
 		code     int
 	}{
 		"a policy fails a success":     {func(ctx context.Context, next resilience.Next) error { _ = next.Run(ctx); return own }, resilience.Success, 503},
@@ -337,8 +350,13 @@ func TestServer_silentAnswerStays(t *testing.T) {
 	} {
 		w := httptest.NewRecorder()
 		httpmw.Server{
-			Policy:   test.policy,
-			Classify: func(*http.Request, int) resilience.Outcome { return test.classify },
+			Policy: test.policy,
+			Classify: func(_ *http.Request, code int) resilience.Outcome {
+				if code != 200 {
+					t.Errorf("%s: Classify got %d", name, code)
+				}
+				return test.classify
+			},
 		}.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
 		if w.Code != test.code {
 			t.Errorf("%s: status %d, want %d", name, w.Code, test.code)
