@@ -13,10 +13,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/benbjohnson/clock"
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/httpmw"
 	"github.com/resilience-go/resilience/internal/testkit"
 	"github.com/resilience-go/resilience/limit"
+	"github.com/resilience-go/resilience/timeout"
 )
 
 // endings are ways in which a request's context ends while its client waits for the
@@ -307,6 +309,63 @@ func TestServer_errorTexts(t *testing.T) {
 				t.Errorf("got %q, want %q", err, want)
 			}
 		}}.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+	}
+}
+
+// A timeout of a Clock is a timeout of the handler: the client gets 503 for it, and a limit
+// outside counts an answer.
+func TestServer_timeoutOfClock(t *testing.T) {
+	now := clock.NewMock()
+	short := resilience.Must(timeout.New(timeout.Config{Name: "test", Timeout: time.Second, Clock: now}))
+	outcomes, answers := make(chan resilience.Outcome, 1), newAnswerSlots()
+	h := httpmw.Server{
+		Policy: resilience.Compose(judged(outcomes), answers, short),
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			if want := `timeout "test": not done within 1s`; err.Error() != want {
+				t.Errorf("got %q, want %q", err, want)
+			}
+			w.WriteHeader(503)
+		},
+	}.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		now.Add(time.Second)
+		<-r.Context().Done()
+	}))
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+	if got := <-outcomes; w.Code != 503 || got != resilience.Failure {
+		t.Errorf("answered with %d, counted as a %v", w.Code, got)
+	}
+	if err := answers.free(t); err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("answered with %v", err)
+	}
+}
+
+// The error of a deadline of middleware outside has the cause of that deadline.
+func TestServer_outerDeadlineCause(t *testing.T) {
+	errSlow := errors.New("slow")
+	ctx, cancel := context.WithTimeoutCause(t.Context(), time.Millisecond, errSlow)
+	defer cancel()
+	s := newSlots(resilience.Ended)
+	httpmw.Server{Policy: s}.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		<-r.Context().Done()
+	})).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil).WithContext(ctx))
+	if err := <-s.settled; !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, errSlow) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A policy that cancels the handler's context is no client that left.
+func TestServer_policyCancelHasCaller(t *testing.T) {
+	cancels := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
+		ctx, cancel := context.WithCancel(ctx)
+		cancel()
+		return next.Run(ctx)
+	})
+	p := resilience.Must(limit.New(limit.Config{}))
+	httpmw.Server{Policy: resilience.Compose(p, cancels)}.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})).
+		ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+	if s := p.Stats(); s.Abandoned != 0 || s.Useful != 1 {
+		t.Errorf("counted as %+v", s)
 	}
 }
 
