@@ -13,10 +13,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/benbjohnson/clock"
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/httpmw"
 	"github.com/resilience-go/resilience/internal/testkit"
 	"github.com/resilience-go/resilience/limit"
+	"github.com/resilience-go/resilience/timeout"
 )
 
 // endings are ways in which a request's context ends while its client waits for the
@@ -234,6 +236,11 @@ func TestServer_policyEndsContext(t *testing.T) {
 		cancel(errStopped)
 		return next.Run(ctx)
 	})
+	stopsPlainly := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
+		ctx, cancel := context.WithCancel(ctx)
+		cancel()
+		return next.Run(ctx)
+	})
 	uncomparable := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
 		ctx, cancel := context.WithCancelCause(ctx)
 		cancel(errorList{errStopped})
@@ -245,12 +252,13 @@ func TestServer_policyEndsContext(t *testing.T) {
 		is     error
 		judged resilience.Outcome
 	}{
-		"a timeout":                      {newTimeout(time.Millisecond, 0), nil, context.DeadlineExceeded, resilience.Failure},
-		"a timeout, then a deadline":     {newTimeout(time.Millisecond, 0), withDeadline, context.DeadlineExceeded, resilience.Failure},
-		"a timeout, then a cancellation": {newTimeout(time.Millisecond, 0), context.WithCancel, context.DeadlineExceeded, resilience.Ignored},
-		"a cancellation":                 {stops, nil, errStopped, resilience.Ignored},
-		"a cancellation, then another":   {stops, context.WithCancel, errStopped, resilience.Ignored},
-		"an uncomparable cause":          {uncomparable, nil, errStopped, resilience.Ignored},
+		"a timeout":                       {newTimeout(time.Millisecond, 0), nil, context.DeadlineExceeded, resilience.Failure},
+		"a timeout, then a deadline":      {newTimeout(time.Millisecond, 0), withDeadline, context.DeadlineExceeded, resilience.Failure},
+		"a timeout, then a cancellation":  {newTimeout(time.Millisecond, 0), context.WithCancel, context.DeadlineExceeded, resilience.Ignored},
+		"a cancellation":                  {stops, nil, errStopped, resilience.Ignored},
+		"a cancellation, the client left": {stopsPlainly, withLeft, context.Canceled, resilience.Ignored},
+		"a cancellation, then another":    {stops, context.WithCancel, errStopped, resilience.Ignored},
+		"an uncomparable cause":           {uncomparable, nil, errStopped, resilience.Ignored},
 	} {
 		t.Run(name, func(t *testing.T) {
 			outcomes := make(chan resilience.Outcome, 1)
@@ -304,6 +312,70 @@ func TestServer_errorTexts(t *testing.T) {
 	}
 }
 
+// A timeout of a Clock is a timeout of the handler: the client gets 503 for it, and a limit
+// outside counts an answer.
+func TestServer_timeoutOfClock(t *testing.T) {
+	now := clock.NewMock()
+	short := resilience.Must(timeout.New(timeout.Config{Name: "test", Timeout: time.Second, Clock: now}))
+	outcomes, answers := make(chan resilience.Outcome, 1), newAnswerSlots()
+	h := httpmw.Server{
+		Policy: resilience.Compose(judged(outcomes), answers, short),
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			if want := `timeout "test": not done within 1s`; err.Error() != want {
+				t.Errorf("got %q, want %q", err, want)
+			}
+			w.WriteHeader(503)
+		},
+	}.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		now.Add(time.Second)
+		<-r.Context().Done()
+	}))
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+	if got := <-outcomes; w.Code != 503 || got != resilience.Failure {
+		t.Errorf("answered with %d, counted as a %v", w.Code, got)
+	}
+	if err := answers.free(t); err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("answered with %v", err)
+	}
+}
+
+// The error of a deadline of middleware outside has the cause of that deadline.
+func TestServer_outerDeadlineCause(t *testing.T) {
+	errSlow := errors.New("slow")
+	ctx, cancel := context.WithTimeoutCause(t.Context(), time.Millisecond, errSlow)
+	defer cancel()
+	s := newSlots(resilience.Ended)
+	httpmw.Server{Policy: s}.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		<-r.Context().Done()
+	})).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil).WithContext(ctx))
+	if err := <-s.settled; !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, errSlow) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A policy that cancels the handler's context is no client that left.
+func TestServer_policyCancelHasCaller(t *testing.T) {
+	cancels := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
+		ctx, cancel := context.WithCancel(ctx)
+		cancel()
+		return next.Run(ctx)
+	})
+	p := resilience.Must(limit.New(limit.Config{}))
+	httpmw.Server{Policy: resilience.Compose(p, cancels)}.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})).
+		ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+	if s := p.Stats(); s.Abandoned != 0 || s.Useful != 1 {
+		t.Errorf("counted as %+v", s)
+	}
+}
+
+// withLeft is a context.WithCancel whose client has left already.
+func withLeft(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	cancel()
+	return ctx, cancel
+}
+
 // withDeadline is context.WithTimeout whose deadline has passed when its cancel returns.
 func withDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
@@ -325,7 +397,7 @@ func TestServer_silentAnswerStays(t *testing.T) {
 	own := errors.New("a policy's error")
 	for name, test := range map[string]struct {
 		policy   testkit.Policy
-		classify resilience.Outcome
+		classify resilience.Outcome // of 200
 		code     int
 	}{
 		"a policy fails a success":     {func(ctx context.Context, next resilience.Next) error { _ = next.Run(ctx); return own }, resilience.Success, 503},
@@ -337,8 +409,13 @@ func TestServer_silentAnswerStays(t *testing.T) {
 	} {
 		w := httptest.NewRecorder()
 		httpmw.Server{
-			Policy:   test.policy,
-			Classify: func(*http.Request, int) resilience.Outcome { return test.classify },
+			Policy: test.policy,
+			Classify: func(_ *http.Request, code int) resilience.Outcome {
+				if code != 200 {
+					t.Errorf("%s: Classify got %d", name, code)
+				}
+				return test.classify
+			},
 		}.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
 		if w.Code != test.code {
 			t.Errorf("%s: status %d, want %d", name, w.Code, test.code)
