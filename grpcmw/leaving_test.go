@@ -95,7 +95,8 @@ type contextStream struct {
 func (s *contextStream) Context() context.Context { return s.ctx }
 
 // A handler that returns nil or a status has answered, also if an interceptor outside has
-// ended its context: the client waits and gets the answer.
+// ended its context: the client waits and gets the answer. In virtual time, no context ends
+// before the handler waits for its end.
 func TestServer_endOfContextIsNoAnswer(t *testing.T) {
 	for outside, end := range outsiders {
 		unary := func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
@@ -143,17 +144,17 @@ func TestServer_endOfContextIsNoAnswer(t *testing.T) {
 				},
 			}
 			t.Run(outside+", "+answer+", unary", func(t *testing.T) {
-				everywhere(t, func(t *testing.T, serve serving) {
+				synctest.Test(t, func(t *testing.T) {
 					v := newVerdicts()
-					_, err := serve(t, s, v.options(unary, stream)).UnaryCall(patience(t), &pb.SimpleRequest{})
+					_, err := memory.serve(t, s, v.options(unary, stream)).UnaryCall(patience(t), &pb.SimpleRequest{})
 					wantCode(t, err, test.code)
 					v.want(t, false, test.code, test.outcome)
 				})
 			})
 			t.Run(outside+", "+answer+", stream", func(t *testing.T) {
-				everywhere(t, func(t *testing.T, serve serving) {
+				synctest.Test(t, func(t *testing.T) {
 					v := newVerdicts()
-					st := serve(t, s, v.options(unary, stream)).open(t, patience(t))
+					st := memory.serve(t, s, v.options(unary, stream)).open(t, patience(t))
 					if err := st.Send(&request{}); err != nil {
 						t.Fatal(err)
 					}
