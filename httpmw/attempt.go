@@ -21,6 +21,7 @@ type attempt struct {
 	body     upload
 	getBody  func() (io.ReadCloser, error) // the caller's
 	failed   atomic.Bool                   // the caller's reader or getBody returned an error
+	reading  atomic.Bool                   // the caller's reader is running, or was when the context ended
 	closeErr atomic.Pointer[error]         // what the reader's Close returned
 
 	// The fields below are about the connection, if it is traced.

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -330,4 +331,51 @@ func TestTransport_unreadBodyIsNoCause(t *testing.T) {
 	if n, outcome, err := attempt(t, base, req); n != 1 || outcome != resilience.Failure {
 		t.Errorf("%d attempts, counted as a %v, error %v", n, outcome, err)
 	}
+}
+
+// A timeout that passes while the caller's reader blocks says nothing about the server,
+// which waits for the body. A timeout after the whole body is a failure of the server.
+func TestTransport_stalledBodyIsIgnored(t *testing.T) {
+	serveStill(t, func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		<-r.Context().Done()
+	}, func(t *testing.T, addr string, base *http.Transport) {
+		for _, stalls := range []bool{true, false} {
+			for name, limit := range map[string]resilience.Policy{
+				"attempt": newTimeout(time.Second, resilience.Answered), "deadline": slowly(time.Second),
+			} {
+				pr, pw := io.Pipe()
+				var writer sync.WaitGroup
+				writer.Go(func() {
+					io.WriteString(pw, "content")
+					if stalls {
+						time.Sleep(time.Minute)
+					}
+					pw.Close()
+				})
+				var outcome resilience.Outcome
+				tr := &httpmw.Transport{Base: base, Policy: resilience.Compose(judging(&outcome), limit)}
+				_, err := tr.RoundTrip(newRequest(t, "PUT", addr, pr))
+				writer.Wait()
+				if stalled := outcome == resilience.Ignored; stalled != stalls || !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("%s, stalls %v: counted as a %v, error %v", name, stalls, outcome, err)
+				}
+			}
+		}
+	})
+}
+
+// A server that does not read a long body is a failure.
+func TestTransport_unreadBodyIsFailure(t *testing.T) {
+	serveStill(t, func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(time.Minute) // net/http does not notice that the client has hung up
+	}, func(t *testing.T, addr string, base *http.Transport) {
+		var outcome resilience.Outcome
+		tr := &httpmw.Transport{Base: base, Policy: resilience.Compose(judging(&outcome), newTimeout(time.Second, resilience.Answered))}
+		body := io.MultiReader(strings.NewReader(strings.Repeat("x", 10<<20)))
+		if _, err := tr.RoundTrip(newRequest(t, "PUT", addr, body)); outcome != resilience.Failure || err == nil {
+			t.Errorf("counted as a %v, error %v", outcome, err)
+		}
+		time.Sleep(time.Minute)
+	})
 }

@@ -91,14 +91,18 @@ func (c *call) Run(ctx context.Context) error {
 // asFailure returns the error for the policies of an attempt that has no response.
 func (c *call) asFailure(ctx context.Context, err error) error {
 	f := failure{err: asDeadlineCause(ctx, err)}
-	waited := c.waitedForConn(ctx)
-	if expired(ctx) && errors.Is(context.Cause(ctx), f.err) {
-		f.late = "no response in time"
-		if waited {
-			f.late = "no free connection in time"
-		}
+	what := "response"
+	switch {
+	case ctx.Err() == nil:
+	case c.waitedForConn():
+		what = "free connection"
+	case c.attempt != nil && c.attempt.reading.Load():
+		what = "request body"
 	}
-	if waited || c.caused(err) {
+	if expired(ctx) && errors.Is(context.Cause(ctx), f.err) {
+		f.late = "no " + what + " in time"
+	}
+	if what != "response" || c.caused(err) {
 		return &ignoredError{f}
 	}
 	known := err

@@ -124,11 +124,11 @@ func (c *call) recordDial(ctx context.Context, err error) {
 	}
 }
 
-// waitedForConn reports whether an attempt that ended with ctx only waited for a connection
-// that other requests use. If the host cannot be reached, what the attempt waited for are
+// waitedForConn reports whether an attempt that ended with its context only waited for a
+// connection that other requests use. If the host cannot be reached, what the attempt waited for are
 // dials that hang, which is evidence.
-func (c *call) waitedForConn(ctx context.Context) bool {
-	if ctx.Err() == nil || c.attempt == nil || c.req.URL == nil || !c.t.boundsConns() {
+func (c *call) waitedForConn() bool {
+	if c.attempt == nil || c.req.URL == nil || !c.t.boundsConns() {
 		return false
 	}
 	return c.attempt.conn.Load()&(connWanted|connDialing) == connWanted && !c.t.origins.find(c.req.URL).unreachable.Load()

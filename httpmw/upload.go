@@ -21,9 +21,16 @@ type upload struct {
 }
 
 // Read reads the caller's body. An error after Close is a consequence of the attempt's end
-// and not its cause.
+// and not its cause. If the context ends during a Read, attempt.reading stays true.
 func (u *upload) Read(p []byte) (int, error) {
+	ctx := u.attempt.req.Context()
+	if ctx.Err() == nil {
+		u.attempt.reading.Store(true)
+	}
 	n, err := u.ReadCloser.Read(p)
+	if ctx.Err() == nil {
+		u.attempt.reading.Store(false)
+	}
 	u.n += int64(n)
 	failed := err != nil && err != io.EOF
 	if length := u.attempt.req.ContentLength; length > 0 { // otherwise it is unknown
