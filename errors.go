@@ -42,21 +42,36 @@ type Rejection struct {
 	Reason string // Open, Limited, or a reason of the policy's package such as bulkhead.Full
 	Detail string // what the policy counted, for people; may be empty
 	// RetryAt is when the policy expects to admit operations again. It is zero if that
-	// time is unknown.
+	// time is unknown. time.Until(RetryAt) stays right if the wall time jumps after the
+	// Rejection was made, because RetryAt has a monotonic reading of the policy's clock.
 	RetryAt time.Time
 	// Cause is the failure that made the policy reject, nil if there was none. It is
 	// the error of another call, so errors.Is and errors.As do not find it.
 	Cause error
+
+	causeText string // of Cause, if KeepCauseText was called
 }
 
 // CauseText returns the text of Cause for people, or "" if Cause is nil. The text is
-// one line of at most 200 bytes. URLs in it have no user, password, query or fragment,
-// since these may be secret.
+// one line of at most 200 bytes, made of the first 1024 bytes of Cause.Error(). URLs in
+// it have no user, password, query or fragment, since these may be secret.
 func (r *Rejection) CauseText() string {
-	if r.Cause == nil {
+	switch {
+	case r.Cause == nil:
 		return ""
+	case r.causeText != "":
+		return r.causeText
+	default:
+		return redact(errorText(r.Cause))
 	}
-	return redact(errorText(r.Cause))
+}
+
+// KeepCauseText makes the text of Cause and keeps it in r and in copies of r. CauseText and
+// Error then call no method of Cause. A policy that returns one Rejection to many callers
+// calls KeepCauseText before, so that the text is made once.
+func (r *Rejection) KeepCauseText() {
+	r.causeText = ""
+	r.causeText = strings.Clone(r.CauseText()) // may be a short piece of a long text
 }
 
 // Error returns the policy, the reason, the time until RetryAt, Detail and CauseText:

@@ -372,7 +372,7 @@ func TestRejection_causeWithoutSecrets(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	// The part that is read ends inside the password, so the text leaves out the URL before it.
-	long := "https://b.example/?" + strings.Repeat("q", 8<<10-60)
+	long := "https://b.example/?" + strings.Repeat("q", 1<<10-60)
 	for range 60 {
 		long += "q"
 		r = &resilience.Rejection{Cause: errors.New(long + " https://ann:hunter2@a.example/")}
@@ -392,6 +392,55 @@ func TestRejection_causeWithoutSecrets(t *testing.T) {
 type panicking struct{}
 
 func (*panicking) Error() string { panic("no text") }
+
+// counted is an error that counts the calls of its Error method.
+type counted struct {
+	text  string
+	calls int
+}
+
+func (c *counted) Error() string { c.calls++; return c.text }
+
+// After KeepCauseText, a rejection and its copies do not call Cause.Error again.
+func TestRejection_KeepCauseText(t *testing.T) {
+	cause := &counted{text: "Get https://ann@a.example/?q: down"}
+	r := &resilience.Rejection{Policy: "breaker", Cause: cause}
+	want := r.Error()
+	r.KeepCauseText()
+	before, again := cause.calls, *r
+	if got := r.Error(); got != want || !strings.HasSuffix(want, "https://a.example/?… down") {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := again.CauseText(); got != r.CauseText() || again.Error() != want {
+		t.Errorf("a copy has %q", got)
+	}
+	if cause.calls != before {
+		t.Errorf("Error was called %d times more", cause.calls-before)
+	}
+	r.Cause = nil
+	if got := r.CauseText(); got != "" {
+		t.Errorf("without a cause: %q", got)
+	}
+	r.Cause = errDown
+	if r.KeepCauseText(); r.CauseText() != "down" {
+		t.Errorf("with another cause: %q", r.CauseText())
+	}
+}
+
+// After KeepCauseText, the text of a rejection costs no more if the cause is hostile.
+func TestRejection_hostileCauseAllocs(t *testing.T) {
+	allocs := func(text string) float64 {
+		r := &resilience.Rejection{Policy: "breaker", Cause: errors.New(text)}
+		r.KeepCauseText()
+		return testing.AllocsPerRun(100, func() { _ = r.Error() })
+	}
+	short := allocs(strings.Repeat("x", 200))
+	for name, text := range hostile {
+		if got := allocs(text); got > short {
+			t.Errorf("%s: %v allocations, for a short text %v", name, got, short)
+		}
+	}
+}
 
 // The text of a cause whose Error method panics is its type.
 func TestRejection_causePanics(t *testing.T) {

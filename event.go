@@ -32,7 +32,7 @@ type Event struct {
 	// policy's package.
 	Kind   string
 	Level  slog.Level // how urgent the event is; the zero value is slog.LevelInfo
-	Time   time.Time  // by the clock of the policy
+	Time   time.Time  // by the clock of the policy, as it was then
 	Policy string     // kind of the policy: "breaker", "retry"
 	Name   string     // name of the policy, as configured
 	// Key is the key of the policy in a keyed.Group, such as a host or a method. A
@@ -60,6 +60,9 @@ type Event struct {
 // The message is Event.Kind and the level is Event.Level: a warning for a breaker that
 // opens and an overload that begins, debug for a retry, information for the rest. A call
 // that an open breaker or a limit rejects is not an event; their counters have it.
+//
+// The message and each attribute are one line of at most 200 bytes, made of the first 1024
+// bytes, without the user, password, query and fragment of URLs. The error is its text.
 func LogObserver(l *slog.Logger) Observer {
 	return ObserverFunc(func(ctx context.Context, e Event) {
 		log := l
@@ -74,10 +77,10 @@ func LogObserver(l *slog.Logger) Observer {
 
 func logEvent(ctx context.Context, l *slog.Logger, e Event) {
 	attrs := make([]slog.Attr, 0, 10)
-	attrs = append(attrs, slog.String("name", e.Name))
+	attrs = append(attrs, slog.String("name", redact(e.Name)))
 	text := func(key, value string) {
 		if value != "" {
-			attrs = append(attrs, slog.String(key, value))
+			attrs = append(attrs, slog.String(key, redact(value)))
 		}
 	}
 	number := func(key string, value int) {
@@ -97,7 +100,7 @@ func logEvent(ctx context.Context, l *slog.Logger, e Event) {
 		attrs = append(attrs, slog.Duration("delay", round(e.Delay)))
 	}
 	if e.Err != nil {
-		attrs = append(attrs, slog.Any("error", e.Err))
+		attrs = append(attrs, slog.String("error", redact(errorText(e.Err))))
 	}
-	l.LogAttrs(ctx, e.Level, cmp.Or(e.Kind, e.Policy), attrs...)
+	l.LogAttrs(ctx, e.Level, redact(cmp.Or(e.Kind, e.Policy)), attrs...)
 }

@@ -3,6 +3,8 @@ package resilience_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
 	"log/slog"
 	"strings"
 	"testing"
@@ -35,6 +37,49 @@ func TestLogObserver_writesFields(t *testing.T) {
 			resilience.LogObserver(slog.New(timeless(&b, slog.LevelDebug))).Observe(t.Context(), tt.event)
 			if got := strings.TrimSpace(b.String()); got != tt.want {
 				t.Errorf("got  %s\nwant %s", got, tt.want)
+			}
+		})
+	}
+}
+
+// LogObserver writes one bounded line for an event, whatever its texts are. URLs in it have
+// no secrets.
+func TestLogObserver_hostileTexts(t *testing.T) {
+	texts := map[string]string{
+		"long":    strings.Repeat("x", 1<<20),
+		"secrets": "https://ann:hunter2@a.example/?token=hunter2 ",
+		"lines":   "a\nb\u2028c\x1b[31m\u202e",
+	}
+	for name, s := range hostile {
+		texts[name] = s
+	}
+	for name, s := range texts {
+		t.Run(name, func(t *testing.T) {
+			var b bytes.Buffer
+			resilience.LogObserver(slog.New(slog.NewJSONHandler(&b, nil))).Observe(t.Context(), resilience.Event{
+				Kind: s, Policy: s, Name: s, Key: s, From: s, To: s, Mode: s, Reason: s, Err: errors.New(s),
+			})
+			var line map[string]any
+			if err := json.Unmarshal(b.Bytes(), &line); err != nil || len(line) != 10 {
+				t.Fatalf("%v: %s", err, b.String())
+			}
+			for key, value := range line {
+				if text := value.(string); len(text) > 200 || strings.Contains(text, "hunter2") || strings.ContainsAny(text, "\n\u2028\x1b\u202e") {
+					t.Errorf("%s has %d bytes: %.300q", key, len(text), text)
+				}
+			}
+		})
+	}
+}
+
+// An event is written even if the Error method panics, also for a nil pointer.
+func TestLogObserver_errorPanics(t *testing.T) {
+	for name, err := range map[string]error{"panic": &panicking{}, "nil pointer": (*counted)(nil)} {
+		t.Run(name, func(t *testing.T) {
+			var b bytes.Buffer
+			resilience.LogObserver(slog.New(timeless(&b, slog.LevelInfo))).Observe(t.Context(), resilience.Event{Kind: "breaker opened", Err: err})
+			if got := b.String(); !strings.Contains(got, `msg="breaker opened"`) || !strings.Contains(got, "whose Error method panics") {
+				t.Errorf("wrote %q", got)
 			}
 		})
 	}

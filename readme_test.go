@@ -41,6 +41,13 @@ func TestREADME_length(t *testing.T) {
 	}
 }
 
+// The two commands of README.md have lines of their own: CI runs the second one.
+func TestREADME_commands(t *testing.T) {
+	if !strings.Contains(read(t, "README.md"), "```sh\ngo run ./examples/chaos\ngo test ./...\n```") {
+		t.Error("no block with both commands")
+	}
+}
+
 // Each Go line of README.md stands in readmeCode, in the order of README.md, so that its
 // blocks compile as one function.
 func TestREADME_code(t *testing.T) {

@@ -44,7 +44,7 @@ type Report struct {
 
 	Settings string    // the numbers that the policy works with, for people
 	Time     time.Time // of the report, by the clock of the policy
-	Since    time.Time // when State began, zero if there is no State
+	Since    time.Time // when State began, as the clock was then; zero if there is no State
 	Why      string    // why State was entered, for people
 	Next     string    // what the policy does next, for people
 	// RetryAt is when the policy expects to admit calls again, zero if it admits calls

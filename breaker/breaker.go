@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"math"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -185,7 +184,7 @@ func (b *Breaker) admit(ctx context.Context, e *episode) (token uint64, err erro
 			return e.base, nil // without a lease, so that its result changes nothing
 		}
 		b.count.Add(rejected)
-		return 0, e.rejection
+		return 0, &e.rejection.Rejection
 	}
 }
 
@@ -317,7 +316,7 @@ func (b *Breaker) judge(ctx context.Context, token uint64, err error, late bool)
 	defer func() {
 		// The text is made here, because other calls wait while record installs an episode.
 		if e := b.episode.Load(); o == resilience.Failure && e.state == HalfOpen && e.admitted(token) {
-			f.text = causeText(err)
+			f.because = because(err)
 		}
 	}()
 	if late {
@@ -335,9 +334,9 @@ func (b *Breaker) judge(ctx context.Context, token uint64, err error, late bool)
 
 // A failing is the failure of one call. It is never changed.
 type failing struct {
-	err  error
-	wait time.Duration // RetryAfter of err
-	text string        // of err, if HALF_OPEN admitted the call
+	err     error
+	wait    time.Duration         // RetryAfter of err
+	because *resilience.Rejection // by err, if HALF_OPEN admitted the call; see because
 }
 
 var noFailure failing // of a success
@@ -347,11 +346,12 @@ type retryAfterer interface {
 	RetryAfter() time.Duration
 }
 
-// causeText returns the text that a rejection with the cause err has for it. It calls
-// methods of err. The text is a copy, because it is kept and may be a short piece of a
-// long one.
-func causeText(err error) string {
-	return strings.Clone((&resilience.Rejection{Cause: err}).CauseText())
+// because returns a rejection that has only the cause err and its text. It calls methods
+// of err, so that open need not.
+func because(err error) *resilience.Rejection {
+	r := &resilience.Rejection{Cause: err}
+	r.KeepCauseText()
+	return r
 }
 
 // record counts an outcome and, if the current episode admitted the call, applies it
@@ -418,6 +418,7 @@ func (b *Breaker) recordFailure(ctx context.Context, e *episode, token uint64, f
 // recordProbe records the result of a call that HALF_OPEN admitted.
 func (b *Breaker) recordProbe(ctx context.Context, e *episode, token uint64, o resilience.Outcome, f *failing) {
 	now := b.clock.Nanos() // before the credit moves, because Clock may be user code
+	began := b.clock.At(now)
 	ends, ok := e.free(token)
 	if !ok {
 		return // settled already, or another call took the slot after the lease ended
@@ -439,14 +440,14 @@ func (b *Breaker) recordProbe(ctx context.Context, e *episode, token uint64, o r
 		return
 	}
 	if c.left > 0 {
-		if b.install(ctx, e, b.follow(e, Closed, now), match{rule: CauseEnoughSuccesses}) {
+		if b.install(ctx, e, b.followAt(e, Closed, now, began), match{rule: CauseEnoughSuccesses}) {
 			b.events.announce(b.cfg.Observer)
 		}
 		return
 	}
-	why := *e.outage
+	why := e.rejection.outage
 	if why.rounds++; c.won {
 		why.silence, why.rounds = now, 0
 	}
-	b.open(ctx, e, b.follow(e, Open, now), &why, f.wait, match{rule: CauseProbeFailed, hits: c.failures, err: f.err, text: f.text})
+	b.open(ctx, e, b.followAt(e, Open, now, began), &why, f.wait, match{rule: CauseProbeFailed, hits: c.failures, err: f.err, because: f.because})
 }

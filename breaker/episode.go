@@ -51,11 +51,11 @@ type episode struct {
 	// Generations wrap after 268 million transitions. A call of CLOSED that began during a
 	// run of failures has duringRun instead of a lease.
 	base      uint64
-	since     int64                 // when it was installed, in ns
-	until     int64                 // OPEN: when it ends, in ns
-	outage    *outage               // OPEN and HALF_OPEN that a rule made: their outage
-	rejection *resilience.Rejection // OPEN, HALF_OPEN: the error of rejected calls
-	past      *past                 // nil before the first transition
+	since     int64      // when it was installed, in ns
+	until     int64      // OPEN: when it ends, in ns
+	began     time.Time  // the wall time of since, as it was then
+	rejection *rejection // OPEN, HALF_OPEN
+	past      *past      // nil before the first transition
 
 	// word holds the counts. It is written by calls of this episode when they are
 	// admitted and recorded and, in OPEN, when its time is moved to the counters.
@@ -68,11 +68,18 @@ type episode struct {
 	// moved the credit there installs the next episode, and word is not written again.
 	word   atomic.Uint64
 	age    window.Age // CLOSED: of the failures in a row
-	leases []lease    // HALF_OPEN: one for each call that may be in flight
+	leases *[]lease   // HALF_OPEN: one for each call that may be in flight; a pointer takes less memory in CLOSED
 	book   *book      // CLOSED: what the rules have counted
 
 	prev, next atomic.Pointer[episode] // see link
 	note       *note                   // the event of the transition to it; nil if there is none
+}
+
+// A rejection is the error of the calls that an OPEN or HALF_OPEN episode rejects, with its
+// outage. ForcedOpen has no outage.
+type rejection struct {
+	resilience.Rejection
+	outage outage
 }
 
 // An outage is handed from OPEN to HALF_OPEN and, changed, from HALF_OPEN to OPEN. It
@@ -167,6 +174,9 @@ func (e *episode) run(now int64) int {
 func (e *episode) over(now int64) bool {
 	return (now >= e.until || now < e.since) && e.mode != ForcedOpen
 }
+
+// ends returns when an OPEN episode ends, if the wall time does not jump during it.
+func (e *episode) ends() time.Time { return e.began.Add(time.Duration(max(0, e.until-e.since))) }
 
 // resumed returns the state that resumes when the mode above e ends. An OPEN episode
 // that has ended admits the next call as a probe.

@@ -20,7 +20,7 @@ func final(t *testing.T, left int) (*Breaker, *episode) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, token := b.halfOpen(&episode{rejection: &resilience.Rejection{}}, 0)
+	h, token := b.halfOpen(&episode{rejection: &rejection{}}, 0)
 	h.free(token)
 	h.word.Store(credit{left: left}.pack())
 	b.episode.Store(h)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/resilience-go/resilience/internal/policykit"
+	"github.com/resilience-go/resilience/internal/vclock"
 )
 
 // An Explanation says why a breaker is in its state and what happens next. All of it
@@ -41,7 +42,7 @@ func (x Explanation) Why() string {
 	if x.Stats.State == Closed || x.Began.Time.IsZero() || last == x.Began && !newer {
 		return why
 	}
-	return fmt.Sprintf("%s; it opened %v ago on %s", why, rounded(max(0, x.Time.Sub(x.Began.Time))), x.Began.reasonAndError())
+	return fmt.Sprintf("%s; it opened %v ago on %s", why, rounded(vclock.Age(x.Began.Time, x.Time)), x.Began.reasonAndError())
 }
 
 // Next returns, as text, what the breaker does with calls and what changes that.
@@ -122,7 +123,7 @@ func (x Explanation) String() string {
 	var s strings.Builder
 	since := x.since()
 	fmt.Fprintf(&s, "%s%s for %v, since %s", policykit.Describe(policy, x.Name, x.Key), x.Stats.State,
-		rounded(max(0, x.Time.Sub(since))), policykit.FormatTime(since))
+		rounded(vclock.Age(since, x.Time)), policykit.FormatTime(since))
 	if x.Stats.Mode != Auto {
 		fmt.Fprintf(&s, ", in %s", x.Stats.Mode)
 	}

@@ -124,8 +124,9 @@ func TestBreaker_clockPanics(t *testing.T) {
 				panic("clock")
 			}
 		}
+		r.clock.onNow = r.clock.afterRead
 		probe := testkit.Unwind(func() error { return r.run(nil) })
-		r.clock.afterRead = nil
+		r.clock.afterRead, r.clock.onNow = nil, nil
 		if probe.Panic == nil {
 			return // the clock is read less often than that
 		}

@@ -33,10 +33,10 @@ func (c credit) pack() uint64 {
 }
 
 // final reports whether c ends the episode. The next one is then being installed.
-func (e *episode) final(c credit) bool { return c.left == 0 || c.left > len(e.leases) }
+func (e *episode) final(c credit) bool { return c.left == 0 || c.left > len(*e.leases) }
 
 // closing reports whether CLOSED is being installed.
-func (e *episode) closing() bool { return unpack(e.word.Load()).left > len(e.leases) }
+func (e *episode) closing() bool { return unpack(e.word.Load()).left > len(*e.leases) }
 
 // A lease is a slot of HALF_OPEN. It has the id of the call that holds the slot in its
 // upper 20 bits and the end of the lease, in ms, in its lower 44. 0 is a free slot.
@@ -75,8 +75,8 @@ func (e *episode) claim(end int64) uint64 {
 	id := leaseID.Add(1)%(1<<idBits-1) + 1 // never 0
 	value := id<<(64-idBits) | uint64(end)
 	for {
-		for slot := range e.leases {
-			l := &e.leases[slot]
+		for slot := range *e.leases {
+			l := &(*e.leases)[slot]
 			if l.Load() == 0 && l.CompareAndSwap(0, value) {
 				return e.base | uint64(slot)<<idBits | id
 			}
@@ -91,15 +91,15 @@ func (e *episode) free(token uint64) (ends int64, held bool) {
 	if id == 0 {
 		return 0, false
 	}
-	l := &e.leases[slot]
+	l := &(*e.leases)[slot]
 	value := l.Load()
 	return int64(value & never), value>>(64-idBits) == id && l.CompareAndSwap(value, 0)
 }
 
 // expired reports whether a lease has ended, so that expire would free a slot.
 func (e *episode) expired(now, latest int64) bool {
-	for slot := range e.leases {
-		if value := e.leases[slot].Load(); value != 0 && leaseEnded(value, now, latest) {
+	for slot := range *e.leases {
+		if value := (*e.leases)[slot].Load(); value != 0 && leaseEnded(value, now, latest) {
 			return true
 		}
 	}
@@ -116,8 +116,8 @@ func leaseEnded(value uint64, now, latest int64) bool {
 // expire frees the slots whose lease has ended. Before it frees a slot, it reads the clock
 // again, because the lease may be newer than now.
 func (e *episode) expire(now, latest int64, again func() (now, end int64)) (freed int) {
-	for slot := range e.leases {
-		l := &e.leases[slot]
+	for slot := range *e.leases {
+		l := &(*e.leases)[slot]
 		value := l.Load()
 		if value == 0 || !leaseEnded(value, now, latest) {
 			continue

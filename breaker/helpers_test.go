@@ -20,13 +20,21 @@ var errDown = errors.New("down")
 type hands struct {
 	clock.Clock
 	now       atomic.Int64
-	afterRead func() // what happens after the next reading, before it is used
+	afterRead func() // what happens after the next reading by Since, before it is used
+	onNow     func() // what happens at the next call of Now
 }
 
-func (h *hands) Now() time.Time { return time.Unix(1e9, h.now.Load()).UTC() }
+func (h *hands) Now() time.Time {
+	if f := h.onNow; f != nil {
+		f()
+	}
+	return h.time()
+}
+
+func (h *hands) time() time.Time { return time.Unix(1e9, h.now.Load()).UTC() }
 
 func (h *hands) Since(t time.Time) time.Duration {
-	d := h.Now().Sub(t)
+	d := h.time().Sub(t)
 	if f := h.afterRead; f != nil {
 		f()
 	}

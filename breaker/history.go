@@ -10,7 +10,7 @@ import (
 
 // A Transition is a change of a breaker's state.
 type Transition struct {
-	Time     time.Time // by the clock of the breaker
+	Time     time.Time // by the clock of the breaker, as it was then
 	From, To State
 	Mode     Mode // after it
 	// Rule is the cause: the String of a rule of Config.Trip, or one of the Cause

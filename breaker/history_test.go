@@ -176,6 +176,40 @@ func TestHistory_sameTextAsRejection(t *testing.T) {
 	check()
 }
 
+// TestBreaker_textOncePerEpisode: rejected calls, which may be many, do not make the text
+// of the failure again: in OPEN, in HALF_OPEN, after a probe failed, and in another mode.
+func TestBreaker_textOncePerEpisode(t *testing.T) {
+	r := newRig(t, quick)
+	made := 0
+	err := textFunc(func() string { made++; return "Get https://ann:hunter2@a.example/: down" })
+	reject := func() {
+		t.Helper()
+		before := made
+		for range 10 {
+			got := r.run(nil)
+			if !errors.Is(got, breaker.ErrOpen) || !strings.HasSuffix(got.Error(), "last error: Get https://a.example/: down") {
+				t.Errorf("got %v", got)
+			}
+		}
+		if made > before {
+			t.Errorf("the text was made %d times", made-before)
+		}
+	}
+	_, _ = r.run(err), r.run(err)
+	reject()
+	r.clock.add(time.Second)
+	probe := r.start(t.Context())
+	reject()
+	_ = probe.finish(err)
+	reject()
+	r.SetMode(breaker.Disabled)
+	r.SetMode(breaker.Auto)
+	reject()
+	if made != 2 {
+		t.Errorf("the text was made %d times in two episodes", made)
+	}
+}
+
 // huge is an error of 64 KiB.
 type huge [1 << 16]byte
 

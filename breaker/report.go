@@ -91,7 +91,7 @@ func (b *Breaker) Stats() Stats { return b.stats(b.episode.Load()) }
 func (b *Breaker) stats(e *episode) Stats {
 	var s Stats
 	s.Counters = b.counted() // before e.present: see there
-	s.Mode, s.State, s.Since = e.mode, e.state, b.clock.At(e.since)
+	s.Mode, s.State, s.Since = e.mode, e.state, e.began
 	if e.rejection != nil {
 		s.LastError = e.rejection.Cause
 	}
@@ -108,7 +108,7 @@ func (b *Breaker) stats(e *episode) Stats {
 		default:
 			s.State, s.Credit = HalfOpen, 1 // for the next call
 			if now >= e.until {
-				s.Since = b.clock.At(max(e.since, e.until))
+				s.Since = e.ends()
 			}
 		}
 	case HalfOpen:

@@ -41,15 +41,16 @@ type Gauges struct {
 	// State and Mode are as Breaker.State and Breaker.Mode return them.
 	State State
 	Mode  Mode
-	// Since is the time of the last transition, SetMode and Reset included, or of the
-	// end of the open time if that is later.
+	// Since is the wall time of the last transition, SetMode and Reset included, as it
+	// was then. After the open time, it is the end of the open time.
 	Since time.Time
 	// FailuresInARow counts up to now, in CLOSED and HALF_OPEN.
 	FailuresInARow int
 	// Credit is how many calls HALF_OPEN admits at a time, InFlight how many of them
 	// are running.
 	Credit, InFlight int
-	// RetryAt is when OPEN ends. It is zero in other states and with ForcedOpen.
+	// RetryAt is when OPEN ends, by the present wall time. It is zero in other states and
+	// with ForcedOpen.
 	RetryAt time.Time
 	// LastError is the failure that opened the breaker. It is nil in CLOSED.
 	LastError error

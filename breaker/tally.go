@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/internal/vclock"
 	"github.com/resilience-go/resilience/internal/window"
 )
@@ -66,7 +67,24 @@ type match struct {
 	slow  bool          // hits were slow
 	span  time.Duration // from the first hit to the last
 	err   error         // the last failure among hits
-	text  string        // err as text
+
+	because *resilience.Rejection // by err, nil if its text could not be made
+}
+
+// rejection returns a rejection by the last failure, without the fields of the policy.
+func (m match) rejection() resilience.Rejection {
+	if m.because == nil {
+		return resilience.Rejection{Cause: m.err}
+	}
+	return *m.because
+}
+
+// text returns the text of the last failure, or "".
+func (m match) text() string {
+	if m.because == nil {
+		return ""
+	}
+	return m.because.CauseText()
 }
 
 // String returns the rule and its counts as text.

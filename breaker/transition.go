@@ -73,9 +73,9 @@ func (b *Breaker) in(e *episode, m Mode) *episode {
 	case ForcedOpen:
 		forced := b.follow(e, Open, now)
 		forced.under, forced.until = n, math.MaxInt64
-		forced.rejection = &resilience.Rejection{
+		forced.rejection = &rejection{Rejection: resilience.Rejection{
 			Policy: policy, Name: b.cfg.Name, Key: b.key, Reason: resilience.Open, Detail: "forced open",
-		}
+		}}
 		n = forced
 	case Disabled:
 		disabled := b.follow(e, Closed, now)
@@ -94,7 +94,7 @@ func (b *Breaker) resume(e *episode, now int64) *episode {
 		from = e.under
 	}
 	n := b.follow(e, from.state, now)
-	n.outage, n.rejection = from.outage, from.rejection
+	n.rejection = from.rejection
 	switch from.state {
 	case Open:
 		n.until = from.until
@@ -102,7 +102,7 @@ func (b *Breaker) resume(e *episode, now int64) *episode {
 			n.until = now // over, because the clock was set back
 		}
 	case HalfOpen:
-		n.leases = make([]lease, b.cfg.CloseAfter)
+		n.leases = b.newLeases()
 		c := unpack(from.word.Load())
 		// A result may have moved the credit to a final value since change looked. It
 		// is newer than this change and must not count.
@@ -128,18 +128,17 @@ func (b *Breaker) trip(ctx context.Context, e *episode, m match, now int64, err 
 	defer func() { // even if a method of err calls runtime.Goexit
 		b.open(ctx, e, b.follow(e, Open, now), why, wait, m)
 	}()
-	m.text = causeText(err)
+	m.because = because(err)
 }
 
 // open completes the OPEN episode and installs it after e. wait is the RetryAfter of
 // the last failure.
 func (b *Breaker) open(ctx context.Context, e, open *episode, why *outage, wait time.Duration, m match) {
-	open.outage = why
 	open.until = after(open.since, max(b.openFor(open.since, why), min(wait, maxRetryAfter)))
-	open.rejection = &resilience.Rejection{
-		Policy: policy, Name: b.cfg.Name, Key: b.key, Reason: resilience.Open,
-		RetryAt: b.clock.At(open.until), Detail: m.String(), Cause: m.err,
-	}
+	r := m.rejection()
+	r.Policy, r.Name, r.Key, r.Reason = policy, b.cfg.Name, b.key, resilience.Open
+	r.RetryAt, r.Detail = open.ends(), m.String()
+	open.rejection = &rejection{r, *why}
 	if b.install(ctx, e, open, m) {
 		b.events.announce(b.cfg.Observer)
 	}
@@ -168,16 +167,26 @@ func (b *Breaker) halfOpen(e *episode, now int64) (*episode, uint64) {
 	rejection := *e.rejection
 	rejection.RetryAt = time.Time{} // unknown
 	rejection.Detail = "HALF_OPEN without a free slot, after " + rejection.Detail
-	h.outage, h.rejection = e.outage, &rejection
-	h.leases = make([]lease, b.cfg.CloseAfter)
+	h.rejection, h.leases = &rejection, b.newLeases()
 	h.word.Store(credit{left: 1, inFlight: 1}.pack())
 	_, end := b.lease()
 	return h, h.claim(end)
 }
 
+// newLeases returns the leases of a HALF_OPEN episode.
+func (b *Breaker) newLeases() *[]lease {
+	leases := make([]lease, b.cfg.CloseAfter)
+	return &leases
+}
+
 // follow returns an episode in state s that comes after e, in the same mode.
 func (b *Breaker) follow(e *episode, s State, now int64) *episode {
-	next := &episode{state: s, mode: e.mode, base: e.base + generation, since: now}
+	return b.followAt(e, s, now, b.clock.At(now))
+}
+
+// followAt is follow for a caller that must not read the clock. began is the time of now.
+func (b *Breaker) followAt(e *episode, s State, now int64, began time.Time) *episode {
+	next := &episode{state: s, mode: e.mode, base: e.base + generation, since: now, began: began}
 	if s == Closed {
 		if next.book = b.book; b.windows {
 			next.book = newBook(b.rules, now, &b.clock)
@@ -219,10 +228,10 @@ func (b *Breaker) install(ctx context.Context, e, next *episode, why match) bool
 // transition returns the transition from e to next.
 func (b *Breaker) transition(e, next *episode, why match) Transition {
 	t := Transition{
-		Time: b.clock.At(next.since),
+		Time: next.began,
 		From: e.state, To: next.state, Mode: next.mode,
 		Rule: why.rule, Failures: why.hits, Calls: why.calls, Slow: why.slow,
-		Error: why.text,
+		Error: why.text(),
 	}
 	if next.state == Open && next.mode != ForcedOpen {
 		t.OpenFor = time.Duration(max(0, next.until-next.since))

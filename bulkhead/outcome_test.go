@@ -3,6 +3,10 @@ package bulkhead_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -125,5 +129,98 @@ func TestPermit_cancelKeepsSize(t *testing.T) {
 			t.Errorf("%+v, want %+v", after, before)
 		}
 		new(bulkhead.Permit).Cancel()
+	})
+}
+
+// couldGoOn is an operation that could go on after Run.
+type couldGoOn struct {
+	resilience.Tail
+	fn resilience.Func
+}
+
+func (l *couldGoOn) Discard() {}
+
+func (l *couldGoOn) Run(ctx context.Context) (err error) {
+	run := l.Begin()
+	err = resilience.ErrAborted
+	defer func() { l.End(run, err) }()
+	err = l.fn(ctx)
+	return err
+}
+
+// Calls that panic or exit count as failures: they do not make the bulkhead grow, and
+// neither do operations that fail and could have gone on.
+func TestBulkhead_abortsDoNotGrow(t *testing.T) {
+	fail := func() error { return errors.New("down") }
+	for name, end := range map[string]func() error{
+		"panic": func() error { panic("operation") }, "Goexit": func() error { runtime.Goexit(); return nil }, "error": fail,
+	} {
+		for _, lasts := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, lasting: %v", name, lasts), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					b := resilience.Must(bulkhead.New(bulkhead.Config{MaxWait: time.Minute}))
+					fn := func(context.Context) error { time.Sleep(time.Second); return end() }
+					for range 50 {
+						var calls sync.WaitGroup
+						for range 24 {
+							calls.Go(func() {
+								defer func() { _ = recover() }()
+								if lasts {
+									_ = resilience.RunOperation(t.Context(), b, &couldGoOn{fn: fn})
+								} else {
+									_ = resilience.Run(t.Context(), b, fn)
+								}
+							})
+						}
+						calls.Wait()
+					}
+					if s := b.Stats(); s.Average != 0 || s.InFlight != 0 {
+						t.Errorf("%+v", s.Gauges)
+					}
+				})
+			})
+		}
+	}
+}
+
+// endsLate is a context whose Err changes while its Done does not: it ends at the instant at
+// which a slot arrives.
+type endsLate struct {
+	context.Context
+	ended atomic.Bool
+}
+
+func (e *endsLate) Err() error {
+	if e.ended.Load() {
+		return context.Canceled
+	}
+	return nil
+}
+
+// A slot that arrives at the instant at which the caller's context ends is passed on.
+func TestBulkhead_slotAtContextEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1, MaxWait: time.Minute}))
+		held, err := b.Acquire(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx := &endsLate{Context: t.Context()}
+		left := make(chan error)
+		go func() {
+			left <- resilience.Run(ctx, b, func(context.Context) error { t.Error("it ran"); return nil })
+		}()
+		synctest.Wait()
+		ctx.ended.Store(true)
+		held.Release(nil)
+		if err := <-left; !errors.Is(err, context.Canceled) {
+			t.Errorf("error %v", err)
+		}
+		if s := b.Stats(); s.InFlight != 0 || s.Queued != 0 || s.Canceled != 1 {
+			t.Errorf("%+v", s)
+		}
+		if err := resilience.Run(t.Context(), b, func(context.Context) error { return nil }); err != nil {
+			t.Errorf("the slot is lost: %v", err)
+		}
 	})
 }

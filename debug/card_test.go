@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/benbjohnson/clock"
@@ -15,6 +16,7 @@ import (
 	"github.com/resilience-go/resilience/bulkhead"
 	"github.com/resilience-go/resilience/debug"
 	"github.com/resilience-go/resilience/fallback"
+	"github.com/resilience-go/resilience/internal/testkit"
 	"github.com/resilience-go/resilience/keyed"
 	"github.com/resilience-go/resilience/limit"
 	"github.com/resilience-go/resilience/retry"
@@ -55,6 +57,35 @@ func TestCard_openBreaker(t *testing.T) {
 	}
 	if n := elements(t, page)["rect"]; n != 2 {
 		t.Errorf("%d spans in the strip", n)
+	}
+}
+
+// Times and ages are right after the wall time has jumped, as by a suspend.
+func TestCard_afterJump(t *testing.T) {
+	for jump, want := range map[time.Duration]float64{8 * time.Hour: 8*3600 + 3, -8 * time.Hour: 3} {
+		t.Run(jump.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				hands := testkit.NewJumpClock()
+				b := newBreaker(hands, "payments")
+				run(t, b, fail)
+				opened := hands.Now()
+				time.Sleep(3 * time.Second)
+				hands.Jump(jump)
+				end := hands.Now().Add(3597 * time.Second)
+				p := asJSON(t, b).Policies[0]
+				stamp := func(t time.Time) string { return t.Format(time.RFC3339Nano) }
+				if p.SinceSeconds != want || p.Since != stamp(opened) || p.History[0].Time != stamp(opened) {
+					t.Errorf("open for %v s since %s, history %s, want %v s since %s", p.SinceSeconds, p.Since, p.History[0].Time, want, stamp(opened))
+				}
+				if p.RetryInSeconds != 3597 || p.RetryAt != stamp(end) {
+					t.Errorf("retry in %v s at %s, want %s", p.RetryInSeconds, p.RetryAt, stamp(end))
+				}
+				age := map[float64]string{3: "3s", 8*3600 + 3: "8h0m"}[want]
+				if page := asHTML(t, b); !strings.Contains(text(page), "payments OPEN for "+age) || !strings.Contains(page, ", for "+age+":") {
+					t.Errorf("the page does not say %s:\n%s", age, text(page))
+				}
+			})
+		})
 	}
 }
 

@@ -211,7 +211,7 @@ func newCard(r resilience.Report, template bool) *card {
 		c.State, c.Attention, c.recovering = clip(r.State), r.Attention, r.Recovering
 		c.Why, c.Next = clipTo(maxSentence, r.Why), clipTo(maxSentence, r.Next)
 		if !r.Since.IsZero() {
-			c.Since, c.Ago = stamp{r.Since}, seconds(max(0, r.Time.Sub(r.Since)))
+			c.Since, c.Ago = stamp{r.Since}, seconds(elapsed(r.Since, r.Time))
 		}
 		if !r.RetryAt.IsZero() {
 			c.RetryAt, c.RetryIn = stamp{r.RetryAt}, seconds(max(0, r.RetryAt.Sub(r.Time)))

@@ -46,20 +46,19 @@ func (c *card) Strip() *strip {
 		}
 		spans = append(spans, span{
 			State: s.To, from: s.Time.Time, to: until,
-			Title: fmt.Sprintf("%s from %v, for %v: %s", s.To, s.Time, seconds(max(0, until.Sub(s.Time.Time))), s.Text()),
+			Title: fmt.Sprintf("%s from %v, for %v: %s", s.To, s.Time, seconds(elapsed(s.Time.Time, until)), s.Text()),
 		})
 	}
 	c.layOut(spans)
 	return &strip{Label: "States since " + first.Time.String() + ": " + sequence(spans), Spans: spans}
 }
 
-// layOut gives each span its least width and a share of the rest by its time. If a clock
-// was set back, a span lasts for less than nothing and gets the least width. Spans that all
-// last for no time are equally wide.
+// layOut gives each span its least width and a share of the rest by its time. Spans that
+// all last for no time are equally wide.
 func (c *card) layOut(spans []span) {
 	var total float64
 	for _, s := range spans {
-		total += max(0, s.to.Sub(s.from).Seconds())
+		total += elapsed(s.from, s.to).Seconds()
 	}
 	rest := stripWidth - leastWidth*float64(len(spans))
 	x, classes := 0.0, c.looks()
@@ -67,7 +66,7 @@ func (c *card) layOut(spans []span) {
 		s := &spans[i]
 		s.X, s.Width = x, leastWidth+rest/float64(len(spans))
 		if total > 0 {
-			s.Width = leastWidth + rest*max(0, s.to.Sub(s.from).Seconds())/total
+			s.Width = leastWidth + rest*elapsed(s.from, s.to).Seconds()/total
 		}
 		s.Class = classes[s.State]
 		s.Height = heights[s.Class]

@@ -246,6 +246,7 @@ func TestServer_unaryDeadlinePassed(t *testing.T) {
 				v.deadline = true
 				r := memory.serve(t, &service{unary: func(ctx context.Context, _ *pb.SimpleRequest) (*pb.SimpleResponse, error) {
 					<-ctx.Done()
+					time.Sleep(second) // the client has the same deadline, and must see it first
 					return &pb.SimpleResponse{}, test.err
 				}}, v.options(passUnary, passStream))
 				ctx, cancel := context.WithTimeout(t.Context(), second)

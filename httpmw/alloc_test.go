@@ -1,6 +1,7 @@
 package httpmw_test
 
 import (
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -12,6 +13,16 @@ import (
 	"github.com/resilience-go/resilience/keyed"
 )
 
+// allocations returns the least that f allocates. The race detector makes a sync.Pool forget
+// some of its content, so the count of a single run varies.
+func allocations(f func()) float64 {
+	least := math.Inf(1)
+	for range 50 {
+		least = min(least, testing.AllocsPerRun(1, f))
+	}
+	return least
+}
+
 // A call through a Transport allocates once more than without it.
 func TestTransport_allocatesOnceMore(t *testing.T) {
 	resp := response(200, "body")
@@ -22,6 +33,8 @@ func TestTransport_allocatesOnceMore(t *testing.T) {
 	})
 	req := newRequest(t, "GET", "http://x", nil)
 	upload := newRequest(t, "PUT", "http://x", strings.NewReader("content"))
+	post := newRequest(t, "POST", "http://x", strings.NewReader("content"))
+	stream := newRequest(t, "PUT", "http://x", &body{Reader: strings.NewReader("content")})
 	real := resilience.Compose(newRetry(), newBreaker(3), newBulkhead(10))
 	for name, policy := range map[string]resilience.Policy{
 		"no policy":              resilience.Compose(),
@@ -31,8 +44,8 @@ func TestTransport_allocatesOnceMore(t *testing.T) {
 		"real ones of each host": resilience.Must(keyed.New(real, keyed.Config{})),
 	} {
 		tr := &httpmw.Transport{Base: base, Policy: policy}
-		for _, req := range []*http.Request{req, upload} {
-			got := testing.AllocsPerRun(100, func() {
+		for _, req := range []*http.Request{req, upload, post, stream} {
+			got := allocations(func() {
 				resp, err := tr.RoundTrip(req)
 				if err != nil {
 					t.Fatal(err)
@@ -40,7 +53,7 @@ func TestTransport_allocatesOnceMore(t *testing.T) {
 				resp.Body.Close()
 			})
 			if got != 1 {
-				t.Errorf("%s, %s: %v allocations more", name, req.Method, got)
+				t.Errorf("%s, %s of a %T: %v allocations more", name, req.Method, req.Body, got)
 			}
 		}
 	}

@@ -28,14 +28,14 @@ type call struct {
 
 	// The fields below are about the last attempt.
 
-	ctx    context.Context
-	run    uint32         // the number of the attempt in the Tail, if held
-	held   bool           // a policy waits for the end of body
-	resp   *http.Response // nil without a response, and after the response became unusable
-	body   io.ReadCloser  // the body of resp, nil without one and after it was drained
-	err    error          // what Run returned
-	status *StatusError   // err, if resp is its reason
-	handed bool           // resp belongs to the caller
+	ctx     context.Context
+	run     uint32         // the number of the attempt in the Tail, if held
+	held    bool           // a policy waits for the end of body
+	handed  bool           // resp belongs to the caller
+	attempt *attempt       // nil if nothing needs to be recorded
+	resp    *http.Response // nil without a response, and after the response became unusable
+	body    io.ReadCloser  // the body of resp, nil without one and after it was drained
+	err     error          // what Run returned, a *StatusError if resp is its reason
 }
 
 // Key is the optional method of an operation that keyed.Group calls.
@@ -58,10 +58,10 @@ func (c *call) Run(ctx context.Context) error {
 			return &replayError{why, c.err}
 		}
 	}
-	c.ctx, c.resp, c.err, c.status, c.held = ctx, nil, nil, nil, false
+	c.ctx, c.resp, c.err, c.held = ctx, nil, nil, false
 	req, err := c.attemptRequest(ctx)
 	if err != nil {
-		c.err = &requestError{failure{err: fmt.Errorf("httpmw: get the request body again: %w", err)}}
+		c.err = &ignoredError{failure{err: fmt.Errorf("httpmw: get the request body again: %w", err)}}
 		return c.err
 	}
 	c.ran = true
@@ -70,6 +70,10 @@ func (c *call) Run(ctx context.Context) error {
 	// Base has closed the body, as http.RoundTripper demands. If Base panics, release
 	// closes the body: closing it twice is better than not at all.
 	c.upload = nil
+	c.recordDial(ctx, err)
+	if c.attempt != nil && err == nil {
+		c.attempt.endTrace(&c.t.tracers)
+	}
 	switch {
 	case err != nil:
 		if resp != nil && resp.Body != nil {
@@ -86,15 +90,42 @@ func (c *call) Run(ctx context.Context) error {
 
 // asFailure returns the error for the policies of an attempt that has no response.
 func (c *call) asFailure(ctx context.Context, err error) error {
-	f := failure{
-		err:       asDeadlineCause(ctx, err),
-		retryable: c.unrepeatable() == "" && c.t.retryable(c.req, nil, err),
+	f := failure{err: asDeadlineCause(ctx, err)}
+	waited := c.waitedForConn(ctx)
+	if expired(ctx) && errors.Is(context.Cause(ctx), f.err) {
+		f.late = "no response in time"
+		if waited {
+			f.late = "no free connection in time"
+		}
 	}
-	f.late = errors.Is(f.err, context.DeadlineExceeded) && errors.Is(context.Cause(ctx), f.err)
-	if invalid(err) {
-		return &requestError{f}
+	if waited || c.caused(err) {
+		return &ignoredError{f}
+	}
+	known := err
+	if c.attempt != nil {
+		_, direct := c.t.base().(*http.Transport)
+		known = c.attempt.withProof(err, direct)
+	}
+	f.unsent = unsent(known)
+	f.retryable = c.unrepeatable() == "" && c.t.retryable(c.req, nil, known)
+	if code := proxyStatus(c.req, err); invalid(err) || code != 0 && StatusOutcome(code) == resilience.Success {
+		return &ignoredError{f}
 	}
 	return &f
+}
+
+// caused reports whether the caller is the reason for err, which ended the attempt or its
+// response.
+func (c *call) caused(err error) bool {
+	return callerCanceled(c.req) || c.attempt != nil && c.attempt.bodyCaused(err) || fileCaused(c.req.Body, err)
+}
+
+// ending returns err, with which the response body ended, as an error for the policies.
+func (c *call) ending(err error) error {
+	if err != nil && c.caused(err) {
+		return &ignoredError{failure{err: err}}
+	}
+	return err
 }
 
 // Hold implements resilience.Lasting. The headers are there when Run returns, so only the
@@ -133,6 +164,7 @@ func (c *call) Discard() {
 		length = 0 // the header's length describes a body that HEAD does not send
 	}
 	kept, err := drain(body, length, c.uploads())
+	err = c.ending(err)
 	if kept != nil {
 		resp.Body = kept
 		c.resp = resp

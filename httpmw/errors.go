@@ -3,6 +3,7 @@ package httpmw
 import (
 	"context"
 	"errors"
+	"net"
 
 	"github.com/resilience-go/resilience"
 )
@@ -12,25 +13,33 @@ import (
 type failure struct {
 	err       error
 	retryable bool
-	late      bool // err is the cause of the deadline that ended the attempt
+	unsent    bool   // there was no connection for the request
+	late      string // the text, if err is the cause of the deadline that ended the attempt
 }
 
 func (f *failure) Error() string {
-	if f.late {
-		return "no response in time" // the policy that set the deadline adds err's text
+	if f.late != "" {
+		return f.late // the policy that set the deadline adds err's text
 	}
 	return f.err.Error()
 }
 
 func (f *failure) Unwrap() error   { return f.err }
 func (f *failure) Retryable() bool { return f.retryable }
-func (f *failure) Timeout() bool   { return timedOut(f.err) }
 
-// requestError is the failure of a request that cannot be sent. The mistake is the
-// caller's and must not open a breaker.
-type requestError struct{ failure }
+// Timeout reports whether the attempt timed out after it may have cost the server work.
+// After a timeout of a dial or a handshake, a retry costs no more than after an error.
+func (f *failure) Timeout() bool { return !f.unsent && timedOut(f.err) }
 
-func (*requestError) Outcome() resilience.Outcome { return resilience.Ignored }
+// base returns the error of Base.
+func (f *failure) base() error { return f.err }
+
+// ignoredError is a failure that is no evidence about the server and must not open a
+// breaker: the caller's request cannot be sent, its body failed, the caller canceled it, it
+// waited for other requests, or a proxy does not accept it.
+type ignoredError struct{ failure }
+
+func (*ignoredError) Outcome() resilience.Outcome { return resilience.Ignored }
 
 // replayError is the error of a second Run for a request that must not be sent again.
 type replayError struct {
@@ -50,12 +59,15 @@ func (e *replayError) Unwrap() error             { return e.last }
 func (*replayError) Retryable() bool             { return false }
 func (*replayError) Outcome() resilience.Outcome { return resilience.Ignored }
 
-// timeoutError marks an error as a timeout for url.Error, whose Timeout method looks at
-// the error itself and not at the errors that it wraps.
+// timeoutError makes the error of a timeout a net.Error, for programs that look at the error
+// itself and not at the errors that it wraps, as url.Error does.
 type timeoutError struct{ error }
 
 func (e *timeoutError) Unwrap() error { return e.error }
 func (e *timeoutError) Timeout() bool { return true }
+
+// Temporary returns true, as all timeouts of net/http do.
+func (e *timeoutError) Temporary() bool { return true }
 
 type timeouter interface {
 	error
@@ -69,15 +81,22 @@ func timedOut(err error) bool {
 	return ok && t.Timeout()
 }
 
-// publicError returns err as RoundTrip returns it.
+// publicError returns err as the caller gets it: a timeout is a net.Error.
 func publicError(err error) error {
 	switch e := err.(type) { // only err itself: an error around a failure has more to say
 	case *failure:
 		err = e.err
-	case *requestError:
+	case *ignoredError:
 		err = e.err
 	}
-	if _, ok := err.(timeouter); !ok && timedOut(err) {
+	if t, ok := err.(net.Error); ok && t.Timeout() {
+		return err
+	}
+	inner, ok := errors.AsType[interface {
+		error
+		base() error
+	}](err)
+	if timedOut(err) || ok && timedOut(inner.base()) {
 		return &timeoutError{err}
 	}
 	return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/cookiejar"
 	"net/http/httptest"
 	"slices"
 	"strings"
@@ -286,6 +287,42 @@ func ExampleWithKey() {
 	// eu 500 Internal Server Error
 	// eu is cut off: true
 	// us 200 OK
+}
+
+// A balancer moves clients to another replica with a cookie in its 503. http.Client stores
+// cookies of the response that it gets, so such a response is not tried again.
+func ExampleDefaultRetryable_cookies() {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := r.Cookie("replica"); err != nil {
+			http.SetCookie(w, &http.Cookie{Name: "replica", Value: "2"})
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	}))
+	defer server.Close()
+	client := &http.Client{
+		Jar: resilience.Must(cookiejar.New(nil)),
+		Transport: &httpmw.Transport{
+			Policy: resilience.Must(retry.New(retry.Config{Name: "shop"})),
+			Retryable: func(req *http.Request, resp *http.Response, err error) bool {
+				if err == nil && len(resp.Header["Set-Cookie"]) > 0 {
+					return false // so that http.Client gets this response, and stores its cookies
+				}
+				return httpmw.DefaultRetryable(req, resp, err)
+			},
+		},
+	}
+	for range 2 {
+		resp, err := client.Get(server.URL)
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		resp.Body.Close()
+		fmt.Println(resp.Status)
+	}
+	// Output:
+	// 503 Service Unavailable
+	// 200 OK
 }
 
 // A POST that the server is known to handle twice without harm may be tried again.

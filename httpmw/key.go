@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync/atomic"
 
@@ -60,26 +61,36 @@ func KeyOf(rawURL string) (string, error) {
 	return adapter.CanonicalOrigin(u.Scheme, u.Host), nil
 }
 
-// origins caches the keys of a few hosts, so that a request does not build its key again.
-// Each host has one entry, which it may share with others: the last one used has it.
-type origins [16]atomic.Pointer[cachedKey]
+// origins caches what is known about a few hosts, so that a request does not build its key
+// again. Each host has one entry, which it may share with others: the last one used has it.
+type origins [16]atomic.Pointer[origin]
 
-type cachedKey struct{ scheme, host, key string }
+type origin struct {
+	scheme, host, key string
+
+	// unreachable is whether the last dial that net/http made for an attempt did not
+	// succeed in time. It is used only if Base bounds its connections.
+	unreachable atomic.Bool
+}
 
 var seed = maphash.MakeSeed()
 
 // key returns HostKey of r.
 func (o *origins) key(r *http.Request) string {
-	u := r.URL
-	if u == nil {
+	if r.URL == nil {
 		return ""
 	}
+	return o.find(r.URL).key
+}
+
+// find returns the entry of the host of u.
+func (o *origins) find(u *url.URL) *origin {
 	entry := &o[maphash.String(seed, u.Host)%uint64(len(o))]
 	if known := entry.Load(); known != nil && known.host == u.Host && known.scheme == u.Scheme {
-		return known.key
+		return known
 	}
-	key := HostKey(r)
 	// Clones, because scheme and host may be parts of a long URL.
-	entry.Store(&cachedKey{strings.Clone(u.Scheme), strings.Clone(u.Host), key})
-	return key
+	made := &origin{scheme: strings.Clone(u.Scheme), host: strings.Clone(u.Host), key: adapter.CanonicalOrigin(u.Scheme, u.Host)}
+	entry.Store(made)
+	return made
 }

@@ -26,13 +26,12 @@ func (c *call) accept(resp *http.Response) error {
 	if outcome == resilience.Success && !retryable && !retriedStatus(resp.StatusCode) {
 		return nil
 	}
-	c.status = newStatusError(resp.StatusCode, resp.Header, outcome, retryable)
-	return c.status
+	return newStatusError(resp.StatusCode, resp.Header, outcome, retryable)
 }
 
 // result returns what the caller gets after the policies returned err.
 func (c *call) result(err error) (*http.Response, error) {
-	if c.resp != nil && (err == nil || c.status != nil && isOnly(err, c.status)) {
+	if status, ok := c.err.(*StatusError); c.resp != nil && (err == nil || ok && isOnly(err, status)) {
 		return c.handOver(), nil
 	}
 	c.abandon(nil)
@@ -117,7 +116,8 @@ func (c *call) Read(p []byte) (int, error) {
 		c.End(c.run, nil)
 	default:
 		err = asDeadlineCause(c.ctx, err)
-		c.End(c.run, err)
+		c.End(c.run, c.ending(err))
+		err = publicError(err)
 	}
 	return n, err
 }

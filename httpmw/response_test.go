@@ -297,7 +297,7 @@ func TestTransport_attemptTimeoutError(t *testing.T) {
 		}
 		end(errLimit)
 		_, err = io.ReadAll(resp.Body)
-		if err != errLimit {
+		if !errors.Is(err, errLimit) {
 			t.Errorf("the body ended with %v", err)
 		}
 		resp.Body.Close()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"reflect"
 	"strings"
 
@@ -24,14 +25,23 @@ import (
 //   - its context has WithIdempotent.
 //
 // Any request is safe to retry after an error which proves that the server did not process
-// it. Either no connection could be made, or the server sent REFUSED_STREAM or GOAWAY for
-// it (RFC 9113, section 8.7).
+// it. Either there was no connection for it, as after a failure to dial, of a proxy or of a
+// TLS handshake. Or the server sent REFUSED_STREAM or GOAWAY for it (RFC 9113, section 8.7).
 //
-// No request is retried after a permanent error: an error of a certificate, an unsupported
-// scheme, too many redirects, an invalid request, or the rejection of a policy further in.
+// Pass err on as Retryable gets it: for a request that is not idempotent, Transport adds to
+// it what net/http reported about the connection, through package httptrace. Without that,
+// an error of an http.Client proves nothing, because it may be about a redirect.
+//
+// No request is retried after a permanent error: an error of a certificate, a name that does
+// not exist, a proxy's answer to CONNECT with a status that is not listed above, an
+// unsupported scheme, too many redirects, an invalid request, the rejection of a policy
+// further in, or an error whose method Retryable() bool returns false.
 func DefaultRetryable(req *http.Request, resp *http.Response, err error) bool {
 	if err == nil {
 		return retriedStatus(resp.StatusCode) && idempotent(req)
+	}
+	if code := proxyStatus(req, err); code != 0 && !retriedStatus(code) {
+		return false
 	}
 	return !permanent(err) && (idempotent(req) || unsent(err))
 }
@@ -61,7 +71,13 @@ func idempotent(req *http.Request) bool {
 // to dial proves it even if net/http used another connection before. It makes a new one
 // only if it wrote nothing to the old one, or if the request is safe to retry anyway.
 func unsent(err error) bool {
-	if op, ok := errors.AsType[*net.OpError](err); ok && (op.Op == "dial" || op.Op == "proxyconnect") {
+	if e, ok := errors.AsType[*connError](err); ok {
+		return e.unsent
+	}
+	if is[*url.Error](err) {
+		return false // of a Base that is an http.Client: it may be about a redirect
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok && (op.Op == "dial" || op.Op == "proxyconnect" || op.Op == "socks connect") {
 		return true
 	}
 	// net/http and x/net/http2 both convert their stream errors to any struct with the same
@@ -69,11 +85,12 @@ func unsent(err error) bool {
 	if se, ok := errors.AsType[streamError](err); ok {
 		return se.Code == refusedStream
 	}
-	// These errors have no type, only a text. net/http returns only the last one. A test
-	// provokes it, to notice if a Go version changes the text. The others are from
-	// x/net/http2.
+	// These errors have no type, only a text. net/http returns only the first and the last
+	// one. Tests provoke these two, to notice if a Go version changes a text. The others are
+	// from x/net/http2.
 	switch text := cause(err).Error(); text {
-	case "http2: Transport received Server's graceful shutdown GOAWAY",
+	case "net/http: TLS handshake timeout",
+		"http2: Transport received Server's graceful shutdown GOAWAY",
 		"http2: client conn not usable",
 		"http2: client conn could not be established",
 		"http2: no cached connection was available":
@@ -98,14 +115,43 @@ func (e streamError) Error() string { return fmt.Sprintf("stream error %d", e.Co
 
 // permanent reports whether the request would fail with err again.
 func permanent(err error) bool {
+	if e, ok := errors.AsType[interface {
+		error
+		Retryable() bool
+	}](err); ok && !e.Retryable() {
+		return true
+	}
 	return errors.Is(err, resilience.ErrRejected) || errors.Is(err, http.ErrSchemeMismatch) ||
-		certificate(err) || redirects(err) || invalid(err)
+		certificate(err) || redirects(err) || invalid(err) || noSuchHost(err)
+}
+
+// proxyStatus returns the status with which a proxy has refused a tunnel to the server of
+// req (RFC 9110, section 9.3.6), or 0 if err is about something else. net/http returns only
+// the reason phrase of the proxy's answer, so proxyStatus does not recognize a phrase that
+// is not the usual one.
+func proxyStatus(req *http.Request, err error) int {
+	if req.URL == nil || req.URL.Scheme != "https" {
+		return 0
+	}
+	phrase := cause(err).Error()
+	for code := 300; code < 600; code++ {
+		if text := http.StatusText(code); text != "" && strings.EqualFold(phrase, text) {
+			return code
+		}
+	}
+	return 0
+}
+
+// noSuchHost reports whether a name server has answered that the name does not exist.
+func noSuchHost(err error) bool {
+	e, ok := errors.AsType[*net.DNSError](err)
+	return ok && e.IsNotFound
 }
 
 func certificate(err error) bool {
 	if is[*tls.CertificateVerificationError](err) || is[x509.UnknownAuthorityError](err) || is[x509.HostnameError](err) ||
 		is[x509.CertificateInvalidError](err) || is[x509.ConstraintViolationError](err) || is[x509.SystemRootsError](err) ||
-		is[x509.UnhandledCriticalExtension](err) || is[tls.RecordHeaderError](err) {
+		is[x509.UnhandledCriticalExtension](err) || is[x509.InsecureAlgorithmError](err) || is[tls.RecordHeaderError](err) {
 		return true
 	}
 	// The server's alerts about our certificate (RFC 8446, section 6). The type of an alert

@@ -357,3 +357,28 @@ func TestTransport_returnsErrorOfBase(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// notAgain is an error that is not retryable and says nothing about the server.
+type notAgain struct{}
+
+func (notAgain) Error() string               { return "no such tenant" }
+func (notAgain) Retryable() bool             { return false }
+func (notAgain) Outcome() resilience.Outcome { return resilience.Ignored }
+
+// An error of Base can say that it is not retryable, and what it means.
+func TestDefaultRetryable_errorOfBaseDecides(t *testing.T) {
+	base := roundTripper(func(*http.Request) (*http.Response, error) { return nil, fmt.Errorf("token: %w", notAgain{}) })
+	if n, outcome, _ := attempt(t, base, newRequest(t, "GET", "http://x", nil)); n != 1 || outcome != resilience.Ignored {
+		t.Errorf("%d attempts, counted as a %v", n, outcome)
+	}
+	proxied := through(t, "http", listen(t, connect("407 who are you")))
+	proxied.OnProxyConnectResponse = func(_ context.Context, _ *url.URL, _ *http.Request, resp *http.Response) error {
+		if resp.StatusCode == http.StatusProxyAuthRequired {
+			return notAgain{}
+		}
+		return nil
+	}
+	if n, outcome, _ := attempt(t, proxied, newRequest(t, "GET", "https://example.test", nil)); n != 1 || outcome != resilience.Ignored {
+		t.Errorf("proxy: %d attempts, counted as a %v", n, outcome)
+	}
+}

@@ -1,7 +1,6 @@
 package httpmw
 
 import (
-	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -52,37 +51,96 @@ func (e *StatusError) Outcome() resilience.Outcome { return e.outcome }
 func (e *StatusError) Retryable() bool { return e.retryable }
 
 // RetryAfter returns the delay in the response's Retry-After header, at most a year, 0
-// without such a header (RFC 9110, section 10.2.3).
+// without such a header (RFC 9110, section 10.2.3). Fractions of a second, numeric time
+// zones and dates of RFC 3339 are accepted too.
 func (e *StatusError) RetryAfter() time.Duration { return e.retryAfter }
 
+// retryAfterLines is how many lines of Retry-After are read. A server sends one, and a
+// proxy may add another.
+const retryAfterLines = 8
+
 // retryAfter returns the delay in the Retry-After header of a response that arrived at now,
-// 0 without a valid one. A date is compared with the response's Date header, if there is
-// one: the server's clock may differ from ours.
-func retryAfter(h http.Header, now time.Time) time.Duration {
-	v := strings.Trim(h.Get("Retry-After"), " \t")
-	if v == "" {
-		return 0
-	}
-	if isDigits(v) {
-		n, err := strconv.ParseInt(v, 10, 64)
-		if err != nil {
-			n = math.MaxInt64 // v has digits only, so the error is an overflow
+// 0 without a valid one. Of several lines, the longest delay counts.
+func retryAfter(h http.Header, now time.Time) (longest time.Duration) {
+	lines := h["Retry-After"]
+	for _, line := range lines[:min(len(lines), retryAfterLines)] {
+		var delay time.Duration
+		for part := range strings.SplitSeq(line, ",") { // a proxy may have joined lines
+			delay = max(delay, parseSeconds(strings.Trim(part, " \t")))
 		}
-		return time.Duration(min(n, int64(adapter.MaxRetryAfter/time.Second))) * time.Second
+		if delay == 0 { // not a number
+			if at, ok := parseDate(strings.Trim(line, " \t"), now); ok {
+				delay = at.Sub(serverTime(h, now))
+			}
+		}
+		longest = max(longest, delay)
 	}
-	at, ok := parseDate(v, now)
-	if !ok {
-		return 0
-	}
-	if sent, ok := parseDate(h.Get("Date"), now); ok {
-		now = sent
-	}
-	return max(0, min(at.Sub(now), adapter.MaxRetryAfter))
+	return min(longest, adapter.MaxRetryAfter)
 }
 
-// parseDate parses the three forms of a date (RFC 9110, section 5.6.7).
+// serverTime returns the time by the server's clock, which may differ from ours: the Date
+// of the response if it has one, and otherwise now.
+func serverTime(h http.Header, now time.Time) time.Time {
+	if sent, ok := parseDate(h.Get("Date"), now); ok {
+		return sent
+	}
+	return now
+}
+
+// parseSeconds parses a decimal number of seconds and returns it rounded up, at most
+// adapter.MaxRetryAfter. It returns 0 for anything else. RFC 9110 allows whole seconds only,
+// but servers send fractions.
+func parseSeconds(v string) time.Duration {
+	whole, fraction, found := strings.Cut(v, ".")
+	if !isDigits(whole) || found && !isDigits(fraction) {
+		return 0
+	}
+	n, err := strconv.ParseInt(whole, 10, 64)
+	if err != nil || n >= int64(adapter.MaxRetryAfter/time.Second) { // an error is an overflow
+		return adapter.MaxRetryAfter
+	}
+	d := time.Duration(n) * time.Second
+	for i, unit := 0, 100*time.Millisecond; i < len(fraction); i, unit = i+1, unit/10 {
+		if unit == 0 {
+			if strings.Trim(fraction[i:], "0") != "" {
+				d++
+			}
+			break
+		}
+		d += time.Duration(fraction[i]-'0') * unit
+	}
+	return d
+}
+
+// dateLayouts are the three forms of a date in HTTP (RFC 9110, section 5.6.7), the same with
+// a numeric zone, and other forms that servers send. Days may have one digit.
+var dateLayouts = [...]string{
+	"Mon, 2 Jan 2006 15:04:05 GMT",
+	"Mon, 2 Jan 2006 15:04:05 -0700",
+	"Mon, 2 Jan 2006 15:04:05 -07:00",
+	"Monday, 2-Jan-06 15:04:05 GMT",
+	"Monday, 2-Jan-06 15:04:05 -0700",
+	"Mon, 2-Jan-2006 15:04:05 GMT",
+	time.ANSIC,
+	time.RFC3339,
+}
+
+// maxDate is the length of the longest text that is parsed as a date. A date of RFC 3339
+// with nanoseconds has 35 bytes.
+const maxDate = 64
+
+// parseDate parses a date of an HTTP header. A date without a zone is invalid, except for
+// the form of HTTP that never has one, and so is a zone whose name has several meanings.
 func parseDate(v string, now time.Time) (time.Time, bool) {
-	for _, layout := range [...]string{http.TimeFormat, "Monday, 02-Jan-06 15:04:05 GMT", time.ANSIC} {
+	if len(v) > maxDate {
+		return time.Time{}, false
+	}
+	for _, zone := range [...]string{" UTC", " UT", " Z"} {
+		if rest, ok := strings.CutSuffix(v, zone); ok {
+			v = rest + " GMT"
+		}
+	}
+	for _, layout := range dateLayouts {
 		t, err := time.Parse(layout, v)
 		if err != nil {
 			continue

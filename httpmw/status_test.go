@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/big"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -45,34 +46,69 @@ func asked(t testing.TB, code int, h http.Header) time.Duration {
 	return d
 }
 
-// RetryAfter parses seconds and the three forms of a date.
+// RetryAfter parses seconds, also with a fraction, and dates as servers send them. It
+// ignores what is neither.
 func TestStatusError_retryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // the time stands still
 		now := time.Now().UTC()
 		soon := now.Add(90 * time.Second)
+		west := time.FixedZone("PST", -8*60*60)
 		for value, want := range map[string]time.Duration{
-			"":                               0,
-			"0":                              0,
-			"1":                              time.Second,
-			"120":                            2 * time.Minute,
-			" 120\t":                         2 * time.Minute,
-			"99999999":                       year,
-			"99999999999999999999":           year,
-			"-1":                             0,
-			"+1":                             0,
-			"1.5":                            0,
-			"1, 2":                           0,
-			"soon":                           0,
-			"١":                              0,
-			longAgo:                          0,
-			"Sun Nov  6 08:49:37 1994":       0,
-			soon.Format(http.TimeFormat):     90 * time.Second,
-			soon.Format(rfc850):              90 * time.Second,
-			soon.Format(time.ANSIC):          90 * time.Second,
-			"Mon, 01 Jan 2200 00:00:00 GMT":  year,
-			soon.Format(time.RFC3339):        0,
-			"Friday, 31-Dec-49 23:59:59 GMT": year, // 2049
-			"Friday, 31-Dec-69 23:59:59 GMT": 0,    // 1969
+			"":                              0,
+			"0":                             0,
+			"1":                             time.Second,
+			"120":                           2 * time.Minute,
+			" 120\t":                        2 * time.Minute,
+			"99999999":                      year,
+			"99999999999999999999":          year,
+			"0.5":                           500 * time.Millisecond,
+			"1.5":                           1500 * time.Millisecond,
+			"2.0":                           2 * time.Second,
+			"299.997":                       299997 * time.Millisecond,
+			"0.0000000001":                  1, // rounded up: no retry comes too early
+			"1.0000000000":                  time.Second,
+			"1.9999999999":                  2 * time.Second,
+			"99999999999999999999.9":        year,
+			"31536000.1":                    year,
+			"0.0":                           0,
+			"1, 2":                          2 * time.Second, // two lines that a proxy has joined
+			"3,0.5":                         3 * time.Second,
+			"soon, 2":                       2 * time.Second,
+			"-1":                            0,
+			"+1":                            0,
+			"1.":                            0,
+			".5":                            0,
+			"1.5.2":                         0,
+			"1e3":                           0,
+			"0x10":                          0,
+			"5 seconds":                     0,
+			",":                             0,
+			"soon":                          0,
+			"١":                             0,
+			longAgo:                         0,
+			"Sun Nov  6 08:49:37 1994":      0,
+			soon.Format(http.TimeFormat):    90 * time.Second,
+			soon.Format(rfc850):             90 * time.Second,
+			soon.Format(time.ANSIC):         90 * time.Second,
+			"Mon, 01 Jan 2200 00:00:00 GMT": year,
+			soon.Format(time.RFC3339):       90 * time.Second,
+			soon.Format(time.RFC3339Nano):   90 * time.Second,
+			soon.Add(time.Millisecond).Format(time.RFC3339Nano):      90*time.Second + time.Millisecond,
+			soon.In(west).Format(time.RFC3339):                       90 * time.Second,
+			soon.Format(time.RFC1123):                                90 * time.Second, // Go's form of UTC
+			soon.Format("Mon, 2 Jan 2006 15:04:05 UT"):               90 * time.Second,
+			soon.Format("Mon, 2 Jan 2006 15:04:05 Z"):                90 * time.Second,
+			soon.Format(time.RFC1123Z):                               90 * time.Second,
+			soon.In(west).Format(time.RFC1123Z):                      90 * time.Second,
+			soon.In(west).Format("Mon, 02 Jan 2006 15:04:05 -07:00"): 90 * time.Second,
+			soon.In(west).Format("Monday, 02-Jan-06 15:04:05 -0700"): 90 * time.Second,
+			soon.Format("Mon, 02-Jan-2006 15:04:05 GMT"):             90 * time.Second,
+			soon.In(west).Format("Mon, 02 Jan 2006 15:04:05 PST"):    0, // says too little
+			soon.Format("2006-01-02T15:04:05"):                       0,
+			soon.Format("2006-01-02"):                                0,
+			soon.Format("Mon, 02 Jan 2006 15:04:05"):                 0,
+			"Friday, 31-Dec-49 23:59:59 GMT":                         year, // 2049
+			"Friday, 31-Dec-69 23:59:59 GMT":                         0,    // 1969
 		} {
 			for _, code := range []int{429, 503} {
 				if got := asked(t, code, http.Header{"Retry-After": {value}}); got != want {
@@ -84,6 +120,13 @@ func TestStatusError_retryAfter(t *testing.T) {
 			t.Errorf("no header: %v", got)
 		}
 	})
+}
+
+// Of several lines of Retry-After, the longest wait counts.
+func TestStatusError_retryAfterLines(t *testing.T) {
+	if got := asked(t, 503, http.Header{"Retry-After": {"2", "0.5", "soon", "3", longAgo}}); got != 3*time.Second {
+		t.Errorf("%v", got)
+	}
 }
 
 // A Retry-After date is compared with the response's Date.
@@ -122,8 +165,13 @@ func TestStatusError_text(t *testing.T) {
 	}
 }
 
+var decimal = regexp.MustCompile(`^[0-9]+(\.[0-9]+)?$`)
+
 func FuzzRetryAfter(f *testing.F) {
-	for _, s := range []string{"0", "120", "18446744073709551616", "-1", longAgo, "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994", "soon"} {
+	for _, s := range []string{
+		"0", "120", "18446744073709551616", "-1", "0.5", "299.997", "1.0000000001", "1, 2", longAgo, "Sunday, 06-Nov-94 08:49:37 GMT",
+		"Sun Nov  6 08:49:37 1994", "Sun, 06 Nov 1994 08:49:37 UTC", "Sun, 6 Nov 1994 08:49:37 -0800", "1994-11-06T08:49:37.5Z", "soon",
+	} {
 		f.Add(s, int64(1e9))
 	}
 	f.Fuzz(func(t *testing.T, value string, unix int64) {
@@ -131,26 +179,37 @@ func FuzzRetryAfter(f *testing.F) {
 		if got < 0 || got > year {
 			t.Fatalf("%q: %v", value, got)
 		}
-		// Only digits are seconds, and so many as they say.
-		trimmed := strings.Trim(value, " \t")
-		if n, ok := new(big.Int).SetString(trimmed, 10); ok && strings.Trim(trimmed, "0123456789") == "" {
+		// A decimal number is seconds, and exactly as many as it says, rounded up.
+		if trimmed := strings.Trim(value, " \t"); decimal.MatchString(trimmed) {
+			n, _ := new(big.Rat).SetString(trimmed)
+			n.Mul(n, big.NewRat(int64(time.Second), 1))
 			want := year
-			if n.IsInt64() && n.Int64() < int64(year/time.Second) {
-				want = time.Duration(n.Int64()) * time.Second
+			if n.Cmp(big.NewRat(int64(year), 1)) < 0 {
+				up := new(big.Int).Add(n.Num(), new(big.Int).Sub(n.Denom(), big.NewInt(1)))
+				want = time.Duration(up.Div(up, n.Denom()).Int64())
 			}
 			if got != want {
 				t.Fatalf("%q: %v, want %v", value, got, want)
 			}
 		}
-		// A date in any of the three forms is as far away as it is, here from the
-		// time that the server gives. Two digits do for the years around this one.
+		// Another line does not shorten the wait.
+		if both := asked(t, 503, http.Header{"Retry-After": {value, "1.5"}}); both != max(got, 1500*time.Millisecond) {
+			t.Fatalf("%q and 1.5: %v, want the longer of %v", value, both, got)
+		}
+		// A date in any form and zone is as far away as it is, here from the time that
+		// the server gives. Two digits do for the years around this one.
 		now := time.Now().Year()
 		at := time.Unix(abs(unix)%4e9, 0).UTC()
-		for _, form := range []string{http.TimeFormat, rfc850, time.ANSIC} {
+		zone := time.FixedZone("", int(unix%(14*60))*60)
+		for _, form := range []string{http.TimeFormat, rfc850, time.ANSIC, time.RFC1123, time.RFC1123Z, time.RFC3339} {
 			if form == rfc850 && (at.Year() < now-49 || at.Year() > now+49) {
 				continue
 			}
-			h := http.Header{"Retry-After": {at.Add(7 * time.Second).Format(form)}, "Date": {at.Format(http.TimeFormat)}}
+			end := at.Add(7 * time.Second)
+			if form == time.RFC1123Z || form == time.RFC3339 {
+				end = end.In(zone)
+			}
+			h := http.Header{"Retry-After": {end.Format(form)}, "Date": {at.Format(http.TimeFormat)}}
 			if got := asked(t, 503, h); got != 7*time.Second {
 				t.Fatalf("%v: %v", h, got)
 			}

@@ -2,6 +2,7 @@ package httpmw
 
 import (
 	"net/http"
+	"sync"
 
 	"github.com/resilience-go/resilience"
 )
@@ -29,6 +30,10 @@ import (
 type Transport struct {
 	// Base sends each attempt. It must close the request body, as http.RoundTripper
 	// demands. nil is http.DefaultTransport.
+	//
+	// Base reads a body in memory (bytes.Reader, bytes.Buffer, strings.Reader) or of type
+	// *os.File directly. It reads any other body through a wrapper, which records whether
+	// the caller's reader failed.
 	Base http.RoundTripper
 
 	// Policy guards each request. It is required: with nil, RoundTrip returns an error.
@@ -47,7 +52,8 @@ type Transport struct {
 
 	// Retryable reports whether a request is safe to retry after a response (err is nil)
 	// or after an error of Base (resp is nil). It is called after each attempt and must
-	// not touch the body. nil is DefaultRetryable, which a Retryable can also call.
+	// not touch the body. err may wrap the error of Base: use errors.Is and errors.As. nil
+	// is DefaultRetryable, which a Retryable can also call.
 	//
 	// A request is not retried, and Retryable is not called, if its body cannot be
 	// replayed, its context has WithoutRetry, or its response has Retry-Attempt: 0.
@@ -64,6 +70,7 @@ type Transport struct {
 	Fallback func(req *http.Request, err error) *http.Response
 
 	origins origins
+	tracers sync.Pool // of *tracer
 }
 
 // configError is the error of a Transport that cannot work. It does not count against a
@@ -88,7 +95,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		return nil, errNoPolicy
 	}
-	c := &call{t: t, req: req, upload: req.Body}
+	c := t.newCall(req)
 	defer c.release()
 	// If the context is done already, neither a policy nor Fallback runs.
 	fallback := t.Fallback != nil && req.Context().Err() == nil

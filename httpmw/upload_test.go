@@ -259,35 +259,6 @@ func TestTransport_closesBodiesOnce(t *testing.T) {
 	})
 }
 
-// ownError is an error of the caller, with an outcome of its own.
-type ownError struct{}
-
-func (ownError) Error() string               { return "the disk is broken" }
-func (ownError) Outcome() resilience.Outcome { return resilience.Ignored }
-
-// An upload that breaks has the outcome of its error.
-func TestTransport_brokenUpload(t *testing.T) {
-	serve(t, func(w http.ResponseWriter, r *http.Request) {
-		io.Copy(io.Discard, r.Body)
-	}, func(t *testing.T, addr string, base *http.Transport) {
-		for _, want := range []error{ownError{}, errors.New("broken")} {
-			outcome := resilience.Failure // without another outcome
-			if want == (ownError{}) {
-				outcome = resilience.Ignored
-			}
-			body := io.MultiReader(strings.NewReader("content"), &failing{want})
-			b := newBreaker(1)
-			_, err := (&httpmw.Transport{Base: base, Policy: b}).RoundTrip(newRequest(t, "PUT", addr, body))
-			if !errors.Is(err, want) {
-				t.Errorf("got %v", err)
-			}
-			if open := b.State() == breaker.Open; open != (outcome == resilience.Failure) {
-				t.Errorf("%v: the breaker is %v", want, b.State())
-			}
-		}
-	})
-}
-
 // A request that net/http finds invalid only when it sends it is no evidence about the
 // server.
 func TestTransport_lateInvalidRequest(t *testing.T) {

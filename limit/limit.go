@@ -80,6 +80,7 @@ type Limit struct {
 	watched bool  // the bit stays set after unlock
 	now     int64 // the latest time seen, since time must not go back
 	events  eventQueue
+	began   atomic.Pointer[time.Time] // the wall time at which the present state began
 	checks  bool // a call of look is scheduled
 }
 
@@ -133,6 +134,7 @@ func New(c Config) (*Limit, error) {
 func fork(s *shared, key string) *Limit {
 	l := &Limit{shared: s, key: key, machine: newMachine(min(least, s.cfg.Max), s.cfg.Max, s.cfg.Shadow)}
 	l.word.Store(uint64(l.machine.level) << flightBits)
+	l.began.Store(new(s.clock.Now()))
 	return l
 }
 
@@ -260,11 +262,15 @@ func (l *Limit) lock(now int64) int64 {
 
 // unlock calls release, and then the observer with the queued events, without a lock.
 func (l *Limit) unlock(ctx context.Context) {
-	if l.events.set(l.machine.overload, l.now, l.cfg.Observer != nil) && l.machine.overload {
+	changed := l.events.set(l.machine.overload, l.now, l.cfg.Observer != nil)
+	if changed && l.machine.overload {
 		l.overloads.Add(1)
 	}
 	deliver := l.events.claim()
 	l.release()
+	if changed {
+		l.began.Store(new(l.clock.Now()))
+	}
 	if deliver {
 		l.deliver(ctx)
 	}

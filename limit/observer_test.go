@@ -122,3 +122,23 @@ func TestLimit_slowObserver(t *testing.T) {
 		}
 	})
 }
+
+// The time of an event is the wall time of the change, also after that has jumped.
+func TestLimit_eventTimeAfterJump(t *testing.T) {
+	for _, jump := range []time.Duration{8 * time.Hour, -8 * time.Hour} {
+		synctest.Test(t, func(t *testing.T) {
+			hands, events := testkit.NewJumpClock(), 0
+			l := newLimit(t, limit.Config{Clock: hands, Observer: testkit.Observer(func(e resilience.Event) {
+				events++
+				if off := e.Time.Round(0).Sub(hands.Now().Round(0)); off.Abs() > time.Second {
+					t.Errorf("a jump of %v makes the time of %q wrong by %v", jump, e.Kind, off)
+				}
+			})})
+			hands.Jump(jump)
+			cycles(t, l, 1)
+			if events < 2 {
+				t.Errorf("%d events", events)
+			}
+		})
+	}
+}

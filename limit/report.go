@@ -35,7 +35,11 @@ func (l *Limit) Report(details bool) resilience.Report {
 		resilience.Value{Name: "knee", Value: s.Knee},
 	)
 	if details {
-		r.Settings, r.Time = policykit.Settings(l.String()), l.clock.Now()
+		r.Settings, r.Time, r.Since = policykit.Settings(l.String()), l.clock.Now(), *l.began.Load()
+		if s.Overload {
+			r.Why = "requests arrive faster than the handler completes them, and a higher limit does not help"
+			r.Next = "rejects requests that were queued for too long, until the queue is short"
+		}
 	}
 	return r
 }

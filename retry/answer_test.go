@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/internal/testkit"
 	"github.com/resilience-go/resilience/retry"
 )
 
@@ -130,15 +132,43 @@ func TestRetry_oldStreak(t *testing.T) {
 func TestRetry_retriedCallInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := must(t, quick(retry.Config{Budget: 1000, MaxAttempts: 4}))
-		slow := func(context.Context) error { time.Sleep(8 * time.Second); return errBoom }
-		go func() { _ = run(r, slow) }() // fails at 8, 16, 24 and 32 s
-		time.Sleep(31 * time.Second)
+		slow := func(context.Context) error { time.Sleep(20 * time.Second); return errBoom }
+		go func() { _ = run(r, slow) }() // fails at 20, 40, 60 and 80 s
+		time.Sleep(75 * time.Second)
 		op, runs := script(errBoom, nil) // the fourth failure in a row
 		if _ = run(r, op); runs() != 1 {
 			t.Errorf("%d runs", runs())
 		}
 		time.Sleep(time.Minute)
 	})
+}
+
+// Calls that panic lengthen the streak, however long the retry has existed.
+func TestRetry_panicsInStreak(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := must(t, quick(retry.Config{Budget: 1000}))
+		time.Sleep(time.Minute)
+		for range 2 {
+			func() {
+				defer func() { _ = recover() }()
+				_ = run(r, func(context.Context) error { panic("operation") })
+			}()
+		}
+		op, _ := script(errBoom)
+		wantReason(t, run(r, op), retry.AllFailing)
+	})
+}
+
+// After the caller's context has ended, a Retry neither announces a retry nor pays for one.
+func TestRetry_contextEndsInAttempt(t *testing.T) {
+	var kinds []string
+	r := must(t, quick(retry.Config{Observer: testkit.Observer(func(e resilience.Event) { kinds = append(kinds, e.Kind) })}))
+	ctx, cancel := context.WithCancel(t.Context())
+	err := resilience.Run(ctx, r, func(context.Context) error { cancel(); return errBoom })
+	wantReason(t, err, retry.ContextDone)
+	if s := r.Stats(); s.Spent != 0 || !slices.Equal(kinds, []string{retry.EventGaveUp}) {
+		t.Errorf("events %v, %+v", kinds, s)
+	}
 }
 
 // The outcome of a permanent error is Ignored, unless the error is a timeout or says what it

@@ -3,7 +3,6 @@ package stale
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/internal/policykit"
@@ -47,7 +46,7 @@ func (r *reporter[T]) Report(details bool) resilience.Report {
 		resilience.Value{Name: "keys", Value: float64(s.Keys), Max: float64(r.cfg.Max)},
 	)
 	if details {
-		p.Settings, p.Time = policykit.Settings(r.String()), time.Now()
+		p.Settings, p.Time = policykit.Settings(r.String()), r.clock.Now()
 	}
 	return p
 }

@@ -3,6 +3,7 @@ package stale_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -11,6 +12,7 @@ import (
 	"github.com/benbjohnson/clock"
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/breaker"
+	"github.com/resilience-go/resilience/retry"
 	"github.com/resilience-go/resilience/stale"
 )
 
@@ -370,4 +372,37 @@ func TestStale_noDeadline(t *testing.T) {
 		}
 		wantStats(t, s, stale.Stats{Fresh: 1, Failed: 1, Refreshes: 2, Keys: 1})
 	})
+}
+
+// A shared fetch is attempt 1, whatever attempt its first caller is: its retry may retry.
+// It has the other values of the first caller's context.
+func TestStale_noAttemptOfCaller(t *testing.T) {
+	type key struct{}
+	for _, attempt := range []int{1, 2, 3} {
+		synctest.Test(t, func(t *testing.T) {
+			s := must(t, stale.Config{})
+			r := resilience.Must(retry.New(retry.Config{BaseDelay: time.Millisecond}))
+			var attempts []int
+			fails := func(ctx context.Context) (int, error) {
+				attempts = append(attempts, resilience.Attempt(ctx))
+				if time.Sleep(time.Second); len(attempts) == 1 {
+					return 0, errBoom
+				}
+				if ctx.Value(key{}) != "first" {
+					t.Errorf("the fetch has the value %v", ctx.Value(key{}))
+				}
+				return 7, nil
+			}
+			first := context.WithValue(resilience.WithAttempt(t.Context(), attempt), key{}, "first")
+			callers := []<-chan result{start(first, s, r, fails), start(t.Context(), s, r, never(t))}
+			for i, c := range callers {
+				if r := <-c; r.v != 7 || r.age != 0 || r.err != nil {
+					t.Errorf("the first is attempt %d: caller %d gets %+v", attempt, i, r)
+				}
+			}
+			if !slices.Equal(attempts, []int{1, 2}) {
+				t.Errorf("the first is attempt %d: the fetch has attempts %v", attempt, attempts)
+			}
+		})
+	}
 }

@@ -45,7 +45,8 @@ type Config struct {
 	// Name appears in errors, events and reports.
 	Name string
 	// MaxAge is how old a remembered value may be to answer, by default 1 h. With Unbounded
-	// it may have any age.
+	// it may have any age. The age is the wall time since the fetch, which includes a suspend
+	// of the machine. If the wall time is set back, the age goes on by monotonic time.
 	MaxAge time.Duration
 	// Max is how many values are remembered, by default 1000. A new value replaces the
 	// oldest.
@@ -64,7 +65,11 @@ type Config struct {
 //
 // While a fetch for a key runs, other calls for the key share it and its value. Their own
 // function and policy are not used. Callers must not change the value. The fetch has the
-// values of the first caller's context, but not its end:
+// values of the first caller's context, also after that caller has left: its trace, its
+// credentials, its outgoing metadata and the settings of httpmw. So a key must name
+// everything in them on which the value depends, such as the tenant. The fetch has neither
+// the caller's attempt number, because one caller that is a retry would prevent the retries
+// of all, nor the end of its context:
 //
 //   - A caller whose own context ends returns at once, and the fetch goes on for the
 //     others. The last caller to leave cancels the fetch and waits until it has returned,
@@ -103,7 +108,7 @@ type entry[T any] struct {
 
 // flight is a fetch that calls share.
 type flight struct {
-	ctx    context.Context // the first caller's, without its end
+	ctx    context.Context // the first caller's, without its end and its attempt
 	cancel context.CancelCauseFunc
 	// Guarded by the mu of the Stale.
 	callers int       // callers that wait
@@ -243,7 +248,8 @@ func (s *Stale[T]) join(ctx context.Context, p resilience.Policy, key string, fe
 	f := s.flights[key]
 	if f == nil {
 		f = &flight{}
-		f.ctx, f.cancel = context.WithCancelCause(context.WithValue(context.WithoutCancel(ctx), flightKey{}, f))
+		shared := resilience.WithAttempt(context.WithoutCancel(ctx), 1)
+		f.ctx, f.cancel = context.WithCancelCause(context.WithValue(shared, flightKey{}, f))
 		s.flights[key] = f
 	}
 	f.callers++
@@ -363,17 +369,18 @@ func (s *Stale[T]) remembered(key string) (v T, age time.Duration, ok bool) {
 		return v, 0, false
 	}
 	e := el.Value.(*entry[T])
-	return e.value, max(1, now.Sub(e.at)), true
+	return e.value, max(1, vclock.Age(e.at, now)), true
 }
 
-// tooOld reports whether the value of el is older than MaxAge. If the clock was set back to
-// before the fetch, the age counts from now, so that the value still expires.
+// tooOld reports whether the value of el is older than MaxAge. If the Clock has no monotonic
+// time and was set back to before the fetch, the age counts from now, so that the value does
+// not live forever.
 func (s *Stale[T]) tooOld(el *list.Element, now time.Time) bool {
 	e := el.Value.(*entry[T])
 	if e.at.After(now) {
 		e.at = now
 	}
-	return s.cfg.MaxAge >= 0 && now.Sub(e.at) > s.cfg.MaxAge
+	return s.cfg.MaxAge >= 0 && vclock.Age(e.at, now) > s.cfg.MaxAge
 }
 
 func (s *Stale[T]) forget(el *list.Element) {

@@ -244,7 +244,57 @@ func TestStale_removesTooOld(t *testing.T) {
 	}
 }
 
-// After the clock was set back, a value's age counts from then on.
+// The age includes a suspend, and goes on if the wall time is set back.
+func TestStale_ageAfterJump(t *testing.T) {
+	for jump, want := range map[time.Duration]time.Duration{8 * time.Hour: 8*time.Hour + time.Minute, -8 * time.Hour: time.Minute} {
+		t.Run(jump.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				hands := testkit.NewJumpClock()
+				s := must(t, stale.Config{MaxAge: want, Clock: hands})
+				learn(t, s, "k", 1)
+				time.Sleep(time.Minute)
+				hands.Jump(jump)
+				if _, age, err := s.Do(t.Context(), nil, "k", failed(errBoom)); age != want || err != nil {
+					t.Errorf("age %v, want %v, %v", age, want, err)
+				}
+				time.Sleep(1)
+				if _, ok := knows(t, s, "k"); ok {
+					t.Errorf("remembered for more than %v", want)
+				}
+			})
+		})
+	}
+}
+
+// A value that was fetched while the wall time was ahead has its real age later.
+func TestStale_fetchedAhead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hands := testkit.NewJumpClock()
+		s := must(t, stale.Config{MaxAge: time.Hour, Clock: hands})
+		hands.Jump(8 * time.Hour)
+		learn(t, s, "k", 1)
+		hands.Jump(-8 * time.Hour)
+		time.Sleep(time.Minute)
+		if _, age, err := s.Do(t.Context(), nil, "k", failed(errBoom)); age != time.Minute || err != nil {
+			t.Errorf("age %v, %v", age, err)
+		}
+		time.Sleep(time.Hour)
+		if _, ok := knows(t, s, "k"); ok {
+			t.Error("remembered for too long")
+		}
+	})
+}
+
+// A report has the time of the clock.
+func TestStale_reportTime(t *testing.T) {
+	mock := clock.NewMock()
+	s := must(t, stale.Config{Clock: mock})
+	if r := s.Policy().(resilience.Reporter).Report(true); !r.Time.Equal(mock.Now()) {
+		t.Errorf("got %v, want %v", r.Time, mock.Now())
+	}
+}
+
+// If a clock without a monotonic reading is set back, the age counts from then on.
 func TestStale_clockSetBack(t *testing.T) {
 	mock := clock.NewMock()
 	mock.Add(1000 * time.Hour)

@@ -2,7 +2,9 @@ package testkit
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"github.com/benbjohnson/clock"
 )
@@ -56,3 +58,42 @@ func (c InstantClock) Timer(d time.Duration) *clock.Timer {
 	c.OnTimer()
 	return timer
 }
+
+// JumpClock is the real clock of a machine that was suspended or whose wall time was set.
+// Jump moves the wall time of its readings. Their monotonic time, by which Go measures
+// durations, runs on.
+type JumpClock struct {
+	clock.Clock
+	seconds atomic.Int64
+}
+
+// NewJumpClock returns a JumpClock with the present wall time.
+func NewJumpClock() *JumpClock { return &JumpClock{Clock: clock.New()} }
+
+// Jump moves the wall time by whole seconds, forward or back.
+func (c *JumpClock) Jump(d time.Duration) { c.seconds.Add(int64(d / time.Second)) }
+
+// Now implements clock.Clock. No function of package time makes such a reading, so Now
+// writes it into a time.Time. In a synctest bubble, where time.Now has no monotonic time,
+// Now adds one.
+func (c *JumpClock) Now() time.Time {
+	const (
+		monotonic  = 1 << 63 // the reading has a monotonic time
+		secondBits = 30      // the first of 33 bits with the seconds since 1885
+	)
+	t := time.Now()
+	r := (*struct {
+		wall uint64
+		ext  int64 // the monotonic time in ns, if the reading has one
+		loc  *time.Location
+	})(unsafe.Pointer(&t))
+	if r.wall&monotonic == 0 {
+		seconds := t.Unix() - time.Date(1885, 1, 1, 0, 0, 0, 0, time.UTC).Unix()
+		r.wall, r.ext = r.wall|monotonic|uint64(seconds)<<secondBits, t.UnixNano()
+	}
+	r.wall += uint64(c.seconds.Load()) << secondBits
+	return t
+}
+
+// Since implements clock.Clock.
+func (c *JumpClock) Since(t time.Time) time.Duration { return c.Now().Sub(t) }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/resilience-go/resilience"
@@ -100,4 +101,28 @@ func TestClock_Move(t *testing.T) {
 	if calls < 4 {
 		t.Errorf("OnSince was called %d times", calls)
 	}
+}
+
+// Jump moves the wall time of a JumpClock and not its monotonic time, also in a bubble.
+func TestJumpClock_Jump(t *testing.T) {
+	check := func(t *testing.T) {
+		for _, d := range []time.Duration{8 * time.Hour, -8 * time.Hour} {
+			c := testkit.NewJumpClock()
+			before := c.Now()
+			if wall := before.Round(0).Sub(time.Now().Round(0)); wall.Abs() > time.Minute {
+				t.Errorf("the wall time is wrong by %v", wall)
+			}
+			c.Jump(d)
+			time.Sleep(time.Millisecond)
+			after := c.Now()
+			if m := after.Sub(before); m < time.Millisecond || m > time.Minute || c.Since(before) > time.Minute {
+				t.Errorf("the monotonic time moved by %v after Jump(%v)", m, d)
+			}
+			if w := after.Round(0).Sub(before.Round(0)); w < d || w > d+time.Minute {
+				t.Errorf("the wall time moved by %v after Jump(%v)", w, d)
+			}
+		}
+	}
+	t.Run("real time", check)
+	t.Run("bubble", func(t *testing.T) { synctest.Test(t, check) })
 }

@@ -32,8 +32,13 @@ func (c *Clock) Nanos() int64 {
 	return max(0, int64(c.c.Since(c.base)))
 }
 
-// At returns the time at which Nanos returned n.
-func (c *Clock) At(n int64) time.Time { return c.base.Add(time.Duration(n)) }
+// At returns the time at which Nanos returned n or will return n. It counts from the
+// present, because the wall time may have been set since construction and the machine may
+// have been suspended.
+func (c *Clock) At(n int64) time.Time {
+	now := c.Now()
+	return now.Add(time.Duration(n - max(0, int64(now.Sub(c.base)))))
+}
 
 // Now returns the time of day.
 func (c *Clock) Now() time.Time {
@@ -41,6 +46,14 @@ func (c *Clock) Now() time.Time {
 		return time.Now()
 	}
 	return c.c.Now()
+}
+
+// Age returns the time from then to now, two readings of one clock: the longer of their
+// wall time and their monotonic time. The monotonic time stops while the machine is
+// suspended. The wall time is too short if it was set back, and too long if it was set
+// forward, which looks like a suspend. Age is never negative.
+func Age(then, now time.Time) time.Duration {
+	return max(0, now.Sub(then), now.Round(0).Sub(then.Round(0))) // Round(0) leaves the wall time
 }
 
 // Real reports whether this is real time.

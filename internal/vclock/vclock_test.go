@@ -54,6 +54,54 @@ func TestClock_At(t *testing.T) {
 	}
 }
 
+// At is right by the present wall time after a jump, for times before and after now.
+func TestClock_At_afterJump(t *testing.T) {
+	for _, jump := range []time.Duration{8 * time.Hour, -8 * time.Hour} {
+		hands := testkit.NewJumpClock()
+		c := vclock.New(hands)
+		hands.Jump(jump)
+		for _, d := range []time.Duration{0, time.Minute, -time.Minute} {
+			at, now := c.At(c.Nanos()+int64(d)), hands.Now()
+			if wall := at.Round(0).Sub(now.Round(0)); wall > d || wall < d-time.Second {
+				t.Errorf("jump of %v: %v from now is in %v by wall time", jump, d, wall)
+			}
+			if until := time.Until(at); until > d || until < d-time.Second {
+				t.Errorf("jump of %v: %v from now is in %v", jump, d, until)
+			}
+		}
+	}
+}
+
+// At of Nanos is now, even if the clock was set back to before its construction.
+func TestClock_At_setBack(t *testing.T) {
+	mock := clock.NewMock()
+	mock.Set(time.Unix(1e9, 0))
+	c := vclock.New(mock)
+	mock.Set(time.Unix(1e8, 0))
+	if at := c.At(c.Nanos()); !at.Equal(mock.Now()) {
+		t.Errorf("At is %v at %v", at, mock.Now())
+	}
+}
+
+// Age is the longer of wall time and monotonic time, and never negative.
+func TestAge_jump(t *testing.T) {
+	for jump, want := range map[time.Duration]time.Duration{0: 0, 8 * time.Hour: 8 * time.Hour, -8 * time.Hour: 0} {
+		hands := testkit.NewJumpClock()
+		then := hands.Now()
+		hands.Jump(jump)
+		later := hands.Now().Add(time.Minute)
+		if age := vclock.Age(then, later) - want - time.Minute; age < 0 || age > time.Second {
+			t.Errorf("a jump of %v makes the age wrong by %v", jump, age)
+		}
+	}
+	then := time.Unix(1e9, 0) // without a monotonic reading
+	for d, want := range map[time.Duration]time.Duration{time.Hour: time.Hour, -time.Hour: 0} {
+		if age := vclock.Age(then, then.Add(d)); age != want {
+			t.Errorf("age %v after %v", age, d)
+		}
+	}
+}
+
 // Wait waits for exactly the duration.
 func TestClock_Wait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -1,0 +1,333 @@
+package httpmw_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/httpmw"
+	"github.com/resilience-go/resilience/internal/testkit"
+)
+
+// ownError is an error of the caller that has an outcome.
+type ownError struct{}
+
+func (ownError) Error() string               { return "the disk is broken" }
+func (ownError) Outcome() resilience.Outcome { return resilience.Failure }
+
+// readErrors are errors of a request body. Most of them look like errors of a server.
+var readErrors = map[string]error{
+	"plain":          errors.New("broken"),
+	"own outcome":    ownError{},
+	"too large":      &http.MaxBytesError{Limit: 1000},
+	"cut off":        io.ErrUnexpectedEOF,
+	"timeout":        os.ErrDeadlineExceeded,
+	"other deadline": context.DeadlineExceeded,
+	"other cancel":   context.Canceled,
+	"other dial":     &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED},
+	"other reset":    &net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET},
+	"file":           &fs.PathError{Op: "read", Path: "report", Err: syscall.EIO},
+	"other response": &httpmw.StatusError{StatusCode: 503},
+}
+
+// breaking returns a body with some content that then fails with err.
+func breaking(err error) io.ReadCloser {
+	return io.NopCloser(io.MultiReader(strings.NewReader("content"), &failing{err}))
+}
+
+// judging is a policy that stores the outcome of each run.
+func judging(outcome *resilience.Outcome) testkit.Policy {
+	return func(ctx context.Context, next resilience.Next) error {
+		err := next.Run(ctx)
+		*outcome = resilience.OutcomeOf(ctx, err, nil)
+		return err
+	}
+}
+
+// attempt sends req under a retry. It returns how often Base was called, the outcome of
+// the last attempt and the error of RoundTrip.
+func attempt(t *testing.T, base http.RoundTripper, req *http.Request) (n int, outcome resilience.Outcome, err error) {
+	t.Helper()
+	counting := roundTripper(func(r *http.Request) (*http.Response, error) { n++; return base.RoundTrip(r) })
+	resp, err := (&httpmw.Transport{Base: counting, Policy: resilience.Compose(again(3), judging(&outcome))}).RoundTrip(req)
+	if err == nil {
+		resp.Body.Close()
+	}
+	return n, outcome, err
+}
+
+// An error of the request body is ignored, whatever its type, and is not retried.
+func TestTransport_bodyErrorIsIgnored(t *testing.T) {
+	serve(t, func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+	}, func(t *testing.T, addr string, base *http.Transport) {
+		for name, want := range readErrors {
+			for _, method := range []string{"PUT", "POST"} {
+				req := newRequest(t, method, addr, breaking(want))
+				req.GetBody = func() (io.ReadCloser, error) { return breaking(want), nil }
+				n, outcome, err := attempt(t, base, req)
+				if n != 1 || outcome != resilience.Ignored || !errors.Is(err, want) {
+					t.Errorf("%s, %s: %d attempts, counted as a %v, error %v", method, name, n, outcome, err)
+				}
+			}
+		}
+	})
+}
+
+// An error of the body of a later attempt is ignored.
+func TestTransport_laterBodyErrorIsIgnored(t *testing.T) {
+	serve(t, func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		w.WriteHeader(503)
+	}, func(t *testing.T, addr string, base *http.Transport) {
+		want := errors.New("broken")
+		req := newRequest(t, "PUT", addr, strings.NewReader("content"))
+		req.GetBody = func() (io.ReadCloser, error) { return breaking(want), nil }
+		n, outcome, err := attempt(t, base, req)
+		if n != 2 || outcome != resilience.Ignored || !errors.Is(err, want) {
+			t.Errorf("%d attempts, counted as a %v, error %v", n, outcome, err)
+		}
+	})
+}
+
+// An error of the body is ignored if net/http replays the request inside an attempt.
+func TestTransport_replayedBodyErrorIsIgnored(t *testing.T) {
+	want := errors.New("broken")
+	for name, get := range map[string]func() (io.ReadCloser, error){
+		"Read":    func() (io.ReadCloser, error) { return breaking(want), nil },
+		"GetBody": func() (io.ReadCloser, error) { return nil, want },
+	} {
+		var requests atomic.Int32
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body)
+			if requests.Add(1) == 2 { // on a connection that was used before
+				panic(http.ErrAbortHandler)
+			}
+		}))
+		base := s.Client().Transport
+		resp, err := base.RoundTrip(newRequest(t, "GET", s.URL, nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		req := newRequest(t, "PUT", s.URL, io.MultiReader(strings.NewReader("content")))
+		req.GetBody = get
+		req.Header.Set("Idempotency-Key", "1") // net/http replays it
+		n, outcome, err := attempt(t, base, req)
+		if n != 1 || outcome != resilience.Ignored || !errors.Is(err, want) {
+			t.Errorf("%s: %d attempts, counted as a %v, error %v", name, n, outcome, err)
+		}
+		s.Close()
+	}
+}
+
+// badClose is a body whose Close returns an error.
+type badClose struct {
+	io.Reader
+	err error
+}
+
+func (c badClose) Close() error { return c.err }
+
+// An error of the body's Close is ignored if net/http returns it.
+func TestTransport_bodyCloseErrorIsIgnored(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		<-r.Context().Done() // until net/http closes the connection
+	}))
+	defer s.Close()
+	want := errors.New("broken")
+	req := newRequest(t, "PUT", s.URL, badClose{strings.NewReader("content"), want})
+	req.ContentLength = 7
+	n, outcome, err := attempt(t, s.Client().Transport, req)
+	if n != 1 || outcome != resilience.Ignored || err == nil {
+		t.Errorf("%d attempts, counted as a %v, error %v", n, outcome, err)
+	}
+	refusing := roundTripper(func(r *http.Request) (*http.Response, error) { r.Body.Close(); return nil, errors.New("refused") })
+	if _, outcome, err = attempt(t, refusing, newRequest(t, "PUT", s.URL, badClose{nil, want})); outcome != resilience.Failure {
+		t.Errorf("counted as a %v, error %v", outcome, err)
+	}
+}
+
+// A Read that fails because the attempt is over is not the cause of the failure.
+func TestTransport_readAfterCloseIsNoCause(t *testing.T) {
+	reset := errors.New("connection reset")
+	base := roundTripper(func(r *http.Request) (*http.Response, error) {
+		r.Body.Close()
+		if _, err := r.Body.Read(make([]byte, 1)); !errors.Is(err, io.ErrClosedPipe) {
+			t.Errorf("Read returned %v", err)
+		}
+		return nil, reset
+	})
+	pr, _ := io.Pipe()
+	if _, outcome, err := attempt(t, base, newRequest(t, "PUT", "http://x", pr)); outcome != resilience.Failure || err != reset {
+		t.Errorf("counted as a %v, error %v", outcome, err)
+	}
+}
+
+// An error of the body that cuts the response off is ignored.
+func TestTransport_bodyErrorAfterHeaders(t *testing.T) {
+	serve(t, func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).EnableFullDuplex() // HTTP/2 need not be asked
+		w.(http.Flusher).Flush()
+		io.Copy(io.Discard, r.Body)
+		panic(http.ErrAbortHandler) // or the response may end properly
+	}, func(t *testing.T, addr string, base *http.Transport) {
+		for _, discard := range []bool{false, true} {
+			pr, pw := io.Pipe()
+			s := newSlots(resilience.Ended)
+			inside := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
+				err := next.Run(ctx)
+				pw.CloseWithError(errors.New("broken"))
+				return err
+			})
+			policy := resilience.Compose(s, inside)
+			if discard {
+				policy = resilience.Compose(testkit.Policy(func(ctx context.Context, next resilience.Next) error {
+					_ = next.Run(ctx)
+					next.Discard()
+					return errors.New("discarded")
+				}), s, inside)
+			}
+			resp, err := (&httpmw.Transport{Base: base, Policy: policy}).RoundTrip(newRequest(t, "PUT", addr, pr))
+			if err == nil {
+				_, err = io.ReadAll(resp.Body)
+				resp.Body.Close()
+			}
+			settled := <-s.settled
+			if outcome := resilience.OutcomeOf(t.Context(), settled, nil); err == nil || outcome != resilience.Ignored {
+				t.Errorf("discarded %v: counted as a %v, settled with %v, error %v", discard, outcome, settled, err)
+			}
+		}
+	})
+}
+
+// A body that differs from its Content-Length is ignored each time, also if net/http
+// reports only that the connection was closed.
+func TestTransport_wrongLengthIsIgnored(t *testing.T) {
+	serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if _, err := io.Copy(io.Discard, r.Body); err != nil {
+			panic(http.ErrAbortHandler)
+		}
+	}, func(t *testing.T, addr string, base *http.Transport) {
+		for _, length := range []int64{3, 9} {
+			for range 50 {
+				req := newRequest(t, "PUT", addr, io.MultiReader(strings.NewReader("content")))
+				req.ContentLength = length
+				if n, outcome, err := attempt(t, base, req); err != nil && (n != 1 || outcome != resilience.Ignored) {
+					t.Fatalf("length %d: %d attempts, counted as a %v, error %v", length, n, outcome, err)
+				}
+			}
+		}
+	})
+}
+
+// An error of a file as the body is ignored.
+func TestTransport_fileErrorIsIgnored(t *testing.T) {
+	serve(t, func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+	}, func(t *testing.T, addr string, base *http.Transport) {
+		for name, open := range map[string]func() *os.File{
+			"a folder": func() *os.File { return resilience.Must(os.Open(t.TempDir())) },
+			"closed": func() *os.File {
+				f := resilience.Must(os.Create(filepath.Join(t.TempDir(), "report")))
+				f.Close()
+				return f
+			},
+			"only for writing": func() *os.File {
+				return resilience.Must(os.OpenFile(filepath.Join(t.TempDir(), "report"), os.O_WRONLY|os.O_CREATE, 0o600))
+			},
+		} {
+			for _, length := range []int64{-1, 100} {
+				req := newRequest(t, "PUT", addr, open())
+				req.ContentLength = length
+				req.GetBody = func() (io.ReadCloser, error) { return open(), nil }
+				n, outcome, err := attempt(t, base, req)
+				if n != 1 || outcome != resilience.Ignored || err == nil {
+					t.Errorf("%s, length %d: %d attempts, counted as a %v, error %v", name, length, n, outcome, err)
+				}
+			}
+		}
+	})
+}
+
+// A file error that is not about the body is a failure.
+func TestTransport_otherFileErrorIsFailure(t *testing.T) {
+	base := roundTripper(func(r *http.Request) (*http.Response, error) {
+		r.Body.Close()
+		return nil, &fs.PathError{Op: "open", Path: "certificate", Err: fs.ErrNotExist}
+	})
+	file := resilience.Must(os.Create(filepath.Join(t.TempDir(), "report")))
+	if _, outcome, err := attempt(t, base, newRequest(t, "PUT", "http://x", file)); outcome != resilience.Failure {
+		t.Errorf("counted as a %v, error %v", outcome, err)
+	}
+}
+
+// Base gets a body in memory and a file as they are: net/http sends them in fewer packets
+// and without a copy, but only if it sees their type.
+func TestTransport_keepsTypeOfBody(t *testing.T) {
+	file := resilience.Must(os.Create(filepath.Join(t.TempDir(), "report")))
+	for _, r := range []io.Reader{bytes.NewReader([]byte("a")), strings.NewReader("a"), bytes.NewBufferString("a"), file} {
+		req := newRequest(t, "PUT", "http://x", r)
+		base := roundTripper(func(sent *http.Request) (*http.Response, error) {
+			if sent.Body != req.Body {
+				t.Errorf("%T arrives as a %T", r, sent.Body)
+			}
+			consume(sent)
+			return response(200, ""), nil
+		})
+		if _, _, err := attempt(t, base, req); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A body of io.NopCloser(nil) does not panic.
+func TestTransport_nopCloserOfNil(t *testing.T) {
+	base := roundTripper(func(r *http.Request) (*http.Response, error) { r.Body.Close(); return response(200, ""), nil })
+	if _, _, err := attempt(t, base, newRequest(t, "PUT", "http://x", io.NopCloser(nil))); err != nil {
+		t.Error(err)
+	}
+}
+
+// A request whose server does not send 100 Continue does not read its body, so the body is
+// not the cause of a failure.
+func TestTransport_unreadBodyIsNoCause(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = http.ReadRequest(bufio.NewReader(conn))
+			conn.Close()
+		}
+	}()
+	base := &http.Transport{ExpectContinueTimeout: time.Hour}
+	defer base.CloseIdleConnections()
+	req := newRequest(t, "POST", fmt.Sprint("http://", l.Addr()), breaking(errors.New("broken")))
+	req.Header.Set("Expect", "100-continue")
+	if n, outcome, err := attempt(t, base, req); n != 1 || outcome != resilience.Failure {
+		t.Errorf("%d attempts, counted as a %v, error %v", n, outcome, err)
+	}
+}
