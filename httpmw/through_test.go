@@ -319,7 +319,13 @@ func TestServer_panicAfterHijack(t *testing.T) {
 // A hijacked connection is a success, however long it lasts.
 func TestServer_hijackIsSuccess(t *testing.T) {
 	outcomes := make(chan resilience.Outcome, 1)
-	h := httpmw.Server{Policy: resilience.Compose(judged(outcomes), cutOff(time.Millisecond))}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	h := httpmw.Server{
+		Policy: resilience.Compose(judged(outcomes), cutOff(time.Millisecond)),
+		Classify: func(_ *http.Request, code int) resilience.Outcome {
+			t.Errorf("Classify got %d of a connection without a status", code)
+			return resilience.Failure
+		},
+	}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		conn, _, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			t.Error(err)
