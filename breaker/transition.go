@@ -184,7 +184,7 @@ func (b *Breaker) follow(e *episode, s State, now int64) *episode {
 	return b.followAt(e, s, now, b.clock.At(now))
 }
 
-// followAt is follow for a caller that must not read the clock. began is the time of now.
+// followAt is follow for a caller that must not read the clock. began is the wall time at now.
 func (b *Breaker) followAt(e *episode, s State, now int64, began time.Time) *episode {
 	next := &episode{state: s, mode: e.mode, base: e.base + generation, since: now, began: began}
 	if s == Closed {
