@@ -174,10 +174,7 @@ func (b *Breaker) halfOpen(e *episode, now int64) (*episode, uint64) {
 }
 
 // newLeases returns the leases of a HALF_OPEN episode.
-func (b *Breaker) newLeases() *[]lease {
-	leases := make([]lease, b.cfg.CloseAfter)
-	return &leases
-}
+func (b *Breaker) newLeases() *[]lease { return new(make([]lease, b.cfg.CloseAfter)) }
 
 // follow returns an episode in state s that comes after e, in the same mode.
 func (b *Breaker) follow(e *episode, s State, now int64) *episode {
