@@ -172,7 +172,7 @@ func (c ClientConfig) validate() error {
 	return c.validateProbe()
 }
 
-// guardsNothing reports whether no layer has an effect. If so, idle says which layers are on
+// guardsNothing reports whether no layer has an effect. If so, idle names the layers that are on
 // without an effect.
 func (c *ClientConfig) guardsNothing() (idle string, nothing bool) {
 	if c.on(Breaker) || c.on(Bulkhead) || c.Total.Timeout > 0 {
