@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// The bits of attempt.conn say how far net/http has come with the connection for an
+// The bits of attempt.conn show how far net/http has come with the connection for an
 // attempt. It sets them through the hooks of package httptrace. A Base that does not use
 // these hooks sets none of them.
 const (
