@@ -51,7 +51,7 @@ type Report struct {
 	// now or that time is unknown.
 	RetryAt time.Time
 	// History are the last changes of state, the oldest first. Err of these events may
-	// be nil or replaced by an error with the same text. Level says how urgent the state To
+	// be nil or replaced by an error with the same text. Level is how urgent the state To
 	// is: slog.LevelWarn if it needs attention, slog.LevelDebug if it is in order, and the
 	// zero value if it is in between or unknown.
 	History []Event
