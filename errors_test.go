@@ -114,7 +114,7 @@ func (ending) Error() string                    { return "timeout" }
 func (e ending) Ended(ctx context.Context) bool { return ctx.Value(endingKey{}) == e.id }
 
 // Rejected is true only for an error that is nothing but a rejection, unlike errors.Is.
-func TestRejected(t *testing.T) {
+func TestRejected_wrappedOrJoined(t *testing.T) {
 	rejection := &resilience.Rejection{Policy: "breaker", Reason: resilience.Open}
 	for _, tt := range []struct {
 		name string

@@ -32,7 +32,7 @@ type Event struct {
 	// policy's package.
 	Kind   string
 	Level  slog.Level // how urgent the event is; the zero value is slog.LevelInfo
-	Time   time.Time  // by the clock of the policy, as it was then
+	Time   time.Time  // the wall time of the event, by the clock of the policy
 	Policy string     // kind of the policy: "breaker", "retry"
 	Name   string     // name of the policy, as configured
 	// Key is the key of the policy in a keyed.Group, such as a host or a method. A
@@ -62,7 +62,8 @@ type Event struct {
 // that an open breaker or a limit rejects is not an event; their counters have it.
 //
 // The message and each attribute are one line of at most 200 bytes, made of the first 1024
-// bytes, without the user, password, query and fragment of URLs. The error is its text.
+// bytes, without the user, password, query and fragment of URLs. The attribute of the error
+// is its text.
 func LogObserver(l *slog.Logger) Observer {
 	return ObserverFunc(func(ctx context.Context, e Event) {
 		log := l

@@ -13,7 +13,7 @@ const (
 	Success Outcome = iota
 	// Failure: the dependency does not work.
 	Failure
-	// Ignored: the result says nothing about the dependency. The caller canceled, or an
+	// Ignored: the result is no evidence about the dependency. The caller canceled, or an
 	// inner policy rejected the operation.
 	Ignored
 )
@@ -34,17 +34,17 @@ func (o Outcome) String() string {
 // The first rule that applies decides:
 //
 //  1. nil is a Success, ErrAborted a Failure.
-//  2. err says that it is a Success or Ignored: it has a method Outcome() Outcome, as the
-//     errors of Answer and Ignore have, or it is a rejection, which is Ignored.
+//  2. err itself has the outcome Success or Ignored: its method Outcome() Outcome returns
+//     it, as for the errors of Answer and Ignore, or err is a rejection, which is Ignored.
 //  3. A timeout ended ctx: Failure. A dependency that hangs must open the breaker of
 //     callers that use deadlines. The timeout is ctx's deadline, or a timeout of this
 //     very call that canceled ctx; see the method Ended in the package documentation.
 //  4. ctx was canceled, whatever the cause: Ignored.
-//  5. err says that it is a Failure.
+//  5. err itself has the outcome Failure.
 //  6. classify is not nil: classify(err).
 //  7. Failure.
 //
-// In rules 2 and 5 the outermost error of err's chain that says something decides. Of
+// In rules 2 and 5 the outermost error in err's chain that has an outcome decides. Of
 // joined errors, a Failure decides before a Success, and a Success before Ignored. A
 // rejection decides only if it is joined with nothing else: otherwise something ran and
 // failed.
@@ -55,10 +55,10 @@ func OutcomeOf(ctx context.Context, err error, classify func(error) Outcome) Out
 	case err == ErrAborted: // compared by identity: no operation returns it
 		return Failure
 	}
-	said, ok := outcomeIn(err)
+	own, ok := outcomeIn(err)
 	switch {
-	case ok && said != Failure:
-		return said
+	case ok && own != Failure:
+		return own
 	case ctx.Err() != nil:
 		if timedOut(ctx) {
 			return Failure
@@ -80,8 +80,8 @@ func timedOut(ctx context.Context) bool {
 	return ok && cause.Ended(ctx)
 }
 
-// outcomeIn returns the outcome that err says it is, as OutcomeOf describes. It returns
-// false if err says nothing.
+// outcomeIn returns the outcome that err itself has, as OutcomeOf describes. It returns
+// false if err has none.
 func outcomeIn(err error) (o Outcome, ok bool) {
 	if o, ok = methodIn(err); ok {
 		return o, true
@@ -89,7 +89,8 @@ func outcomeIn(err error) (o Outcome, ok bool) {
 	return Ignored, Rejected(err)
 }
 
-// methodIn returns the result of the methods Outcome in err's tree.
+// methodIn returns the result of the methods Outcome in err's tree. It returns false if
+// there are none.
 func methodIn(err error) (o Outcome, ok bool) {
 	for err != nil {
 		switch e := err.(type) {
@@ -100,13 +101,13 @@ func methodIn(err error) (o Outcome, ok bool) {
 		case interface{ Unwrap() []error }:
 			o = Ignored
 			for _, err := range e.Unwrap() {
-				said, found := methodIn(err)
+				one, found := methodIn(err)
 				switch {
 				case !found:
-				case said == Failure:
+				case one == Failure:
 					return Failure, true
 				default:
-					o, ok = min(o, said), true
+					o, ok = min(o, one), true
 				}
 			}
 			return o, ok
@@ -154,7 +155,7 @@ func isRejection(err error) bool {
 // and errors.As find err. Answer(nil) is nil.
 func Answer(err error) error { return withOutcome(err, Success) }
 
-// Ignore wraps err as Ignored: it says nothing about the dependency, as when the input
+// Ignore wraps err as Ignored: it is no evidence about the dependency, as when the input
 // was invalid. No policy counts it for or against the dependency, and a retry does not
 // repeat it. errors.Is and errors.As find err. Ignore(nil) is nil.
 func Ignore(err error) error { return withOutcome(err, Ignored) }
@@ -177,7 +178,8 @@ func (e *outcomeError) Unwrap() error    { return e.err }
 func (e *outcomeError) Outcome() Outcome { return e.outcome }
 func (e *outcomeError) Retryable() bool  { return false }
 
-// Timeout is for url.Error, which looks at the error itself and not at its chain.
+// Timeout implements the interface that url.Error looks for, in the error itself and not in
+// its chain.
 func (e *outcomeError) Timeout() bool {
 	t, ok := errors.AsType[interface {
 		error

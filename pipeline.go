@@ -74,9 +74,8 @@ func (p *pipeline) Idle() bool {
 	return true
 }
 
-// Retire calls the optional method Retire of each policy that is a Forker, whose fork is
-// dropped with p. The others are shared with other forks, as is a Forker whose Fork returns
-// itself.
+// Retire calls the optional method Retire of each policy that is dropped with p. Other forks
+// still use a policy that is not a Forker, or whose Fork returned the policy itself.
 func (p *pipeline) Retire() {
 	for i, q := range p.policies {
 		if _, ok := q.(Forker); !ok || p.origin != nil && same(q, p.origin[i]) {

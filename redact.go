@@ -74,8 +74,8 @@ func redactURLs(s string, cut bool) string {
 	return s
 }
 
-// replace replaces each secret in s with by. find returns where the next secret begins and
-// ends, given the end of the one before, or a negative number if there is none.
+// replace replaces each secret in s with by. find is called with the end of the last secret
+// and returns where the next one begins and ends, or a negative number if there is none.
 func replace(s, by string, find func(s string, i int) (from, to int)) string {
 	var b strings.Builder
 	i := 0
@@ -109,7 +109,7 @@ var (
 	quotedPortEnd = setOf("\"?#/")
 )
 
-// invalidPort is what net/url writes before what it took for a port.
+// invalidPort is the text of net/url before the text that it took for a port.
 const invalidPort = `invalid port "`
 
 // set is a set of ASCII characters.
@@ -132,7 +132,8 @@ func until(s string, i int, ends *set) int {
 	return i
 }
 
-// authority returns the index after the next two slashes in s at or after i, or -1.
+// authority finds the next two slashes in s at or after i. It returns the index after them,
+// or -1.
 func authority(s string, i int) int {
 	for {
 		n := strings.IndexByte(s[i:], '/')
@@ -146,8 +147,8 @@ func authority(s string, i int) int {
 	}
 }
 
-// quotedAuthority returns the index after the next quote, scheme, colon and two slashes in
-// s at or after i, or -1.
+// quotedAuthority is authority for a URL in quotes. It finds the next quote that a scheme, a
+// colon and two slashes follow.
 func quotedAuthority(s string, i int) int {
 	for {
 		n := strings.IndexByte(s[i:], '"')
@@ -169,8 +170,9 @@ func letter(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' }
 
 func digit(c byte) bool { return '0' <= c && c <= '9' }
 
-// unquoted returns the index of the first character of ends in s at or after i that no
-// backslash escapes, or len(s), and the index of the last @ before it, or -1.
+// unquoted returns end, the index of the first character of ends in s at or after i that no
+// backslash escapes, or len(s) if there is none. at is the index of the last @ before end, or
+// -1.
 func unquoted(s string, i int, ends *set) (end, at int) {
 	at = -1
 	for ; i < len(s) && !ends.has(s[i]); i++ {
@@ -186,9 +188,9 @@ func unquoted(s string, i int, ends *set) (end, at int) {
 	return i, at
 }
 
-// password returns the index after the first character of a password that a URL must
-// escape, if the authority at p has one after a name and a colon, or -1. Digits alone are
-// a port.
+// password finds the password of the authority at p, which follows a name and a colon. It
+// returns the index after the password's first character that is not a digit, or -1 if there
+// is none: digits alone are a port.
 func password(s string, p int, nameEnd, portEnd *set) int {
 	p = until(s, p, nameEnd)
 	if p == len(s) || s[p] != ':' {
@@ -254,7 +256,7 @@ func quotedUserInfo(s string, i int) (from, to int) {
 	end, at := -1, -1
 	for p := quotedAuthority(s, i); p >= 0; p = quotedAuthority(s, p) {
 		secret := quotedPassword(s, p)
-		if secret > end { // else end and at are those of this URL too
+		if secret > end { // otherwise end and at are right for this URL too
 			end, at = unquoted(s, secret, &quotedEnd)
 		}
 		if secret >= 0 && secret <= at {
@@ -285,8 +287,8 @@ func quotedQuery(s string, i int) (from, to int) {
 	return -1, 0
 }
 
-// portInError finds what net/url took for a port, which is part of a password. cut reports
-// whether the end of s is missing.
+// portInError finds the text that net/url took for a port, which is part of a password. cut
+// reports whether the end of s is missing.
 func portInError(s string, i int, cut bool) (from, to int) {
 	for {
 		n := strings.Index(s[i:], invalidPort)
@@ -319,7 +321,7 @@ func withoutCutUser(s string) string {
 	for p := quotedAuthority(s, 0); p >= 0; p = quotedAuthority(s, p) {
 		name, _ := hostOf(s, p)
 		secret := quotedPassword(s, name)
-		if secret > end { // else end is that of this URL too
+		if secret > end { // otherwise end is right for this URL too
 			end, _ = unquoted(s, secret, &quotedEnd)
 		}
 		if until(s, name, &quotedHostEnd) == len(s) || secret >= 0 && end == len(s) {

@@ -32,8 +32,8 @@ type Report struct {
 	State string
 	// Attention reports whether a person on call should look at State first.
 	Attention bool
-	// Recovering reports whether State, which has Attention, is on the way to a state that
-	// has not, as HALF_OPEN of a breaker is.
+	// Recovering reports whether State needs attention, but is on the way to a state that
+	// does not, as HALF_OPEN of a breaker is.
 	Recovering bool
 	// Mode is a word for a mode that a person has set, "" for the usual one.
 	Mode string
@@ -44,14 +44,14 @@ type Report struct {
 
 	Settings string    // the numbers that the policy works with, for people
 	Time     time.Time // of the report, by the clock of the policy
-	Since    time.Time // when State began, as the clock was then; zero if there is no State
+	Since    time.Time // the wall time at which State began; zero if there is no State
 	Why      string    // why State was entered, for people
 	Next     string    // what the policy does next, for people
 	// RetryAt is when the policy expects to admit calls again, zero if it admits calls
 	// now or that time is unknown.
 	RetryAt time.Time
 	// History are the last changes of state, the oldest first. Err of these events may
-	// be nil or replaced by an error with the same text. Level says how urgent the state To
+	// be nil or replaced by an error with the same text. Level is how urgent the state To
 	// is: slog.LevelWarn if it needs attention, slog.LevelDebug if it is in order, and the
 	// zero value if it is in between or unknown.
 	History []Event
@@ -95,9 +95,8 @@ type Node struct {
 
 // Walk returns p and every policy inside it, the outer before the inner. A policy that
 // stands in two places is returned twice, but not inside itself. A nil policy, pointer or
-// function is skipped. Inside a
-// keyed.Group, Walk returns the template, the policies of Config.Keys, and then the
-// policy of every key that the group holds at that moment.
+// function is skipped. Inside a keyed.Group, Walk returns the template, the policies of
+// Config.Keys, and then the policy of every key that the group holds at that moment.
 //
 // Walk finds inner policies by the optional methods Unwrap() []Policy, of a policy made
 // of others, and Nodes() iter.Seq[Node], of a policy that has others for keys. Group
@@ -106,8 +105,8 @@ func Walk(p Policy) iter.Seq[Node] {
 	return func(yield func(Node) bool) { walk(Node{Policy: p}, nil, yield) }
 }
 
-// maxDepth is how many policies deep Walk looks. It is far above the depth of any sensible
-// policy, and bounds the stack for an Unwrap that makes a new policy at each call.
+// maxDepth is the greatest depth, in policies, that Walk visits. It is far above the depth of
+// any sensible policy, and bounds the stack if an Unwrap makes a new policy at each call.
 const maxDepth = 1000
 
 // enclosing is a policy that a walk is inside of.

@@ -11,8 +11,9 @@ var (
 	errNoOperation = errors.New("resilience: the operation is nil: pass a function or an Operation")
 )
 
-// Run runs fn under p. A p that is nil or a nil pointer guards nothing. If ctx is already done, Run returns
-// ContextError(ctx): fn does not run, and no policy counts it. A nil ctx or fn is an error.
+// Run runs fn under p, which guards nothing if it is nil or a nil pointer. If ctx is already
+// done, Run returns ContextError(ctx): fn does not run, and no policy counts it. A nil ctx or
+// fn is an error.
 //
 // Go allocates a closure and the variables that it captures, because a Policy may
 // keep what it is given. Callers on a hot path implement Operation on a struct of
@@ -32,8 +33,8 @@ func notNil(p Policy) Policy {
 	return p
 }
 
-// RunOperation is Run for an Operation. It does not allocate. To save a nanosecond, it calls
-// a p that is a nil pointer.
+// RunOperation is Run for an Operation. It does not allocate. Unlike Run, it does not check
+// whether p is a nil pointer, which would cost a nanosecond.
 func RunOperation(ctx context.Context, p Policy, op Operation) error {
 	switch {
 	case ctx == nil:

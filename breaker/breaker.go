@@ -115,7 +115,7 @@ func (b *Breaker) Apply(ctx context.Context, next resilience.Next) (err error) {
 	}
 	e := b.episode.Load()
 	token := e.base
-	if e.state != Closed || e.word.Load() != 0 { // not a healthy dependency
+	if e.state != Closed || e.word.Load() != 0 { // otherwise the dependency is healthy
 		if token, err = b.admit(ctx, e); err != nil {
 			return err
 		}
@@ -188,7 +188,7 @@ func (b *Breaker) admit(ctx context.Context, e *episode) (token uint64, err erro
 	}
 }
 
-// cancel gives a token back whose call did not run.
+// cancel returns the token of a call that did not run.
 func (b *Breaker) cancel(token uint64) {
 	e := b.episode.Load()
 	switch {
@@ -202,9 +202,9 @@ func (b *Breaker) cancel(token uint64) {
 	}
 }
 
-// Wait waits until the breaker would admit a call, for work that should not begin before,
-// such as the next message of a queue. It counts no rejection and takes no slot, so Acquire
-// can still reject the work. If ctx ends, Wait returns its error.
+// Wait waits until the breaker would admit a call. It is for work that should not begin
+// earlier, such as the next message of a queue. It counts no rejection and takes no slot, so
+// Acquire can still reject the work. If ctx ends, Wait returns its error.
 func (b *Breaker) Wait(ctx context.Context) error {
 	for ctx.Err() == nil && !b.admits() {
 		b.clock.Wait(ctx, waitStep)
@@ -212,8 +212,8 @@ func (b *Breaker) Wait(ctx context.Context) error {
 	return resilience.ContextError(ctx)
 }
 
-// waitStep is how often Wait looks at the breaker. A wait is longer by so much at most,
-// and a goroutine that wakes up so often costs little.
+// waitStep is the time between two looks of Wait at the breaker. It is the longest that Wait
+// returns late, and a goroutine that wakes up every 10 ms costs little.
 const waitStep = 10 * time.Millisecond
 
 // admits reports whether a call would be admitted now.
@@ -307,9 +307,9 @@ func (s *settler) Settle(token uint64, err error) {
 	}
 }
 
-// judge records a call that ended with err and returns err, with its outcome if Classify
-// decided it. It calls user code, methods of err and Classify, before anything changes; if
-// that code panics, the call is a failure. The context of a late call may be gone.
+// judge records a call that ended with err. It returns err, wrapped with its outcome if
+// Classify decided that. It calls user code, methods of err and Classify, before anything
+// changes. If that code panics, the call is a failure. The context of a late call may be gone.
 func (b *Breaker) judge(ctx context.Context, token uint64, err error, late bool) (judged error) {
 	o, f := resilience.Failure, failing{err: err}
 	defer func() { b.record(ctx, token, o, &f) }()
@@ -336,7 +336,7 @@ func (b *Breaker) judge(ctx context.Context, token uint64, err error, late bool)
 type failing struct {
 	err     error
 	wait    time.Duration         // RetryAfter of err
-	because *resilience.Rejection // by err, if HALF_OPEN admitted the call; see because
+	because *resilience.Rejection // made by because, if HALF_OPEN admitted the call
 }
 
 var noFailure failing // of a success
@@ -346,8 +346,8 @@ type retryAfterer interface {
 	RetryAfter() time.Duration
 }
 
-// because returns a rejection that has only the cause err and its text. It calls methods
-// of err, so that open need not.
+// because returns a rejection that has only the cause err and its text. It calls the methods
+// of err, so that open does not have to.
 func because(err error) *resilience.Rejection {
 	r := &resilience.Rejection{Cause: err}
 	r.KeepCauseText()

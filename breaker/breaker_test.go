@@ -297,7 +297,7 @@ func TestBreaker_callerCancels(t *testing.T) {
 	r.want(breaker.Closed)
 }
 
-// ending is a cause that says which context its timeout ended.
+// ending is a cause that identifies the context that its timeout ended.
 type ending struct{ key any }
 
 func (ending) Error() string                    { return "timeout" }

@@ -53,7 +53,7 @@ type episode struct {
 	base      uint64
 	since     int64      // when it was installed, in ns
 	until     int64      // OPEN: when it ends, in ns
-	began     time.Time  // the wall time of since, as it was then
+	began     time.Time  // the wall time at since
 	rejection *rejection // OPEN, HALF_OPEN
 	past      *past      // nil before the first transition
 
@@ -95,7 +95,7 @@ const (
 	maxSlow    = 4
 	generation = slowFlag << maxSlow // the lowest bit of the generation
 	slowFlags  = generation - slowFlag
-	duringRun  = 1 // in CLOSED
+	duringRun  = 1 // in a token of CLOSED: the call began during a run of failures
 
 	runBits  = 16
 	timeBits = 64 - runBits
@@ -134,8 +134,8 @@ func (e *episode) enter(now int64) (token uint64) {
 	return e.base | duringRun
 }
 
-// forget takes the failures of old, an earlier value of word, off the failures in a row.
-// Other calls may have failed since, and if one succeeded, there is nothing to forget.
+// forget subtracts the failures in old, an earlier value of word, from the failures in a row.
+// Failures recorded after old stay. If a success was recorded after old, nothing changes.
 func (e *episode) forget(old uint64) {
 	for {
 		w := e.word.Load()

@@ -10,7 +10,7 @@ import (
 
 // A Transition is a change of a breaker's state.
 type Transition struct {
-	Time     time.Time // by the clock of the breaker, as it was then
+	Time     time.Time // the wall time of the transition, by the clock of the breaker
 	From, To State
 	Mode     Mode // after it
 	// Rule is the cause: the String of a rule of Config.Trip, or one of the Cause

@@ -35,9 +35,9 @@ func (b *Breaker) State() State {
 //   - in CLOSED while a rule is more than half of the way to opening it,
 //   - in another mode than the breaker that New returned.
 //
-// Failures in a row count as on the way while they are evidence; see Silence. Failures
-// among the last calls count for ten seconds since the last, and failures in a window while
-// they are in it.
+// Failures in a row count for this until they are too old; see Silence. Failures among the
+// last calls count until ten seconds after the last failure. Failures in a window count until
+// they leave it.
 func (b *Breaker) Idle() bool {
 	e := b.episode.Load()
 	now := b.clock.Nanos()

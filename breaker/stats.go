@@ -41,8 +41,8 @@ type Gauges struct {
 	// State and Mode are as Breaker.State and Breaker.Mode return them.
 	State State
 	Mode  Mode
-	// Since is the wall time of the last transition, SetMode and Reset included, as it
-	// was then. After the open time, it is the end of the open time.
+	// Since is the wall time at which the last transition happened, SetMode and Reset
+	// included. After the open time, it is the end of the open time.
 	Since time.Time
 	// FailuresInARow counts up to now, in CLOSED and HALF_OPEN.
 	FailuresInARow int

@@ -68,10 +68,10 @@ type match struct {
 	span  time.Duration // from the first hit to the last
 	err   error         // the last failure among hits
 
-	because *resilience.Rejection // by err, nil if its text could not be made
+	because *resilience.Rejection // made of err; nil if its text could not be made
 }
 
-// rejection returns a rejection by the last failure, without the fields of the policy.
+// rejection returns a rejection because of the last failure, without the policy's fields.
 func (m match) rejection() resilience.Rejection {
 	if m.because == nil {
 		return resilience.Rejection{Cause: m.err}

@@ -174,17 +174,14 @@ func (b *Breaker) halfOpen(e *episode, now int64) (*episode, uint64) {
 }
 
 // newLeases returns the leases of a HALF_OPEN episode.
-func (b *Breaker) newLeases() *[]lease {
-	leases := make([]lease, b.cfg.CloseAfter)
-	return &leases
-}
+func (b *Breaker) newLeases() *[]lease { return new(make([]lease, b.cfg.CloseAfter)) }
 
 // follow returns an episode in state s that comes after e, in the same mode.
 func (b *Breaker) follow(e *episode, s State, now int64) *episode {
 	return b.followAt(e, s, now, b.clock.At(now))
 }
 
-// followAt is follow for a caller that must not read the clock. began is the time of now.
+// followAt is follow for a caller that must not read the clock. began is the wall time at now.
 func (b *Breaker) followAt(e *episode, s State, now int64, began time.Time) *episode {
 	next := &episode{state: s, mode: e.mode, base: e.base + generation, since: now, began: began}
 	if s == Closed {

@@ -125,7 +125,7 @@ func TestExplain_ageAfterJump(t *testing.T) {
 	}
 }
 
-// The beginning of HALF_OPEN, when no call has been made since, follows that of OPEN.
+// Until a call is made after OPEN, the beginning of HALF_OPEN follows the beginning of OPEN.
 func TestStats_sinceOfOpenTimeOver(t *testing.T) {
 	for name, jump := range jumps {
 		t.Run(name, func(t *testing.T) {

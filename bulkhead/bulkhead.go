@@ -207,7 +207,7 @@ func (b *Bulkhead) queue(ctx context.Context) (left *atomic.Uint64) {
 		if left != nil {
 			left.Add(1)
 			b.arrived.Add(-1)
-			if got { // at the instant at which ctx ended
+			if got { // the slot came at the instant at which ctx ended
 				b.sem.Release(1)
 			}
 		}

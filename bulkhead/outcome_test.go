@@ -44,7 +44,7 @@ func repeat(t *testing.T, b *bulkhead.Bulkhead, goroutines, rounds int, fn resil
 	}
 }
 
-// Calls that say nothing about the dependency do not change the size: calls that their
+// Calls that are no evidence about the dependency do not change the size: calls that their
 // callers cancel, that an inner policy rejects, and that are marked so.
 func TestBulkhead_ignoredKeepsSize(t *testing.T) {
 	for name, fn := range map[string]func(ctx context.Context, cancel func()) error{
@@ -83,7 +83,7 @@ func TestBulkhead_answerGrows(t *testing.T) {
 	})
 }
 
-// A call that ends in the queue says nothing about the dependency, whichever clock ends it:
+// A call that ends in the queue is no evidence about the dependency, whichever clock ends it:
 // a breaker outside counts no failure.
 func TestBulkhead_queueEndIsIgnored(t *testing.T) {
 	for name, deadline := range map[string]time.Duration{"MaxWait": time.Second, "the caller's deadline": 50 * time.Millisecond} {

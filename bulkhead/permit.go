@@ -16,7 +16,7 @@ import (
 // A Permit is safe for concurrent use. Do not copy it.
 type Permit struct {
 	held atomic.Pointer[Bulkhead] // nil once released
-	ctx  context.Context          // of the work, for its outcome
+	ctx  context.Context          // of Acquire, for the outcome of the work
 	n    int64                    // how many calls had been admitted, including this one
 }
 

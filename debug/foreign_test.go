@@ -194,7 +194,7 @@ func TestCard_longReport(t *testing.T) {
 	elements(t, asHTML(t, p))
 }
 
-// The level of a past state says how it looks in the strip, whatever it is called.
+// The level of a past state decides how it looks in the strip, whatever its name is.
 func TestStrip_levels(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	classes := func(good, half, bad string) (classes []string) {

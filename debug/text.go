@@ -85,7 +85,7 @@ func (s stamp) String() string { return s.Format("2006-01-02 15:04:05.000 MST") 
 // elapsed returns the longer of the wall time and the monotonic time between two times of
 // one clock. Monotonic time stops during a suspend, and wall time may be set back.
 func elapsed(from, to time.Time) time.Duration {
-	return max(0, to.Sub(from), to.Round(0).Sub(from.Round(0))) // Round(0) leaves the wall time
+	return max(0, to.Sub(from), to.Round(0).Sub(from.Round(0))) // Round(0) keeps only the wall time
 }
 
 // seconds is a duration.

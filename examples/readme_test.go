@@ -32,7 +32,7 @@ type userDB map[int]User
 
 func (db userDB) User(_ context.Context, id int) (User, error) { return db[id], nil }
 
-// readmeProgram is what the code of README.md makes.
+// readmeProgram has the values that the code of README.md makes.
 type readmeProgram struct {
 	client *http.Client
 	conn   *grpc.ClientConn

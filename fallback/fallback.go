@@ -167,8 +167,8 @@ func wrapBoth(err, handleErr error) error {
 	return &Error{err, handleErr}
 }
 
-// contains reports whether e is err or wraps err. errors.Is would also find an error that
-// only matches err, as each timeout matches every other, and so hide err.
+// contains reports whether e is err or wraps err. errors.Is would also be true if e only
+// matches err, as each timeout matches every other, and err would then be lost.
 func contains(e, err error) bool {
 	if !reflect.ValueOf(err).Comparable() {
 		return false

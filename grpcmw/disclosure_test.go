@@ -55,7 +55,7 @@ type careful struct{ error }
 func (e careful) Unwrap() error              { return e.error }
 func (e careful) GRPCStatus() *status.Status { return status.New(codes.Unavailable, "try later") }
 
-// careless is careful, but for the text of the rejection in its status.
+// careless is careful with the text of the rejection in its status.
 type careless struct{ error }
 
 func (e careless) Unwrap() error { return e.error }
@@ -152,7 +152,7 @@ func TestServer_rejectionTextStaysInside(t *testing.T) {
 	}
 }
 
-// wraps is a policy that wraps errors, as others add what they know.
+// wraps is a policy that wraps errors, as other policies do to add details.
 var wraps = testkit.Policy(func(ctx context.Context, next resilience.Next) error {
 	if err := next.Run(ctx); err != nil {
 		return fmt.Errorf("policy: %w", err)

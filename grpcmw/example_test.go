@@ -330,7 +330,7 @@ func ExampleServer() {
 	// Output: OK
 }
 
-// The only slot is taken. The client gets that, and when to retry.
+// The only slot is taken. The client gets the reason, and the time until a retry.
 func ExampleServer_full() {
 	busy, done := make(chan bool), make(chan bool)
 	policy := resilience.Must(bulkhead.New(bulkhead.Config{Name: "payments", Slots: 1, MaxQueue: bulkhead.NoQueue}))

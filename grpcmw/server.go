@@ -28,9 +28,10 @@ import (
 // than capacity. The messages of a rejected stream are not read. gRPC reads the message of
 // a unary call before it calls interceptors.
 //
-// The status of a rejection has only its reason, as in "rejected: open", also if a handler
-// returns the rejection of a call that it made: the text of a rejection has names and keys,
-// and the error of another call. Interceptors outside find all of it in the error.
+// The status of a rejection has only its reason, as in "rejected: open", because the text of
+// a rejection has names and keys, and the error of another call. This also holds if a handler
+// returns the rejection of a call that it made. Interceptors outside find the whole rejection
+// in the error.
 //
 // A handler that returns nil or a status has answered, also if its context is done by then.
 // An answered stream that goes on until its client cancels, or until the client's deadline,
@@ -39,7 +40,7 @@ import (
 // A limit releases its slot when the call answers: when a unary handler returns, and when a
 // stream sends its first message or ends without one. If the client has left by then, or its
 // deadline has passed, the limit counts the call as abandoned. The end of a context that an
-// interceptor outside has made is no client that left.
+// interceptor outside has made does not count as the client leaving.
 //
 // A handler runs once, whatever Policy decides: a retry belongs to the client. A timeout in
 // Policy ends the context of the handler, but waits until the handler returns. A handler
@@ -204,9 +205,9 @@ func (h *handling) setAnswer(err error) {
 	}
 }
 
-// answerError returns err for policies that wait for the answer. If the client has left, the
-// error is that of the call's context: the client does not get the answer. No other end of a
-// context counts as the client's.
+// answerError returns err for policies that wait for the answer. If the client has left, it
+// returns the error of the call's context, because the client does not get the answer. An
+// error of any other context becomes a failure without the context's error.
 func (h *handling) answerError(err error) error {
 	if clientLeft(h.ctx) {
 		return resilience.ContextError(h.ctx)
@@ -273,9 +274,10 @@ func (h *handling) public(err error) (metadata.MD, error) {
 }
 
 // withoutRejection returns err, which has a status, with a status for the client. The text of
-// a rejection has another call's error, which may be another client's, and names and keys of
-// this process. So if the message has that text, it is replaced: by the message of the status
-// in err if that has none of it, otherwise by "rejected" and the reason.
+// a rejection has names and keys of this process, and the error of another call, which may be
+// another client's. If the message of the status has that text, withoutRejection replaces the
+// message: by the message of a status inside err if that is free of the text, otherwise by
+// "rejected" and the reason.
 func withoutRejection(err error) error {
 	s := status.Convert(err)
 	if !hasRejection(err, s.Message()) {

@@ -10,9 +10,8 @@ import (
 	"sync/atomic"
 )
 
-// attempt is what a call records about one attempt, for questions that the error of
-// net/http does not answer: whether the caller's body failed, and whether there was a
-// connection for the request.
+// attempt records what the error of net/http does not show about one attempt: whether the
+// caller's body failed, and whether there was a connection for the request.
 type attempt struct {
 	req http.Request // a copy of the caller's request, with body and this context
 
@@ -27,9 +26,9 @@ type attempt struct {
 	// The fields below are about the connection, if it is traced.
 
 	ctx    context.Context        // tracedContext adds hooks to it
-	hooks  *httptrace.ClientTrace // those of a tracer, and the caller's
+	hooks  *httptrace.ClientTrace // of a tracer, and of the caller if it has any
 	tracer *tracer                // nil if it cannot be used again
-	conn   atomic.Uint32          // connWanted and the like
+	conn   atomic.Uint32          // the bits connWanted to connAnswered
 }
 
 // watched is a call whose first attempt is watched. One type for both makes them one
@@ -72,6 +71,7 @@ func (a *attempt) watchBody() {
 	}
 }
 
+// bodyAgain is the GetBody of a request whose body is watched.
 func (a *attempt) bodyAgain() (io.ReadCloser, error) {
 	body, err := a.getBody()
 	if err != nil {
@@ -82,8 +82,8 @@ func (a *attempt) bodyAgain() (io.ReadCloser, error) {
 }
 
 // bodyCaused reports whether the caller's body is the reason for err, which ended the
-// attempt. An error of Close is, if net/http returns it, or reports only that it has closed
-// the connection.
+// attempt. An error of the body's Close is the reason if net/http returns that error, or
+// reports only that it has closed the connection.
 func (a *attempt) bodyCaused(err error) bool {
 	if a.failed.Load() {
 		return true

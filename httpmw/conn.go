@@ -7,11 +7,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/resilience-go/resilience"
 )
 
-// The bits of attempt.conn say how far net/http has come with the connection for an
+// The bits of attempt.conn show how far net/http has come with the connection for an
 // attempt. It sets them through the hooks of package httptrace. A Base that does not use
 // these hooks sets none of them.
 const (
@@ -25,8 +23,8 @@ const (
 // and making them allocates.
 //
 // A Base that goes on with an attempt after it has returned may call a hook for the next
-// attempt of the tracer. Such a call can only spoil a proof: it does not make one, because
-// a Base that calls hooks calls GetConn for the next attempt as well.
+// attempt of the tracer. Such a call can undo a proof, but cannot make one: a Base that calls
+// hooks also calls GetConn for the next attempt.
 type tracer struct {
 	hooks   httptrace.ClientTrace
 	attempt atomic.Pointer[attempt]
@@ -49,9 +47,9 @@ func (t *tracer) change(set, clear uint32) {
 	}
 }
 
-// traces reports whether a call for req has to know about its connections: if the request
-// is not idempotent, it is safe to retry only if it was not sent. If the connections are
-// bounded, a call that waits for one says nothing about the server.
+// traces reports whether the connections of a call for req are traced. A request that is not
+// idempotent is safe to retry only if it was not sent. If Base bounds its connections, a call
+// that waits for one is no evidence about the server.
 func (t *Transport) traces(req *http.Request) bool {
 	repeatable := req.GetBody != nil || req.Body == nil || req.Body == http.NoBody
 	return repeatable && !idempotent(req) || t.boundsConns()
@@ -93,8 +91,8 @@ func (a *attempt) endTrace(tracers *sync.Pool) {
 	}
 }
 
-// withProof returns err, which ended the attempt, with what the hooks prove. direct is
-// whether Base is net/http's own.
+// withProof returns err, which ended the attempt. If the hooks prove something, the result is
+// a connError around err. direct is whether Base is net/http's own.
 func (a *attempt) withProof(err error, direct bool) error {
 	conn := a.conn.Load()
 	switch {
@@ -113,19 +111,18 @@ func (c *call) recordDial(ctx context.Context, err error) {
 		return
 	}
 	conn, host := c.attempt.conn.Load(), c.t.origins.find(c.req.URL)
-	canceled := ctx.Err() != nil && resilience.OutcomeOf(ctx, ctx.Err(), nil) == resilience.Ignored
 	switch {
 	case conn&connGot != 0:
 		if host.unreachable.Load() {
 			host.unreachable.Store(false)
 		}
-	case conn&connDialing != 0 && err != nil && !canceled:
+	case conn&connDialing != 0 && err != nil && !canceled(ctx):
 		host.unreachable.Store(true)
 	}
 }
 
 // waitedForConn reports whether an attempt that ended with its context only waited for a
-// connection that other requests use. If the host cannot be reached, what the attempt waited for are
+// connection that other requests use. If the host cannot be reached, the attempt waited for
 // dials that hang, which is evidence.
 func (c *call) waitedForConn() bool {
 	if c.attempt == nil || c.req.URL == nil || !c.t.boundsConns() {
@@ -158,8 +155,8 @@ func (c *tracedContext) Done() <-chan struct{} { return c.ctx.Done() }
 func (c *tracedContext) Err() error { return c.ctx.Err() }
 
 // Value implements context.Context. When net/http begins to make a connection for an
-// attempt, it looks for the attempt's hooks again. No hook of its own shows that: ConnectStart
-// is not called by a dialer of the user.
+// attempt, it looks for the attempt's hooks again. No hook shows that moment: a dialer of the
+// user does not call ConnectStart.
 func (c *tracedContext) Value(key any) any {
 	if key != traceKey {
 		return c.ctx.Value(key)
@@ -171,14 +168,14 @@ func (c *tracedContext) Value(key any) any {
 }
 
 // traceKey is the key under which package httptrace looks for the hooks. The package does
-// not export it, but asks a context for it.
+// not export it, but calls the Value of a context with it.
 var traceKey = func() any {
 	var c keyContext
 	httptrace.ContextClientTrace(&c)
 	return c.key
 }()
 
-// keyContext records for which key it was asked.
+// keyContext records the key with which its Value was called.
 type keyContext struct {
 	context.Context
 	key any

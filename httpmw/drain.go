@@ -16,9 +16,9 @@ const (
 )
 
 // drain reads body to its end, within drainBytes and drainTime, and closes it. It returns
-// the content as a new body, or nil if drain did not reach the end, and the error of a
-// broken body. length is the body's length, or -1 if unknown. uploads is whether the
-// request has a body.
+// the content as a new body, or nil if drain did not reach the end. If the body is broken,
+// drain also returns its error. length is the body's length, or -1 if unknown. uploads is
+// whether the request has a body.
 func drain(body io.ReadCloser, length int64, uploads bool) (io.ReadCloser, error) {
 	if length > drainBytes {
 		shut(body, uploads)

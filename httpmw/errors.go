@@ -34,9 +34,12 @@ func (f *failure) Timeout() bool { return !f.unsent && timedOut(f.err) }
 // base returns the error of Base.
 func (f *failure) base() error { return f.err }
 
-// ignoredError is a failure that is no evidence about the server and must not open a
-// breaker: the caller's request cannot be sent, its body failed, the caller canceled it, it
-// waited for other requests, or a proxy does not accept it.
+// ignoredError is a failure that is no evidence about the server and must not open a breaker:
+//
+//   - the caller's request cannot be sent, or its body failed,
+//   - the caller canceled it,
+//   - it waited for a connection that other requests use, or
+//   - a proxy does not accept it.
 type ignoredError struct{ failure }
 
 func (*ignoredError) Outcome() resilience.Outcome { return resilience.Ignored }
@@ -102,15 +105,15 @@ func publicError(err error) error {
 	return err
 }
 
-// asDeadlineCause returns the cause of ctx if a timeout ended ctx and err is only an echo of
-// that: the bare error of ctx. HTTP/2 returns "context canceled" after an attempt's
-// timeout. Otherwise it returns err.
+// asDeadlineCause returns the cause of ctx if a timeout ended ctx and err has only the error
+// of ctx and not its cause. HTTP/2 returns "context canceled" after an attempt's timeout.
+// Otherwise asDeadlineCause returns err.
 func asDeadlineCause(ctx context.Context, err error) error {
 	if ctx.Err() == nil || !errors.Is(err, ctx.Err()) {
 		return err
 	}
 	cause := context.Cause(ctx)
-	if resilience.OutcomeOf(ctx, ctx.Err(), nil) != resilience.Failure || errors.Is(err, cause) {
+	if !expired(ctx) || errors.Is(err, cause) {
 		return err // the caller canceled, or err has the cause
 	}
 	return cause

@@ -57,8 +57,10 @@ func TestServer_replacementHeaders(t *testing.T) {
 				return errors.Join(next.Run(ctx), errors.New("no"))
 			})},
 			"an ErrorHandler": {
-				Policy:       newTimeout(time.Millisecond, 0),
-				ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { http.Error(w, "Service Unavailable", 503) },
+				Policy: newTimeout(time.Millisecond, 0),
+				ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) {
+					http.Error(w, "Service Unavailable", http.StatusServiceUnavailable)
+				},
 			},
 		} {
 			t.Run(name+", "+what, func(t *testing.T) {

@@ -61,8 +61,8 @@ func KeyOf(rawURL string) (string, error) {
 	return adapter.CanonicalOrigin(u.Scheme, u.Host), nil
 }
 
-// origins caches what is known about a few hosts, so that a request does not build its key
-// again. Each host has one entry, which it may share with others: the last one used has it.
+// origins caches the keys of a few hosts, so that a request does not build its key again.
+// Hosts may share an entry, which then is about the host that was used last.
 type origins [16]atomic.Pointer[origin]
 
 type origin struct {

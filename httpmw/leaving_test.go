@@ -212,7 +212,8 @@ func TestServer_statusBeforeClientLeft(t *testing.T) {
 	})
 }
 
-// A deadline of middleware outside is no client that left: a limit counts an answer.
+// A deadline of middleware outside does not mean that the client left: a limit counts an
+// answer.
 func TestServer_outerDeadlineHasCaller(t *testing.T) {
 	p := resilience.Must(limit.New(limit.Config{}))
 	h := httpmw.Server{Policy: p}.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -227,8 +228,8 @@ func TestServer_outerDeadlineHasCaller(t *testing.T) {
 	}
 }
 
-// A policy that ends the context of a handler that writes nothing gets ErrorHandler's
-// answer, whatever else ends the context later.
+// If a policy ends the context of a handler that writes nothing, ErrorHandler answers,
+// whatever else ends the context later.
 func TestServer_policyEndsContext(t *testing.T) {
 	errStopped := errors.New("stopped")
 	stops := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
@@ -294,7 +295,7 @@ func TestServer_policyEndsContext(t *testing.T) {
 	}
 }
 
-// The errors of the package say what happened, and why.
+// The errors of the package show what happened, and why.
 func TestServer_errorTexts(t *testing.T) {
 	for want, policy := range map[string]testkit.Policy{
 		"httpmw: the policy neither ran the handler nor returned an error": func(context.Context, resilience.Next) error { return nil },

@@ -192,7 +192,7 @@ var faults2 = map[string]struct {
 }
 
 // A server that fails each request sees a request again only if that is safe: it is
-// idempotent, or the server has said that it did not process it.
+// idempotent, or the server has reported that it did not process it.
 func TestTransport_repeatsOnlyWhatIsSafe(t *testing.T) {
 	type server struct {
 		version byte

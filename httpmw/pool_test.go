@@ -81,7 +81,7 @@ func (p *pooled) send(t *testing.T, tr *httpmw.Transport, method string, byDeadl
 	return outcome, err
 }
 
-// A wait for a connection of a full pool says nothing about the server, whatever ends it.
+// A wait for a connection of a full pool is no evidence about the server, whatever ends it.
 func TestTransport_poolWaitIsIgnored(t *testing.T) {
 	for _, method := range []string{"GET", "POST"} {
 		for _, byDeadline := range []bool{false, true} {
@@ -229,7 +229,7 @@ func TestTransport_hangingServerIsFailure(t *testing.T) {
 	})
 }
 
-// A Transport sees the pool of its Base, and not that of a transport inside another.
+// A Transport sees the pool of its Base, and not the pool of a transport inside another.
 func TestTransport_poolWaitInsideOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPooled(t)

@@ -32,10 +32,14 @@ import (
 // it what net/http reported about the connection, through package httptrace. Without that,
 // an error of an http.Client proves nothing, because it may be about a redirect.
 //
-// No request is retried after a permanent error: an error of a certificate, a name that does
-// not exist, a proxy's answer to CONNECT with a status that is not listed above, an
-// unsupported scheme, too many redirects, an invalid request, the rejection of a policy
-// further in, or an error whose method Retryable() bool returns false.
+// No request is retried after a permanent error:
+//
+//   - an error of a certificate,
+//   - a name that does not exist,
+//   - a proxy's answer to CONNECT with a status that is not listed above,
+//   - an unsupported scheme, an invalid request, or too many redirects,
+//   - the rejection of a policy further in,
+//   - an error whose method Retryable() bool returns false.
 func DefaultRetryable(req *http.Request, resp *http.Response, err error) bool {
 	if err == nil {
 		return retriedStatus(resp.StatusCode) && idempotent(req)
@@ -125,10 +129,9 @@ func permanent(err error) bool {
 		certificate(err) || redirects(err) || invalid(err) || noSuchHost(err)
 }
 
-// proxyStatus returns the status with which a proxy has refused a tunnel to the server of
-// req (RFC 9110, section 9.3.6), or 0 if err is about something else. net/http returns only
-// the reason phrase of the proxy's answer, so proxyStatus does not recognize a phrase that
-// is not the usual one.
+// proxyStatus returns the status with which a proxy rejected a tunnel to the server of req
+// (RFC 9110, section 9.3.6), or 0 if err is about something else. net/http returns only the
+// reason phrase of the proxy's answer. proxyStatus recognizes only the usual phrases.
 func proxyStatus(req *http.Request, err error) int {
 	if req.URL == nil || req.URL.Scheme != "https" {
 		return 0

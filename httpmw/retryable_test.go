@@ -358,14 +358,14 @@ func TestTransport_returnsErrorOfBase(t *testing.T) {
 	}
 }
 
-// notAgain is an error that is not retryable and says nothing about the server.
+// notAgain is an error that is not retryable and is no evidence about the server.
 type notAgain struct{}
 
 func (notAgain) Error() string               { return "no such tenant" }
 func (notAgain) Retryable() bool             { return false }
 func (notAgain) Outcome() resilience.Outcome { return resilience.Ignored }
 
-// An error of Base can say that it is not retryable, and what it means.
+// An error of Base can have the methods Retryable and Outcome.
 func TestDefaultRetryable_errorOfBaseDecides(t *testing.T) {
 	base := roundTripper(func(*http.Request) (*http.Response, error) { return nil, fmt.Errorf("token: %w", notAgain{}) })
 	if n, outcome, _ := attempt(t, base, newRequest(t, "GET", "http://x", nil)); n != 1 || outcome != resilience.Ignored {

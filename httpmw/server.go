@@ -28,10 +28,10 @@ import (
 // sends 200 for a handler that wrote nothing.
 //
 // A request whose context is canceled before its status is sent is Ignored, whatever the
-// status: its client may have left. net/http also cancels the context of a client that has
-// closed its sending side only, or after a read deadline, so the request is handled and
-// answered like any other. If a deadline of middleware outside passes, the status counts,
-// and a handler that wrote nothing is a failure.
+// status: its client may have left. The request is still handled and answered like any other,
+// because net/http also cancels the context after a read deadline, or if the client closes
+// only its sending side. If a deadline of middleware outside passes, the status counts, and a
+// handler that wrote nothing is a failure.
 //
 // A handler that panics is a failure. The panic continues to net/http, as it does without a
 // Server. http.ErrAbortHandler continues too, and is Ignored.
@@ -136,7 +136,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if e.aborted {
 		panic(http.ErrAbortHandler)
 	}
-	// If the handler was silent and its verdict is no error, then a policy has failed it.
+	// If the handler was silent and its verdict is nil, err is the error of a policy.
 	if answered := err == nil || e.begun() || e.silent && e.err != nil; !answered {
 		e.restoreHeader()
 		answer := h.ErrorHandler
@@ -322,8 +322,9 @@ func (e *exchange) endedByPolicy(ctx context.Context) bool {
 	return adapter.EndedFirst(ctx, e.r.Context())
 }
 
-// answerError returns e.err for policies that wait for the answer. They take the error of a
-// context for a client that left, so it stays only if the client has left.
+// answerError returns e.err for policies that wait for the answer. To them, the error of a
+// context means that the client has left. So answerError replaces such an error unless the
+// client has left.
 func (e *exchange) answerError() error {
 	if err := e.clientLeft(); err != nil {
 		return err

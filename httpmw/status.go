@@ -129,8 +129,8 @@ var dateLayouts = [...]string{
 // with nanoseconds has 35 bytes.
 const maxDate = 64
 
-// parseDate parses a date of an HTTP header. A date without a zone is invalid, except for
-// the form of HTTP that never has one, and so is a zone whose name has several meanings.
+// parseDate parses a date of an HTTP header. A date without a zone is invalid, except in the
+// one form of HTTP that has none. A zone whose name has several meanings is invalid too.
 func parseDate(v string, now time.Time) (time.Time, bool) {
 	if len(v) > maxDate {
 		return time.Time{}, false

@@ -47,7 +47,7 @@ func asked(t testing.TB, code int, h http.Header) time.Duration {
 }
 
 // RetryAfter parses seconds, also with a fraction, and dates as servers send them. It
-// ignores what is neither.
+// ignores any other text.
 func TestStatusError_retryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // the time stands still
 		now := time.Now().UTC()
@@ -179,7 +179,7 @@ func FuzzRetryAfter(f *testing.F) {
 		if got < 0 || got > year {
 			t.Fatalf("%q: %v", value, got)
 		}
-		// A decimal number is seconds, and exactly as many as it says, rounded up.
+		// A decimal number is exactly that many seconds, rounded up.
 		if trimmed := strings.Trim(value, " \t"); decimal.MatchString(trimmed) {
 			n, _ := new(big.Rat).SetString(trimmed)
 			n.Mul(n, big.NewRat(int64(time.Second), 1))

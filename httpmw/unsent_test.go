@@ -229,8 +229,8 @@ func TestDefaultRetryable_dialErrorOfClient(t *testing.T) {
 	}
 }
 
-// A Retryable of the user's own that calls DefaultRetryable retries an unsent POST, and its
-// errors are those of Base.
+// A Retryable of the user's own that calls DefaultRetryable retries an unsent POST, and is
+// called with the errors of Base.
 func TestTransport_retryableOfUnsent(t *testing.T) {
 	n := 0
 	tr := &httpmw.Transport{

@@ -52,9 +52,9 @@ func (u *upload) Close() error {
 	return err
 }
 
-// mayFail reports whether a call has to watch body. A Read from memory never fails, and the
-// error of a file has the file's name. net/http sends both faster if it sees their type:
-// memory in fewer packets, files without a copy.
+// mayFail reports whether a call has to watch body. It need not watch memory, whose Read never
+// fails, or a file, whose errors have its name. net/http sends both faster if it sees their
+// type: memory in fewer packets, files without a copy.
 func mayFail(body io.ReadCloser) bool {
 	if body == nil || body == http.NoBody {
 		return false

@@ -31,9 +31,9 @@ var ErrLimited error = &resilience.Rejection{Policy: policy, Reason: resilience.
 //
 // While the handler holds fewer requests than the limit, Limit only counts. When the limit
 // is reached and arrivals keep up with completions, Limit starts a trial: it sets another
-// limit and compares the throughput, which is the number of useful completions per second.
-// A completion is useful if the caller has not left. If the throughput grows with twice the
-// limit, the limit was too low. If it does not fall with a quarter of the limit, the limit
+// limit and compares the throughput. The throughput is the number of useful completions per
+// second. A completion is useful if the caller has not left. If the throughput grows with
+// twice the limit, the limit was too low. If it does not fall with a quarter of the limit, the limit
 // was too high. If it falls, the two measurements give the knee by Little's law: the least
 // number of requests in flight with which the handler reaches its full throughput. The
 // limit becomes one and a half times the knee, and trials pause for a time that grows with
@@ -44,7 +44,7 @@ var ErrLimited error = &resilience.Rejection{Policy: policy, Reason: resilience.
 // callers of the oldest would leave before they get an answer. A reached limit alone rejects
 // no request, unless the queue already holds Config.MaxQueue requests.
 //
-// An overload begins when a trial has shown that a higher limit does not help, and
+// An overload needs proof: a trial has shown that a higher limit does not help. It begins when
 // arrivals then exceed completions for a fifth of a second while the limit is reached. In an
 // overload, a request is rejected once it has been queued for as long as the service time,
 // and for at least 5 ms. The overload ends when completions exceed arrivals for a second, or
@@ -54,8 +54,8 @@ var ErrLimited error = &resilience.Rejection{Policy: policy, Reason: resilience.
 // frees its slot when it answers. A limit cannot pace the work after that.
 //
 // A limit must see the whole load, so it belongs into the server. In one of many clients it
-// would grow without bound: a client that halves its share of a saturated service halves its
-// own throughput, and so concludes that its limit was too low.
+// would grow without bound. A client that halves its share of a saturated service halves its
+// own throughput, so its trial finds that the limit was too low.
 //
 // A Limit is safe for concurrent use.
 type Limit struct {
@@ -81,7 +81,7 @@ type Limit struct {
 	now     int64 // the latest time seen, since time must not go back
 	events  eventQueue
 	began   atomic.Pointer[time.Time] // the wall time at which the present state began
-	checks  bool // a call of look is scheduled
+	checks  bool                      // a call of look is scheduled
 }
 
 const (

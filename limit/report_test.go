@@ -9,7 +9,7 @@ import (
 	"github.com/resilience-go/resilience/limit"
 )
 
-// A report during an overload says since when, why and what happens next.
+// A report during an overload shows since when, why and what happens next.
 func TestLimit_reportsOverload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := resilience.Must(limit.New(limit.Config{Name: "orders"}))

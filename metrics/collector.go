@@ -28,8 +28,8 @@ import (
 // policy that is found twice counts once. The counters of a fork are in the report of the
 // policy that it was made from, so give the Collector that policy. A policy in
 // keyed.Config.Keys must not be a fork of the template. A policy of another module needs a
-// Kind that no policy of this module has, and a group of another module returns its template
-// from Nodes, or policies that are not marked as forks.
+// Kind that no policy of this module has. The Nodes of a group of another module must return
+// its template, or policies that are not marked as forks.
 //
 // # Series
 //

@@ -9,8 +9,8 @@ import (
 	"github.com/resilience-go/resilience"
 )
 
-// templates finds groups whose policies all are forks. The metrics of a group are those of
-// its template and of its other policies that are no forks, so such a group would have none.
+// templates finds groups in which every policy is a fork. Such a group would have no metrics:
+// a group gets them from its template and from its other policies that are not forks.
 type templates []*group
 
 // group is a group that is not inside a fork.
@@ -20,6 +20,7 @@ type group struct {
 	others bool // there is a policy that is not a fork
 }
 
+// see records the node n of a walk.
 func (t *templates) see(n resilience.Node) {
 	if g := t.last(n.Group); g != nil {
 		_, reports := reporter(n.Policy)
@@ -33,7 +34,7 @@ func (t *templates) see(n resilience.Node) {
 	}
 }
 
-// last returns the group that was seen last as p, nil if there is none.
+// last returns the last recorded group whose policy is p, nil if there is none.
 func (t *templates) last(p resilience.Policy) *group {
 	if p == nil || !reflect.ValueOf(p).Comparable() {
 		return nil
@@ -46,6 +47,7 @@ func (t *templates) last(p resilience.Policy) *group {
 	return nil
 }
 
+// err returns an error if there is a group without metrics.
 func (t *templates) err() error {
 	for _, g := range *t {
 		if g.forks && !g.others {

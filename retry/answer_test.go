@@ -50,7 +50,7 @@ func TestRetry_answerRefunds(t *testing.T) {
 	}
 }
 
-// An answer that asks to be tried again, such as 429, earns nothing and is not refunded, so
+// An answer that should be tried again, such as 429, earns nothing and is not refunded, so
 // that a dependency which sheds load gets few retries.
 func TestRetry_answerToRetryCosts(t *testing.T) {
 	r := must(t, quick(retry.Config{Retryable: func(error) bool { return true }}))
@@ -86,7 +86,7 @@ func TestRetry_answerAtContextEnd(t *testing.T) {
 	}
 }
 
-// A failure joined with a rejection costs what it cost: its retry is not refunded.
+// A retry that ends in a failure joined with a rejection is not refunded.
 func TestRetry_joinedRejectionCosts(t *testing.T) {
 	r := must(t, quick(retry.Config{Retryable: func(error) bool { return true }}))
 	attempts := 0
@@ -171,8 +171,8 @@ func TestRetry_contextEndsInAttempt(t *testing.T) {
 	}
 }
 
-// The outcome of a permanent error is Ignored, unless the error is a timeout or says what it
-// is.
+// The outcome of a permanent error is Ignored, unless the error is a timeout or has an
+// outcome of its own.
 func TestPermanent_outcome(t *testing.T) {
 	for _, tt := range []struct {
 		err  error

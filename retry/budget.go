@@ -55,8 +55,8 @@ func newBucket(units int, now int64) bucket {
 // at returns b at the time now, with the successes since it was stored. successes counts
 // all of them. The capacity is never below least.
 //
-// Only pay stores the result. The rate is measured between two stored marks, so if reading
-// stored it too, a look at the retry would change how much the bucket can hold.
+// Only pay stores the result. The rate is measured between two stored marks, so if Idle or
+// Budget stored it too, a look at the retry would change how much the bucket can hold.
 func (b fill) at(least int, successes uint64, now int64) fill {
 	if elapsed := now - b.markAt; elapsed >= int64(savings) {
 		b.capacity = max(int64(least), int64(float64(successes-b.mark)*float64(savings)/float64(elapsed)))

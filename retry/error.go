@@ -135,8 +135,8 @@ func timedOut(err error) bool {
 	return ok && e.Timeout()
 }
 
-// Permanent wraps err so that no Retry retries it, as when the input was invalid. It says
-// nothing about the dependency: its outcome is resilience.Ignored, unless err is a timeout
+// Permanent wraps err so that no Retry retries it, as when the input was invalid. It is no
+// evidence about the dependency: its outcome is resilience.Ignored, unless err is a timeout
 // or has an outcome of its own. For a failure of the dependency that must not be retried,
 // use Config.Retryable. errors.Is and errors.As find err. Permanent(nil) is nil.
 func Permanent(err error) error {
@@ -153,7 +153,8 @@ func (p *permanent) Unwrap() error   { return p.err }
 func (p *permanent) Retryable() bool { return false }
 func (p *permanent) Timeout() bool   { return timedOut(p.err) }
 
-// Outcome returns the outcome that err says it is, and otherwise Ignored.
+// Outcome returns the outcome of err. If err has none of its own, that is Failure for a
+// timeout and Ignored for any other error.
 func (p *permanent) Outcome() resilience.Outcome {
 	o := resilience.Ignored
 	if timedOut(p.err) {

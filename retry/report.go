@@ -72,7 +72,7 @@ type Stats struct {
 type Counters struct {
 	// FirstTry, Recovered and Aborted are the calls that succeeded at the first attempt,
 	// that succeeded after a retry, and that ended in a panic or runtime.Goexit. Stopped
-	// is the calls that were given up, by reason. Stopped[OutOfBudget] and
+	// has the calls that were given up, by reason. Stopped[OutOfBudget] and
 	// Stopped[AllFailing] are the calls that the budget stopped.
 	FirstTry, Recovered, Aborted uint64
 	Stopped                      map[string]uint64

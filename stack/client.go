@@ -172,7 +172,7 @@ func (c ClientConfig) validate() error {
 	return c.validateProbe()
 }
 
-// guardsNothing reports whether no layer has an effect. If so, idle says which layers are on
+// guardsNothing reports whether no layer has an effect. If so, idle names the layers that are on
 // without an effect.
 func (c *ClientConfig) guardsNothing() (idle string, nothing bool) {
 	if c.on(Breaker) || c.on(Bulkhead) || c.Total.Timeout > 0 {
@@ -213,9 +213,9 @@ func (c *ClientConfig) attemptTimeout() time.Duration {
 // maxDuration is the longest time.Duration.
 const maxDuration = time.Duration(math.MaxInt64)
 
-// probeMargin divides the time that a probe may take: a ProbeTimeout of 0 becomes longer
-// than that by one part in probeMargin. A quarter covers a probe that is slow to notice the
-// end of its context.
+// probeMargin is the divisor of the time that a probe may take: a ProbeTimeout of 0 becomes
+// longer than that time by one part in probeMargin. A quarter covers a probe that is slow to
+// notice the end of its context.
 const probeMargin = 4
 
 // probeTimeout returns the ProbeTimeout that follows the other layers. It is never shorter
@@ -274,8 +274,8 @@ func (c *ClientConfig) maxWait() time.Duration {
 }
 
 // validateProbe returns an error if a ProbeTimeout that the user has set may be over before
-// a probe ends, or if the user has set something that lets a probe take forever. The breaker
-// would then ignore the probe's success and never close.
+// a probe ends. The breaker would then ignore the probe's success and never close. It also
+// returns an error if the user has set something that lets a probe take forever.
 func (c *ClientConfig) validateProbe() error {
 	lease := c.Breaker.ProbeTimeout
 	if !c.on(Breaker) || lease < 0 {

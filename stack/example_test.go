@@ -89,7 +89,7 @@ func ExampleClientConfig_tenants() {
 
 	c := stack.DefaultClient("db")
 	c.Attempt.Timeout = 500 * time.Millisecond
-	c.Without = stack.Keyed // the group below is instead of it
+	c.Without = stack.Keyed // the group below replaces it
 	g, err := keyed.New(resilience.Must(c.New()), keyed.Config{Name: "db"})
 	if err != nil {
 		panic(err)
@@ -139,7 +139,7 @@ func (s slow) Read(p []byte) (int, error) {
 }
 
 // An upload takes longer than other requests, so it has its own timeout and its own breaker.
-// An error that is an answer says so once, for all layers.
+// Classify makes an error an answer for all layers.
 func ExampleClientConfig_classify() {
 	none := errors.New("no such user")
 	users := stack.ClientConfig{Name: "users", Classify: func(err error) resilience.Outcome {

@@ -12,9 +12,14 @@ import (
 	"github.com/resilience-go/resilience/internal/policykit"
 )
 
-// validateKeys returns an error if a key of Keyed.Keys looks like the key of a request and
-// is none, so that it would never match: a gRPC method without its target, a URL that is no
-// origin, or an address without a scheme. Any other text can be the key of a user's operation.
+// validateKeys returns an error if a key of Keyed.Keys looks like the key of a request but
+// would never match one:
+//
+//   - a gRPC method without its target,
+//   - a URL that is no origin,
+//   - an address without a scheme.
+//
+// Any other text can be the key of a user's operation.
 func (c *ClientConfig) validateKeys() error {
 	if !c.on(Keyed) {
 		if len(c.Keyed.Keys) > 0 {
@@ -58,8 +63,8 @@ func originOf(key string) string {
 	return "https://api.example.com:443"
 }
 
-// isAddress reports whether key is a host with a port that no name of a tenant looks like:
-// the host is an IP address, localhost, or a name with a dot.
+// isAddress reports whether key is a host with a port, where the host is an IP address,
+// localhost, or a name with a dot. The name of a tenant does not look like that.
 func isAddress(key string) bool {
 	host, port, err := net.SplitHostPort(key)
 	if err != nil || port == "" || !adapter.ValidPort(port) || strings.ContainsAny(host, "/@ ") {
@@ -69,7 +74,7 @@ func isAddress(key string) bool {
 	return err == nil || host == "localhost" || strings.Contains(strings.Trim(host, "."), ".")
 }
 
-// isMethod reports whether key can be taken for a gRPC method with a package, as in
+// isMethod reports whether key looks like a gRPC method with a package, as in
 // "/payments.v1.Payments/Charge". Without a package it may be a path.
 func isMethod(key string) bool {
 	service, method, ok := strings.Cut(strings.TrimPrefix(key, "/"), "/")

@@ -76,8 +76,8 @@ func (o *lively) Run(ctx context.Context) error {
 
 func (o *lively) Discard() { o.End(1, resilience.ErrAborted) }
 
-// Calls that end in every way, under all policies at once, while an operator changes modes
-// and observers panic or exit, leave no slot taken and are counted at most once.
+// Calls that end in every way, under all policies at once, leave no slot taken and are counted
+// at most once. This holds while an operator changes modes, and while observers panic or exit.
 func TestPolicies_mayhem(t *testing.T) {
 	for seed := range uint64(4) {
 		mayhem(t, seed)

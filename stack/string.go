@@ -35,8 +35,8 @@ func Describe(p resilience.Policy) string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-// The bounds of Check and Describe are far above what a sensible stack has. They stop at
-// policies without an end, such as a policy inside itself.
+// The bounds of Check and Describe are far above what a sensible stack has. They end a walk
+// that would otherwise not end, such as through a policy inside itself.
 const (
 	maxDepth    = 100
 	maxPolicies = 10_000

@@ -13,8 +13,8 @@ import (
 	"github.com/resilience-go/resilience/stack"
 )
 
-// In three weeks with an outage every day or so, each outage is noticed to be over within
-// seven seconds, no call fails long after one, and no goroutine is left.
+// In three weeks with an outage every day or so, the end of each outage is noticed within
+// seven seconds. No call fails long after an outage, and no goroutine is left.
 func TestClient_weeksOfOutages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := stack.Client("users")

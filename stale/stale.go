@@ -67,9 +67,9 @@ type Config struct {
 // function and policy are not used. Callers must not change the value. The fetch has the
 // values of the first caller's context, also after that caller has left: its trace, its
 // credentials, its outgoing metadata and the settings of httpmw. So a key must name
-// everything in them on which the value depends, such as the tenant. The fetch has neither
+// everything in them on which the value depends, such as the tenant. The fetch does not have
 // the caller's attempt number, because one caller that is a retry would prevent the retries
-// of all, nor the end of its context:
+// of all. The end of the caller's context does not end the fetch:
 //
 //   - A caller whose own context ends returns at once, and the fetch goes on for the
 //     others. The last caller to leave cancels the fetch and waits until it has returned,

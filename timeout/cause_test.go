@@ -97,7 +97,7 @@ func TestTimeout_outsideBreakerIsFailure(t *testing.T) {
 	}
 }
 
-// A timeout that ends a wait for a slot of ours says nothing about the dependency.
+// A timeout that ends a wait for a slot of ours is no evidence about the dependency.
 func TestTimeout_inQueueIsIgnored(t *testing.T) {
 	for name, kind := range kinds {
 		t.Run(name, func(t *testing.T) {

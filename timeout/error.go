@@ -25,7 +25,7 @@ type Error struct {
 	Err error
 
 	until  resilience.Moment
-	notRun bool // the operation waited to be run, for instance for a slot
+	notRun bool // the operation did not run, because it waited, for instance for a slot
 }
 
 // Error returns the timeout and the operation's error:

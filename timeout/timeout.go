@@ -55,10 +55,10 @@ type Config struct {
 }
 
 // Timeout bounds the time of operations. After the timeout, the operation's context is
-// done, with a cause that matches ErrExceeded. If the operation then fails, Apply returns an *Error.
-// If it succeeds, Apply returns nil, so that the caller gets the value, and counts the
-// operation as late. If the caller's own context ends first, Apply returns the operation's
-// error unchanged.
+// done, with a cause that matches ErrExceeded. If the operation then fails, Apply returns an
+// *Error. If it succeeds, Apply returns nil, so that the caller gets the value, and counts
+// the operation as late. If the caller's own context ends first, Apply returns the
+// operation's error unchanged.
 //
 // A Timeout is safe for concurrent use.
 type Timeout struct {
@@ -268,7 +268,7 @@ func (t *Timeout) wrapExpired(ctx context.Context, err error) error {
 	return e
 }
 
-// outcome returns what err says that it is.
+// outcome returns the outcome of err, whatever its context was.
 func outcome(err error) resilience.Outcome {
 	return resilience.OutcomeOf(context.Background(), err, nil)
 }

@@ -8,7 +8,8 @@ import (
 	"github.com/resilience-go/resilience/internal/adapter"
 )
 
-func TestParseAttempt(t *testing.T) {
+// ParseAttempt accepts one number of at most three digits, and returns 1 for anything else.
+func TestParseAttempt_values(t *testing.T) {
 	for name, test := range map[string]struct {
 		values []string
 		want   int

@@ -5,8 +5,8 @@ import (
 	"reflect"
 )
 
-// EndedFirst reports whether ctx was ended by itself and not by the end of parent, from
-// which it derives. If parent ends ctx, both have the same cause.
+// EndedFirst reports whether ctx, which derives from parent, ended by itself. If parent ends
+// ctx, both have the same cause.
 func EndedFirst(ctx, parent context.Context) bool {
 	switch {
 	case ctx.Err() == nil:

@@ -33,7 +33,7 @@ func CanonicalOrigin(scheme, hostport string) string {
 }
 
 // ParseURL is url.Parse that also accepts the result of CanonicalOrigin, in which the zone
-// of an IPv6 address is not escaped, as in "http://[fe80::1%eth0]:80". Its error repeats no
+// of an IPv6 address is not escaped, as in "http://[fe80::1%eth0]:80". Its error has no
 // password, not even one that is not escaped.
 func ParseURL(raw string) (*url.URL, error) {
 	u, err := url.Parse(escapeZone(raw))
@@ -49,7 +49,7 @@ func ParseURL(raw string) (*url.URL, error) {
 	}
 }
 
-// escapeZone returns raw with an escaped zone of its IPv6 address.
+// escapeZone returns raw with the zone of its IPv6 address escaped.
 func escapeZone(raw string) string {
 	before, rest, _ := strings.Cut(raw, "[")
 	addr, after, ok := strings.Cut(rest, "]")
@@ -80,8 +80,8 @@ func ValidPort(port string) bool {
 	return port == "" || err == nil
 }
 
-// HasUser reports whether key is written as a URL with a user name of http or https, or
-// with a password.
+// HasUser reports whether key is a URL with a password, or a URL of http or https with a user
+// name.
 func HasUser(key string) bool {
 	scheme, rest, _ := strings.Cut(key, "://")
 	user, _, ok := strings.Cut(authority(rest), "@")
@@ -92,7 +92,7 @@ func HasUser(key string) bool {
 	return ok || err != nil && strings.Contains(rest, "@")
 }
 
-// authority returns what is before the path of a URL without its scheme.
+// authority returns the part before the path of rest, a URL without its scheme.
 func authority(rest string) string {
 	if end := strings.IndexAny(rest, "/?#"); end >= 0 {
 		return rest[:end]

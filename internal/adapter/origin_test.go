@@ -63,7 +63,7 @@ func TestCanonicalKey_spellings(t *testing.T) {
 }
 
 // HasUser finds a user name or a password, also one that is not escaped.
-func TestHasUser(t *testing.T) {
+func TestHasUser_spellings(t *testing.T) {
 	for key, want := range map[string]bool{
 		"https://ada@api.example.com":          true,
 		"https://ada:secret@api.example.com/a": true,

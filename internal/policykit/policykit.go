@@ -32,8 +32,8 @@ func Replaces(ctx context.Context, err error, choose func(error) bool) bool {
 }
 
 // Classify returns the outcome of err, which an operation returned under ctx. If classify
-// decided that err is a success or ignored, judged is err with that outcome, so that the
-// policies outside judge alike. Otherwise judged is err.
+// decided that err is a success or ignored, judged is err with that outcome, so that outer
+// policies use the same outcome. Otherwise judged is err.
 func Classify(ctx context.Context, err error, classify func(error) resilience.Outcome) (o resilience.Outcome, judged error) {
 	if classify == nil {
 		return resilience.OutcomeOf(ctx, err, nil), err
@@ -53,7 +53,7 @@ func Classify(ctx context.Context, err error, classify func(error) resilience.Ou
 	}
 }
 
-// LateOutcome returns the outcome of err, with which an operation ended after its Run had
+// LateOutcome returns the outcome of an operation that ended with err after its Run had
 // returned. Its context may be gone by then, so only err can show that the caller canceled.
 func LateOutcome(err error, classify func(error) resilience.Outcome) resilience.Outcome {
 	if errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
@@ -62,7 +62,7 @@ func LateOutcome(err error, classify func(error) resilience.Outcome) resilience.
 	return resilience.OutcomeOf(context.Background(), err, classify)
 }
 
-// Absent reports whether p is nil or a nil pointer.
+// Absent reports whether p is nil, a nil pointer or a nil function.
 func Absent(p resilience.Policy) bool {
 	for range resilience.Walk(p) {
 		return false

@@ -53,7 +53,7 @@ func (c *Clock) Now() time.Time {
 // suspended. The wall time is too short if it was set back, and too long if it was set
 // forward, which looks like a suspend. Age is never negative.
 func Age(then, now time.Time) time.Duration {
-	return max(0, now.Sub(then), now.Round(0).Sub(then.Round(0))) // Round(0) leaves the wall time
+	return max(0, now.Sub(then), now.Round(0).Sub(then.Round(0))) // Round(0) keeps only the wall time
 }
 
 // Real reports whether this is real time.
