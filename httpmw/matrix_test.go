@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -42,6 +43,23 @@ type counted struct {
 
 // prime reports whether a request is the one with a good answer.
 func (c *counted) prime() bool { return c.primed.CompareAndSwap(false, true) }
+
+// prime makes a request of base that the server answers well, and returns when its
+// connection can be used again.
+func prime(t *testing.T, base *http.Transport, version byte, url string) {
+	t.Helper()
+	idle := make(chan struct{})
+	req := newRequest(t, "GET", url, nil)
+	req = req.WithContext(httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{PutIdleConn: func(error) { close(idle) }}))
+	resp, err := base.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if version == 1 { // net/http does not call PutIdleConn over HTTP/2
+		<-idle
+	}
+}
 
 // reset closes conn with a RST.
 func reset(conn net.Conn) {
@@ -220,11 +238,7 @@ func TestTransport_repeatsOnlyWhatIsSafe(t *testing.T) {
 					base.Protocols.SetHTTP1(s.version == 1)
 					base.Protocols.SetUnencryptedHTTP2(s.version == 2)
 					if used {
-						resp, err := base.RoundTrip(newRequest(t, "GET", url, nil))
-						if err != nil {
-							t.Fatal(err)
-						}
-						resp.Body.Close()
+						prime(t, base, s.version, url)
 					}
 					method, key, _ := strings.Cut(kind, " with a key")
 					req := newRequest(t, method, url, strings.NewReader(content))

@@ -68,17 +68,12 @@ func attempts(t *testing.T, base http.RoundTripper, method, url string) (n int, 
 
 // A POST is retried if no connection can be made.
 func TestDefaultRetryable_postNotConnected(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.Close()
 	base := &http.Transport{}
 	defer base.CloseIdleConnections()
-	if n, err := attempts(t, base, "POST", "http://"+l.Addr().String()); n != 3 || err == nil {
+	if n, err := attempts(t, base, "POST", "http://"+refusing(t)); n != 3 || err == nil {
 		t.Errorf("%d attempts, error %v", n, err)
 	}
-	proxied := &http.Transport{Proxy: http.ProxyURL(&url.URL{Scheme: "http", Host: l.Addr().String()})}
+	proxied := &http.Transport{Proxy: http.ProxyURL(&url.URL{Scheme: "http", Host: refusing(t)})}
 	if n, err := attempts(t, proxied, "POST", "http://example.test"); n != 3 || err == nil {
 		t.Errorf("by proxy: %d attempts, error %v", n, err)
 	}

@@ -55,15 +55,20 @@ func listen(t *testing.T, each func(net.Conn)) (addr string) {
 	return l.Addr().String()
 }
 
-// refusing returns the address of a port that refuses connections.
+// refusing returns an address that refuses connections. It is the address of the client's
+// side of a connection, so that no listener gets the same port during the test.
 func refusing(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close(); l.Close() })
+	return conn.LocalAddr().String()
 }
 
 // through returns a transport whose proxy is at addr.
