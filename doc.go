@@ -63,6 +63,8 @@
 //	Retryable() bool                whether a retry may help
 //	RetryAfter() time.Duration      the least wait before a retry
 //	Timeout() bool                  whether the operation timed out
+//	Busy() bool                     whether the dependency sheds load: such an answer earns
+//	                                no retry budget
 //
 //	on the cause of a context
 //	Ended(context.Context) bool     whether this cause is a timeout that ended the context;

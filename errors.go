@@ -50,6 +50,7 @@ type Rejection struct {
 	Cause error
 
 	causeText string // of Cause, if KeepCauseText was called
+	kept      bool   // KeepCauseText was called
 }
 
 // CauseText returns the text of Cause for people, or "" if Cause is nil. The text is
@@ -59,7 +60,7 @@ func (r *Rejection) CauseText() string {
 	switch {
 	case r.Cause == nil:
 		return ""
-	case r.causeText != "":
+	case r.kept:
 		return r.causeText
 	default:
 		return redact(errorText(r.Cause))
@@ -70,8 +71,9 @@ func (r *Rejection) CauseText() string {
 // Error then call no method of Cause. A policy that returns one Rejection to many callers
 // calls KeepCauseText before, so that the text is made once.
 func (r *Rejection) KeepCauseText() {
-	r.causeText = ""
+	r.kept = false
 	r.causeText = strings.Clone(r.CauseText()) // may be a short piece of a long text
+	r.kept = true
 }
 
 // Error returns the policy, the reason, the time until RetryAt, Detail and CauseText:

@@ -93,6 +93,7 @@ func TestOutcomeOf(t *testing.T) {
 		{"6 classified by what it joins", background, errors.Join(errDown, io.EOF), eofIsFine, success},
 		{"7 any other", background, errDown, nil, failure},
 		{"7 joined with a rejection", background, errors.Join(errDown, rejection), nil, failure},
+		{"7 a list with a rejection", background, errorList{rejection, errDown}, nil, failure},
 		{"7 a rejection inside a joined error", background, fmt.Errorf("%w, then %w", errDown, fmt.Errorf("b: %w", rejection)), nil, failure},
 		{"7 a foreign cancellation", background, context.Canceled, nil, failure},
 	}
@@ -130,12 +131,28 @@ func TestRejected_wrappedOrJoined(t *testing.T) {
 		{"joined with a failure", errors.Join(errDown, rejection), false},
 		{"wrapped and joined", fmt.Errorf("a: %w", fmt.Errorf("%w: %w", rejection, errDown)), false},
 		{"nothing joined", joinedNothing{}, false},
+		{"a list with a failure", errorList{rejection, errDown}, false},
+		{"a list with a failure before it", errorList{errDown, rejection}, false},
+		{"a list of rejections", fmt.Errorf("a: %w", errorList{rejection, rejection}), true},
 		{"of Ignore", resilience.Ignore(rejection), true},
 	} {
 		if got := resilience.Rejected(tt.err); got != tt.want {
 			t.Errorf("%s: %v", tt.name, got)
 		}
 	}
+}
+
+// errorList is an error as go-multierror makes it: Is looks at the first one, Unwrap returns the
+// others.
+type errorList []error
+
+func (l errorList) Error() string        { return l[0].Error() }
+func (l errorList) Is(target error) bool { return errors.Is(l[0], target) }
+func (l errorList) Unwrap() error {
+	if len(l) == 1 {
+		return nil
+	}
+	return l[1:]
 }
 
 type joinedNothing struct{}

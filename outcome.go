@@ -3,6 +3,8 @@ package resilience
 import (
 	"context"
 	"errors"
+	"reflect"
+	"slices"
 )
 
 // Outcome is what the result of an operation means for the health of its dependency.
@@ -93,61 +95,62 @@ func outcomeIn(err error) (o Outcome, ok bool) {
 // there are none.
 func methodIn(err error) (o Outcome, ok bool) {
 	for err != nil {
-		switch e := err.(type) {
-		case interface{ Outcome() Outcome }:
+		if e, ok := err.(interface{ Outcome() Outcome }); ok {
 			return min(e.Outcome(), Ignored), true
-		case interface{ Unwrap() error }:
-			err = e.Unwrap()
-		case interface{ Unwrap() []error }:
-			o = Ignored
-			for _, err := range e.Unwrap() {
-				one, found := methodIn(err)
-				switch {
-				case !found:
-				case one == Failure:
-					return Failure, true
-				default:
-					o, ok = min(o, one), true
-				}
-			}
-			return o, ok
-		default:
-			return 0, false
 		}
+		if all, ok := joined(err); ok {
+			return methodInAll(all)
+		}
+		err = errors.Unwrap(err)
 	}
 	return 0, false
+}
+
+func methodInAll(all []error) (o Outcome, ok bool) {
+	o = Ignored
+	for _, err := range all {
+		one, found := methodIn(err)
+		switch {
+		case !found:
+		case one == Failure:
+			return Failure, true
+		default:
+			o, ok = min(o, one), true
+		}
+	}
+	return o, ok
+}
+
+// joined returns the errors that err joins: by a method Unwrap() []error, or because err is
+// a slice of errors, as those of hashicorp/go-multierror and Kubernetes are.
+func joined(err error) (all []error, ok bool) {
+	if e, ok := err.(interface{ Unwrap() []error }); ok {
+		return e.Unwrap(), true
+	}
+	v := reflect.ValueOf(err)
+	if v.Kind() != reflect.Slice || v.Type().Elem() != reflect.TypeFor[error]() {
+		return nil, false
+	}
+	return v.Convert(reflect.TypeFor[[]error]()).Interface().([]error), true
 }
 
 // Rejected reports whether err is the rejection of a policy: the operation did not run.
 // Unlike errors.Is with ErrRejected, it is false for a rejection that is joined with an
 // error of another kind, because then something ran and failed.
 func Rejected(err error) bool {
-	for err != nil && !isRejection(err) {
-		switch e := err.(type) {
-		case interface{ Unwrap() error }:
-			err = e.Unwrap()
-		case interface{ Unwrap() []error }:
-			joined := e.Unwrap()
-			for _, err := range joined {
-				if !Rejected(err) {
-					return false
-				}
-			}
-			return len(joined) > 0
-		default:
-			return false
+	for err != nil {
+		if all, ok := joined(err); ok {
+			return len(all) > 0 && !slices.ContainsFunc(all, func(err error) bool { return !Rejected(err) })
 		}
+		if err == ErrRejected {
+			return true
+		}
+		if e, ok := err.(interface{ Is(error) bool }); ok && e.Is(ErrRejected) {
+			return true
+		}
+		err = errors.Unwrap(err)
 	}
-	return err != nil
-}
-
-// isRejection reports whether err itself, without the errors that it wraps, is a rejection.
-func isRejection(err error) bool {
-	if err == ErrRejected {
-		return true
-	}
-	e, ok := err.(interface{ Is(error) bool })
-	return ok && e.Is(ErrRejected)
+	return false
 }
 
 // Answer wraps err as a Success: the dependency worked, and err is its answer, such as

@@ -97,6 +97,30 @@ func TestSilence_callBeforeRun(t *testing.T) {
 	r.want(breaker.Open)
 }
 
+// TestSilence_emptyCallsDoNotRenew: calls that end at once without a failure, and permits
+// without work, do not keep old failures alive, however many there are.
+func TestSilence_emptyCallsDoNotRenew(t *testing.T) {
+	for name, call := range map[string]func(r *rig){
+		"ignored":  func(r *rig) { _ = r.run(resilience.Ignore(errDown)) },
+		"rejected": func(r *rig) { _ = r.run(resilience.ErrRejected) },
+		"no work":  func(r *rig) { r.permit().Cancel() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, breaker.Config{})
+			r.silence(6, time.Second)
+			for range 20 {
+				r.clock.add(time.Second)
+				call(r)
+			}
+			_ = r.run(errDown)
+			r.want(breaker.Closed)
+			if s := r.Stats(); s.FailuresInARow != 1 {
+				t.Errorf("%d failures in a row", s.FailuresInARow)
+			}
+		})
+	}
+}
+
 // TestSilence_oldRunAtOnce: many calls begin at once after an old run. All of their failures
 // count, and none of the old ones does.
 func TestSilence_oldRunAtOnce(t *testing.T) {

@@ -67,7 +67,8 @@ type frame struct {
 	run          int
 	runStart     time.Duration
 	during       map[int]bool  // calls in flight that began during the run
-	renewed      time.Duration // when one of them began or ended, or a call failed
+	young        time.Duration // when the run had the age 0, if there are no such calls
+	age          time.Duration // of the run, if there are
 	rounds       int
 	credit, k    int
 	won          bool
@@ -118,7 +119,7 @@ func (m *model) frame(s breaker.State) frame {
 }
 
 // old reports whether the run of failures is too old.
-func (m *model) old() bool { return len(m.cur.during) == 0 && m.now-m.cur.renewed >= 10*time.Second }
+func (m *model) old() bool { return len(m.cur.during) == 0 && m.now-m.cur.young >= 10*time.Second }
 
 // enter leads to s because of a rule that counted so many hits of calls.
 func (m *model) enter(s breaker.State, rule string, hits, calls int) {
@@ -183,7 +184,10 @@ func (m *model) admit(id int) (modelCall, bool) {
 		if m.old() {
 			m.cur.run = 0
 		}
-		m.cur.during[id], m.cur.renewed = true, m.now
+		if len(m.cur.during) == 0 {
+			m.cur.age = max(0, m.now-m.cur.young)
+		}
+		m.cur.during[id] = true
 	}
 	if m.cur.state == breaker.HalfOpen {
 		if ok = m.takeSlot(id); !ok {
@@ -207,7 +211,7 @@ func (m *model) takeSlot(id int) bool {
 func (m *model) settle(c modelCall, o resilience.Outcome) {
 	if c.gen == m.gen && m.cur.during[c.id] {
 		delete(m.cur.during, c.id)
-		m.cur.renewed = m.now
+		m.cur.young = max(0, m.now-m.cur.age)
 	}
 	if c.gen != m.gen || m.mode == breaker.Disabled || o == resilience.Ignored && m.cur.state == breaker.Closed {
 		return
@@ -265,7 +269,7 @@ func (m *model) count(failed, slow bool) {
 		f.runStart = m.now
 	}
 	if failed {
-		f.renewed = m.now
+		f.young, f.age = m.now, 0
 	}
 	if p := part(m.now); p <= f.latest-10 { // the clock was set back: the window starts again
 		f.latest = p

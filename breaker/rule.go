@@ -19,9 +19,9 @@ type Rule interface {
 }
 
 // Silence opens the breaker when Failures calls in a row have failed and the last of
-// them ended at least Span after the first. Any success starts the count again, and so do
-// ten seconds without a further failure in which no call was in flight. So a process that
-// makes less than one call in ten seconds never opens its breaker by Silence.
+// them ended at least Span after the first. Any success starts the count again. So do ten
+// seconds without a further failure, not counting the time of calls in flight. So a process
+// that makes less than one call in ten seconds never opens its breaker by Silence.
 //
 // Silence{Failures: 7, Span: time.Second} is the default. In simulation it never
 // opened while half of 50 calls a second failed. With fewer than about ten calls in a

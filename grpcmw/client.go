@@ -95,6 +95,7 @@ func (c *Client) asFailure(method string, err error, trailer metadata.MD) *failu
 	}
 	may, after := pushback(trailer, f.err)
 	f.final, f.after = !may, after
+	f.busy = status.Code(f.err) == codes.ResourceExhausted || f.final || after > 0
 	return f
 }
 

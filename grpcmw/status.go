@@ -60,6 +60,7 @@ type failure struct {
 	retryable bool
 	final     bool // not sent again, whatever the policies decide
 	after     time.Duration
+	busy      bool // the server sheds load
 }
 
 func (f *failure) Error() string               { return f.err.Error() }
@@ -67,6 +68,7 @@ func (f *failure) Unwrap() error               { return f.err }
 func (f *failure) Outcome() resilience.Outcome { return f.outcome }
 func (f *failure) Retryable() bool             { return f.retryable }
 func (f *failure) RetryAfter() time.Duration   { return f.after }
+func (f *failure) Busy() bool                  { return f.busy }
 
 // local reports whether err is gRPC's own error for a message that it could not send or
 // receive, which neither the server nor the network caused. Only the text shows that. A
@@ -172,7 +174,7 @@ func (e *statusError) GRPCStatus() *status.Status {
 	s, ok := status.FromError(e.err) // with its details
 	code := s.Code()
 	switch {
-	case isOutsideStatus(e.err, resilience.ErrRejected):
+	case resilience.Rejected(e.err) && isOutsideStatus(e.err, resilience.ErrRejected):
 		code = codes.Unavailable
 		if r, ok := errors.AsType[*resilience.Rejection](e.err); ok {
 			code = rejectedCode(r)

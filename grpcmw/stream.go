@@ -72,6 +72,8 @@ type stream struct {
 	handed    bool   // the stream belongs to the caller
 	answered  bool   // RecvMsg has returned a message; one goroutine at a time calls RecvMsg
 	abandoned atomic.Bool
+	sending   atomic.Bool // the caller is in SendMsg
+	sent      atomic.Bool // the caller has called CloseSend
 }
 
 // Key is the optional method of an operation that keyed.Group calls.
@@ -103,10 +105,20 @@ var (
 // asFailure returns the error for the policies of a stream that failed with err. late is
 // asDeadline(err).
 func (s *stream) asFailure(err, late error) *failure {
-	if late != nil {
-		return &failure{err: late, outcome: resilience.Failure}
+	f := &failure{err: late, outcome: resilience.Failure}
+	if late == nil {
+		f = s.c.asFailure(s.method, err, nil)
 	}
-	return s.c.asFailure(s.method, err, nil)
+	if s.awaitsCaller() && timedOut(s.ctx) {
+		f.outcome = resilience.Ignored
+	}
+	return f
+}
+
+// awaitsCaller reports whether the server waits for messages of the caller: it answers a
+// stream of requests after the last of them.
+func (s *stream) awaitsCaller() bool {
+	return s.desc.ClientStreams && !s.desc.ServerStreams && !s.sent.Load() && !s.sending.Load()
 }
 
 // asDeadline returns an error with the cause of the deadline that ended the stream's
@@ -182,11 +194,19 @@ func (s *stream) Header() (metadata.MD, error) {
 
 // SendMsg implements grpc.ClientStream. If it returns io.EOF, RecvMsg returns the error.
 func (s *stream) SendMsg(m any) error {
+	s.sending.Store(true)
 	err := s.ClientStream.SendMsg(m)
+	s.sending.Store(false)
 	if err != nil && err != io.EOF {
 		err = s.endWith(err)
 	}
 	return err
+}
+
+// CloseSend implements grpc.ClientStream.
+func (s *stream) CloseSend() error {
+	s.sent.Store(true)
+	return s.ClientStream.CloseSend()
 }
 
 // RecvMsg implements grpc.ClientStream.

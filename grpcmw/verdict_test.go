@@ -4,14 +4,17 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/breaker"
+	"github.com/resilience-go/resilience/bulkhead"
 	"github.com/resilience-go/resilience/grpcmw"
 	"github.com/resilience-go/resilience/retry"
 	"github.com/resilience-go/resilience/timeout"
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	pb "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/status"
@@ -35,6 +38,76 @@ func TestClient_notFoundIsAnswer(t *testing.T) {
 		if s := r.Stats(); s.FirstTry != 30 || s.Recovered != 30 || s.Refunded != s.Spent || s.Earned != 30 {
 			t.Errorf("%+v", s)
 		}
+	})
+}
+
+// A server that sheds load with RESOURCE_EXHAUSTED earns no retry budget by that.
+func TestClient_sheddingEarnsNothing(t *testing.T) {
+	everywhere(t, func(t *testing.T, serve serving) {
+		r := resilience.Must(retry.New(retry.Config{BaseDelay: retry.NoDelay}))
+		attempts := 0
+		c := serve(t, &service{unary: func(_ context.Context, req *pb.SimpleRequest) (*pb.SimpleResponse, error) {
+			if req.GetResponseSize() == 1 {
+				attempts++
+				return nil, status.Error(codes.Unavailable, "overloaded")
+			}
+			return nil, status.Error(codes.ResourceExhausted, "shed")
+		}}, nil, unary(grpcmw.Client{Policy: r}))
+		for i := range int32(500) {
+			size := int32(0)
+			if i%10 == 0 {
+				size = 1
+			}
+			_, _ = c.UnaryCall(patience(t), &pb.SimpleRequest{ResponseSize: size})
+		}
+		if s := r.Stats(); attempts > 60 || s.Earned != 0 {
+			t.Errorf("%d attempts for 50 calls, %d earned", attempts, s.Earned)
+		}
+	})
+}
+
+// A caller that is slow to send its messages is no evidence against the server, which answers
+// after the last one. A server that does not answer then has failed.
+func TestClient_slowSenderIsIgnored(t *testing.T) {
+	for name, test := range map[string]struct {
+		closes bool
+		want   resilience.Outcome
+	}{"slow": {false, resilience.Ignored}, "has sent all": {true, resilience.Failure}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				limit := resilience.Must(timeout.New(timeout.Config{Timeout: second, Until: resilience.Answered}))
+				b := newBreaker()
+				r := memory.serve(t, &service{input: func(s grpc.ClientStreamingServer[pb.StreamingInputCallRequest, pb.StreamingInputCallResponse]) error {
+					<-s.Context().Done()
+					return s.Context().Err()
+				}}, nil, guarded(resilience.Compose(b, limit)))
+				st, err := r.StreamingInputCall(patience(t))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if test.closes {
+					if err := st.CloseSend(); err != nil {
+						t.Fatal(err)
+					}
+				}
+				time.Sleep(2 * second) // the caller's own work
+				_, err = st.CloseAndRecv()
+				wantCounted(t, err, b, test.want)
+			})
+		})
+	}
+}
+
+// A handler that joins a failure with the rejection of a call of its own has failed.
+func TestServer_joinedFailure(t *testing.T) {
+	everywhere(t, func(t *testing.T, serve serving) {
+		b := newBreaker()
+		c := serve(t, &service{unary: func(context.Context, *pb.SimpleRequest) (*pb.SimpleResponse, error) {
+			return nil, errors.Join(errors.New("the database is down"), bulkhead.ErrFull)
+		}}, unaryServer(grpcmw.Server{Policy: b}))
+		_, err := c.UnaryCall(patience(t), &pb.SimpleRequest{})
+		wantCode(t, err, codes.Unknown)
+		wantCounted(t, err, b, resilience.Failure)
 	})
 }
 

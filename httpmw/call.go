@@ -126,7 +126,7 @@ func (c *call) caused(err error) bool {
 
 // ending returns err, with which the response body ended, as an error for the policies.
 func (c *call) ending(err error) error {
-	if err != nil && c.caused(err) {
+	if err != nil && (c.caused(err) || canceled(c.ctx)) {
 		return &ignoredError{failure{err: err}}
 	}
 	return err

@@ -48,8 +48,9 @@ func (c *call) result(err error) (*http.Response, error) {
 // Fallback returns nil, the caller gets the call's own result.
 func (c *call) fallBack(err error) (*http.Response, error) {
 	ctx := c.req.Context()
-	rejected := ctx.Err() == nil && errors.Is(err, resilience.ErrRejected)
-	if !rejected && resilience.OutcomeOf(ctx, err, nil) != resilience.Failure {
+	outcome := resilience.OutcomeOf(ctx, err, nil)
+	noAnswer := outcome == resilience.Ignored && (expired(ctx) || ctx.Err() == nil && resilience.Rejected(err))
+	if outcome != resilience.Failure && !noAnswer {
 		return c.result(err)
 	}
 	c.Discard()

@@ -125,7 +125,7 @@ func permanent(err error) bool {
 	}](err); ok && !e.Retryable() {
 		return true
 	}
-	return errors.Is(err, resilience.ErrRejected) || errors.Is(err, http.ErrSchemeMismatch) ||
+	return resilience.Rejected(err) || errors.Is(err, http.ErrSchemeMismatch) ||
 		certificate(err) || redirects(err) || invalid(err) || noSuchHost(err)
 }
 

@@ -50,6 +50,12 @@ func (e *StatusError) Outcome() resilience.Outcome { return e.outcome }
 // handler's response: a handler cannot run twice.
 func (e *StatusError) Retryable() bool { return e.retryable }
 
+// Busy reports whether the server works, but not for this request: it sheds load, as with
+// 429, or asks for another try. Such an answer earns no retry budget.
+func (e *StatusError) Busy() bool {
+	return e.outcome == resilience.Success && retriedStatus(e.StatusCode)
+}
+
 // RetryAfter returns the delay in the response's Retry-After header, at most a year, 0
 // without such a header (RFC 9110, section 10.2.3). Fractions of a second, numeric time
 // zones and dates of RFC 3339 are accepted too.
@@ -59,21 +65,25 @@ func (e *StatusError) RetryAfter() time.Duration { return e.retryAfter }
 // proxy may add another.
 const retryAfterLines = 8
 
+// maxRetryAfterParts is how many parts of a line are read, separated by commas. A date has
+// at most two.
+const maxRetryAfterParts = 8
+
 // retryAfter returns the delay in the Retry-After header of a response that arrived at now,
 // 0 without a valid one. Of several lines, the longest delay counts.
 func retryAfter(h http.Header, now time.Time) (longest time.Duration) {
 	lines := h["Retry-After"]
 	for _, line := range lines[:min(len(lines), retryAfterLines)] {
-		var delay time.Duration
-		for part := range strings.SplitSeq(line, ",") { // a proxy may have joined lines
-			delay = max(delay, parseSeconds(strings.Trim(part, " \t")))
-		}
-		if delay == 0 { // not a number
-			if at, ok := parseDate(strings.Trim(line, " \t"), now); ok {
-				delay = at.Sub(serverTime(h, now))
+		before := ""
+		for _, part := range strings.SplitN(line, ",", maxRetryAfterParts) { // a proxy may have joined lines
+			longest = max(longest, parseSeconds(strings.Trim(part, " \t")))
+			for _, text := range []string{part, before + "," + part} { // a date may have a comma
+				if at, ok := parseDate(strings.Trim(text, " \t"), now); ok {
+					longest = max(longest, at.Sub(serverTime(h, now)))
+				}
 			}
+			before = part
 		}
-		longest = max(longest, delay)
 	}
 	return min(longest, adapter.MaxRetryAfter)
 }

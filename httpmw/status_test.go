@@ -107,8 +107,11 @@ func TestStatusError_retryAfter(t *testing.T) {
 			soon.Format("2006-01-02T15:04:05"):                       0,
 			soon.Format("2006-01-02"):                                0,
 			soon.Format("Mon, 02 Jan 2006 15:04:05"):                 0,
-			"Friday, 31-Dec-49 23:59:59 GMT":                         year, // 2049
-			"Friday, 31-Dec-69 23:59:59 GMT":                         0,    // 1969
+			"Friday, 31-Dec-49 23:59:59 GMT":                         year,             // 2049
+			"Friday, 31-Dec-69 23:59:59 GMT":                         0,                // 1969
+			"1, " + soon.Format(http.TimeFormat):                     90 * time.Second, // joined by a proxy
+			soon.Format(http.TimeFormat) + ", 100":                   100 * time.Second,
+			longAgo + ", 7, " + soon.Format(http.TimeFormat):         90 * time.Second,
 		} {
 			for _, code := range []int{429, 503} {
 				if got := asked(t, code, http.Header{"Retry-After": {value}}); got != want {

@@ -17,6 +17,7 @@ type upload struct {
 	io.ReadCloser
 	attempt *attempt
 	n       int64 // bytes read
+	ended   bool  // it was read to its end
 	closed  atomic.Bool
 }
 
@@ -36,17 +37,19 @@ func (u *upload) Read(p []byte) (int, error) {
 	if length := u.attempt.req.ContentLength; length > 0 { // otherwise it is unknown
 		failed = failed || u.n > length || err == io.EOF && u.n < length
 	}
+	u.ended = u.ended || err == io.EOF || u.n == u.attempt.req.ContentLength
 	if failed && !u.closed.Load() {
 		u.attempt.failed.Store(true)
 	}
 	return n, err
 }
 
-// Close closes the caller's body. Over HTTP/1, its error is the result of the attempt.
+// Close closes the caller's body. If the body was read to its end, its error is the result of
+// the attempt over HTTP/1. Otherwise the attempt has ended, for a reason of its own.
 func (u *upload) Close() error {
 	u.closed.Store(true)
 	err := u.ReadCloser.Close()
-	if err != nil {
+	if err != nil && u.ended {
 		u.attempt.closeErr.Store(&err)
 	}
 	return err

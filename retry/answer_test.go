@@ -107,6 +107,12 @@ func TestRetry_oldStreak(t *testing.T) {
 		"no call for an hour":      {func(*retry.Retry) { time.Sleep(time.Hour) }, 2},
 		"no call for ten seconds":  {func(*retry.Retry) { time.Sleep(10 * time.Second) }, 2},
 		"no call for nine seconds": {func(*retry.Retry) { time.Sleep(9 * time.Second) }, 1},
+		"empty calls for an hour": {func(r *retry.Retry) {
+			for range 3600 {
+				time.Sleep(time.Second)
+				_ = run(r, func(context.Context) error { return resilience.Ignore(errBoom) })
+			}
+		}, 2},
 		"a call for an hour": {func(r *retry.Retry) {
 			_ = run(r, func(context.Context) error { time.Sleep(time.Hour); return resilience.Ignore(errBoom) })
 		}, 1},
@@ -141,6 +147,50 @@ func TestRetry_retriedCallInFlight(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 	})
+}
+
+// A retry that ends in an answer which is also a rejection gets its price back once.
+func TestRetry_refundsOnce(t *testing.T) {
+	r := must(t, quick(retry.Config{Budget: 100}))
+	for range 2 { // so that the bucket has space
+		op, _ := script(errBoom)
+		_ = run(r, op)
+		op, _ = script(nil)
+		_ = run(r, op)
+	}
+	before := r.Stats()
+	op, _ := script(errBoom, resilience.Answer(resilience.ErrRejected))
+	_ = run(r, op)
+	if after := r.Stats(); after.Refunded-before.Refunded != after.Spent-before.Spent {
+		t.Errorf("%d spent, %d refunded", after.Spent-before.Spent, after.Refunded-before.Refunded)
+	}
+}
+
+// busy is an answer of a dependency that sheds load.
+type busy struct{ error }
+
+func (busy) Outcome() resilience.Outcome { return resilience.Success }
+func (busy) Busy() bool                  { return true }
+
+// An answer of a dependency that sheds load earns nothing, refunds nothing and does not end
+// the streak, whether it is retried or not.
+func TestRetry_busyAnswerEarnsNothing(t *testing.T) {
+	for _, again := range []bool{false, true} {
+		r := must(t, quick(retry.Config{Retryable: func(err error) bool { return again || err == errBoom }}))
+		attempts := 0
+		for i := range 1000 {
+			_ = run(r, func(context.Context) error {
+				if i%10 == 0 {
+					attempts++
+					return errBoom
+				}
+				return busy{errors.New("too many requests")}
+			})
+		}
+		if s := r.Stats(); attempts > 105 || s.Earned != 0 || s.Refunded != 0 || s.FirstTry != 0 {
+			t.Errorf("retried: %v: %d attempts for 100 calls, %+v", again, attempts, s)
+		}
+	}
 }
 
 // Calls that panic lengthen the streak, however long the retry has existed.

@@ -30,7 +30,7 @@ type model struct {
 	counted   int           // successes before measured
 	failed    []bool        // by attempt, in the order in which they ended
 	asked     time.Duration // when a call last needed a retry
-	renewed   time.Duration // when an attempt last failed, or a call began or ended after one had
+	young     time.Duration // when the run of failures had the age 0
 	turn      int           // the number of its last turn to become short
 }
 
@@ -83,13 +83,9 @@ func (m *model) allFailing() bool {
 // the reason why there is no further one, or "" if the last attempt succeeded.
 func (m *model) call(errs []error) (made int, why string) {
 	if n := len(m.failed); n > 0 && m.failed[n-1] {
-		if m.now-m.renewed >= 10*time.Second {
+		if m.now-m.young >= 10*time.Second {
 			m.failed = nil
 		}
-		m.renewed = m.now
-	}
-	if errs[0] != nil {
-		m.renewed = m.now
 	}
 	price := 0
 	for {
@@ -107,7 +103,7 @@ func (m *model) call(errs []error) (made int, why string) {
 			m.giveBack(price)
 			return made, retry.Rejected
 		}
-		m.failed = append(m.failed, true)
+		m.failed, m.young = append(m.failed, true), m.now
 		if price = 5; err == error(timedOut{}) {
 			price = 20
 		}

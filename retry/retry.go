@@ -148,7 +148,7 @@ func (r *Retry) runAgain(ctx context.Context, next resilience.Next, err error, r
 	for end.add(err); ; end.add(err) {
 		outcome := r.judge(ctx, err)
 		may := r.retryable(err)
-		if outcome == resilience.Success && !may {
+		if outcome == resilience.Success && !may && !isBusy(err) {
 			r.countAnswer(end.Attempts, cost)
 			return err
 		}
@@ -175,6 +175,7 @@ func (r *Retry) runAgain(ctx context.Context, next resilience.Next, err error, r
 		}
 		if resilience.Rejected(err) {
 			r.refund(cost)
+			cost = 0 // refunded
 		}
 	}
 }
@@ -222,6 +223,9 @@ func (r *Retry) judge(ctx context.Context, err error) (outcome resilience.Outcom
 		case resilience.Failure:
 			r.addFailure()
 		case resilience.Success:
+			if isBusy(err) {
+				return // the dependency works, but not for this call
+			}
 			r.endStreak() // the error is an answer of a dependency that works
 		}
 	}()
@@ -233,6 +237,16 @@ func (r *Retry) judge(ctx context.Context, err error) (outcome resilience.Outcom
 func (r *Retry) addFailure() {
 	r.age.Renew(r.clock.Nanos())
 	r.streak.Add(1)
+}
+
+// isBusy reports whether err is an answer of a dependency that sheds load. It earns no
+// budget: otherwise the answers of an overload would pay for retries that add to it.
+func isBusy(err error) bool {
+	e, ok := errors.AsType[interface {
+		error
+		Busy() bool
+	}](err)
+	return ok && e.Busy()
 }
 
 // endStreak ends the streak. A failure between the load and the store counts as if it

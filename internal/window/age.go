@@ -5,36 +5,40 @@ import (
 	"time"
 )
 
-// MaxAge is how long a run of failures is evidence without being renewed. A breaker that gets
-// one call a second opens within it if all calls fail.
+// MaxAge is how long a run of failures is evidence without being renewed. It is longer
+// than a dependency that fails and gets a call a second needs to open a breaker.
 const MaxAge = 10 * time.Second
 
-// Age is the age of a run of failures. A run is too old after MaxAge in which it has not
-// grown and no call was in flight. A call in flight keeps the run, because it may hang.
+// Age is the age of a run of failures: how long no call has been in flight since the last
+// failure, in total. A run older than MaxAge is no evidence any more. The time of a call in
+// flight does not count, because the call may fail by hanging. Calls that end without a
+// failure, however many, do not make the run younger.
 //
-// Only calls that begin during the run enter and leave, so that a call of a healthy
-// dependency costs nothing. A call that began before the run ends by renewing it.
+// Only calls that begin during the run enter and leave, so a call of a healthy dependency
+// costs nothing.
 //
 // The zero value is the age of no run. Times are in ns. Age is safe for concurrent use.
 type Age struct {
-	// word has the number of calls in flight in its upper 20 bits. Its lower 44 bits are a
-	// time in ms: of the last failure, or of the last call that began or ended.
+	// word has the calls in flight in its upper 20 bits. While there are none, the lower
+	// 44 bits are the time at which the run had the age 0. Otherwise they are the age. Both
+	// are in ms.
 	word atomic.Uint64
 }
 
 const (
-	lastBits = 44
-	lastMask = 1<<lastBits - 1
-	oneCall  = 1 << lastBits
+	ageBits = 44
+	ageMask = 1<<ageBits - 1
+	oneCall = 1 << ageBits
 )
 
-// Enter counts a call that begins during the run. If the run is too old, Enter returns true
+// Enter counts a call that begins during the run. It reports whether the run is too old,
 // to one of the calls that begin at that time.
 func (a *Age) Enter(now int64) (old bool) {
 	for {
 		w := a.word.Load()
-		if a.word.CompareAndSwap(w, at(w+oneCall, now)) {
-			return tooOld(w, now)
+		age := ageOf(w, now)
+		if a.word.CompareAndSwap(w, w&^ageMask+oneCall|age) {
+			return w < oneCall && tooOld(age)
 		}
 	}
 }
@@ -43,33 +47,47 @@ func (a *Age) Enter(now int64) (old bool) {
 func (a *Age) Leave(now int64) {
 	for {
 		w := a.word.Load()
-		if a.word.CompareAndSwap(w, at(w-oneCall, now)) {
+		next := w - oneCall
+		if next < oneCall { // the last call
+			next = bornAt(w&ageMask, now)
+		}
+		if a.word.CompareAndSwap(w, next) {
 			return
 		}
 	}
 }
 
-// Renew is called with each failure of the run.
+// Renew makes the age 0. It is called with each failure of the run.
 func (a *Age) Renew(now int64) {
 	for {
 		w := a.word.Load()
-		if next := at(w, now); next == w || a.word.CompareAndSwap(w, next) {
+		next := w &^ ageMask
+		if w < oneCall {
+			next = bornAt(0, now)
+		}
+		if next == w || a.word.CompareAndSwap(w, next) {
 			return
 		}
 	}
 }
 
 // Old reports whether the run is too old.
-func (a *Age) Old(now int64) bool { return tooOld(a.word.Load(), now) }
-
-// at returns w with the time now.
-func at(w uint64, now int64) uint64 {
-	return w&^lastMask | uint64(now/int64(time.Millisecond))&lastMask
+func (a *Age) Old(now int64) bool {
+	w := a.word.Load()
+	return w < oneCall && tooOld(ageOf(w, now))
 }
 
-// tooOld reports whether a run with that word is too old at now. If the clock was set back,
-// the run is not too old, and the next call begins its age again.
-func tooOld(w uint64, now int64) bool {
-	idle := now/int64(time.Millisecond) - int64(w&lastMask)
-	return w < oneCall && idle >= MaxAge.Milliseconds()
+// ageOf returns the age in a word, in ms. If the clock was set back, it is 0.
+func ageOf(w uint64, now int64) uint64 {
+	if w >= oneCall {
+		return w & ageMask
+	}
+	return uint64(max(0, now/int64(time.Millisecond)-int64(w))) & ageMask
 }
+
+// bornAt returns the time at which a run of that age had the age 0.
+func bornAt(age uint64, now int64) uint64 {
+	return uint64(max(0, now/int64(time.Millisecond)-int64(age))) & ageMask
+}
+
+func tooOld(age uint64) bool { return age >= uint64(MaxAge.Milliseconds()) }
