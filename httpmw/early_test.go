@@ -414,6 +414,19 @@ func TestServer_failedFlushIsNoAnswer(t *testing.T) {
 	p.free(t)
 }
 
+// A flush reaches a writer that has Flush only.
+func TestServer_flushWithoutError(t *testing.T) {
+	w := httptest.NewRecorder()
+	httpmw.Server{Policy: pass}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := http.NewResponseController(w).Flush(); err != nil {
+			t.Error(err)
+		}
+	})).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+	if !w.Flushed {
+		t.Error("not flushed")
+	}
+}
+
 // unflushable is a writer whose Flush fails.
 type unflushable struct {
 	http.ResponseWriter

@@ -94,6 +94,41 @@ func TestServer_replacementHeaders(t *testing.T) {
 	}
 }
 
+// The headers of one request do not get into the response to another, also if they run at
+// the same time.
+func TestServer_headersOfOneRequest(t *testing.T) {
+	var inside func() // called in the handler, unless nil
+	h := httpmw.Server{Policy: newTimeout(time.Millisecond, 0)}.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		prepare(w)
+		if f := inside; f != nil {
+			inside = nil
+			f()
+		}
+		<-r.Context().Done()
+	}))
+	serve := func(outside http.Header) {
+		w := httptest.NewRecorder()
+		maps.Copy(w.Header(), outside)
+		h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+		for _, key := range []string{"Content-Type", "X-Content-Type-Options"} {
+			w.Header().Del(key) // of the 503
+		}
+		if got := w.Header(); w.Code != 503 || !maps.EqualFunc(got, outside, slices.Equal) {
+			t.Errorf("%d with %v, want %v", w.Code, got, outside)
+		}
+	}
+	all := []http.Header{{}, {"A": {"1"}, "B": {"2"}}, {"C": {"3"}}, {}}
+	for range 3 {
+		for _, outer := range all {
+			serve(outer)
+			for _, inner := range all {
+				inside = func() { serve(inner) }
+				serve(outer)
+			}
+		}
+	}
+}
+
 // A response of the handler keeps all headers.
 func TestServer_answerKeepsHeaders(t *testing.T) {
 	w := httptest.NewRecorder()

@@ -113,7 +113,6 @@ func (w *recorder) restoreHeader() {
 // freeHeaders ends the use of the stored headers.
 func (w *recorder) freeHeaders() {
 	if kept := w.outside; kept != nil && kept != &noHeaders {
-		w.outside = nil
 		clear(*kept)
 		*kept = (*kept)[:0]
 		headersPool.Put(kept)
