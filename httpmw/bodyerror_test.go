@@ -52,6 +52,13 @@ func breaking(err error) io.ReadCloser {
 	return io.NopCloser(io.MultiReader(strings.NewReader("content"), &failing{err}))
 }
 
+// receive reads a request body in a handler, which does not answer if the body breaks off.
+func receive(r *http.Request) {
+	if _, err := io.Copy(io.Discard, r.Body); err != nil {
+		panic(http.ErrAbortHandler)
+	}
+}
+
 // judging is a policy that stores the outcome of each run.
 func judging(outcome *resilience.Outcome) testkit.Policy {
 	return func(ctx context.Context, next resilience.Next) error {
@@ -76,7 +83,7 @@ func attempt(t *testing.T, base http.RoundTripper, req *http.Request) (n int, ou
 // An error of the request body is ignored, whatever its type, and is not retried.
 func TestTransport_bodyErrorIsIgnored(t *testing.T) {
 	serve(t, func(w http.ResponseWriter, r *http.Request) {
-		io.Copy(io.Discard, r.Body)
+		receive(r)
 	}, func(t *testing.T, addr string, base *http.Transport) {
 		for name, want := range readErrors {
 			for _, method := range []string{"PUT", "POST"} {
@@ -94,7 +101,7 @@ func TestTransport_bodyErrorIsIgnored(t *testing.T) {
 // An error of the body of a later attempt is ignored.
 func TestTransport_laterBodyErrorIsIgnored(t *testing.T) {
 	serve(t, func(w http.ResponseWriter, r *http.Request) {
-		io.Copy(io.Discard, r.Body)
+		receive(r)
 		w.WriteHeader(503)
 	}, func(t *testing.T, addr string, base *http.Transport) {
 		want := errors.New("broken")
@@ -164,8 +171,8 @@ func TestTransport_bodyCloseErrorIsIgnored(t *testing.T) {
 	for err, expect := range map[error]resilience.Outcome{
 		want: resilience.Ignored, net.ErrClosed: resilience.Ignored, errors.New("refused"): resilience.Failure,
 	} {
-		base := roundTripper(func(r *http.Request) (*http.Response, error) { r.Body.Close(); return nil, err })
-		if _, outcome, _ = attempt(t, base, newRequest(t, "PUT", s.URL, badClose{nil, want})); outcome != expect {
+		base := roundTripper(func(r *http.Request) (*http.Response, error) { consume(r); return nil, err })
+		if _, outcome, _ = attempt(t, base, newRequest(t, "PUT", s.URL, badClose{strings.NewReader("a"), want})); outcome != expect {
 			t.Errorf("%v: counted as a %v", err, outcome)
 		}
 	}
@@ -260,9 +267,7 @@ func TestTransport_bodyErrorAfterHeaders(t *testing.T) {
 // reports only that the connection was closed.
 func TestTransport_wrongLengthIsIgnored(t *testing.T) {
 	serve(t, func(w http.ResponseWriter, r *http.Request) {
-		if _, err := io.Copy(io.Discard, r.Body); err != nil {
-			panic(http.ErrAbortHandler)
-		}
+		receive(r)
 	}, func(t *testing.T, addr string, base *http.Transport) {
 		for _, length := range []int64{3, 9} {
 			for range 50 {
@@ -279,7 +284,7 @@ func TestTransport_wrongLengthIsIgnored(t *testing.T) {
 // An error of a file as the body is ignored.
 func TestTransport_fileErrorIsIgnored(t *testing.T) {
 	serve(t, func(w http.ResponseWriter, r *http.Request) {
-		io.Copy(io.Discard, r.Body)
+		receive(r)
 	}, func(t *testing.T, addr string, base *http.Transport) {
 		for name, open := range map[string]func() *os.File{
 			"a folder": func() *os.File { return resilience.Must(os.Open(t.TempDir())) },
@@ -415,4 +420,21 @@ func TestTransport_unreadBodyIsFailure(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 	})
+}
+
+// A body may be closed while another goroutine reads it, as net/http does over HTTP/2.
+func TestTransport_closeDuringRead(t *testing.T) {
+	base := roundTripper(func(r *http.Request) (*http.Response, error) {
+		var reader sync.WaitGroup
+		reader.Go(func() { io.Copy(io.Discard, r.Body) })
+		r.Body.Close()
+		reader.Wait()
+		return nil, errors.New("reset")
+	})
+	for range 20 {
+		req := newRequest(t, "PUT", "http://x", badClose{strings.NewReader("content"), errors.New("broken")})
+		if _, _, err := attempt(t, base, req); err == nil {
+			t.Error("no error")
+		}
+	}
 }
