@@ -172,6 +172,9 @@ func TestServer_timeoutHidesNestedRejection(t *testing.T) {
 		_, err := c.UnaryCall(patience(t), &pb.SimpleRequest{})
 		wantCode(t, err, codes.DeadlineExceeded)
 		wantNoSecret(t, err.Error())
+		if got := status.Convert(err).Message(); got != "rejected: open" {
+			t.Errorf("message %q", got)
+		}
 	})
 }
 

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/resilience-go/resilience"
@@ -264,6 +265,23 @@ func TestClient_deadlineFromServer(t *testing.T) {
 	if !strings.Contains(status.Convert(err).Message(), "too late") {
 		t.Errorf("what the server said is lost: %v", err)
 	}
+}
+
+// A caller that canceled before its deadline gets that error, also if the deadline passes
+// before the call returns.
+func TestClient_canceledBeforeDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), second)
+		err := grpcmw.Client{Policy: resilience.Compose()}.Unary(ctx, "/s/m", nil, nil, nil, func(context.Context, string, any, any, *grpc.ClientConn, ...grpc.CallOption) error {
+			cancel()
+			time.Sleep(2 * second)
+			return status.Error(codes.Canceled, "gone")
+		})
+		wantStatus(t, err, codes.Canceled, context.Canceled)
+		if errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+	})
 }
 
 var pass = testkit.Policy(func(ctx context.Context, next resilience.Next) error { return next.Run(ctx) })
