@@ -153,3 +153,6 @@ func (e *contextError) Unwrap() []error { return []error{e.err, e.cause} }
 
 // Timeout implements net.Error and the interface that url.Error looks for.
 func (e *contextError) Timeout() bool { return e.timeout }
+
+// Temporary is a method of net.Error.
+func (e *contextError) Temporary() bool { return e.timeout }

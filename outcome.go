@@ -190,3 +190,6 @@ func (e *outcomeError) Timeout() bool {
 	}](e.err)
 	return ok && t.Timeout()
 }
+
+// Temporary is a method of net.Error.
+func (e *outcomeError) Temporary() bool { return e.Timeout() }

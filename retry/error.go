@@ -125,6 +125,9 @@ func (e *Error) Unwrap() []error {
 // and the interface that url.Error looks for.
 func (e *Error) Timeout() bool { return timedOut(e.Err) }
 
+// Temporary returns the result of Timeout. net.Error has it.
+func (e *Error) Temporary() bool { return e.Timeout() }
+
 // timedOut returns the result of the first Timeout method in err's chain, or false if
 // there is none.
 func timedOut(err error) bool {

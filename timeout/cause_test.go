@@ -3,6 +3,8 @@ package timeout_test
 import (
 	"context"
 	"errors"
+	"net"
+	"os"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -66,6 +68,30 @@ func TestTimeout_causeOfAnotherCall(t *testing.T) {
 				}
 				if s := b.Stats(); s.Failures != 0 || s.Ignored != 1 {
 					t.Errorf("the breaker counts %+v", s.Counters)
+				}
+			})
+		})
+	}
+}
+
+// A timeout is a net.Error by a type assertion, by errors.As and by os.IsTimeout, also the
+// cause of its context.
+func TestError_isNetError(t *testing.T) {
+	for name, kind := range kinds {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				kind.config.Timeout = time.Second
+				var cause error
+				err := kind.run(t.Context(), resilience.Must(timeout.New(kind.config)), func(ctx context.Context) error {
+					defer func() { cause = context.Cause(ctx) }()
+					return hang(ctx)
+				})
+				for _, err := range []error{err, cause, resilience.Ignore(err)} {
+					asserted, ok := err.(net.Error)
+					var found net.Error
+					if !ok || !asserted.Timeout() || !errors.As(err, &found) || !found.Timeout() || !os.IsTimeout(err) {
+						t.Errorf("%T: %v", err, err)
+					}
 				}
 			})
 		})

@@ -60,6 +60,9 @@ func (e *Error) Unwrap() error { return e.Err }
 // Timeout returns true. It implements net.Error and the interface that url.Error looks for.
 func (e *Error) Timeout() bool { return true }
 
+// Temporary returns true, as the timeouts of package net do. net.Error has it.
+func (e *Error) Temporary() bool { return true }
+
 // Outcome returns resilience.Failure, or resilience.Ignored if the operation did not run
 // because it waited for a slot inside the process.
 func (e *Error) Outcome() resilience.Outcome {

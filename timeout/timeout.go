@@ -196,6 +196,9 @@ func (e *ending) Error() string { return e.t.err.Error() }
 func (e *ending) Unwrap() error { return e.t.err }
 func (e *ending) Timeout() bool { return true }
 
+// Temporary is a method of net.Error.
+func (e *ending) Temporary() bool { return true }
+
 // Ended is the optional method that resilience.OutcomeOf calls. It reports whether ctx
 // belongs to the operation that this timeout ended.
 func (e *ending) Ended(ctx context.Context) bool {
