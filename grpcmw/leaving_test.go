@@ -202,6 +202,7 @@ func TestServer_streamEndedByClient(t *testing.T) {
 						}
 					}
 					<-st.Context().Done()
+					time.Sleep(second) // the client has the same deadline, and must see it first
 					return test.returns(st.Context())
 				}}, v.options(passUnary, passStream))
 				ctx, cancel := context.WithTimeout(t.Context(), second)

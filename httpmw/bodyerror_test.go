@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/resilience-go/resilience"
@@ -51,6 +52,13 @@ func breaking(err error) io.ReadCloser {
 	return io.NopCloser(io.MultiReader(strings.NewReader("content"), &failing{err}))
 }
 
+// receive reads a request body in a handler, which does not answer if the body breaks off.
+func receive(r *http.Request) {
+	if _, err := io.Copy(io.Discard, r.Body); err != nil {
+		panic(http.ErrAbortHandler)
+	}
+}
+
 // judging is a policy that stores the outcome of each run.
 func judging(outcome *resilience.Outcome) testkit.Policy {
 	return func(ctx context.Context, next resilience.Next) error {
@@ -75,7 +83,7 @@ func attempt(t *testing.T, base http.RoundTripper, req *http.Request) (n int, ou
 // An error of the request body is ignored, whatever its type, and is not retried.
 func TestTransport_bodyErrorIsIgnored(t *testing.T) {
 	serve(t, func(w http.ResponseWriter, r *http.Request) {
-		io.Copy(io.Discard, r.Body)
+		receive(r)
 	}, func(t *testing.T, addr string, base *http.Transport) {
 		for name, want := range readErrors {
 			for _, method := range []string{"PUT", "POST"} {
@@ -93,7 +101,7 @@ func TestTransport_bodyErrorIsIgnored(t *testing.T) {
 // An error of the body of a later attempt is ignored.
 func TestTransport_laterBodyErrorIsIgnored(t *testing.T) {
 	serve(t, func(w http.ResponseWriter, r *http.Request) {
-		io.Copy(io.Discard, r.Body)
+		receive(r)
 		w.WriteHeader(503)
 	}, func(t *testing.T, addr string, base *http.Transport) {
 		want := errors.New("broken")
@@ -127,11 +135,12 @@ func TestTransport_replayedBodyErrorIsIgnored(t *testing.T) {
 		}
 		resp.Body.Close()
 		req := newRequest(t, "PUT", s.URL, io.MultiReader(strings.NewReader("content")))
-		req.GetBody = get
+		gets := 0
+		req.GetBody = func() (io.ReadCloser, error) { gets++; return get() }
 		req.Header.Set("Idempotency-Key", "1") // net/http replays it
 		n, outcome, err := attempt(t, base, req)
-		if n != 1 || outcome != resilience.Ignored || !errors.Is(err, want) {
-			t.Errorf("%s: %d attempts, counted as a %v, error %v", name, n, outcome, err)
+		if n != 1 || gets != 1 || outcome != resilience.Ignored || !errors.Is(err, want) {
+			t.Errorf("%s: %d attempts, %d calls of GetBody, counted as a %v, error %v", name, n, gets, outcome, err)
 		}
 		s.Close()
 	}
@@ -159,9 +168,45 @@ func TestTransport_bodyCloseErrorIsIgnored(t *testing.T) {
 	if n != 1 || outcome != resilience.Ignored || err == nil {
 		t.Errorf("%d attempts, counted as a %v, error %v", n, outcome, err)
 	}
-	refusing := roundTripper(func(r *http.Request) (*http.Response, error) { r.Body.Close(); return nil, errors.New("refused") })
-	if _, outcome, err = attempt(t, refusing, newRequest(t, "PUT", s.URL, badClose{nil, want})); outcome != resilience.Failure {
+	for err, expect := range map[error]resilience.Outcome{
+		want: resilience.Ignored, net.ErrClosed: resilience.Ignored, errors.New("refused"): resilience.Failure,
+	} {
+		base := roundTripper(func(r *http.Request) (*http.Response, error) { consume(r); return nil, err })
+		if _, outcome, _ = attempt(t, base, newRequest(t, "PUT", s.URL, badClose{strings.NewReader("a"), want})); outcome != expect {
+			t.Errorf("%v: counted as a %v", err, outcome)
+		}
+	}
+	base := roundTripper(func(r *http.Request) (*http.Response, error) { consume(r); return nil, net.ErrClosed })
+	if _, outcome, _ = attempt(t, base, newRequest(t, "PUT", s.URL, &body{Reader: strings.NewReader("a")})); outcome != resilience.Failure {
+		t.Errorf("without an error of the body: counted as a %v", outcome)
+	}
+}
+
+// The caller gets the error of Base itself, also if its own body is the reason.
+func TestTransport_bodyErrorIsErrorOfBase(t *testing.T) {
+	reset := errors.New("connection closed")
+	base := roundTripper(func(r *http.Request) (*http.Response, error) { consume(r); return nil, reset })
+	if _, outcome, err := attempt(t, base, newRequest(t, "PUT", "http://x", breaking(errors.New("broken")))); err != reset || outcome != resilience.Ignored {
 		t.Errorf("counted as a %v, error %v", outcome, err)
+	}
+}
+
+// Without a response, a body of another length than Content-Length is the reason.
+func TestTransport_lengthOfBody(t *testing.T) {
+	base := roundTripper(func(r *http.Request) (*http.Response, error) { consume(r); return nil, errors.New("connection closed") })
+	for length, want := range map[int64]resilience.Outcome{
+		-1: resilience.Failure, 0: resilience.Failure, 6: resilience.Ignored, 7: resilience.Failure, 8: resilience.Ignored,
+	} {
+		for name, r := range map[string]io.Reader{
+			"one Read": strings.NewReader("content"), "bytes": iotest.OneByteReader(strings.NewReader("content")),
+			"EOF with the data": iotest.DataErrReader(strings.NewReader("content")),
+		} {
+			req := newRequest(t, "PUT", "http://x", &body{Reader: r})
+			req.ContentLength = length
+			if _, outcome, _ := attempt(t, base, req); outcome != want {
+				t.Errorf("length %d, %s: counted as a %v, want %v", length, name, outcome, want)
+			}
+		}
 	}
 }
 
@@ -222,9 +267,7 @@ func TestTransport_bodyErrorAfterHeaders(t *testing.T) {
 // reports only that the connection was closed.
 func TestTransport_wrongLengthIsIgnored(t *testing.T) {
 	serve(t, func(w http.ResponseWriter, r *http.Request) {
-		if _, err := io.Copy(io.Discard, r.Body); err != nil {
-			panic(http.ErrAbortHandler)
-		}
+		receive(r)
 	}, func(t *testing.T, addr string, base *http.Transport) {
 		for _, length := range []int64{3, 9} {
 			for range 50 {
@@ -241,7 +284,7 @@ func TestTransport_wrongLengthIsIgnored(t *testing.T) {
 // An error of a file as the body is ignored.
 func TestTransport_fileErrorIsIgnored(t *testing.T) {
 	serve(t, func(w http.ResponseWriter, r *http.Request) {
-		io.Copy(io.Discard, r.Body)
+		receive(r)
 	}, func(t *testing.T, addr string, base *http.Transport) {
 		for name, open := range map[string]func() *os.File{
 			"a folder": func() *os.File { return resilience.Must(os.Open(t.TempDir())) },
@@ -269,13 +312,12 @@ func TestTransport_fileErrorIsIgnored(t *testing.T) {
 
 // A file error that is not about the body is a failure.
 func TestTransport_otherFileErrorIsFailure(t *testing.T) {
-	base := roundTripper(func(r *http.Request) (*http.Response, error) {
-		r.Body.Close()
-		return nil, &fs.PathError{Op: "open", Path: "certificate", Err: fs.ErrNotExist}
-	})
-	file := resilience.Must(os.Create(filepath.Join(t.TempDir(), "report")))
-	if _, outcome, err := attempt(t, base, newRequest(t, "PUT", "http://x", file)); outcome != resilience.Failure {
-		t.Errorf("counted as a %v, error %v", outcome, err)
+	for _, err := range []error{&fs.PathError{Op: "open", Path: "certificate", Err: fs.ErrNotExist}, errors.New("refused")} {
+		base := roundTripper(func(r *http.Request) (*http.Response, error) { r.Body.Close(); return nil, err })
+		file := resilience.Must(os.Create(filepath.Join(t.TempDir(), "report")))
+		if _, outcome, _ := attempt(t, base, newRequest(t, "PUT", "http://x", file)); outcome != resilience.Failure {
+			t.Errorf("%v: counted as a %v", err, outcome)
+		}
 	}
 }
 
@@ -378,4 +420,21 @@ func TestTransport_unreadBodyIsFailure(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 	})
+}
+
+// A body may be closed while another goroutine reads it, as net/http does over HTTP/2.
+func TestTransport_closeDuringRead(t *testing.T) {
+	base := roundTripper(func(r *http.Request) (*http.Response, error) {
+		var reader sync.WaitGroup
+		reader.Go(func() { io.Copy(io.Discard, r.Body) })
+		r.Body.Close()
+		reader.Wait()
+		return nil, errors.New("reset")
+	})
+	for range 20 {
+		req := newRequest(t, "PUT", "http://x", badClose{strings.NewReader("content"), errors.New("broken")})
+		if _, _, err := attempt(t, base, req); err == nil {
+			t.Error("no error")
+		}
+	}
 }

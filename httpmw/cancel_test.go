@@ -10,6 +10,7 @@ import (
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/httpmw"
+	"github.com/resilience-go/resilience/internal/testkit"
 )
 
 // cancelable returns a request and a function that closes its Cancel.
@@ -109,4 +110,34 @@ func TestTransport_clientTimeoutIsNoCancel(t *testing.T) {
 			t.Errorf("counted %d failures, error %v", b.Stats().Failures, err)
 		}
 	})
+}
+
+// A deadline that is still to come does not make a closed Cancel a timeout.
+func TestTransport_requestCancelBeforeDeadline(t *testing.T) {
+	req, cancel := cancelable(t, "http://x")
+	cancel()
+	ctx, stop := context.WithTimeout(t.Context(), time.Hour)
+	defer stop()
+	base := roundTripper(func(*http.Request) (*http.Response, error) { return nil, errors.New("net/http: request canceled") })
+	if n, outcome, _ := attempt(t, base, req.WithContext(ctx)); n != 1 || outcome != resilience.Ignored {
+		t.Errorf("%d attempts, counted as a %v", n, outcome)
+	}
+}
+
+// A body that was read to its end is a success, whatever the caller closes then.
+func TestTransport_requestCancelAfterBody(t *testing.T) {
+	req, cancel := cancelable(t, "http://x")
+	cancel()
+	s := newSlots(resilience.Ended)
+	discarding := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
+		_ = next.Run(ctx)
+		next.Discard()
+		return errors.New("discarded")
+	})
+	if _, err := (&httpmw.Transport{Base: answer(200), Policy: resilience.Compose(discarding, s)}).RoundTrip(req); err == nil {
+		t.Error("no error")
+	}
+	if err := <-s.settled; err != nil {
+		t.Errorf("settled with %v", err)
+	}
 }

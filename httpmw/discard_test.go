@@ -326,3 +326,109 @@ func TestTransport_nextAttemptDiscards(t *testing.T) {
 		t.Errorf("response %v, error %v, %d slots held", resp, err, s.held.Load())
 	}
 }
+
+// A policy that discards after its call has ended does not take the caller's response.
+func TestTransport_lateDiscard(t *testing.T) {
+	var kept resilience.Next
+	s := newSlots(resilience.Ended)
+	policy := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
+		kept = next
+		return next.Run(ctx)
+	})
+	resp, err := (&httpmw.Transport{Base: answer(200), Policy: resilience.Compose(policy, s)}).RoundTrip(newRequest(t, "GET", "http://x", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept.Discard()
+	if s.held.Load() != 1 {
+		t.Error("the slot of the response is free")
+	}
+	if got := read(t, resp); got != "body" || s.held.Load() != 0 {
+		t.Errorf("the body is %q, %d slots held", got, s.held.Load())
+	}
+}
+
+// slowClose is a body that ends a Read when it is closed, and is slow to close, or panics.
+type slowClose struct {
+	*endless
+	takes  time.Duration
+	closed chan struct{}
+	panics bool
+}
+
+func (b *slowClose) Close() error {
+	b.endless.Close()
+	time.Sleep(b.takes)
+	close(b.closed)
+	if b.panics {
+		panic("closed badly")
+	}
+	return errors.New("closed badly")
+}
+
+// A body that hangs is closed before the next attempt, and its error, which Close causes, is
+// not the server's. With a request body that may block, the wait for Close is bounded.
+func TestTransport_drainWaitsForClose(t *testing.T) {
+	for _, panics := range []bool{false, true} {
+		for name, test := range map[string]struct {
+			length int64
+			upload io.Reader
+			took   time.Duration
+		}{
+			"drained":                  {-1, nil, 50*time.Millisecond + time.Second},
+			"drained during an upload": {-1, strings.NewReader("content"), 100 * time.Millisecond},
+			"too long, with an upload": {1 << 20, strings.NewReader("content"), 50 * time.Millisecond},
+		} {
+			synctest.Test(t, func(t *testing.T) {
+				b := &slowClose{&endless{closed: make(chan struct{})}, time.Second, make(chan struct{}), panics}
+				base := roundTripper(func(*http.Request) (*http.Response, error) {
+					resp := response(200, "")
+					resp.Body, resp.ContentLength = b, test.length
+					return resp, nil
+				})
+				s := newSlots(resilience.Ended)
+				begin := time.Now()
+				policy := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
+					_ = next.Run(ctx)
+					next.Discard()
+					if took := time.Since(begin); took != test.took {
+						t.Errorf("%s: took %v, want %v", name, took, test.took)
+					}
+					return errors.New("discarded")
+				})
+				tr := &httpmw.Transport{Base: base, Policy: resilience.Compose(policy, s)}
+				if _, err := tr.RoundTrip(newRequest(t, "PUT", "http://x", test.upload)); err == nil {
+					t.Error("no error")
+				}
+				if err := <-s.settled; err != nil {
+					t.Errorf("%s: settled with %v", name, err)
+				}
+				<-b.closed
+			})
+		}
+	}
+}
+
+// An upload does not make a quick Close wait.
+func TestTransport_drainOfLongBodyIsQuick(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &bounded{left: 1 << 20}
+		base := roundTripper(func(r *http.Request) (*http.Response, error) {
+			if r.Header.Get("Retry-Attempt") != "" {
+				return response(200, ""), nil
+			}
+			resp := response(503, "")
+			resp.Body, resp.ContentLength = b, 1<<20
+			return resp, nil
+		})
+		begin := time.Now()
+		resp, err := (&httpmw.Transport{Base: base, Policy: again(2)}).RoundTrip(newRequest(t, "PUT", "http://x", strings.NewReader("content")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if took := time.Since(begin); took != 0 || b.closed != 1 {
+			t.Errorf("took %v, closed %d times", took, b.closed)
+		}
+	})
+}

@@ -226,3 +226,19 @@ func TestTransport_fallbackPanicReleases(t *testing.T) {
 		})
 	}
 }
+
+// Fallback is not called if the caller canceled, even if a policy rejected the request then.
+func TestTransport_fallbackNotAfterCancel(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	tr := &httpmw.Transport{
+		Base: answer(200),
+		Policy: testkit.Policy(func(ctx context.Context, next resilience.Next) error {
+			cancel()
+			return after(0)(ctx, next)
+		}),
+		Fallback: func(*http.Request, error) *http.Response { t.Error("Fallback was called"); return nil },
+	}
+	if _, err := tr.RoundTrip(newRequest(t, "GET", "http://x", nil).WithContext(ctx)); !errors.Is(err, resilience.ErrRejected) {
+		t.Errorf("error %v", err)
+	}
+}

@@ -3,6 +3,7 @@ package httpmw_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/httpmw"
+	"github.com/resilience-go/resilience/internal/testkit"
 	"github.com/resilience-go/resilience/timeout"
 )
 
@@ -22,6 +24,9 @@ func wantTimeout(t *testing.T, what string, err error) {
 	asserted, ok := err.(net.Error)
 	if !ok || !asserted.Timeout() {
 		t.Errorf("%s: asserted: %T %v is no timeout", what, err, err)
+	}
+	if temporary, ok := err.(interface{ Temporary() bool }); !ok || !temporary.Temporary() {
+		t.Errorf("%s: %v is not temporary, as the timeouts of net/http are", what, err)
 	}
 	if found, ok := errors.AsType[net.Error](err); !ok || !found.Timeout() {
 		t.Errorf("%s: found: %v is no timeout", what, err)
@@ -85,4 +90,44 @@ func TestTransport_bodyTimeoutIsNetError(t *testing.T) {
 			resp.Body.Close()
 		}
 	})
+}
+
+// An error that is no timeout does not become one.
+func TestTransport_otherErrorIsNoTimeout(t *testing.T) {
+	for name, policy := range map[string]resilience.Policy{"alone": resilience.Compose(), "retry": newRetry()} {
+		base := roundTripper(func(*http.Request) (*http.Response, error) { return nil, errors.New("refused") })
+		_, err := (&http.Client{Transport: &httpmw.Transport{Base: base, Policy: policy}}).Do(newRequest(t, "GET", "http://x", nil))
+		if late, ok := err.(net.Error); !ok || late.Timeout() {
+			t.Errorf("%s: %v is a timeout", name, err)
+		}
+	}
+}
+
+// The error for the policies says "in time" only if the deadline of the attempt passed.
+func TestTransport_textOfLateAttempt(t *testing.T) {
+	passed, cancel := context.WithCancelCause(t.Context())
+	cancel(errLimit)
+	canceled, cancel := context.WithCancelCause(t.Context())
+	cancel(nil)
+	for name, test := range map[string]struct {
+		ctx  context.Context
+		err  error
+		want string
+	}{
+		"deadline of the attempt": {passed, context.Canceled, "no response in time"},
+		"deadline of Base":        {t.Context(), context.DeadlineExceeded, "context deadline exceeded"},
+		"canceled":                {canceled, context.Canceled, "context canceled"},
+		"more than the deadline":  {passed, fmt.Errorf("read: %w", errors.Join(context.Canceled, errLimit)), "read: context canceled\nlimit"},
+	} {
+		text := ""
+		policy := testkit.Policy(func(_ context.Context, next resilience.Next) error {
+			err := next.Run(test.ctx)
+			text = err.Error()
+			return err
+		})
+		base := roundTripper(func(*http.Request) (*http.Response, error) { return nil, test.err })
+		if _, err := (&httpmw.Transport{Base: base, Policy: policy}).RoundTrip(newRequest(t, "GET", "http://x", nil)); err == nil || text != test.want {
+			t.Errorf("%s: the policy saw %q", name, text)
+		}
+	}
 }

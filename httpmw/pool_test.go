@@ -235,8 +235,20 @@ func TestTransport_poolWaitInsideOther(t *testing.T) {
 		p := newPooled(t)
 		defer p.hold(t)()
 		tr := &httpmw.Transport{Base: roundTripper(p.base.RoundTrip)}
-		if outcome, err := p.send(t, tr, "GET", false); outcome != resilience.Failure {
-			t.Errorf("counted as a %v, error %v", outcome, err)
+		for _, method := range []string{"GET", "POST"} {
+			if outcome, err := p.send(t, tr, method, false); outcome != resilience.Failure {
+				t.Errorf("%s: counted as a %v, error %v", method, outcome, err)
+			}
 		}
 	})
+}
+
+// A request without a URL is an error, also if connections are bounded.
+func TestTransport_noURLWithBoundedConns(t *testing.T) {
+	req := newRequest(t, "GET", "http://x", nil)
+	req.URL = nil
+	tr := &httpmw.Transport{Base: &http.Transport{MaxConnsPerHost: 1}, Policy: resilience.Compose()}
+	if _, err := tr.RoundTrip(req); err == nil {
+		t.Error("no error")
+	}
 }

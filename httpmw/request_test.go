@@ -257,8 +257,11 @@ func TestTransport_getBodyErrorIsIgnored(t *testing.T) {
 		"GetBody fails": func() (io.ReadCloser, error) { return nil, errors.New("gone") },
 	} {
 		policy := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
-			for range 2 {
+			for i := range 2 {
 				err := next.Run(ctx)
+				if (err == nil) != (i == 0) {
+					t.Errorf("%s, run %d: error %v", name, i+1, err)
+				}
 				if o := resilience.OutcomeOf(ctx, err, nil); err != nil && (o != resilience.Ignored || retryable(err) || err.Error() == "") {
 					t.Errorf("%s: outcome %v of %v", name, o, err)
 				}
@@ -313,5 +316,42 @@ func TestTransport_sentBodyIsNotRetryable(t *testing.T) {
 		if resp, err := (&httpmw.Transport{Base: base, Policy: policy}).RoundTrip(req); err == nil {
 			resp.Body.Close()
 		}
+	}
+}
+
+// A policy that runs an attempt again under the same context sends the whole body again.
+func TestTransport_rerunSendsBodyAgain(t *testing.T) {
+	var bodies []string
+	base := roundTripper(func(r *http.Request) (*http.Response, error) {
+		b, _ := io.ReadAll(r.Body)
+		bodies = append(bodies, string(b))
+		return response(503, ""), nil
+	})
+	resp, err := (&httpmw.Transport{Base: base, Policy: stubborn(3)}).RoundTrip(newRequest(t, "PUT", "http://x", strings.NewReader("content")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if want := []string{"content", "content", "content"}; !slices.Equal(bodies, want) {
+		t.Errorf("sent %q", bodies)
+	}
+}
+
+// Each attempt has a request of its own, because Base may still use the last one.
+func TestTransport_requestOfEachAttempt(t *testing.T) {
+	seen := map[*http.Request]bool{}
+	base := roundTripper(func(r *http.Request) (*http.Response, error) {
+		seen[r] = true
+		return response(503, ""), nil
+	})
+	req := newRequest(t, "PUT", "http://x", io.MultiReader(strings.NewReader("content")))
+	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("content")), nil }
+	resp, err := (&httpmw.Transport{Base: base, Policy: again(3)}).RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if len(seen) != 3 || seen[req] {
+		t.Errorf("%d requests in 3 attempts, the caller's among them: %v", len(seen), seen[req])
 	}
 }

@@ -353,3 +353,80 @@ func TestTransport_policyWithoutResponse(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// Classify is called for each response, also for one that looks good.
+func TestTransport_classifiesGoodResponse(t *testing.T) {
+	for _, code := range []int{200, 304, 400} {
+		tr := &httpmw.Transport{Base: answer(code), Classify: func(*http.Response) resilience.Outcome { return resilience.Failure }}
+		if outcome := judge(t, tr, newRequest(t, "GET", "http://x", nil)); outcome != resilience.Failure {
+			t.Errorf("%d: counted as a %v", code, outcome)
+		}
+	}
+}
+
+// A response that asks for a wait is an error for the policies, also if it is not retried,
+// so that they see the wait.
+func TestTransport_unsafeRequestKeepsWait(t *testing.T) {
+	base := roundTripper(func(*http.Request) (*http.Response, error) {
+		resp := response(429, "")
+		resp.Header.Set("Retry-After", "7")
+		return resp, nil
+	})
+	policy := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
+		err := next.Run(ctx)
+		status, ok := errors.AsType[*httpmw.StatusError](err)
+		if !ok || status.RetryAfter() != 7*time.Second || status.Retryable() || status.Outcome() != resilience.Success {
+			t.Errorf("the policy got %v", err)
+		}
+		return err
+	})
+	resp, err := (&httpmw.Transport{Base: base, Policy: policy}).RoundTrip(newRequest(t, "POST", "http://x", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+}
+
+// A response that the caller does not get because of a policy is still a success.
+func TestTransport_abandonedResponseIsSuccess(t *testing.T) {
+	s := newSlots(resilience.Ended)
+	failing := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
+		_ = next.Run(ctx)
+		return errors.New("boom")
+	})
+	if _, err := (&httpmw.Transport{Base: answer(200), Policy: resilience.Compose(failing, s)}).RoundTrip(newRequest(t, "GET", "http://x", nil)); err == nil {
+		t.Error("no error")
+	}
+	if err := <-s.settled; err != nil {
+		t.Errorf("settled with %v", err)
+	}
+}
+
+// alike is an error around another that is a third one as well.
+type alike struct {
+	error
+	also error
+}
+
+func (a alike) Unwrap() error        { return a.error }
+func (a alike) Is(target error) bool { return target == a.also }
+
+// several errors, as errors.Join makes them of none.
+type joined []error
+
+func (j joined) Error() string   { return "joined" }
+func (j joined) Unwrap() []error { return j }
+
+// The caller gets the error and not the response if the error says more.
+func TestTransport_errorThatSaysMore(t *testing.T) {
+	for name, wrap := range map[string]func(error) error{
+		"deadline": func(err error) error { return alike{err, context.DeadlineExceeded} },
+		"canceled": func(err error) error { return alike{err, context.Canceled} },
+		"nothing":  func(error) error { return joined{} },
+	} {
+		policy := testkit.Policy(func(ctx context.Context, next resilience.Next) error { return wrap(next.Run(ctx)) })
+		if resp, err := (&httpmw.Transport{Base: answer(503), Policy: policy}).RoundTrip(newRequest(t, "GET", "http://x", nil)); err == nil {
+			t.Errorf("%s: got %v", name, resp)
+		}
+	}
+}

@@ -136,6 +136,8 @@ func TestDefaultRetryable_postGOAWAY(t *testing.T) {
 	for text, want := range map[string]bool{
 		"http2: Transport received Server's graceful shutdown GOAWAY":                                     true,
 		"http2: client conn not usable":                                                                   true,
+		"http2: client conn could not be established":                                                     true,
+		"http2: no cached connection was available":                                                       true,
 		`http2: server sent GOAWAY and closed the connection; LastStreamID=1, ErrCode=NO_ERROR, debug=""`: false,
 	} {
 		err := fmt.Errorf("wrapped: %w", errors.New(text))
@@ -375,5 +377,26 @@ func TestDefaultRetryable_errorOfBaseDecides(t *testing.T) {
 	}
 	if n, outcome, _ := attempt(t, proxied, newRequest(t, "GET", "https://example.test", nil)); n != 1 || outcome != resilience.Ignored {
 		t.Errorf("proxy: %d attempts, counted as a %v", n, outcome)
+	}
+}
+
+// mayRepeat is an error that is retryable.
+type mayRepeat struct{ error }
+
+func (mayRepeat) Retryable() bool { return true }
+
+// DefaultRetryable tells permanent errors from similar ones.
+func TestDefaultRetryable_similarErrors(t *testing.T) {
+	for err, want := range map[error]bool{
+		mayRepeat{errors.New("busy")}: true,
+		http.ErrSchemeMismatch:        false,
+		fmt.Errorf("wrapped: %w", after(0)(t.Context(), resilience.Next{})): false,
+		errors.New("stopped after 10 redirects"):                            false,
+		errors.New("stopped after lunch"):                                   true,
+		errors.New("could not follow 10 redirects"):                         true,
+	} {
+		if got := httpmw.DefaultRetryable(&http.Request{Method: "GET"}, nil, err); got != want {
+			t.Errorf("%v: retried %v", err, got)
+		}
 	}
 }

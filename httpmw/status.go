@@ -105,8 +105,8 @@ func parseSeconds(v string) time.Duration {
 	if !isDigits(whole) || found && !isDigits(fraction) {
 		return 0
 	}
-	n, err := strconv.ParseInt(whole, 10, 64)
-	if err != nil || n >= int64(adapter.MaxRetryAfter/time.Second) { // an error is an overflow
+	n, _ := strconv.ParseInt(whole, 10, 64) // the largest number after an overflow
+	if n >= int64(adapter.MaxRetryAfter/time.Second) {
 		return adapter.MaxRetryAfter
 	}
 	d := time.Duration(n) * time.Second

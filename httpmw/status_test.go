@@ -60,6 +60,7 @@ func TestStatusError_retryAfter(t *testing.T) {
 			"120":                           2 * time.Minute,
 			" 120\t":                        2 * time.Minute,
 			"99999999":                      year,
+			"99999999999999":                year, // nanoseconds would overflow
 			"99999999999999999999":          year,
 			"0.5":                           500 * time.Millisecond,
 			"1.5":                           1500 * time.Millisecond,

@@ -153,6 +153,45 @@ func TestDefaultRetryable_postUnsent(t *testing.T) {
 	}
 }
 
+// A POST without a body is retried if it was not sent.
+func TestDefaultRetryable_unsentWithoutBody(t *testing.T) {
+	base := &http.Transport{}
+	addr := "https://" + listen(t, hangsUp)
+	for _, body := range []io.Reader{nil, http.NoBody} {
+		req := newRequest(t, "POST", addr, body)
+		req.GetBody = nil
+		if n, _, err := attempt(t, base, req); n != 3 || err == nil {
+			t.Errorf("%T: %d attempts, error %v", body, n, err)
+		}
+	}
+}
+
+// A request has no hooks if what they prove is not needed.
+func TestTransport_tracesOnlyIfNeeded(t *testing.T) {
+	for name, test := range map[string]struct {
+		method string
+		body   io.Reader
+		most   int // of connections
+		want   bool
+	}{
+		"GET":                          {"GET", nil, 0, false},
+		"PUT":                          {"PUT", strings.NewReader("a"), 0, false},
+		"POST":                         {"POST", strings.NewReader("a"), 0, true},
+		"POST that cannot be repeated": {"POST", io.MultiReader(strings.NewReader("a")), 0, false},
+		"GET with bounded connections": {"GET", nil, 1, true},
+	} {
+		traced := false
+		base := &http.Transport{MaxConnsPerHost: test.most, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			traced = httptrace.ContextClientTrace(ctx) != nil
+			return nil, errors.New("refused")
+		}}
+		tr := &httpmw.Transport{Base: base, Policy: resilience.Compose()}
+		if _, err := tr.RoundTrip(newRequest(t, test.method, "http://x", test.body)); err == nil || traced != test.want {
+			t.Errorf("%s: traced %v, error %v", name, traced, err)
+		}
+	}
+}
+
 // A POST without GetBody is not retried, even if nothing was sent.
 func TestDefaultRetryable_unsentWithoutGetBody(t *testing.T) {
 	base := &http.Transport{}
@@ -226,8 +265,12 @@ func TestDefaultRetryable_postRedirected(t *testing.T) {
 func TestDefaultRetryable_dialErrorOfClient(t *testing.T) {
 	dial := &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("refused")}
 	post := &http.Request{Method: "POST"}
-	if !httpmw.DefaultRetryable(post, nil, dial) {
-		t.Error("a POST that could not be sent is not retried")
+	for op, want := range map[string]bool{
+		"dial": true, "proxyconnect": true, "socks connect": true, "read": false, "write": false, "readfrom": false, "remote error": false,
+	} {
+		if got := httpmw.DefaultRetryable(post, nil, &net.OpError{Op: op, Err: errors.New("refused")}); got != want {
+			t.Errorf("%s: retried %v", op, got)
+		}
 	}
 	if httpmw.DefaultRetryable(post, nil, &url.Error{Op: "Post", URL: "http://x", Err: dial}) {
 		t.Error("a POST that may have been sent is retried")

@@ -16,8 +16,8 @@ import (
 type upload struct {
 	io.ReadCloser
 	attempt *attempt
-	n       int64 // bytes read
-	ended   bool  // it was read to its end
+	n       int64       // bytes read
+	ended   atomic.Bool // it was read to its end
 	closed  atomic.Bool
 }
 
@@ -37,7 +37,9 @@ func (u *upload) Read(p []byte) (int, error) {
 	if length := u.attempt.req.ContentLength; length > 0 { // otherwise it is unknown
 		failed = failed || u.n > length || err == io.EOF && u.n < length
 	}
-	u.ended = u.ended || err == io.EOF || u.n == u.attempt.req.ContentLength
+	if err == io.EOF || u.n == u.attempt.req.ContentLength {
+		u.ended.Store(true)
+	}
 	if failed && !u.closed.Load() {
 		u.attempt.failed.Store(true)
 	}
@@ -49,7 +51,7 @@ func (u *upload) Read(p []byte) (int, error) {
 func (u *upload) Close() error {
 	u.closed.Store(true)
 	err := u.ReadCloser.Close()
-	if err != nil && u.ended {
+	if err != nil && u.ended.Load() {
 		u.attempt.closeErr.Store(&err)
 	}
 	return err

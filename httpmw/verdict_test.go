@@ -22,7 +22,10 @@ import (
 // If a call of an errgroup times out, the calls that the group cancels are canceled by their
 // caller, whatever the cause. The breaker of a healthy host counts no failure.
 func TestTransport_canceledByGroup(t *testing.T) {
-	serve(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, func(t *testing.T, url string, base *http.Transport) {
+	serve(t, func(_ http.ResponseWriter, r *http.Request) {
+		<-r.Context().Done()
+		panic(http.ErrAbortHandler) // or the client may see a response
+	}, func(t *testing.T, url string, base *http.Transport) {
 		client := func(d time.Duration) (*httpmw.Transport, *breaker.Breaker) {
 			b := resilience.Must(breaker.New(breaker.Config{}))
 			limit := resilience.Must(timeout.New(timeout.Config{Timeout: d, Until: resilience.Answered}))
