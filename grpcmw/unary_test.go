@@ -24,6 +24,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	pb "google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 )
@@ -282,6 +283,31 @@ func TestClient_canceledBeforeDeadline(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
+}
+
+// An answer that comes after a policy's timeout is an answer.
+func TestClient_lateAnswerIsSuccess(t *testing.T) {
+	b := newBreaker()
+	short := resilience.Must(timeout.New(timeout.Config{Timeout: time.Millisecond}))
+	client := grpcmw.Client{Policy: resilience.Compose(short, b)}
+	err := client.Unary(t.Context(), "/s/m", nil, nil, nil, func(ctx context.Context, _ string, _, _ any, _ *grpc.ClientConn, _ ...grpc.CallOption) error {
+		<-ctx.Done()
+		return status.Error(codes.NotFound, "none")
+	})
+	wantStatus(t, err, codes.NotFound)
+	wantCounted(t, err, b, resilience.Success)
+}
+
+// A call that collects nothing leaves alone what its options point to, as bare.
+func TestClient_keepsCollected(t *testing.T) {
+	header, trailer := metadata.Pairs("a", "1"), metadata.Pairs("b", "2")
+	err := grpcmw.Client{Policy: resilience.Compose()}.Unary(t.Context(), "/s/m", nil, nil, nil,
+		func(context.Context, string, any, any, *grpc.ClientConn, ...grpc.CallOption) error { return errDown },
+		grpc.Header(&header), grpc.Trailer(&trailer))
+	wantStatus(t, err, codes.Unavailable)
+	if len(header) != 1 || len(trailer) != 1 {
+		t.Errorf("header %v, trailer %v", header, trailer)
+	}
 }
 
 var pass = testkit.Policy(func(ctx context.Context, next resilience.Next) error { return next.Run(ctx) })

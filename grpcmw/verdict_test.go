@@ -14,10 +14,13 @@ import (
 	"github.com/resilience-go/resilience/retry"
 	"github.com/resilience-go/resilience/timeout"
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	pb "google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
 )
 
 // NOT_FOUND is an answer: it earns retry budget, and a retry that ends in it is refunded.
@@ -64,6 +67,33 @@ func TestClient_sheddingEarnsNothing(t *testing.T) {
 			t.Errorf("%d attempts for 50 calls, %d earned", attempts, s.Earned)
 		}
 	})
+}
+
+// An answer earns retry budget, unless the server asks for fewer calls by its code, its
+// pushback or the time to come back.
+func TestClient_busyAnswerEarnsNothing(t *testing.T) {
+	later, err := status.New(codes.FailedPrecondition, "later").WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		trailer metadata.MD
+		err     error
+		earned  int64
+	}{
+		"an answer":          {nil, status.Error(codes.FailedPrecondition, "no"), 1},
+		"RESOURCE_EXHAUSTED": {nil, status.Error(codes.ResourceExhausted, "no"), 0},
+		"RetryInfo":          {nil, later.Err(), 0},
+		"a pushback":         {metadata.Pairs("grpc-retry-pushback-ms", "1000"), status.Error(codes.NotFound, "no"), 0},
+		"no more":            {metadata.Pairs("grpc-retry-pushback-ms", "-1"), status.Error(codes.NotFound, "no"), 0},
+	} {
+		r := resilience.Must(retry.New(retry.Config{}))
+		err := grpcmw.Client{Policy: r}.Unary(t.Context(), "/s/m", nil, nil, nil, invoke(test.trailer, test.err))
+		wantCode(t, err, status.Code(test.err))
+		if s := r.Stats(); s.Earned != test.earned || s.Retries != 0 {
+			t.Errorf("%s: %+v", name, s.Counters)
+		}
+	}
 }
 
 // A caller that is slow to send its messages is no evidence against the server, which answers
