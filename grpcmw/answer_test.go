@@ -277,6 +277,23 @@ func TestServer_secondRunReleasesAll(t *testing.T) {
 	}
 }
 
+// A policy that waits for the answer only after the handler has run is settled.
+func TestServer_lateAwaitIsSettled(t *testing.T) {
+	for kind, run := range onServer {
+		p, runs := newAnswerSlots(), 0
+		late := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
+			if runs++; runs == 1 {
+				return next.Run(ctx)
+			}
+			return p.Apply(ctx, next)
+		})
+		_ = run(t.Context(), resilience.Compose(stubborn(2), late), nil, func(context.Context, grpc.ServerStream) error { return errDown })
+		if p.want(t, kind, 0); len(p.heard) != 1 {
+			t.Errorf("%s: settled %d times", kind, len(p.heard))
+		}
+	}
+}
+
 // A call whose context is done before the policies run is not counted.
 func TestServer_doneCallIsNotCounted(t *testing.T) {
 	gone, cancel := context.WithCancel(t.Context())

@@ -79,6 +79,9 @@ func TestServer_rejectionTextStaysInside(t *testing.T) {
 		}
 		return secretRejection()
 	})
+	inVain := resilience.Run(t.Context(), retries(t, retry.Config{Name: "shop"}), func(context.Context) error {
+		return status.Error(codes.Unavailable, "down")
+	})
 	for name, test := range map[string]struct {
 		err     error
 		code    codes.Code
@@ -93,6 +96,7 @@ func TestServer_rejectionTextStaysInside(t *testing.T) {
 		"of a Client, wrapped":     {fmt.Errorf("ledger: %w", overGRPC), codes.Unavailable, "rejected: open"},
 		"of a Transport":           {overHTTP, codes.Unavailable, "rejected: open"},
 		"of a retry":               {retried, codes.Unavailable, "down"},
+		"no rejection, a retry":    {inVain, codes.Unavailable, inVain.Error()},
 		"joined with a status":     {errors.Join(status.Error(codes.NotFound, "none"), secretRejection()), codes.NotFound, "none"},
 		"with a careful status":    {careful{secretRejection()}, codes.Unavailable, "try later"},
 		"with a careless status":   {careless{secretRejection()}, codes.FailedPrecondition, "rejected: open"},

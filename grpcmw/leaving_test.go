@@ -12,6 +12,7 @@ import (
 	"github.com/resilience-go/resilience/breaker"
 	"github.com/resilience-go/resilience/grpcmw"
 	"github.com/resilience-go/resilience/limit"
+	"github.com/resilience-go/resilience/timeout"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	pb "google.golang.org/grpc/interop/grpc_testing"
@@ -186,6 +187,7 @@ func TestServer_streamEndedByClient(t *testing.T) {
 		"answered, canceled":                {1, false, context.Context.Err, resilience.Success},
 		"answered, deadline as a status":    {1, true, func(ctx context.Context) error { return status.FromContextError(ctx.Err()).Err() }, resilience.Success},
 		"answered, canceled, wrapped":       {1, false, func(ctx context.Context) error { return errors.Join(ctx.Err()) }, resilience.Success},
+		"answered, deadline of a call":      {1, true, func(context.Context) error { return status.Error(codes.DeadlineExceeded, "late") }, resilience.Success},
 		"answered, deadline, another error": {1, true, func(context.Context) error { return status.Error(codes.Internal, "broken") }, resilience.Failure},
 		"answered, deadline, no error":      {1, true, func(context.Context) error { return nil }, resilience.Success},
 		"not answered, deadline":            {0, true, context.Context.Err, resilience.Failure},
@@ -221,6 +223,75 @@ func TestServer_streamEndedByClient(t *testing.T) {
 			})
 		})
 	}
+}
+
+// An answered stream that its client does not end counts by its end: a policy's timeout is a
+// failure, and so is the deadline of an interceptor outside. If the handler returns the end
+// of a call that it made, the code of that end counts.
+func TestServer_answeredStreamEndsItself(t *testing.T) {
+	wait := func(ctx context.Context) error {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	for name, test := range map[string]struct {
+		policy  resilience.Policy
+		outside string
+		end     func(ctx context.Context) error
+		outcome resilience.Outcome
+	}{
+		"a timeout":        {resilience.Must(timeout.New(timeout.Config{Timeout: second})), "nothing", wait, resilience.Failure},
+		"an interceptor":   {nil, "a deadline", wait, resilience.Failure},
+		"a canceled call":  {nil, "nothing", func(context.Context) error { return status.Error(codes.Canceled, "gave up") }, resilience.Ignored},
+		"a call that hung": {nil, "nothing", func(context.Context) error { return context.DeadlineExceeded }, resilience.Failure},
+		"no error":         {nil, "nothing", func(context.Context) error { return nil }, resilience.Success},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ended, b := newWitness(resilience.Ended), newBreaker()
+				outside := func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+					ctx, cancel := outsiders[test.outside](ss.Context())
+					defer cancel()
+					return handler(srv, &contextStream{ss, ctx})
+				}
+				server := grpcmw.Server{Policy: resilience.Compose(ended, b, test.policy)}
+				r := memory.serve(t, &service{duplex: func(st duplex) error {
+					if err := st.Send(&response{}); err != nil {
+						t.Error(err)
+					}
+					return test.end(st.Context())
+				}}, []grpc.ServerOption{grpc.ChainStreamInterceptor(outside, server.Stream)})
+				st := r.open(t, t.Context())
+				recv(t, st, 1)
+				_, _ = st.Recv()
+				wantCounted(t, <-ended.heard, b, test.outcome)
+			})
+		})
+	}
+}
+
+// A policy's timeout that ends an answered stream before its client does is the reason.
+func TestServer_timeoutBeforeClientEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ended := newWitness(resilience.Ended)
+		short := resilience.Must(timeout.New(timeout.Config{Timeout: second}))
+		gone := make(chan struct{})
+		r := memory.serve(t, &service{duplex: func(st duplex) error {
+			if err := st.Send(&response{}); err != nil {
+				t.Error(err)
+			}
+			<-gone
+			return st.Context().Err()
+		}}, guardedServer(resilience.Compose(ended, short)))
+		ctx, cancel := context.WithCancel(t.Context())
+		recv(t, r.open(t, ctx), 1)
+		time.Sleep(2 * second)
+		cancel()
+		synctest.Wait() // the server gets it
+		close(gone)
+		if err := <-ended.heard; !errors.Is(err, timeout.ErrExceeded) {
+			t.Errorf("ended with %v", err)
+		}
+	})
 }
 
 func passUnary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {

@@ -300,10 +300,6 @@ func hasRejection(err error, message string) bool {
 		if hasRejectedText(message) && strings.Contains(message, ": gave up after ") {
 			return true
 		}
-	default:
-		if !hasRejectedText(message) {
-			return false
-		}
 	}
 	_, nested := errors.AsType[*nestedRejection](err)
 	return nested || errors.Is(err, resilience.ErrRejected)

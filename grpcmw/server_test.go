@@ -195,7 +195,7 @@ func TestServer_timeoutIsDeadlineExceeded(t *testing.T) {
 		c := serve(t, hanging(nil), unaryServer(grpcmw.Server{Policy: p}))
 		_, err := c.UnaryCall(patience(t), &pb.SimpleRequest{})
 		wantStatus(t, err, codes.DeadlineExceeded)
-		if !strings.Contains(err.Error(), `timeout "handler"`) || delayOf(err) != -1 {
+		if got := status.Convert(err).Message(); got != `timeout "handler": not done within 10ms` || delayOf(err) != -1 {
 			t.Errorf("got %v", err)
 		}
 		wantCounted(t, err, b, resilience.Failure)
