@@ -49,6 +49,8 @@ func TestAllocations(t *testing.T) {
 	settlers := resilience.Compose(&settling{}, &settling{}, &settling{})
 	alone := &settling{}
 	reused := &perCall{}
+	important := &ranked{prioritized{priority: resilience.Critical}, "caller"}
+	rank := &rank{}
 	captured := 0
 	for _, tt := range []struct {
 		name string
@@ -71,6 +73,8 @@ func TestAllocations(t *testing.T) {
 			_ = resilience.RunOperation(ctx, settlers, held)
 			held.End(held.run, nil)
 		}},
+		{"Rank of a function", 0, func() { _ = resilience.Run(ctx, rank, nothing) }},
+		{"Rank of an operation", 0, func() { _ = resilience.RunOperation(ctx, rank, important) }},
 		{"Do", 1, func() { _, _ = resilience.Do(ctx, four, seven) }},
 		{"Do a closure", 2, func() {
 			n := captured

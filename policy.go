@@ -220,6 +220,24 @@ func (n Next) Key() string {
 	return ""
 }
 
+// Rank returns the priority of the operation, in range, and the name of its caller. An
+// operation without these optional methods is Normal, and its caller is "".
+//
+// A policy calls Rank only when it has to choose between operations, because the methods are
+// user code that may be slow or panic. It holds no lock and no slot when it does.
+func (n Next) Rank() (p Priority, caller string) {
+	if _, ok := n.op.(Func); ok { // the faster check
+		return Normal, ""
+	}
+	if o, ok := n.op.(interface{ Priority() Priority }); ok {
+		p = o.Priority().inRange()
+	}
+	if o, ok := n.op.(interface{ Caller() string }); ok {
+		caller = o.Caller()
+	}
+	return p, caller
+}
+
 // Lasting reports whether the operation can go on after Run has returned.
 func (n Next) Lasting() bool {
 	if _, ok := n.op.(Func); ok { // the faster check
