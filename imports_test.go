@@ -18,6 +18,7 @@ const (
 	internal   = module + "/internal/..."
 	adapter    = module + "/internal/adapter"
 	series     = module + "/metrics/internal/series"
+	ranks      = module + "/limit/internal/rank"
 	googleRPC  = "google.golang.org/genproto/googleapis/rpc/..." // the details of a gRPC status
 	protobuf   = "google.golang.org/protobuf/..."
 )
@@ -40,12 +41,14 @@ func allowed() map[string][]string {
 		module + "/stack":   {module, clock, sync_, internal, module + "/keyed"},
 		module + "/debug":   {module},
 		series:              {},
+		ranks:               {module},
 		module + "/metrics": {module, clock, internal, series, prometheus},
 	}
 	for _, p := range policies {
 		rules[module+"/"+p] = []string{module, clock, sync_, internal}
 		rules[module+"/stack"] = append(rules[module+"/stack"], module+"/"+p)
 	}
+	rules[module+"/limit"] = append(rules[module+"/limit"], module+"/limit/internal/...")
 	return rules
 }
 
@@ -188,6 +191,8 @@ func TestImports_brokenRule(t *testing.T) {
 		{module + "/metrics", module + "/breaker"},
 		{module + "/debug", module + "/keyed"},
 		{series, module},
+		{ranks, clock},
+		{module + "/breaker", ranks},
 		{module + "/debug", module + "/examples/all"},
 		{module + "/fallback", "github.com/breaker"},
 		{module + "/bulkhead", module + "/internal/testkit"},
