@@ -124,7 +124,7 @@ func (q *Queue[T]) Arrive(now int64, c Class) Ticket {
 	t := q.table
 	share, ticket := 1.0, Ticket{cells: c.cells}
 	if c.named && t.callers.counters == nil {
-		t.callers.counters, t.callers.at = new([rows][columns]float64), now
+		t.callers.counters = new([rows][columns]float64)
 	}
 	if t.callers.counters != nil {
 		share, ticket.weight = t.callers.count(now, c.cells)

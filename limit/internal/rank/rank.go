@@ -14,7 +14,7 @@
 // before the edge have capacity for all of their requests, which are served first in, first
 // out.
 //
-// The zero value of a Queue is a queue of requests that do not differ, and takes 40 bytes.
+// The zero value of a Queue is a queue of requests that do not differ, and takes 32 bytes.
 // The first request with a priority other than Normal adds 8 KB. The first request with a
 // caller adds another 8 KB. Neither the number of callers nor that of requests adds more.
 //
