@@ -62,12 +62,18 @@ func TestTransport_allocatesOnceMore(t *testing.T) {
 // A request through a Server allocates once more than without it.
 func TestServer_allocatesOnceMore(t *testing.T) {
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(200) })
-	for name, policy := range map[string]resilience.Policy{
-		"no policy":   resilience.Compose(),
-		"real policy": newBreaker(3),
-		"held":        resilience.Compose(&testkit.Holder{At: resilience.Answered}, &testkit.Holder{At: resilience.Ended}),
+	held := resilience.Compose(&testkit.Holder{At: resilience.Answered}, &testkit.Holder{At: resilience.Ended})
+	priority := func(*http.Request) resilience.Priority { return resilience.Low }
+	caller := func(r *http.Request) string { return r.Host }
+	for name, s := range map[string]httpmw.Server{
+		"no policy":     {Policy: resilience.Compose()},
+		"real policy":   {Policy: newBreaker(3)},
+		"held":          {Policy: held},
+		"no ranks":      {Policy: &ranking{times: 2}},
+		"ranks":         {Policy: held, Priority: priority, Caller: caller},
+		"ranks in need": {Policy: &ranking{times: 2}, Priority: priority, Caller: caller},
 	} {
-		wrapped := httpmw.Server{Policy: policy}.Wrap(h)
+		wrapped := s.Wrap(h)
 		w := httptest.NewRecorder()
 		w.WriteHeader(200)
 		r := httptest.NewRequest("GET", "/", nil)

@@ -451,6 +451,67 @@ func ExampleServer_routes() {
 	// /users/8 200
 }
 
+type accountKey struct{}
+
+// authenticated stands for the middleware that checks who sends a request.
+func authenticated(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		account, _, _ := r.BasicAuth()
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), accountKey{}, account)))
+	})
+}
+
+func priority(r *http.Request) resilience.Priority {
+	switch r.Pattern {
+	case "POST /payments":
+		return resilience.Critical
+	case "GET /exports/{id}":
+		return resilience.Low
+	default:
+		return resilience.Normal
+	}
+}
+
+// account returns the name that the middleware for authentication has found.
+func account(r *http.Request) string {
+	name, _ := r.Context().Value(accountKey{}).(string)
+	return name
+}
+
+// In an overload payments go first, and exports are rejected first. Each account gets a fair
+// share.
+func ExampleServer_priority() {
+	policy := resilience.Compose(printRank, stack.Server("api"))
+	api := httpmw.Server{
+		Policy:   policy,
+		Priority: priority,
+		Caller:   account,
+	}
+	mux := http.NewServeMux()
+	for _, pattern := range []string{"POST /payments", "GET /exports/{id}", "GET /users/{id}"} {
+		mux.Handle(pattern, api.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})))
+	}
+
+	for _, r := range []*http.Request{
+		httptest.NewRequest("POST", "/payments", nil),
+		httptest.NewRequest("GET", "/exports/7", nil),
+		httptest.NewRequest("GET", "/users/7", nil),
+	} {
+		r.SetBasicAuth("acme", "secret")
+		authenticated(mux).ServeHTTP(httptest.NewRecorder(), r)
+	}
+	// Output:
+	// critical acme
+	// low acme
+	// normal acme
+}
+
+// printRank is a policy that prints the rank of each operation.
+var printRank = resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+	fmt.Println(next.Rank())
+	return next.Run(ctx)
+})
+
 // Events hold a slot of a limit until the first of them is sent.
 func ExampleServer_events() {
 	feed := slices.Values([]string{"created", "paid"})

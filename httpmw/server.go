@@ -59,6 +59,23 @@ type Server struct {
 	// exempts no request.
 	Exempt func(*http.Request) bool
 
+	// Priority returns how much a request matters in an overload. nil makes all requests
+	// Normal. Take it from what the server knows, such as the route or the tenant's contract.
+	// A header is a claim of the client: believe it only if the client is authenticated and
+	// may make the claim.
+	Priority func(*http.Request) resilience.Priority
+
+	// Caller returns the name of the tenant, account or API key that a request belongs to.
+	// In an overload, each caller gets a fair share of the capacity for its priority. nil
+	// tells no callers apart, and all requests with "" belong to one caller. The name must be
+	// authenticated, because a client that makes up names gets a share for each. An address
+	// is no name: behind a proxy or a NAT, many clients share one.
+	//
+	// Priority and Caller are called only when a policy has to choose between requests, which
+	// a limit does when it has no free slot: at most once for a request, before the handler
+	// runs, and with no lock held. A panic continues as a panic of the handler does.
+	Caller func(*http.Request) string
+
 	// ErrorHandler answers requests that the handler did not answer. err is the Policy's
 	// error. If it is a rejection, it matches resilience.ErrRejected, and the request body
 	// is unread. The header has none of the handler's values, only those of middleware
@@ -154,6 +171,10 @@ type exchange struct {
 	recorder
 	h   *handler
 	err error // what Run returned, errNotRun before Run
+
+	hasPriority, hasCaller bool // Priority and Caller of the Server have been called
+	priority               resilience.Priority
+	caller                 string
 }
 
 // guarded runs the handler under the policies. It returns the error for ErrorHandler, which
@@ -202,6 +223,25 @@ func (e *exchange) Key() string {
 		return e.h.Key(e.r)
 	}
 	return e.r.Pattern
+}
+
+// Priority is an optional method of an operation, see resilience.Next.Rank. A request has one
+// priority, however many policies call Priority.
+func (e *exchange) Priority() resilience.Priority {
+	if e.h.Priority != nil && !e.hasPriority {
+		e.hasPriority = true
+		e.priority = e.h.Priority(e.r)
+	}
+	return e.priority
+}
+
+// Caller is an optional method of an operation, see resilience.Next.Rank.
+func (e *exchange) Caller() string {
+	if e.h.Caller != nil && !e.hasCaller {
+		e.hasCaller = true
+		e.caller = e.h.Caller(e.r)
+	}
+	return e.caller
 }
 
 // Run implements resilience.Operation.
