@@ -41,8 +41,15 @@ func TestServer_unaryAllocatesOnceMore(t *testing.T) {
 	ctx := t.Context()
 	info := &grpc.UnaryServerInfo{FullMethod: "/s/m"}
 	handler := func(_ context.Context, req any) (any, error) { return req, nil }
-	for name, policy := range map[string]resilience.Policy{"no policy": resilience.Compose(), "held": held} {
-		s := grpcmw.Server{Policy: policy}
+	priority := func(context.Context, string) resilience.Priority { return resilience.Low }
+	caller := func(_ context.Context, method string) string { return method }
+	for name, s := range map[string]grpcmw.Server{
+		"no policy":     {Policy: resilience.Compose()},
+		"held":          {Policy: held},
+		"no ranks":      {Policy: &ranking{times: 2}},
+		"ranks":         {Policy: held, Priority: priority, Caller: caller},
+		"ranks in need": {Policy: &ranking{times: 2}, Priority: priority, Caller: caller},
+	} {
 		got := testing.AllocsPerRun(100, func() {
 			if _, err := s.Unary(ctx, info, info, handler); err != nil {
 				t.Fatal(err)

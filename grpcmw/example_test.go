@@ -448,3 +448,49 @@ func ExampleServer_groups() {
 }
 
 var reports = []string{"/payments.v1.Payments/Year"} // methods
+
+type accountKey struct{}
+
+// authenticate stands for the interceptor that checks who makes a call.
+func authenticate(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	return handler(context.WithValue(ctx, accountKey{}, "acme"), req)
+}
+
+func priority(_ context.Context, method string) resilience.Priority {
+	if slices.Contains(reports, method) {
+		return resilience.Low
+	}
+	return resilience.Critical
+}
+
+// account returns the name that the interceptor for authentication has found.
+func account(ctx context.Context, _ string) string {
+	name, _ := ctx.Value(accountKey{}).(string)
+	return name
+}
+
+// In an overload, reports are rejected first, and each account gets a fair share.
+func ExampleServer_priority() {
+	policy := resilience.Compose(printRank, stack.Server("payments"))
+	server := grpcmw.Server{
+		Policy:   policy,
+		Priority: priority,
+		Caller:   account,
+	}
+	handler := func(context.Context, any) (any, error) { return nil, nil }
+	for _, method := range []string{"/payments.v1.Payments/Charge", reports[0]} {
+		info := &grpc.UnaryServerInfo{FullMethod: method}
+		authenticate(context.Background(), nil, info, func(ctx context.Context, req any) (any, error) {
+			return server.Unary(ctx, req, info, handler)
+		})
+	}
+	// Output:
+	// critical acme
+	// low acme
+}
+
+// printRank is a policy that prints the rank of each operation.
+var printRank = resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+	fmt.Println(next.Rank())
+	return next.Run(ctx)
+})

@@ -61,6 +61,23 @@ type Server struct {
 
 	// Exempt reports whether calls of a method skip the policy. nil is Infrastructure.
 	Exempt func(method string) bool
+
+	// Priority returns how much a call matters in an overload. nil makes all calls Normal.
+	// Take it from what the server knows, such as the method or the tenant's contract.
+	// Metadata is a claim of the client: believe it only if the client is authenticated and
+	// may make the claim.
+	Priority func(ctx context.Context, method string) resilience.Priority
+
+	// Caller returns the name of the tenant, account or API key that a call belongs to. In
+	// an overload, each caller gets a fair share of the capacity for its priority. nil tells
+	// no callers apart, and all calls with "" belong to one caller. The name must be
+	// authenticated, because a client that makes up names gets a share for each. An address
+	// is no name: behind a proxy or a NAT, many clients share one.
+	//
+	// Priority and Caller are called only when a policy has to choose between calls, which a
+	// limit does when it has no free slot: at most once for a call, before the handler runs,
+	// and with no lock held. A panic continues as a panic of the handler does.
+	Caller func(ctx context.Context, method string) string
 }
 
 // errNoServerPolicy is the error of a Server without a Policy: a Server has no constructor
@@ -141,7 +158,12 @@ type handling struct {
 
 	ran     bool
 	awaited bool // a policy waits for the answer
-	early   resilience.Early
+
+	hasPriority, hasCaller bool // Priority and Caller of the Server have been called
+	priority               resilience.Priority
+	caller                 string
+
+	early resilience.Early
 }
 
 // Key is the optional method of an operation that keyed.Group calls.
@@ -150,6 +172,25 @@ func (h *handling) Key() string {
 		return h.s.Key(h.ctx, h.method)
 	}
 	return h.method
+}
+
+// Priority is an optional method of an operation, see resilience.Next.Rank. A call has one
+// priority, however many policies call Priority.
+func (h *handling) Priority() resilience.Priority {
+	if h.s.Priority != nil && !h.hasPriority {
+		h.hasPriority = true
+		h.priority = h.s.Priority(h.ctx, h.method)
+	}
+	return h.priority
+}
+
+// Caller is an optional method of an operation, see resilience.Next.Rank.
+func (h *handling) Caller() string {
+	if h.s.Caller != nil && !h.hasCaller {
+		h.hasCaller = true
+		h.caller = h.s.Caller(h.ctx, h.method)
+	}
+	return h.caller
 }
 
 const handledOnce = "grpcmw: a policy ran a handler twice: a retry belongs to the client"
