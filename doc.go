@@ -58,7 +58,7 @@
 //	Await(Settler, uint64) bool     the operation may answer while Run is running; see Early
 //	Key() string                    the key by which keyed.Group picks a policy
 //	Priority() Priority             how much the operation matters; see Next.Rank
-//	Caller() string                 who sent the request; a limit gives each caller a fair share
+//	Caller() string                 the caller's name; a limit gives each caller a fair share
 //
 //	on an error
 //	Outcome() Outcome               what the error means for the dependency; see Answer

@@ -41,7 +41,7 @@ import (
 )
 
 const (
-	// priorities is the number of priorities. People tell no more than four apart.
+	// priorities is the number of priorities, 4.
 	priorities = int(resilience.Critical-resilience.Lowest) + 1
 	// shares is the number of ranks in a priority. They tell shares from 2^-16 to 1 apart.
 	shares = 64
