@@ -9,7 +9,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -63,8 +62,8 @@ type Limit struct {
 	key string // the key in a keyed.Group
 	rejections
 
-	// word holds, from the highest bit down, the watched bit, the limit in force and the
-	// number of requests in the handler. While the bit is clear, a request that finds a
+	// word holds, from the highest bit down, the watched bit, the rare bit, the number of
+	// requests from which on the handler is watched, and the number in the handler. While the bit is clear, a request that finds a
 	// free slot enters with an add of one and leaves with a subtraction of one. A goroutine
 	// that locks mu sets the bit first, which excludes both. Only the holder of mu writes a
 	// word with the bit set.
@@ -73,31 +72,29 @@ type Limit struct {
 	// word, which every request loads.
 	crowded atomic.Bool
 
-	mu      sync.Mutex // guards the fields below
-	machine machine
-	line    line
-	flight  int   // requests in the handler; between lock and unlock the count is here, not in word
-	watched bool  // the bit stays set after unlock
-	now     int64 // the latest time seen, since time must not go back
-	events  eventQueue
-	began   atomic.Pointer[time.Time] // the wall time at which the present state began
-	checks  bool                      // a call of look is scheduled
+	mu     sync.Mutex // guards the fields below
+	gate   gate
+	now    int64 // the latest time seen, since time must not go back
+	events eventQueue
+	began  atomic.Pointer[time.Time] // the wall time at which the present state began
 }
 
 const (
 	flightBits   = 32
 	flightMask   = 1<<flightBits - 1
 	watchedBit   = 1 << 63
-	sampleWeight = 8 // one of sampleWeight requests that leave without the lock is sampled
+	rareBit      = 1 << 62 // requests are so rare that all of them are sampled
+	levelMask    = rareBit - 1
+	sampleWeight = 8 // otherwise, one of sampleWeight requests that leave without the lock is
 )
 
-// stood is the lowest bit of the time at which a request entered. It is set if the request
-// was queued for so long that its caller's leaving is no evidence about the handler.
-const stood = 1
+// sampled reports whether a request that leaves at a time is a sample. It takes its luck from
+// the time, so that a run in virtual time can be repeated.
+func sampled(now int64) bool { return uint64(now)*0x9e3779b97f4a7c15>>32%sampleWeight == 0 }
 
 // room reports whether a request may enter without the lock.
 func room(word uint64) bool {
-	return word&watchedBit == 0 && word&flightMask < word>>flightBits
+	return word&watchedBit == 0 && word&flightMask < word&levelMask>>flightBits
 }
 
 // shared is the part that a limit and its forks share.
@@ -106,7 +103,6 @@ type shared struct {
 	cfg       Config
 	clock     vclock.Clock
 	root      *Limit
-	random    func() uint32 // chooses the samples; safe for concurrent use
 	trials    [5]atomic.Uint64
 	overloads atomic.Uint64
 }
@@ -126,14 +122,14 @@ func New(c Config) (*Limit, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &shared{cfg: c, clock: vclock.New(c.Clock), random: rand.Uint32}
+	s := &shared{cfg: c, clock: vclock.New(c.Clock)}
 	s.root = fork(s, "")
 	return s.root, nil
 }
 
 func fork(s *shared, key string) *Limit {
-	l := &Limit{shared: s, key: key, machine: newMachine(min(least, s.cfg.Max), s.cfg.Max, s.cfg.Shadow)}
-	l.word.Store(uint64(l.machine.level) << flightBits)
+	l := &Limit{shared: s, key: key, gate: newGate(s.cfg)}
+	l.word.Store(uint64(l.gate.search.WatchFrom())<<flightBits | rareBit)
 	l.began.Store(new(s.clock.Now()))
 	return l
 }
@@ -142,7 +138,7 @@ func fork(s *shared, key string) *Limit {
 // ErrLimited if it rejects the request. If ctx ends while the request is queued, it returns
 // the error of ctx.
 func (l *Limit) Apply(ctx context.Context, next resilience.Next) (err error) {
-	entered, err := l.enter(ctx)
+	entered, err := l.enter(ctx, next)
 	if err != nil {
 		return err
 	}
@@ -198,7 +194,7 @@ func (l *Limit) end(ctx context.Context, entered int64, err error) {
 
 // rejections are the rejections of a limit. All rejections for one reason are one error.
 type rejections struct {
-	full, late atomic.Pointer[resilience.Rejection]
+	full, late, hopeless atomic.Pointer[resilience.Rejection]
 }
 
 // rejection returns the error for a reason. It makes the error at the first call.
@@ -210,25 +206,24 @@ func (l *Limit) rejection(made *atomic.Pointer[resilience.Rejection], detail str
 
 // enter takes a slot and returns the time at which it got it. It queues the request if no
 // slot is free.
-func (l *Limit) enter(ctx context.Context) (entered int64, err error) {
+func (l *Limit) enter(ctx context.Context, next resilience.Next) (entered int64, err error) {
 	if ctx.Err() != nil {
 		return 0, resilience.ContextError(ctx)
 	}
 	now := l.clock.Nanos()
 	for w := l.word.Load(); room(w); w = l.word.Load() {
 		if l.word.CompareAndSwap(w, w+1) {
-			return now &^ stood, nil
+			return now, nil
 		}
 	}
-	return l.arrive(ctx, now)
+	return l.arrive(ctx, next, now)
 }
 
 // leave frees a slot. Without the watched bit, only a sample of the requests is evaluated.
 func (l *Limit) leave(entered int64, ok, refused bool) {
 	if refused {
 		l.count.Add(useful)
-		l.lock(0)
-		l.flight--
+		l.gate.forget(l.lock(l.clock.Nanos()))
 		l.unlock(context.Background())
 		return
 	}
@@ -239,31 +234,44 @@ func (l *Limit) leave(entered int64, ok, refused bool) {
 		return
 	}
 	l.count.Add(useful)
-	if l.random()%sampleWeight == 0 {
-		l.complete(entered, now, true, sampleWeight)
-		return
-	}
-	for w := l.word.Load(); w&watchedBit == 0; w = l.word.Load() {
-		if l.word.CompareAndSwap(w, w-1) {
-			return
+	weight := 0
+	if sampled(now) {
+		weight = sampleWeight
+	} else {
+		for w := l.word.Load(); w&(watchedBit|rareBit) == 0; w = l.word.Load() {
+			if l.word.CompareAndSwap(w, w-1) {
+				return
+			}
 		}
 	}
-	l.complete(entered, now, true, 0)
+	l.complete(entered, now, true, weight)
+}
+
+// complete is leave for a request that is evaluated. It stands for weight requests, and for
+// none if it was not sampled.
+func (l *Limit) complete(entered, now int64, ok bool, weight int) {
+	l.gate.leave(l.lock(now), entered, ok, weight)
+	l.unlock(context.Background())
 }
 
 // lock locks mu and takes the word over. It returns the later of now and the latest time
-// seen.
+// seen. A clock that was set back by over a second has another present.
 func (l *Limit) lock(now int64) int64 {
 	l.mu.Lock()
-	l.flight = int(l.word.Or(watchedBit) & flightMask)
+	l.gate.inFlight = int(l.word.Or(watchedBit) & flightMask)
+	if now < l.now-int64(time.Second) {
+		l.now = now
+		l.gate.restart(now)
+	}
 	l.now = max(l.now, now)
 	return l.now
 }
 
 // unlock calls release, and then the observer with the queued events, without a lock.
 func (l *Limit) unlock(ctx context.Context) {
-	changed := l.events.set(l.machine.overload, l.now, l.cfg.Observer != nil)
-	if changed && l.machine.overload {
+	overload := l.gate.search.Overload()
+	changed := l.events.set(overload, l.now, l.cfg.Observer != nil)
+	if changed && overload {
 		l.overloads.Add(1)
 	}
 	deliver := l.events.claim()
@@ -306,81 +314,46 @@ func (l *Limit) deliver(ctx context.Context) {
 	}
 }
 
-// release admits or rejects queued requests, stores the word, and unlocks mu.
+// release wakes the requests that have left the queue, stores the word, and unlocks mu.
 func (l *Limit) release() {
-	l.serve()
-	if l.inLine() == 0 && l.machine.idle() {
-		l.watched = false
+	g := &l.gate
+	for i, w := range g.decided {
+		switch w.Value.decision {
+		case overdue:
+			l.count.Add(shed)
+		case hopeless:
+			l.count.Add(shed)
+		case displaced:
+			l.count.Add(queueFull)
+		}
+		close(w.Value.ready)
+		g.decided[i] = nil
 	}
+	g.decided = g.decided[:0]
 	l.tally()
-	w := uint64(l.machine.level)<<flightBits | uint64(l.flight)
-	if l.watched {
+	w := uint64(g.search.WatchFrom())<<flightBits | uint64(g.inFlight)
+	if g.watched {
 		w |= watchedBit
 	}
+	if g.search.Rare() {
+		w |= rareBit
+	}
 	l.word.Store(w)
-	check := l.machine.overload && !l.checks
-	l.checks = l.checks || check
+	check := !g.looks && (g.queued() > 0 || g.search.Overload())
+	g.looks = g.looks || check
 	l.mu.Unlock()
 	if check {
-		l.clock.AfterFunc(time.Duration(checkEnd), l.look)
+		l.clock.AfterFunc(time.Second, l.look)
 	}
 }
 
-// look checks once a second whether an overload has ended, since no request may come to
-// show it.
+// look evaluates what follows from time alone, since no request may come to show it. It is
+// called once a second while requests are queued or an overload lasts.
 func (l *Limit) look() {
-	l.lock(l.clock.Nanos())
-	l.checks = false
-	l.machine.relax(l.now)
+	now := l.lock(l.clock.Nanos())
+	l.gate.looks = false
+	l.gate.tick(now)
 	l.unlock(context.Background())
-}
-
-// watch makes the machine count arrivals and completions.
-func (l *Limit) watch() {
-	if !l.watched {
-		l.watched = true
-		l.machine.bind(l.now)
-	}
-}
-
-// complete is leave for a request that is evaluated. The request stands for weight
-// requests, and for none if it was not sampled.
-func (l *Limit) complete(entered, now int64, ok bool, weight int) {
-	now = l.lock(now)
-	m := &l.machine
-	if l.watched {
-		weight = 1
-		m.complete(now, now-entered, ok, l.flight, l.inLine())
-	}
-	if ok && weight > 0 && l.line.n == 0 && 2*l.flight <= m.level {
-		m.calm.add(now, max(0, now-entered), weight) // the clock may have been set back
-	}
-	gone := !ok && m.late(now-entered)
-	if weight > 0 && entered&stood == 0 && l.line.n == 0 && l.flight < m.level && m.leave(now, gone, weight, l.flight) {
-		l.watch()
-	}
-	l.flight--
-	l.unlock(context.Background())
-}
-
-// inLine returns how many requests are queued or, in shadow mode, would be.
-func (l *Limit) inLine() int {
-	if l.cfg.Shadow {
-		return max(0, l.flight-l.machine.level)
-	}
-	return l.line.n
-}
-
-// wouldRefuse counts a request that only shadow mode keeps from being rejected.
-func (l *Limit) wouldRefuse() {
-	over := l.flight - l.machine.level
-	switch m := &l.machine; {
-	case over < 0:
-	case over >= l.maxQueue():
-		l.count.Add(queueFull)
-	case m.overload && float64(over)*m.pace.gap > float64(m.patience()):
-		l.count.Add(shed)
-	}
 }
 
 // Name returns the name from the Config.
@@ -394,5 +367,5 @@ func (l *Limit) Fork(key string) resilience.Policy { return fork(l.shared, key) 
 func (l *Limit) Idle() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.word.Load()&flightMask == 0 && l.line.n == 0
+	return l.word.Load()&flightMask == 0 && l.gate.queue.Len() == 0
 }

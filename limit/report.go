@@ -74,24 +74,29 @@ func (l *Limit) String() string {
 func (l *Limit) Stats() Stats {
 	l.mu.Lock()
 	var s Stats
-	s.Gauges = Gauges{Limit: l.machine.level, Knee: l.machine.knee, Overload: l.machine.overload, Queued: l.line.n}
+	s.Gauges = Gauges{Knee: l.gate.search.Knee(), Overload: l.gate.search.Overload(), Queued: l.gate.queue.Len()}
+	if l.gate.search.Limited() {
+		s.Limit = l.gate.search.Level()
+	}
 	s.InFlight = int(l.word.Load() & flightMask)
 	l.mu.Unlock()
 	s.Useful, s.Abandoned = l.count.Sum(useful), l.count.Sum(abandoned)
 	s.Shed, s.QueueFull, s.Canceled = l.count.Sum(shed), l.count.Sum(queueFull), l.count.Sum(canceled)
-	s.Trials = Trials{l.trials[0].Load(), l.trials[1].Load(), l.trials[2].Load(), l.trials[3].Load(), l.trials[4].Load()}
+	s.Trials = Trials{
+		Raised: l.trials[0].Load(), NotRaised: l.trials[1].Load(), Lowered: l.trials[2].Load(),
+		NotLowered: l.trials[3].Load(), Inconclusive: l.trials[4].Load(),
+	}
 	s.Overloads = l.overloads.Load()
 	return s
 }
 
 // tally adds the results of trials to the counters.
 func (l *Limit) tally() {
-	r := &l.machine.results
-	if *r == (Trials{}) {
+	r := l.gate.search.Results()
+	if r == (Trials{}) {
 		return
 	}
 	for i, n := range [...]uint64{r.Raised, r.NotRaised, r.Lowered, r.NotLowered, r.Inconclusive} {
 		l.trials[i].Add(n)
 	}
-	*r = Trials{}
 }

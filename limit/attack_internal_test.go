@@ -1,0 +1,255 @@
+package limit
+
+import (
+	"flag"
+	"fmt"
+	"math"
+	"testing"
+	"time"
+)
+
+var (
+	attackSeeds = flag.Int("seeds", 1, "the number of seeds to run attacks with")
+	firstSeed   = flag.Int("seed", 0, "the first of them")
+)
+
+// An attack is trouble for a server that a limit must not make worse.
+type attack struct {
+	name    string
+	workers int     // of 10 ms each, 0 for a dependency without a queue
+	best    float64 // the share of requests that can be good at all
+	run     func(w *world)
+	slack   float64 // points that the limit may cost
+}
+
+// capacity is in requests a second.
+func (w *world) capacity() float64 { return float64(w.workers) * float64(sec) / w.work }
+
+// known lets the gate learn how long requests take.
+func (w *world) known() { w.load(.5*w.capacity(), sec, 5*sec) }
+
+// overloaded lets the server have an overload, which is over.
+func (w *world) overloaded() {
+	w.load(2*w.capacity(), sec, 10*sec)
+	w.run(2 * sec)
+	w.known()
+	w.run(sec)
+	w.tally = tally{}
+}
+
+// limit is the limit in force, or what a limit is like in most attacks.
+func (w *world) limit() int {
+	if w.gate != nil && w.gate.search.Limited() {
+		return w.gate.search.Level()
+	}
+	return 16
+}
+
+func attacks() (all []attack) {
+	add := func(a attack) { all = append(all, a) }
+	for _, percent := range []int{10, 50, 100, 500, 2000} {
+		for _, workers := range []int{4, 40} {
+			add(attack{fmt.Sprintf("uploads, %d %% of the limit, %d workers", percent, workers), workers, 1, func(w *world) {
+				w.overloaded()
+				w.uploads((w.limit()*percent+99)/100, 60*sec)
+				w.load(.75*w.capacity(), sec, 60*sec)
+			}, 1})
+		}
+		add(attack{fmt.Sprintf("uploads, %d %% of the limit, at 2x", percent), 10, .5, func(w *world) {
+			w.overloaded()
+			w.uploads((w.limit()*percent+99)/100, 60*sec)
+			w.load(2*w.capacity(), sec, 60*sec)
+		}, 2})
+	}
+	add(attack{"uploads in bursts", 10, 1, func(w *world) {
+		w.overloaded()
+		w.each(5*sec, 60*sec, func() { w.uploads(w.limit(), 3*sec) })
+		w.load(.75*w.capacity(), sec, 60*sec)
+	}, 1})
+	for _, long := range []int64{1, 5, 30} {
+		add(attack{fmt.Sprintf("a tenth are uploads of %d s", long), 10, 1, func(w *world) {
+			w.overloaded()
+			w.each(100*ms, 60*sec, func() { w.uploads(8, long*sec) })
+			w.load(.75*w.capacity(), sec, 60*sec)
+		}, 1})
+	}
+	add(attack{"1000 uploads on a fresh server, then 2x", 10, .5, func(w *world) {
+		w.deaf = true
+		w.uploads(1000, 20*sec)
+		w.load(.5*w.capacity(), sec, 25*sec)
+		w.tally = tally{}
+		w.load(2*w.capacity(), sec, 40*sec)
+	}, 2})
+	for _, n := range []int{0, 200, 2000} {
+		for _, long := range []int64{20, 80} {
+			add(attack{fmt.Sprintf("%d uploads of %d s, then 2x, deaf", n, long), 4, .5, func(w *world) {
+				w.deaf = true
+				w.uploads(n, long*sec)
+				w.load(.5*w.capacity(), sec, 20*sec)
+				w.run(2 * sec)
+				w.tally = tally{}
+				w.load(2*w.capacity(), sec, 60*sec)
+			}, 2})
+		}
+	}
+	add(attack{"slow readers, 300 % of the limit", 10, 1, func(w *world) {
+		w.overloaded()
+		for range 3 * w.limit() {
+			w.send(&request{patience: math.MaxInt64 / 4, work: w.draw(), attack: true, after: 60 * sec})
+		}
+		w.load(.75*w.capacity(), sec, 60*sec)
+	}, 1})
+	for _, load := range []float64{.75, 2} {
+		add(attack{fmt.Sprintf("1 %% take 1000x, load %v", load), 10, min(1, 1/load), func(w *world) {
+			w.overloaded()
+			w.each(100*ms, 60*sec, func() { w.uploads(int(load*w.capacity()/1000), 10*sec) })
+			w.load(load*w.capacity(), sec, 60*sec)
+		}, max(1, load)})
+	}
+	add(attack{"a lock is held for 30 s", 10, 1, func(w *world) {
+		w.known()
+		w.locked = w.now + 30*sec
+		w.load(.75*w.capacity(), sec, 30*sec)
+		w.tally = tally{}
+		w.load(.75*w.capacity(), sec, 20*sec)
+	}, 1})
+	add(attack{"a lock is held for 30 s after an overload", 10, 1, func(w *world) {
+		w.overloaded()
+		w.locked = w.now + 30*sec
+		w.load(.75*w.capacity(), sec, 30*sec)
+		w.tally = tally{}
+		w.load(.75*w.capacity(), sec, 20*sec)
+	}, 1})
+	add(attack{"half of the callers leave", 40, 1, func(w *world) {
+		w.each(ms, 40*sec, func() { w.leavers(2, 20*ms) })
+		w.load(.5*w.capacity(), sec, 40*sec)
+	}, 1})
+	for _, on := range []int64{20, 30, 50, 100, 150, 300, 700} {
+		add(attack{fmt.Sprintf("callers leave in pulses of %d ms", on), 40, 1, func(w *world) {
+			w.known()
+			w.tally = tally{}
+			w.each(5*on*ms, 30*sec, func() {
+				w.each(ms, on*ms, func() { w.leavers(8, 40*ms) })
+			})
+			w.load(.5*w.capacity(), sec, 30*sec)
+		}, 1})
+	}
+	for _, step := range []int64{1, -1} {
+		add(attack{fmt.Sprintf("the clock is set by %d h and back, at 2x", step), 4, .5, func(w *world) {
+			w.overloaded()
+			w.each(5*sec, 35*sec, func() { w.clock = step * 3600 * sec; w.in(50*ms, func() { w.clock = 0 }) })
+			w.load(2*w.capacity(), sec, 40*sec)
+		}, 2})
+	}
+	add(attack{"a night without load, then .75", 10, 1, func(w *world) {
+		w.overloaded()
+		w.run(8 * 3600 * sec)
+		w.load(.75*w.capacity(), sec, 30*sec)
+	}, 1})
+	add(attack{"a night without load, then 2x", 10, .5, func(w *world) {
+		w.overloaded()
+		w.run(8 * 3600 * sec)
+		w.load(2*w.capacity(), sec, 30*sec)
+	}, 2})
+	for _, load := range []float64{.75, 1.5, 2} {
+		add(attack{fmt.Sprintf("20 uploads whenever a trial begins, load %v", load), 10, min(1, 1/load), func(w *world) {
+			w.overloaded()
+			was := w.limit()
+			w.each(5*ms, 60*sec, func() {
+				is := w.limit()
+				if is < was {
+					w.uploads(20, sec)
+				}
+				was = is
+			})
+			w.load(load*w.capacity(), sec, 60*sec)
+		}, max(1, load)})
+	}
+	add(attack{".75 and 1.5 in turns of 700 ms", 10, 1 / 1.125, func(w *world) {
+		w.overloaded()
+		for range 30 {
+			w.load(.75*w.capacity(), sec, 700*ms)
+			w.load(1.5*w.capacity(), sec, 700*ms)
+		}
+	}, 2})
+	add(attack{"a quarter of the capacity every other 2 s", 10, 1 / 1.5, func(w *world) {
+		w.overloaded()
+		rate := .75 * w.capacity()
+		w.each(4*sec, 60*sec, func() { w.work *= 4; w.in(2*sec, func() { w.work /= 4 }) })
+		w.load(rate, sec, 60*sec)
+	}, 2})
+	for _, x := range []float64{1.5, 2, 4} {
+		add(attack{fmt.Sprintf("callers wait 50 ms, load %v", x), 10, 1 / x, func(w *world) {
+			w.load(.7*w.capacity(), 50*ms, 10*sec)
+			w.tally = tally{}
+			w.load(x*w.capacity(), 50*ms, 30*sec)
+		}, 2})
+	}
+	add(attack{"callers wait 50 ms, load .75", 10, 1, func(w *world) {
+		w.load(.75*w.capacity(), 50*ms, 40*sec)
+	}, 1})
+	for _, k := range []float64{3, 10, 15, 20, 30, 45, 100} {
+		for _, patience := range []int64{500, 2000, 5000, 10000} {
+			if k*10 > .95*float64(patience) {
+				continue
+			}
+			for _, part := range []string{"first 10 s", "after"} {
+				add(attack{fmt.Sprintf("dependency %vx slower, patience %v, %s", k, time.Duration(patience*ms), part), 0, 1, func(w *world) {
+					w.load(300, patience*ms, 10*sec)
+					w.work *= k
+					w.tally = tally{}
+					w.load(300, patience*ms, 10*sec)
+					if part == "after" {
+						w.tally = tally{}
+						w.load(300, patience*ms, 50*sec)
+					}
+				}, map[string]float64{"first 10 s": 40, "after": 1}[part]})
+			}
+			if k <= 20 {
+				add(attack{fmt.Sprintf("pool of 10 connections %vx slower, patience %v", k, time.Duration(patience*ms)), 10, 1 / (.75 * k), func(w *world) {
+					w.load(.75*w.capacity(), patience*ms, 10*sec)
+					rate := .75 * w.capacity()
+					w.work *= k
+					w.tally = tally{}
+					w.load(rate, patience*ms, 60*sec)
+				}, 2})
+			}
+		}
+	}
+	return all
+}
+
+// result is the percentage of what is possible that is good, by seed.
+func (a *attack) result(seed uint64, limited bool) (percent float64, w *world) {
+	var g *gate
+	if limited {
+		c, _ := Config{}.withDefaults()
+		made := newGate(c)
+		g = &made
+	}
+	w = newWorld(seed, a.workers, g)
+	a.run(w)
+	w.drain()
+	return 100 * float64(w.good) / float64(w.sent) / a.best, w
+}
+
+// A server with a limit is not worse than one without where there is no overload, and gives
+// nearly its capacity where there is one.
+func TestGate_attacks(t *testing.T) {
+	for _, a := range attacks() {
+		t.Run(a.name, func(t *testing.T) {
+			none, limited, worst := 0., 0., math.Inf(1)
+			for seed := *firstSeed; seed < *firstSeed+*attackSeeds; seed++ {
+				n, _ := a.result(uint64(seed), false)
+				l, w := a.result(uint64(seed), true)
+				none += n / float64(*attackSeeds)
+				limited += l / float64(*attackSeeds)
+				worst = min(worst, l)
+				t.Logf("seed %d: none %.1f limit %.1f rejected %d held %d trials %+v", seed, n, l, w.rejected, w.held, w.gate.search.Results())
+			}
+			if want := min(none, 100) - a.slack; limited < want && limited < 100-a.slack {
+				t.Errorf("none %.1f, limit %.1f, worst %.1f", none, limited, worst)
+			}
+		})
+	}
+}

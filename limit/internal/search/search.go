@@ -1,0 +1,398 @@
+// Package search decides how many requests may be in a handler. It has no clock, lock or
+// goroutine: the same calls make the same decisions. Times are in nanoseconds.
+//
+// A Search is open at first: it limits nothing. It learns the uncontended service time, which
+// is how long a request is in the handler while no more requests arrive than are answered.
+// When requests take over twice as long and more arrive than are answered, it suspects an
+// overload. By Little's law the handler needs as many requests as throughput times
+// uncontended service time. The search holds the handler at four times that number. Then it
+// runs a trial: it sets twice that number and compares the throughput before and after. The
+// throughput is useful completions per second. If it stays the same, the other requests
+// were queued inside the handler, so the limit is proven and stays. If it falls in proportion,
+// the handler is slow without a queue, so the search opens again. In between, the limit is set
+// by the knee, the least number of requests with full throughput. A proven limit is tried
+// again with half and with twice its value, after pauses that double. The search opens when
+// more requests make more throughput, when nothing useful completes while requests are
+// queued, and when no request has been queued for a second. A proof ends when the throughput
+// changes by half. After each trial that shows no queue, the next trial waits longer. A
+// request that stays in the handler for more than two laps of eight service times does not
+// count against the limit.
+package search
+
+import (
+	"math"
+	"time"
+)
+
+const (
+	// least is the lowest limit in requests. With fewer, one slow request stops the others.
+	least = 4
+	// watchFrom is the number of requests in the handler from which on a handler is watched
+	// that has never had more.
+	watchFrom = 32
+
+	// windowCalls is the least number of completions in a window: their standard error is
+	// a sixth.
+	windowCalls = 32
+	// windowTime is the least length of a window.
+	windowTime = int64(50 * time.Millisecond)
+	// trialTime is the least length of a trial's window, of a lap and of a stall.
+	trialTime = int64(50 * time.Millisecond)
+
+	// guide is the level of the first trial as a multiple of what Little's law asks for. The
+	// trial must not be below the knee although the estimate may be off by half.
+	guide = 2.0
+	// slowed is the service time, as a multiple of the uncontended one, that is suspicious.
+	slowed = 2.0
+	// head is the limit as a multiple of the knee. It keeps the handler busy while a
+	// slot changes hands.
+	head = 1.5
+	// equal is the share of a throughput that counts as the same.
+	equal = 0.85
+	// changed is the factor by which a throughput must change to end a proof.
+	changed = 1.5
+	// sure is the log likelihood ratio that decides a trial: one in a hundred is wrong.
+	sure = 4.6
+
+	// lap is how many service times a request counts against the limit, at least, and
+	// twice that at most.
+	lap = 8
+	// longest is the most service times that one request counts for in a mean.
+	longest = 16
+	// step is the share by which one request moves the service time and a proof's
+	// throughput.
+	step = 1.0 / 16
+	// memory is the time constant with which uncontended times adapt to worse ones.
+	memory = float64(10 * time.Second)
+
+	// overloadTime is how long more requests must arrive than are answered to be an overload.
+	overloadTime = int64(200 * time.Millisecond)
+	// idleTime is how long no request must be queued for the search to open. Nothing useful
+	// may complete for as long under a proven limit.
+	idleTime = int64(time.Second)
+	// shortest is the least time that a request may be queued in an overload. A busy Go
+	// process accepts requests in batches of 10 ms.
+	shortest = int64(12 * time.Millisecond)
+
+	// rest is the pause after a trial, in durations of that trial. It doubles restDoublings
+	// times.
+	rest          = 16
+	restDoublings = 4
+)
+
+// A Search finds the limit of one handler. Its methods are not safe for concurrent use.
+type Search struct {
+	most   int  // requests: the highest limit
+	shadow bool // nothing is held up, so there are no trials
+
+	state state
+	trial trial
+	limit int // requests, in state bound
+	level int // requests: the limit in force, without the lasting ones
+	knee  float64
+
+	// service is the running median of the time in the handler. Unlike a mean, a few
+	// uploads of a minute do not move it.
+	service     float64
+	uncontended uncontended
+	lasting     lasting
+
+	window   window
+	checked  window // consecutive windows under a proven limit
+	growing  bool   // in the last window more requests arrived than were useful
+	pressure int64  // how long growing has lasted, less how long not
+	useful   int64  // when the last useful completion came
+	left     int64  // when a request last left
+	queued   int64  // when a request was last queued
+	draining int64  // until when requests are served that a stall has left
+
+	verdict verdict
+	rest    int64 // when the next trial may begin
+	rests   int   // trials in a row with the same verdict
+	higher  bool  // the next trial of a proven limit is of a higher one
+	watch   int   // requests in the handler from which on it is watched
+
+	results Trials
+}
+
+type state uint8
+
+const (
+	open  state = iota // nothing is held up
+	held               // an overload is suspected: no more requests enter than leave
+	bound              // a trial has proven the limit
+)
+
+// A verdict is the result of the trial that the state follows from.
+type verdict struct {
+	throughput float64 // with it
+	service    float64 // if the trial showed no queue, the uncontended service time before it
+	off        int     // windows in a row with another throughput
+}
+
+// Trials counts trials by result.
+type Trials struct {
+	// Raised: the throughput was higher with more requests, or there were no more.
+	// NotRaised: it was the same, so the limit stayed.
+	Raised, NotRaised uint64
+	// Lowered: the throughput was the same with fewer requests. NotLowered: it was lower.
+	Lowered, NotLowered uint64
+	// Inconclusive: the handler stalled or the trial took too long.
+	Inconclusive uint64
+}
+
+// New returns a Search for limits up to most. In shadow mode it holds nothing up.
+func New(most int, shadow bool) Search {
+	return Search{most: most, level: most, shadow: shadow, watch: min(watchFrom, most)}
+}
+
+// Level returns the number of requests that may be in the handler.
+func (s *Search) Level() int { return min(s.level+s.lasting.count, s.most) }
+
+// Limited reports whether a limit is in force.
+func (s *Search) Limited() bool { return s.level < s.most || s.state == bound }
+
+// WatchFrom returns the number of requests in the handler from which on it must be watched.
+func (s *Search) WatchFrom() int { return s.watch }
+
+// Rare reports whether requests are so rare that each of them is to be a sample, because it
+// is not known yet how many there are or they are few.
+func (s *Search) Rare() bool {
+	return s.uncontended.windows == 0 || s.uncontended.throughput*float64(windowTime) < windowCalls
+}
+
+// Knee returns the least number of requests with the handler's full throughput, as last
+// measured, or 0.
+func (s *Search) Knee() float64 { return s.knee }
+
+// Overload reports whether requests that are queued for longer than Patience are rejected.
+func (s *Search) Overload() bool { return s.state == bound && s.pressure >= s.enough() }
+
+// Patience returns how long a request may be queued in an overload.
+func (s *Search) Patience() int64 { return max(shortest, bounded(s.service)) }
+
+// ServiceTime returns how long a request is in the handler.
+func (s *Search) ServiceTime() int64 { return bounded(s.service) }
+
+// NewestFirst reports whether the newest queued request goes first: more arrive than are
+// useful, so the callers of the oldest would leave before they get an answer.
+func (s *Search) NewestFirst() bool {
+	return s.growing || s.trial.phase != none && !s.trial.up
+}
+
+// Stalled reports whether the handler has stalled, or is serving what a stall has left.
+func (s *Search) Stalled(now int64) bool {
+	return now < s.draining || now-s.useful > s.stall()
+}
+
+// Results returns the trials since it was last called.
+func (s *Search) Results() (t Trials) {
+	t, s.results = s.results, t
+	return t
+}
+
+// bounded converts nanoseconds, which may be as long as a century.
+func bounded(ns float64) int64 { return int64(min(ns, math.MaxInt64/8)) }
+
+// enough is how much pressure is an overload.
+func (s *Search) enough() int64 { return max(overloadTime, bounded(2*s.service)) }
+
+// stall is how long no useful completion may come without being a stall.
+func (s *Search) stall() int64 { return max(trialTime, bounded(2*s.service)) }
+
+// lapTime is how long a lap takes.
+func (s *Search) lapTime() int64 {
+	if s.service == 0 {
+		return idleTime
+	}
+	return max(trialTime, bounded(lap*s.service))
+}
+
+// learn moves the service time to a request's time in the handler.
+func (s *Search) learn(took float64) {
+	switch {
+	case s.service == 0:
+		s.service = max(1, took)
+	case took > s.service:
+		s.service *= 1 + step
+	default:
+		s.service /= 1 + step
+	}
+}
+
+// counted is a request's time in the handler as it counts in a mean.
+func (s *Search) counted(took float64) float64 {
+	if s.service > 0 {
+		return min(took, longest*s.service)
+	}
+	return took
+}
+
+// slow reports whether a service time is suspicious.
+func (s *Search) slow(took float64) bool {
+	return s.uncontended.windows > 0 && took > slowed*s.uncontended.service
+}
+
+// Sample records a request that has left a handler that is not watched. It stands for weight
+// requests. Sample reports whether the handler must be watched now.
+//
+// A caller that left after more than the service time counts: the request takes at least as
+// long.
+func (s *Search) Sample(now, took int64, useful bool, weight, inFlight int) (watch bool) {
+	x := float64(took)
+	if useful || x > s.service {
+		s.learn(x)
+	}
+	if s.slow(s.service) && inFlight >= least {
+		return true
+	}
+	if w := &s.window; useful {
+		w.completions++
+		w.useful += weight
+		w.took += s.counted(x)
+		if w.enough(now) {
+			s.uncontended.add(w, now)
+			s.begin(now)
+		}
+	}
+	if s.watch > watchFrom && 4*inFlight < s.watch {
+		s.watch -= s.watch / windowCalls
+	}
+	return false
+}
+
+// Watch begins to watch the handler.
+func (s *Search) Watch(now int64) {
+	s.lasting = lasting{laps: [2]int64{now, math.MinInt64}}
+	s.useful, s.left, s.queued = now, now, now
+	s.begin(now)
+}
+
+// Restart forgets everything that has a time, because the clock was set back.
+func (s *Search) Restart(now int64) {
+	s.open()
+	s.rests, s.draining = 0, now
+	s.Watch(now)
+}
+
+// begin begins a window.
+func (s *Search) begin(now int64) { s.window = window{start: now} }
+
+// Arrive records a request that arrives at a watched handler with so many others in flight
+// and in the queue.
+func (s *Search) Arrive(now int64, inFlight, queued int) {
+	s.window.arrivals++
+	s.Tick(now, inFlight, queued)
+}
+
+// Leave records that a request leaves a watched handler, one of so many in flight. It returns
+// the window that ends, if one does.
+func (s *Search) Leave(now, entered int64, useful bool, inFlight, queued int) (ended Window) {
+	took := float64(max(0, now-entered))
+	if useful {
+		if now-s.useful > s.stall() {
+			s.stalled(now)
+		}
+		s.useful = now
+		s.learn(took)
+	}
+	s.left = now
+	w := &s.window
+	w.completions++
+	w.took += s.counted(took)
+	if useful {
+		w.useful++
+	}
+	if queued > 0 && inFlight >= s.Level() {
+		w.bound++
+		s.queued = now
+	}
+	if queued == 0 {
+		s.growing = false
+	}
+	s.lasting.leave(entered)
+	s.suspects(now, inFlight-1-s.lasting.count)
+	ended = s.advance(now, inFlight-s.lasting.count)
+	s.Tick(now, inFlight-1, queued)
+	return ended
+}
+
+// stalled starts again what a stall has spoilt. The requests that it has left are no sign of
+// an overload.
+func (s *Search) stalled(now int64) {
+	s.draining = now + 2*(now-s.useful)
+	if s.trial.phase != none {
+		s.abandon(now)
+	}
+	s.begin(now)
+}
+
+// Tick does what follows from time alone. It must be called at least once a second while
+// requests are queued.
+func (s *Search) Tick(now int64, inFlight, queued int) {
+	s.lasting.tick(now, s.lapTime(), inFlight)
+	if t := &s.trial; t.phase != none && now-t.began > t.budget() {
+		s.abandon(now)
+	}
+	last, quiet := s.left, 3*s.lapTime() // a request may take two laps to not count
+	if s.state == bound && s.trial.phase == none {
+		last, quiet = s.useful, max(idleTime, bounded(2*s.service))
+	}
+	switch {
+	case s.state == bound && s.trial.phase == none && now-s.queued > max(idleTime, bounded(s.service)):
+		s.open()
+		s.rests = 0
+	case queued > 0 && now-last > quiet: // the limit helps nobody
+		long := (now - last) / 4
+		if s.trial.phase != none {
+			s.abandon(now)
+		} else {
+			s.open()
+		}
+		s.pause(now, long)
+		s.useful, s.left = now, now
+		s.begin(now)
+	}
+}
+
+// suspects keeps the number of requests in the handler from growing once requests are slow
+// and more arrive than are useful. The window that begins then shows the throughput without
+// any other limit.
+func (s *Search) suspects(now int64, inFlight int) {
+	w := &s.window
+	if s.state != open || s.trial.phase != none || s.shadow || now < s.rest || !s.slow(s.service) || w.completions*w.completions < windowCalls {
+		return
+	}
+	more := float64(w.arrivals - w.useful)
+	if more*more < 4*float64(w.arrivals) || more < 0 || float64(inFlight) < changed*float64(s.needed(w.throughput(now))) {
+		return
+	}
+	s.state, s.level = held, inFlight
+	s.tr(now, "held level=%d need=%d", inFlight, s.needed(0))
+	s.begin(now)
+}
+
+// needed is the number of requests that is certainly enough: guide times what Little's law asks
+// for at the higher of the given and the uncontended throughput.
+func (s *Search) needed(throughput float64) int {
+	n := guide * s.uncontended.service * max(throughput, s.uncontended.throughput)
+	return max(least, int(math.Ceil(min(n, float64(s.most)))))
+}
+
+// open ends the limit.
+func (s *Search) open() {
+	s.tr(s.useful, "open state=%d trial=%d level=%d", s.state, s.trial.phase, s.level)
+	s.state, s.trial, s.level, s.verdict = open, trial{}, s.most, verdict{}
+	s.pressure, s.growing, s.rest = 0, false, 0
+}
+
+// pause lets no trial begin for some multiple of the given time.
+func (s *Search) pause(now, long int64) {
+	s.rest = now + rest<<min(s.rests, restDoublings)*max(trialTime, min(long, int64(time.Minute)))
+	s.rests++
+}
+
+// Quiet reports whether the handler need not be watched.
+func (s *Search) Quiet(inFlight int) bool {
+	return s.state == open && s.trial.phase == none && inFlight < s.watch && !s.slow(s.service)
+}

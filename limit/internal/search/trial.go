@@ -1,0 +1,305 @@
+package search
+
+import "math"
+
+// A trial compares the throughput at another level with the throughput before it.
+type trial struct {
+	phase  phase
+	up     bool
+	level  int
+	base   float64 // throughput before the trial
+	useful int     // useful completions that base is of
+	before float64 // the time that these took
+	flight float64 // requests in the handler before the trial
+	took   float64 // their time in the handler
+	began  int64
+	until  int64 // end of the phase settling
+}
+
+type phase uint8
+
+const (
+	none     phase = iota
+	moving         // to the level
+	settling       // until the requests leave that entered before
+	measuring
+)
+
+// budget is how long a trial may take: eight times what it should.
+func (t *trial) budget() int64 {
+	return max(idleTime, bounded(8*(t.flight+windowCalls)*max(1, t.flight/float64(t.level))/t.base))
+}
+
+// try begins a trial.
+func (s *Search) try(now int64, level int, base float64, w *window) {
+	level = max(min(least, s.most), min(level, s.most))
+	if s.state == bound && level == s.limit {
+		s.higher = !s.higher
+		s.pause(now, now-w.start)
+		return
+	}
+	s.trial = trial{
+		phase: moving, up: s.state == bound && level > s.limit, level: level,
+		base: base, useful: w.useful, before: w.length(now), flight: w.inFlight(now), took: w.mean(), began: now,
+	}
+	if base > 0 {
+		s.trial.before = float64(w.useful) / base
+	}
+	s.level = level
+	s.tr(now, "try level=%d up=%v base=%.0f flight=%.1f took=%.1f", level, s.trial.up, base*1e9, s.trial.flight, s.trial.took/1e6)
+}
+
+// advance goes on as a request leaves, with so many in the handler that count.
+func (s *Search) advance(now int64, inFlight int) (ended Window) {
+	t, w := &s.trial, &s.window
+	switch t.phase {
+	case moving:
+		switch {
+		case t.up && inFlight >= t.level, !t.up && inFlight-1 <= t.level:
+			t.phase = settling
+			t.until = now + bounded(t.took*min(1, float64(t.level)/t.flight))
+		case t.up && now-t.began > max(idleTime, bounded(2*s.service)):
+			s.unreached(now)
+		}
+		return ended
+	case settling:
+		if now >= t.until {
+			t.phase = measuring
+			s.begin(now)
+		}
+		return ended
+	case measuring:
+		return s.measure(now)
+	}
+	if !w.full(now, windowTime) {
+		return ended
+	}
+	ended = Window{true, float64(w.useful), w.binds()}
+	if s.state == bound {
+		s.check(now)
+	} else {
+		s.observe(now, inFlight-1)
+	}
+	s.begin(now)
+	return ended
+}
+
+// observe ends a window without a proven limit.
+func (s *Search) observe(now int64, inFlight int) {
+	w := &s.window
+	x := w.throughput(now)
+	s.growing = w.grew()
+	s.tr(now, "watched v=%+v x=%.0f arr=%d comp=%d use=%d mean=%.1fms serv=%.1f calm=%.1f rate=%.0f in=%d lasting=%d need=%d rest=%v level=%d", s.verdict, x*1e9, w.arrivals, w.completions, w.useful, w.mean()/1e6, s.service/1e6, s.uncontended.service/1e6, s.uncontended.throughput*1e9, inFlight, s.lasting.count, s.needed(x), now < s.rest, s.level)
+	if w.binds() && s.level == s.most {
+		s.prove(now, float64(s.most), x) // Config.Max is a proof
+		return
+	}
+	if !s.growing || s.uncontended.windows == 0 {
+		s.state, s.level = open, s.most
+		if w.mean() <= slowed*s.verdict.service {
+			s.verdict = verdict{}
+		}
+		s.uncontended.add(w, now)
+		s.watch = max(min(watchFrom, s.most), min(s.most, 2*(inFlight+s.lasting.count)))
+		return
+	}
+	if v := &s.verdict; v.service > 0 && w.mean() > slowed*v.service && v.differs(x, false) {
+		// The trial was wrong: without a limit the throughput fell.
+		s.tr(now, "refuted")
+		s.uncontended.service, s.rest, s.verdict = v.service, now, verdict{}
+	}
+	if !s.slow(w.mean()) || now < s.rest {
+		s.state, s.level = open, s.most
+		return
+	}
+	n := s.needed(x)
+	switch {
+	case s.shadow:
+		s.prove(now, float64(n), x)
+	case w.inFlight(now) >= changed*float64(n): // else the two throughputs do not differ enough
+		s.try(now, n, x, w)
+	}
+}
+
+// differs reports whether the throughput was another for two windows.
+func (v *verdict) differs(x float64, either bool) bool {
+	if x >= v.throughput/changed && (!either || x <= v.throughput*changed) {
+		v.off = 0
+		return false
+	}
+	v.off++
+	return v.off > 1
+}
+
+// check ends a window under a proven limit.
+func (s *Search) check(now int64) {
+	w := &s.window
+	long := now - w.start
+	s.growing = w.arrivals > w.useful
+	if w.binds() && s.growing {
+		s.pressure = min(s.pressure+long, max(idleTime, s.enough()))
+	} else {
+		s.pressure = max(0, s.pressure-long)
+	}
+	s.tr(now, "check x=%.0f proof=%.0f arr=%d comp=%d binds=%v pressure=%dms limit=%d lasting=%d mean=%.1f", w.throughput(now)*1e9, s.verdict.throughput*1e9, w.arrivals, w.completions, w.binds(), s.pressure/1e6, s.limit, s.lasting.count, w.mean()/1e6)
+	if !w.binds() || s.shadow {
+		s.checked = window{}
+		return
+	}
+	s.checked.add(w)
+	if s.checked.completions < 2*windowCalls {
+		return
+	}
+	all := s.checked
+	s.checked = window{}
+	x := all.throughput(now)
+	v := &s.verdict
+	if v.differs(x, true) {
+		s.pressure = 0 // nothing is proven now
+		s.try(now, 2*s.limit, x, &all)
+		return
+	}
+	if v.off > 0 {
+		return
+	}
+	v.throughput += (x - v.throughput) * 2 * step
+	switch {
+	case now < s.rest:
+	case s.higher:
+		s.try(now, 2*s.limit, max(x, v.throughput), &all)
+	default:
+		s.try(now, s.limit/2, max(x, v.throughput), &all)
+	}
+}
+
+// measure ends the window of a trial if it has shown enough.
+func (s *Search) measure(now int64) (ended Window) {
+	t, w := &s.trial, &s.window
+	long := w.length(now)
+	if long < float64(trialTime) || long < w.mean() || w.completions == 0 {
+		return ended
+	}
+	if !w.binds() {
+		if t.up && !w.grew() {
+			s.unreached(now)
+		} else {
+			s.abandon(now)
+		}
+		return ended
+	}
+	ratio := t.flight / float64(t.level) // of throughputs, if they are in proportion
+	if t.up {
+		ratio = float64(s.limit) / float64(t.level)
+	}
+	// The log likelihood ratio of two Poisson processes with the same rate, and with rates
+	// in that ratio.
+	llr := float64(t.useful+w.useful)*math.Log((t.before+long/ratio)/(t.before+long)) + float64(w.useful)*math.Log(ratio)
+	x := w.throughput(now)
+	knee := t.up && x > t.base/equal || !t.up && x < equal*t.base // a result between the two
+	enough := 2 * windowCalls
+	if t.up {
+		enough *= 2 // it costs no throughput
+	}
+	switch few := w.completions < enough && t.base*long < float64(enough); {
+	case few && math.Abs(llr) < sure:
+		return ended
+	case few && (knee && llr > -sure || s.state == bound && !t.up):
+		return ended // the result lasts, so it must be precise
+	}
+	ended = Window{true, max(float64(w.useful), t.base*long), true}
+	s.tr(now, "judge state=%d up=%v level=%d base=%.0f x=%.0f ratio=%.2f llr=%.1f n=%d useful=%d long=%.0fms mean=%.1f", s.state, t.up, t.level, t.base*1e9, x*1e9, ratio, llr, w.completions, w.useful, long/1e6, w.mean()/1e6)
+	if s.state == bound {
+		s.judge(now, x, llr > -sure)
+	} else {
+		s.judgeFirst(now, x, llr > -sure)
+	}
+	s.begin(now)
+	return ended
+}
+
+// judgeFirst ends the trial of a suspected overload.
+func (s *Search) judgeFirst(now int64, x float64, same bool) {
+	t := s.trial
+	if !same { // no queue: the service time is what a request takes
+		s.results.NotLowered++
+		s.open()
+		s.verdict = verdict{throughput: t.base, service: s.uncontended.service}
+		s.uncontended.service = max(s.uncontended.service, min(t.took, s.window.mean()))
+		s.pause(now, now-t.began)
+		return
+	}
+	s.results.Lowered++
+	limit := float64(t.level)
+	if x < equal*t.base {
+		s.knee = limit * t.base / x
+		limit = head*s.knee + 1
+	}
+	s.rests = 0
+	s.prove(now, limit, x)
+	s.pressure, s.growing, s.higher = s.enough(), true, false
+}
+
+// judge ends the trial of a proven limit.
+func (s *Search) judge(now int64, x float64, same bool) {
+	t, limit := s.trial, float64(s.limit)
+	switch {
+	case t.up && !same:
+		s.results.Raised++
+		s.open()
+		s.rests = 0
+	case t.up && x > t.base/equal:
+		s.results.Raised++
+		s.knee = limit * x / t.base
+		s.prove(now, head*s.knee+1, x)
+	case t.up:
+		s.results.NotRaised++
+		s.prove(now, limit, max(x, t.base))
+	case !same:
+		s.results.NotLowered++
+		s.knee = limit
+		s.prove(now, limit, t.base)
+	case x < equal*t.base:
+		s.results.NotLowered++
+		s.knee = float64(t.level) * t.base / x
+		s.prove(now, min(limit/equal, head*s.knee+1), t.base)
+	default:
+		s.results.Lowered++
+		s.knee = float64(t.level)
+		s.prove(now, min(limit, head*s.knee+1), x)
+		if s.window.useful < s.window.completions*3/4 {
+			s.rest, s.higher = now, false // callers leave, so it is still far too high
+		}
+	}
+}
+
+// prove sets a limit that a trial has proven.
+func (s *Search) prove(now int64, limit, throughput float64) {
+	t := s.trial
+	s.state, s.trial, s.checked = bound, trial{}, window{}
+	s.limit = max(min(least, s.most), int(min(limit, float64(s.most))))
+	s.level = s.limit
+	s.verdict = verdict{throughput: throughput}
+	s.higher = !t.up
+	s.pause(now, now-max(t.began, s.window.start))
+}
+
+// unreached ends a trial of a higher limit that the load does not reach.
+func (s *Search) unreached(now int64) {
+	s.results.Raised++
+	s.open()
+	s.rests = 0
+	s.begin(now)
+}
+
+// abandon ends a trial without a result.
+func (s *Search) abandon(now int64) {
+	s.results.Inconclusive++
+	s.tr(now, "abandon up=%v phase=%d level=%d took=%dms", s.trial.up, s.trial.phase, s.trial.level, (now-s.trial.began)/1e6)
+	long := now - s.trial.began
+	s.trial, s.level = trial{}, s.most
+	if s.state == bound {
+		s.level = s.limit
+	}
+	s.rest = now + long
+	s.begin(now)
+}
