@@ -163,11 +163,7 @@ func (g *gate) tick(now int64) {
 }
 
 // restart forgets all times, because the clock was set back.
-func (g *gate) restart(now int64) {
-	if g.watched {
-		g.search.Restart(now)
-	}
-}
+func (g *gate) restart(now int64) { g.search.Restart(now) }
 
 // serve rejects the requests that were queued for too long, and admits as many others as
 // there are slots.

@@ -210,7 +210,7 @@ func (l *Limit) enter(ctx context.Context, next resilience.Next) (entered int64,
 	if ctx.Err() != nil {
 		return 0, resilience.ContextError(ctx)
 	}
-	now := l.clock.Nanos()
+	now := l.clock.Elapsed()
 	for w := l.word.Load(); room(w); w = l.word.Load() {
 		if l.word.CompareAndSwap(w, w+1) {
 			return now, nil
@@ -223,11 +223,11 @@ func (l *Limit) enter(ctx context.Context, next resilience.Next) (entered int64,
 func (l *Limit) leave(entered int64, ok, refused bool) {
 	if refused {
 		l.count.Add(useful)
-		l.gate.forget(l.lock(l.clock.Nanos()))
+		l.gate.forget(l.lock(l.clock.Elapsed()))
 		l.unlock(context.Background())
 		return
 	}
-	now := l.clock.Nanos()
+	now := l.clock.Elapsed()
 	if !ok {
 		l.count.Add(abandoned)
 		l.complete(entered, now, false, 1)
@@ -350,7 +350,7 @@ func (l *Limit) release() {
 // look evaluates what follows from time alone, since no request may come to show it. It is
 // called once a second while requests are queued or an overload lasts.
 func (l *Limit) look() {
-	now := l.lock(l.clock.Nanos())
+	now := l.lock(l.clock.Elapsed())
 	l.gate.looks = false
 	l.gate.tick(now)
 	l.unlock(context.Background())

@@ -62,9 +62,9 @@ func TestLimitString(t *testing.T) {
 	}
 }
 
-// A new Limit allows 64 requests in flight, or Max if that is less.
+// A new Limit has no limit in force but Max.
 func TestNew_initialLimit(t *testing.T) {
-	for most, want := range map[int]int{0: 64, 1: 1, 3: 3, 64: 64, 65: 64, 1000: 64} {
+	for most, want := range map[int]int{0: 0, 1: 1, 3: 3, 64: 64, 1000: 1000} {
 		if s := newLimit(t, limit.Config{Max: most}).Stats(); s != (limit.Stats{Gauges: limit.Gauges{Limit: want}}) {
 			t.Errorf("Max %d: %+v", most, s)
 		}

@@ -75,8 +75,8 @@ func (l *Limit) Stats() Stats {
 	l.mu.Lock()
 	var s Stats
 	s.Gauges = Gauges{Knee: l.gate.search.Knee(), Overload: l.gate.search.Overload(), Queued: l.gate.queue.Len()}
-	if l.gate.search.Limited() {
-		s.Limit = l.gate.search.Level()
+	if level := l.gate.search.Level(); level < most {
+		s.Limit = level
 	}
 	s.InFlight = int(l.word.Load() & flightMask)
 	l.mu.Unlock()
