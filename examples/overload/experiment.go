@@ -182,7 +182,7 @@ func capacity(ctx context.Context, p plan, rounds *int) (speed, error) {
 	out := speed{Rate: demo.Median(<-counted), Held: s.held}
 	past := within(s.history(), begin, end)
 	if first, last, ok := ends(past); ok {
-		out.CPU = each(past)
+		out.CPU = demo.Percentile(costsOf(past), 50)
 		out.Core = (last.CPU - first.CPU).Seconds() / last.At.Sub(first.At).Seconds()
 	}
 	if out.Rate == 0 {
@@ -191,10 +191,14 @@ func capacity(ctx context.Context, p plan, rounds *int) (speed, error) {
 	return out, s.failure()
 }
 
+// leastCosts is the percentile of the costs of a service that counts as the least.
+const leastCosts = 10
+
 // rejection returns the CPU time of a rejection as a share of that of an answer, 0 if it is
 // unknown. Two services answer and reject by turns, so that a core that becomes slower does
 // so for both. Enough callers wait for each to keep it busy: a service that falls asleep
-// between two requests needs several times as much for each.
+// between two requests needs several times as much for each. Of each service the least
+// cost counts, because another process on the core only adds to it.
 func rejection(ctx context.Context, p plan, rounds int) (float64, error) {
 	sides := []struct {
 		arm     arm
@@ -211,22 +215,22 @@ func rejection(ctx context.Context, p plan, rounds int) (float64, error) {
 		services[i], generators[i] = s, newGenerator(s.addrs, 10*time.Second)
 		defer generators[i].close()
 	}
-	var shares []float64
+	var costs [2][]time.Duration
 	for range p.Turns {
-		var cost [2]time.Duration
 		for i, side := range sides {
 			begin := time.Now()
 			var n atomic.Int64
 			if err := generators[i].closed(ctx, side.callers, begin.Add(p.Turn), side.want, &n); err != nil {
 				return 0, err
 			}
-			cost[i] = each(within(services[i].history(), begin.Add(p.Turn/8), time.Now()))
-		}
-		if cost[0] > 0 && cost[1] > 0 {
-			shares = append(shares, cost[1].Seconds()/cost[0].Seconds())
+			costs[i] = append(costs[i], costsOf(within(services[i].history(), begin.Add(p.Turn/8), time.Now()))...)
 		}
 	}
-	return demo.Median(shares), nil
+	answer, rejection := demo.Percentile(costs[0], leastCosts), demo.Percentile(costs[1], leastCosts)
+	if answer == 0 {
+		return 0, nil
+	}
+	return rejection.Seconds() / answer.Seconds(), nil
 }
 
 // rates counts from begin to end, in twelve parts.

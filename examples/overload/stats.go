@@ -69,16 +69,15 @@ func (p *phase) watch(past []moment, begin, end time.Time) {
 	p.Most, p.Limit = last.Most, last.Limit
 }
 
-// each returns the CPU time for each request that is done, 0 if it is unknown: the median
-// of the times between two moments.
-func each(past []moment) time.Duration {
-	var all []time.Duration
+// costsOf returns the CPU time for each request that is done, between any two reports.
+func costsOf(past []moment) []time.Duration {
+	var costs []time.Duration
 	for i := 1; i < len(past); i++ {
 		if n := past[i].Done - past[i-1].Done; n > 0 {
-			all = append(all, (past[i].CPU-past[i-1].CPU)/time.Duration(n))
+			costs = append(costs, (past[i].CPU-past[i-1].CPU)/time.Duration(n))
 		}
 	}
-	return demo.Percentile(all, 50)
+	return costs
 }
 
 // within returns the moments from begin to end.
@@ -112,14 +111,15 @@ const (
 
 // disturbance returns what made a load differ from the intended one, "" for nothing.
 func disturbance(p phase) string {
+	busy := p.Times > 1 // a service that sleeps waits for its core when it wakes up
 	switch {
 	case p.Late > maxLate:
 		return fmt.Sprintf("requests were sent %.0f ms late (p99)", milliseconds(p.Late))
 	case p.Failed > maxFailed*p.Offered:
 		return fmt.Sprintf("%.0f requests/s could not be sent", p.Failed)
-	case p.Stolen > maxStolen:
+	case busy && p.Stolen > maxStolen:
 		return fmt.Sprintf("the service waited for its core for %.0f %% of the time", 100*p.Stolen)
-	case p.Arm == bare && p.Core > 0 && p.Times > 1 && p.Core < minCore: // a limit may leave it idle
+	case busy && p.Arm == bare && p.Core > 0 && p.Core < minCore: // a limit may leave it idle
 		return fmt.Sprintf("the service got only %.0f %% of its core", 100*p.Core)
 	}
 	return ""

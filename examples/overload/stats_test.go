@@ -88,6 +88,17 @@ func TestPhase_watch(t *testing.T) {
 	}
 }
 
+// The cost of a request is the CPU time between two reports, if a request was done.
+func TestCostsOf(t *testing.T) {
+	past := []moment{{CPU: 1 * ms, Done: 5}, {CPU: 7 * ms, Done: 7}, {CPU: 8 * ms, Done: 7}, {CPU: 9 * ms, Done: 8}}
+	if got, want := costsOf(past), []time.Duration{3 * ms, 1 * ms}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if got := costsOf(nil); len(got) != 0 {
+		t.Errorf("of nothing: %v", got)
+	}
+}
+
 // Each disturbance begins just beyond its bound, whatever the goodput.
 func TestDisturbance_bounds(t *testing.T) {
 	for _, tt := range []struct {
@@ -106,6 +117,7 @@ func TestDisturbance_bounds(t *testing.T) {
 		{"a limit leaves it idle", phase{load: overloaded, Offered: 1000, Core: 0.5}, false},
 		{"waited for its core for 5 %", phase{load: overloaded, Offered: 1000, Core: 0.95, Stolen: 0.05}, false},
 		{"waited for longer", phase{load: overloaded, Offered: 1000, Core: 0.94, Stolen: 0.06}, true},
+		{"waited while it was not busy", phase{load: calm, Offered: 1000, Core: 0.7, Stolen: 0.2}, false},
 		{"nothing known of its core", phase{load: fallen, Offered: 1000}, false},
 		{"rejected and abandoned", phase{load: fallen, Offered: 1000, Core: 1, Rejected: 500, Abandoned: 500}, false},
 	} {
