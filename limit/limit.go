@@ -68,9 +68,8 @@ type Limit struct {
 	// that locks mu sets the bit first, which excludes both. Only the holder of mu writes a
 	// word with the bit set.
 	word atomic.Uint64
-	// crowded reports whether requests wait for a processor. It shares a cache line with
-	// word, which every request loads.
-	crowded atomic.Bool
+	// crowd shares a cache line with word, which every request loads.
+	crowd crowd
 
 	mu     sync.Mutex // guards the fields below
 	gate   gate
