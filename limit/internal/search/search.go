@@ -25,8 +25,8 @@ import (
 )
 
 const (
-	// least is the lowest limit in requests. With fewer, one slow request stops the others.
-	least = 4
+	// Least is the lowest limit in requests. With fewer, one slow request stops the others.
+	Least = 4
 	// watchFrom is the number of requests in the handler from which on a handler is watched
 	// that has never had more.
 	watchFrom = 32
@@ -244,7 +244,7 @@ func (s *Search) Sample(now, took int64, useful bool, weight, inFlight int) (wat
 	if useful || x > s.service {
 		s.learn(x)
 	}
-	if s.slow(s.service) && inFlight >= least {
+	if s.slow(s.service) && inFlight >= Least {
 		return true
 	}
 	if w := &s.window; useful {
@@ -377,7 +377,7 @@ func (s *Search) suspects(now int64, inFlight int) {
 // for at the higher of the given and the uncontended throughput.
 func (s *Search) needed(throughput float64) int {
 	n := guide * s.uncontended.service * max(throughput, s.uncontended.throughput)
-	return max(least, int(math.Ceil(min(n, float64(s.most)))))
+	return max(Least, int(math.Ceil(min(n, float64(s.most)))))
 }
 
 // open ends the limit.

@@ -32,7 +32,7 @@ func (t *trial) budget() int64 {
 
 // try begins a trial.
 func (s *Search) try(now int64, level int, base float64, w *window) {
-	level = max(min(least, s.most), min(level, s.most))
+	level = max(min(Least, s.most), min(level, s.most))
 	if s.state == bound && level == s.limit {
 		s.higher = !s.higher
 		s.pause(now, now-w.start)
@@ -231,6 +231,7 @@ func (s *Search) judgeFirst(now int64, x float64, same bool) {
 	}
 	s.results.Lowered++
 	limit := float64(t.level)
+	s.knee = limit / guide // by Little's law
 	if x < equal*t.base {
 		s.knee = limit * t.base / x
 		limit = head*s.knee + 1
@@ -280,7 +281,7 @@ func (s *Search) prove(now int64, limit, throughput float64) {
 		s.service = min(s.service, max(1, s.window.mean())) // the median lags
 	}
 	s.state, s.trial, s.checked = bound, trial{}, window{}
-	s.limit = max(min(least, s.most), int(min(limit, float64(s.most))))
+	s.limit = max(min(Least, s.most), int(min(limit, float64(s.most))))
 	s.level = s.limit
 	s.verdict = verdict{throughput: throughput}
 	s.higher = !t.up
