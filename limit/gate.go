@@ -80,7 +80,9 @@ func (g *gate) arrive(now int64, class rank.Class, deadline int64) (w *waiter, d
 		g.watch(now)
 	}
 	if g.watched {
+		began := g.search.WindowStart()
 		g.search.Arrive(now, g.inFlight, g.queued())
+		g.measure(now, began, search.Window{})
 	}
 	ticket := g.queue.Arrive(now, class)
 	if g.shadow {
@@ -127,19 +129,26 @@ func (g *gate) wouldReject() decision {
 func (g *gate) leave(now, entered int64, useful bool, weight int) {
 	switch {
 	case g.watched:
-		switch w := g.search.Leave(now, entered, useful, g.inFlight, g.queued()); {
-		case !w.Ended:
-		case w.Binding && !g.search.Stalled(now):
-			g.queue.Measure(w.Useful)
-		default:
-			g.queue.Skip()
-		}
+		began := g.search.WindowStart()
+		g.measure(now, began, g.search.Leave(now, entered, useful, g.inFlight, g.queued()))
 	case g.search.Rare() && g.search.Sample(now, max(0, now-entered), useful, 1, g.inFlight),
 		weight > 0 && g.search.Sample(now, max(0, now-entered), useful, weight, g.inFlight):
 		g.watch(now)
 	}
 	g.inFlight--
 	g.serve(now)
+}
+
+// measure lets the queue compare the arrivals since began with the completions in the window
+// that has ended. If another window has begun without that, its arrivals do not count, nor
+// do those after a stall.
+func (g *gate) measure(now, began int64, ended search.Window) {
+	switch {
+	case ended.Ended && !g.search.Stalled(now):
+		g.queue.Measure(ended.Useful)
+	case g.search.WindowStart() != began:
+		g.queue.Skip()
+	}
 }
 
 // forget records that a request has left the handler that is no evidence.
@@ -163,7 +172,9 @@ func (g *gate) quit(now int64, w *waiter) {
 // tick does what follows from time alone.
 func (g *gate) tick(now int64) {
 	if g.watched {
+		began := g.search.WindowStart()
 		g.search.Tick(now, g.inFlight, g.queued())
+		g.measure(now, began, search.Window{})
 	}
 	g.serve(now)
 }

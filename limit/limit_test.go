@@ -44,8 +44,8 @@ func TestNew_badConfig(t *testing.T) {
 func TestLimitString(t *testing.T) {
 	for want, c := range map[string]limit.Config{
 		"limit: set by trials in an overload":                                   {},
-		`limit "orders": set by trials in an overload, 500 in flight at most`:             {Name: "orders", Max: 500},
-		"limit: 2 in flight, no queue":                                                       {Max: 2, MaxQueue: -1},
+		`limit "orders": set by trials in an overload, 500 in flight at most`:   {Name: "orders", Max: 500},
+		"limit: 2 in flight, no queue":                                          {Max: 2, MaxQueue: -1},
 		"limit: set by trials in an overload, queue of 9":                       {MaxQueue: 9},
 		"limit: set by trials in an overload, only counts what it would reject": {Shadow: true},
 	} {

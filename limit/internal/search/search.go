@@ -269,6 +269,9 @@ func (s *Search) Watch(now int64) {
 	s.begin(now)
 }
 
+// WindowStart returns when the present window began.
+func (s *Search) WindowStart() int64 { return s.window.start }
+
 // Restart forgets everything that has a time, because the clock was set back.
 func (s *Search) Restart(now int64) {
 	s.open()
