@@ -10,10 +10,9 @@ import (
 // has no clock, lock or context: the same calls make the same decisions. Times are in
 // nanoseconds.
 type gate struct {
+	*settings
 	search   search.Search
 	queue    rank.Queue[fate]
-	maxQueue int // as in Config
-	shadow   bool
 	inFlight int
 	watched  bool
 	looks    bool      // a call of tick is scheduled
@@ -45,8 +44,14 @@ const (
 	displaced // the queue is full
 )
 
-func newGate(c Config) gate {
-	return gate{search: search.New(c.Max, c.Shadow), maxQueue: c.MaxQueue, shadow: c.Shadow}
+func newGate(s *settings) gate {
+	return gate{settings: s, search: search.New(s.max, s.shadow)}
+}
+
+// update changes the settings while requests are in flight.
+func (g *gate) update(s *settings) {
+	g.settings = s
+	g.search.Configure(s.max, s.shadow)
 }
 
 // queued returns how many requests are queued or, in shadow mode, would be.

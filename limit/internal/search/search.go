@@ -396,6 +396,20 @@ func (s *Search) pause(now, long int64) {
 	s.rests++
 }
 
+// Configure changes what New was called with.
+func (s *Search) Configure(most int, shadow bool) {
+	if shadow != s.shadow {
+		s.open()
+	}
+	s.shadow = shadow
+	if s.level == s.most || s.level > most {
+		s.level = most
+	}
+	s.most = most
+	s.limit = min(s.limit, most)
+	s.watch = min(max(s.watch, watchFrom), most)
+}
+
 // Quiet reports whether the handler need not be watched.
 func (s *Search) Quiet(inFlight int) bool {
 	return s.state == open && s.trial.phase == none && inFlight < s.watch && !s.slow(s.service)
