@@ -27,7 +27,7 @@ const (
 
 // budget is how long a trial may take: eight times what it should.
 func (t *trial) budget() int64 {
-	return max(idleTime, bounded(8*(t.flight+windowCalls)*max(1, t.flight/float64(t.level))/t.base))
+	return max(idleTime, bounded(8*(t.flight+windowCalls)*max(1, t.flight/float64(t.level))/max(t.base, 1/t.before)))
 }
 
 // try begins a trial.
@@ -116,8 +116,10 @@ func (s *Search) observe(now int64, inFlight int) {
 	switch {
 	case s.shadow:
 		s.prove(now, float64(n), x)
-	case w.inFlight(now) >= changed*float64(n): // else the two throughputs do not differ enough
+	case w.inFlight(now) >= changed*float64(n):
 		s.try(now, n, x, w)
+	default: // the two throughputs would not differ enough
+		s.state, s.level = open, s.most
 	}
 }
 
@@ -206,6 +208,10 @@ func (s *Search) measure(now int64) (ended Window) {
 	case few && (knee && llr > -sure || s.state == bound && !t.up):
 		return ended // the result lasts, so it must be precise
 	}
+	if w.useful == 0 { // the callers leave, or the handler has stalled
+		s.abandon(now)
+		return ended
+	}
 	ended = Window{true, max(float64(w.useful), t.base*long), true}
 	s.tr(now, "judge state=%d up=%v level=%d base=%.0f x=%.0f ratio=%.2f llr=%.1f n=%d useful=%d long=%.0fms mean=%.1f", s.state, t.up, t.level, t.base*1e9, x*1e9, ratio, llr, w.completions, w.useful, long/1e6, w.mean()/1e6)
 	if s.state == bound {
@@ -243,7 +249,7 @@ func (s *Search) judgeFirst(now int64, x float64, same bool) {
 func (s *Search) judge(now int64, x float64, same bool) {
 	t, limit := s.trial, float64(s.limit)
 	switch {
-	case t.up && !same:
+	case t.up && (!same || t.base == 0):
 		s.results.Raised++
 		s.open()
 		s.rests = 0
@@ -296,9 +302,11 @@ func (s *Search) abandon(now int64) {
 	s.results.Inconclusive++
 	s.tr(now, "abandon up=%v phase=%d level=%d took=%dms", s.trial.up, s.trial.phase, s.trial.level, (now-s.trial.began)/1e6)
 	long := now - s.trial.began
-	s.trial, s.level = trial{}, s.most
+	s.trial = trial{}
 	if s.state == bound {
 		s.level = s.limit
+	} else {
+		s.state, s.level = open, s.most
 	}
 	s.rest = now + long
 	s.begin(now)
