@@ -325,7 +325,7 @@ func (s *Search) Leave(now, entered int64, useful bool, inFlight, queued int) (e
 // an overload.
 func (s *Search) stalled(now int64) {
 	s.draining = now + 2*min(longTime, now-s.useful)
-	if s.trial.phase != none {
+	if s.trial.phase == measuring {
 		s.abandon(now)
 	}
 	s.begin(now)
@@ -335,15 +335,22 @@ func (s *Search) stalled(now int64) {
 // requests are queued.
 func (s *Search) Tick(now int64, inFlight, queued int) {
 	s.lasting.tick(now, s.lapTime(), inFlight)
-	last, quiet := s.left, 3*s.lapTime() // a request may take two laps to not count
+	quiet := max(idleTime, bounded(2*s.service))
+	last, longest := s.left, 3*s.lapTime() // a request may take two laps to not count
 	if s.state == bound {
-		last, quiet = s.useful, max(idleTime, bounded(2*s.service))
+		last, longest = s.useful, quiet
 	}
 	if queued > 0 {
 		s.queued = now
 	}
-	switch t := &s.trial; {
-	case queued > 0 && s.Limited() && now-last > quiet: // the limit helps nobody
+	t := &s.trial
+	if t.phase == moving && !t.up && 2*(now-s.left) > quiet {
+		s.tr(now, "all in=%d lasting=%d queued=%d left=%d useful=%d", inFlight, s.lasting.count, queued, s.left, s.useful)
+		s.lasting.all(now, inFlight) // since nothing enters, only slow requests are left
+		s.settle(now)
+	}
+	switch {
+	case queued > 0 && s.Limited() && now-last > longest: // the limit helps nobody
 		if t.phase != none {
 			s.results.Inconclusive++
 		}

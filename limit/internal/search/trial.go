@@ -56,8 +56,7 @@ func (s *Search) advance(now int64, inFlight int) (ended Window) {
 	case moving:
 		switch {
 		case t.up && inFlight >= t.level, !t.up && inFlight-1 <= t.level:
-			t.phase = settling
-			t.until = now + bounded(t.took*min(1, float64(t.level)/t.flight))
+			s.settle(now)
 		case t.up && now-t.began > max(idleTime, bounded(2*s.service)):
 			s.unreached(now)
 		}
@@ -71,7 +70,7 @@ func (s *Search) advance(now int64, inFlight int) (ended Window) {
 	case measuring:
 		return s.measure(now)
 	}
-	if !w.full(now, windowTime) {
+	if !w.full(now, max(windowTime, bounded(s.service))) {
 		return ended
 	}
 	ended = Window{true, float64(w.useful), w.binds()}
@@ -82,6 +81,13 @@ func (s *Search) advance(now int64, inFlight int) (ended Window) {
 	}
 	s.begin(now)
 	return ended
+}
+
+// settle ends the phase moving.
+func (s *Search) settle(now int64) {
+	t := &s.trial
+	t.phase = settling
+	t.until = now + bounded(t.took*min(1, float64(t.level)/t.flight))
 }
 
 // observe ends a window without a proven limit.
@@ -118,8 +124,8 @@ func (s *Search) observe(now int64, inFlight int) {
 		s.prove(now, float64(n), x)
 	case w.inFlight(now) >= changed*float64(n):
 		s.try(now, n, x, w)
-	default: // the two throughputs would not differ enough
-		s.state, s.level = open, s.most
+	case s.state == held: // the two throughputs would not differ enough
+		s.level = min(s.most, max(s.level, 2*n))
 	}
 }
 
