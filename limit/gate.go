@@ -137,7 +137,10 @@ func (g *gate) leave(now, entered int64, useful bool, weight int) {
 }
 
 // forget records that a request has left the handler that is no evidence.
-func (g *gate) forget(now int64) {
+func (g *gate) forget(now, entered int64) {
+	if g.watched {
+		g.search.Forget(now, entered, g.inFlight, g.queued())
+	}
 	g.inFlight--
 	g.serve(now)
 }
@@ -148,10 +151,10 @@ func (g *gate) quit(now int64, w *waiter) {
 	case undecided:
 		g.queue.Remove(w)
 		g.queue.Undo(w.Ticket)
+		g.serve(now)
 	case admitted:
-		g.inFlight--
+		g.forget(now, w.Value.entered)
 	}
-	g.serve(now)
 }
 
 // tick does what follows from time alone.

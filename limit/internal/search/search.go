@@ -321,6 +321,13 @@ func (s *Search) Leave(now, entered int64, useful bool, inFlight, queued int) (e
 	return ended
 }
 
+// Forget records that a request leaves a watched handler that is no evidence about it.
+func (s *Search) Forget(now, entered int64, inFlight, queued int) {
+	s.left = now
+	s.lasting.leave(entered)
+	s.Tick(now, inFlight-1, queued)
+}
+
 // stalled starts again what a stall has spoilt. The requests that it has left are no sign of
 // an overload.
 func (s *Search) stalled(now int64) {

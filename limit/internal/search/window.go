@@ -105,14 +105,15 @@ func (l *lasting) tick(now, lap int64, inFlight int) {
 
 // all counts all requests in the handler.
 func (l *lasting) all(now int64, inFlight int) {
-	*l = lasting{count: inFlight, laps: [2]int64{now, now}}
+	*l = lasting{count: inFlight, laps: [2]int64{now, now - 1}}
 }
 
-// leave forgets a request that entered at the given time.
+// leave forgets a request that entered at the given time. One that entered when a lap began
+// is taken for one that entered before it, so that the count is never too high for long.
 func (l *lasting) leave(entered int64) {
 	switch {
-	case entered >= l.laps[0]:
-	case entered >= l.laps[1]:
+	case entered > l.laps[0]:
+	case entered > l.laps[1]:
 		l.older = max(0, l.older-1)
 	default:
 		l.count = max(0, l.count-1)
