@@ -157,7 +157,10 @@ func (g *gate) measure(now, began int64, ended search.Window) {
 }
 
 // forget records that a request has left the handler that is no evidence.
-func (g *gate) forget(now int64) {
+func (g *gate) forget(now, entered int64) {
+	if g.watched {
+		g.search.Forget(now, entered, g.inFlight, g.queued())
+	}
 	g.inFlight--
 	g.serve(now)
 }
@@ -168,10 +171,10 @@ func (g *gate) quit(now int64, w *waiter) {
 	case undecided:
 		g.queue.Remove(w)
 		g.queue.Undo(w.Ticket)
+		g.serve(now)
 	case admitted:
-		g.inFlight--
+		g.forget(now, w.Value.entered)
 	}
-	g.serve(now)
 }
 
 // tick does what follows from time alone.

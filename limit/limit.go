@@ -236,7 +236,7 @@ func (l *Limit) enter(ctx context.Context, next resilience.Next) (entered int64,
 func (l *Limit) leave(entered int64, ok, refused bool) {
 	if refused {
 		l.count.Add(useful)
-		l.gate.forget(l.lock(l.clock.Elapsed()))
+		l.gate.forget(l.lock(l.clock.Elapsed()), entered)
 		l.unlock(context.Background())
 		return
 	}

@@ -28,10 +28,12 @@ type world struct {
 
 	workers int     // 0: any number of requests is worked on
 	work    float64 // mean work of a request, in nanoseconds
-	fixed   bool    // the work is the same for all, otherwise it is exponential
+	spread  spread  // of the work
 	deaf    bool    // requests whose callers have left are worked on
+	blind   bool    // the gate is not told that callers have left
 	locked  int64   // until when no work begins
 	clock   int64   // by how much the gate's clock is wrong
+	seen    int64   // the latest time that the gate has seen
 
 	busy    int
 	inside  []*request // requests that wait for a worker
@@ -39,6 +41,15 @@ type world struct {
 
 	tally
 }
+
+// A spread is how the work of requests is distributed.
+type spread uint8
+
+const (
+	exponential spread = iota
+	narrow             // within a tenth of the mean
+	logNormal          // with a standard deviation of 1.3 times the mean
+)
 
 // A tally counts requests that are not part of an attack.
 type tally struct{ sent, good, rejected, held int }
@@ -83,7 +94,7 @@ func (e *events) Pop() any {
 func newWorld(seed uint64, workers int, g *gate) *world {
 	return &world{
 		Rand: rand.New(rand.NewPCG(seed, 17)), gate: g, workers: workers, work: float64(10 * ms),
-		waiters: map[*waiter]*request{}, now: sec, clock: 0,
+		waiters: map[*waiter]*request{}, now: sec,
 	}
 }
 
@@ -113,8 +124,16 @@ func (w *world) drain() {
 	}
 }
 
-// gateTime is what the gate's clock shows.
-func (w *world) gateTime() int64 { return w.now + w.clock }
+// gateTime is the time that Limit.lock returns.
+func (w *world) gateTime() int64 {
+	now := w.now + w.clock
+	if now < w.seen-sec {
+		w.seen = now
+		w.gate.restart(now)
+	}
+	w.seen = max(w.seen, now)
+	return w.seen
+}
 
 // load sends so many requests a second for so long, whose callers leave after patience.
 func (w *world) load(rps float64, patience, d int64) {
@@ -138,8 +157,10 @@ func (w *world) loadInBackground(rps func() float64, patience, d int64) {
 
 func (w *world) draw() int64 {
 	switch {
-	case w.workers == 0 || w.fixed:
+	case w.workers == 0 || w.spread == narrow:
 		return int64((0.9 + 0.2*w.Float64()) * w.work)
+	case w.spread == logNormal:
+		return int64(math.Exp(w.NormFloat64()-.5) * w.work)
 	default:
 		return int64(w.ExpFloat64() * w.work)
 	}
@@ -250,7 +271,9 @@ func (w *world) reject(r *request) {
 
 // enter lets a request enter the handler.
 func (w *world) enter(r *request) {
-	r.entered = w.gateTime()
+	if w.gate != nil {
+		r.entered = w.gateTime()
+	}
 	switch {
 	case r.workless > 0:
 		r.started = true
@@ -289,6 +312,7 @@ func (w *world) leave(r *request) {
 	}
 	r.left = true
 	switch {
+	case w.blind:
 	case r.waiter != nil:
 		g := w.gate
 		delete(w.waiters, r.waiter)
@@ -314,8 +338,8 @@ func (w *world) finish(r *request) {
 	if g == nil {
 		return
 	}
-	weight := 1
-	if !r.left {
+	weight, useful := 1, !r.left || w.blind
+	if useful {
 		if weight = 0; sampled(w.now) {
 			weight = sampleWeight
 		}
@@ -324,6 +348,6 @@ func (w *world) finish(r *request) {
 			return
 		}
 	}
-	g.leave(w.gateTime(), r.entered, !r.left, weight)
+	g.leave(w.gateTime(), r.entered, useful, weight)
 	w.decide()
 }

@@ -70,6 +70,8 @@ const (
 	// idleTime is how long no request must be queued for the search to open. Nothing useful
 	// may complete for as long under a proven limit.
 	idleTime = int64(time.Second)
+	// longTime is the most that a stall or a trial counts when the time after it is set.
+	longTime = int64(time.Minute)
 	// shortest is the least time that a request may be queued in an overload. A busy Go
 	// process accepts requests in batches of 10 ms.
 	shortest = int64(12 * time.Millisecond)
@@ -286,13 +288,16 @@ func (s *Search) begin(now int64) { s.window = window{start: now} }
 // and in the queue.
 func (s *Search) Arrive(now int64, inFlight, queued int) {
 	s.window.arrivals++
+	if inFlight == 0 { // an idle handler has not stalled
+		s.useful, s.left = now, now
+	}
 	s.Tick(now, inFlight, queued)
 }
 
 // Leave records that a request leaves a watched handler, one of so many in flight. It returns
 // the window that ends, if one does.
 func (s *Search) Leave(now, entered int64, useful bool, inFlight, queued int) (ended Window) {
-	took := float64(max(0, now-entered))
+	took := float64(max(1, now-entered))
 	if useful {
 		if now-s.useful > s.stall() {
 			s.stalled(now)
@@ -309,7 +314,6 @@ func (s *Search) Leave(now, entered int64, useful bool, inFlight, queued int) (e
 	}
 	if queued > 0 && inFlight >= s.Level() {
 		w.bound++
-		s.queued = now
 	}
 	if queued == 0 {
 		s.growing = false
@@ -321,11 +325,18 @@ func (s *Search) Leave(now, entered int64, useful bool, inFlight, queued int) (e
 	return ended
 }
 
+// Forget records that a request leaves a watched handler that is no evidence about it.
+func (s *Search) Forget(now, entered int64, inFlight, queued int) {
+	s.left = now
+	s.lasting.leave(entered)
+	s.Tick(now, inFlight-1, queued)
+}
+
 // stalled starts again what a stall has spoilt. The requests that it has left are no sign of
 // an overload.
 func (s *Search) stalled(now int64) {
-	s.draining = now + 2*(now-s.useful)
-	if s.trial.phase != none {
+	s.draining = now + 2*min(longTime, now-s.useful)
+	if s.trial.phase == measuring {
 		s.abandon(now)
 	}
 	s.begin(now)
@@ -335,27 +346,34 @@ func (s *Search) stalled(now int64) {
 // requests are queued.
 func (s *Search) Tick(now int64, inFlight, queued int) {
 	s.lasting.tick(now, s.lapTime(), inFlight)
-	if t := &s.trial; t.phase != none && now-t.began > t.budget() {
-		s.abandon(now)
+	quiet := max(idleTime, bounded(2*s.service))
+	last, longest := s.left, 3*s.lapTime() // a request may take two laps to not count
+	if s.state == bound {
+		last, longest = s.useful, quiet
 	}
-	last, quiet := s.left, 3*s.lapTime() // a request may take two laps to not count
-	if s.state == bound && s.trial.phase == none {
-		last, quiet = s.useful, max(idleTime, bounded(2*s.service))
+	if queued > 0 {
+		s.queued = now
+	}
+	t := &s.trial
+	if t.phase == moving && !t.up && 2*(now-s.left) > quiet {
+		s.tr(now, "all in=%d lasting=%d queued=%d left=%d useful=%d", inFlight, s.lasting.count, queued, s.left, s.useful)
+		s.lasting.all(now, inFlight) // since nothing enters, only slow requests are left
+		s.settle(now)
 	}
 	switch {
-	case s.state == bound && s.trial.phase == none && now-s.queued > max(idleTime, bounded(s.service)):
-		s.open()
-		s.rests = 0
-	case queued > 0 && now-last > quiet && !s.shadow: // the limit helps nobody
-		long := (now - last) / 4
-		if s.trial.phase != none {
-			s.abandon(now)
-		} else {
-			s.open()
+	case queued > 0 && s.Limited() && now-last > longest && !s.shadow: // the limit helps nobody
+		if t.phase != none {
+			s.results.Inconclusive++
 		}
-		s.pause(now, long)
+		s.open()
+		s.pause(now, (now-last)/4)
 		s.useful, s.left = now, now
 		s.begin(now)
+	case t.phase != none && now-t.began > t.budget():
+		s.abandon(now)
+	case s.state == bound && t.phase == none && now-s.queued > max(idleTime, bounded(s.service)):
+		s.open()
+		s.rests = 0
 	}
 }
 
@@ -392,7 +410,7 @@ func (s *Search) open() {
 
 // pause lets no trial begin for some multiple of the given time.
 func (s *Search) pause(now, long int64) {
-	s.rest = now + rest<<min(s.rests, restDoublings)*max(trialTime, min(long, int64(time.Minute)))
+	s.rest = now + rest<<min(s.rests, restDoublings)*max(trialTime, min(long, longTime))
 	s.rests++
 }
 

@@ -27,7 +27,7 @@ const (
 
 // budget is how long a trial may take: eight times what it should.
 func (t *trial) budget() int64 {
-	return max(idleTime, bounded(8*(t.flight+windowCalls)*max(1, t.flight/float64(t.level))/t.base))
+	return max(idleTime, bounded(8*(t.flight+windowCalls)*max(1, t.flight/float64(t.level))/max(t.base, 1/t.before)))
 }
 
 // try begins a trial.
@@ -56,8 +56,7 @@ func (s *Search) advance(now int64, inFlight int) (ended Window) {
 	case moving:
 		switch {
 		case t.up && inFlight >= t.level, !t.up && inFlight-1 <= t.level:
-			t.phase = settling
-			t.until = now + bounded(t.took*min(1, float64(t.level)/t.flight))
+			s.settle(now)
 		case t.up && now-t.began > max(idleTime, bounded(2*s.service)):
 			s.unreached(now)
 		}
@@ -71,7 +70,7 @@ func (s *Search) advance(now int64, inFlight int) (ended Window) {
 	case measuring:
 		return s.measure(now)
 	}
-	if !w.full(now, windowTime) {
+	if !w.full(now, max(windowTime, bounded(s.service))) {
 		return ended
 	}
 	ended = Window{true, float64(w.useful)}
@@ -82,6 +81,13 @@ func (s *Search) advance(now int64, inFlight int) (ended Window) {
 	}
 	s.begin(now)
 	return ended
+}
+
+// settle ends the phase moving.
+func (s *Search) settle(now int64) {
+	t := &s.trial
+	t.phase = settling
+	t.until = now + bounded(t.took*min(1, float64(t.level)/t.flight))
 }
 
 // observe ends a window without a proven limit.
@@ -116,8 +122,10 @@ func (s *Search) observe(now int64, inFlight int) {
 	switch {
 	case s.shadow:
 		s.prove(now, float64(n), x)
-	case w.inFlight(now) >= changed*float64(n): // else the two throughputs do not differ enough
+	case w.inFlight(now) >= changed*float64(n):
 		s.try(now, n, x, w)
+	case s.state == held: // the two throughputs would not differ enough
+		s.level = min(s.most, max(s.level, 2*n))
 	}
 }
 
@@ -211,6 +219,10 @@ func (s *Search) measure(now int64) (ended Window) {
 	case few && (knee && llr > -sure || s.state == bound && !t.up):
 		return ended // the result lasts, so it must be precise
 	}
+	if w.useful == 0 { // the callers leave, or the handler has stalled
+		s.abandon(now)
+		return ended
+	}
 	ended = Window{true, max(float64(w.useful), t.base*long)}
 	s.tr(now, "judge state=%d up=%v level=%d base=%.0f x=%.0f ratio=%.2f llr=%.1f n=%d useful=%d long=%.0fms mean=%.1f", s.state, t.up, t.level, t.base*1e9, x*1e9, ratio, llr, w.completions, w.useful, long/1e6, w.mean()/1e6)
 	if s.state == bound {
@@ -249,7 +261,7 @@ func (s *Search) judgeFirst(now int64, x float64, same bool) {
 func (s *Search) judge(now int64, x float64, same bool) {
 	t, limit := s.trial, float64(s.limit)
 	switch {
-	case t.up && !same:
+	case t.up && (!same || t.base == 0):
 		s.results.Raised++
 		s.open()
 		s.rests = 0
@@ -305,9 +317,11 @@ func (s *Search) abandon(now int64) {
 	s.results.Inconclusive++
 	s.tr(now, "abandon up=%v phase=%d level=%d took=%dms", s.trial.up, s.trial.phase, s.trial.level, (now-s.trial.began)/1e6)
 	long := now - s.trial.began
-	s.trial, s.level = trial{}, s.most
+	s.trial = trial{}
 	if s.state == bound {
 		s.level = s.limit
+	} else {
+		s.state, s.level = open, s.most
 	}
 	s.rest = now + long
 	s.begin(now)

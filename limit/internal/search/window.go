@@ -23,10 +23,11 @@ func (w *window) inFlight(now int64) float64 { return w.took / w.length(now) }
 func (w *window) length(now int64) float64 { return float64(max(1, now-w.start)) }
 
 // full reports whether the window has enough completions and is as long as its own requests
-// were in the handler.
+// were in the handler. Without a useful one, it must also last for idleTime: what a pause has
+// left is not what the handler does.
 func (w *window) full(now, least int64) bool {
 	long := now - w.start
-	return w.enough(now) && long >= least && float64(long) >= w.mean()
+	return w.enough(now) && long >= least && float64(long) >= w.mean() && (w.useful > 0 || long >= idleTime)
 }
 
 // enough reports whether the window has enough completions: windowCalls or, if that takes
@@ -100,7 +101,13 @@ func (l *lasting) tick(now, lap int64, inFlight int) {
 	l.laps = [2]int64{now, l.laps[0]}
 }
 
-// leave forgets a request that entered at the given time.
+// all counts all requests in the handler.
+func (l *lasting) all(now int64, inFlight int) {
+	*l = lasting{count: inFlight, laps: [2]int64{now, now - 1}}
+}
+
+// leave forgets a request that entered at the given time. One that entered when a lap began
+// is taken for one that entered before it, so that the count is never too high for long.
 func (l *lasting) leave(entered int64) {
 	switch {
 	case entered > l.laps[0]:
