@@ -1,6 +1,8 @@
 package limit
 
 import (
+	"math"
+
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/limit/internal/rank"
 	"github.com/resilience-go/resilience/limit/internal/search"
@@ -15,6 +17,7 @@ type gate struct {
 	queue    rank.Queue[fate]
 	inFlight int
 	watched  bool
+	calm     int64     // when there was last no overload
 	looks    bool      // a call of tick is scheduled
 	decided  []*waiter // requests that have left the queue, for the caller of the method
 	rejected [priorities]uint64
@@ -188,18 +191,25 @@ func (g *gate) tick(now int64) {
 }
 
 // restart forgets all times, because the clock was set back.
-func (g *gate) restart(now int64) { g.search.Restart(now) }
+func (g *gate) restart(now int64) {
+	g.calm = now
+	g.search.Restart(now)
+}
 
 // serve rejects the requests that were queued for too long, and admits as many others as
 // there are slots.
 func (g *gate) serve(now int64) {
 	s := &g.search
 	stalled := s.Stalled(now)
-	if s.Overload() {
+	if !s.Overload() {
+		g.calm = now
+	} else {
 		patience := s.Patience()
+		// The requests before the edge wait longer: they will be served soon, unless the edge
+		// is wrong. What a trial or a stall has held up is no sign of that.
 		important := 8 * patience
-		if stalled {
-			important = 1<<63 - 1
+		if stalled || now-g.calm <= important {
+			important = math.MaxInt64
 		}
 		for w := range g.queue.Overdue(now, patience, important) {
 			g.reject(w, overdue)
