@@ -1,8 +1,10 @@
 package cascade_test
 
 import (
+	"cmp"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -26,6 +28,12 @@ type overload struct {
 	// load is how many calls come so long after the trouble has begun, in multiples
 	// of what the workers can do in good times. nil: as before it and after it.
 	load func(at time.Duration) float64
+	// streams are the kinds of calls, if there is more than one. They have loads of
+	// their own.
+	streams []stream
+	// batch is the time between two looks of the server for new requests, if they do not
+	// arrive one by one.
+	batch time.Duration
 	// atOnce calls come at the very beginning.
 	atOnce int
 	// slow is by how much the work takes longer that is begun so long after the
@@ -47,8 +55,9 @@ type demand struct {
 	good, goodGoal  float64 // percent of what is possible
 	p99             float64 // in multiples of that before, if clients have no policy
 	noRefusal       bool    // before the trouble
+	neverRejects    bool    // before, during and after the trouble
 	near, nearGoal  float64 // points of success that the limit may cost during the trouble
-	beforeGoal      float64 // percent of success before the trouble
+	before          float64 // percent of success before the trouble
 	withoutOverload bool    // without any front all is well, too
 }
 
@@ -74,6 +83,17 @@ func (o overload) withDefaults() *overload {
 	if o.load == nil {
 		o.load = constant(normal)
 	}
+	if o.streams == nil {
+		o.streams = []stream{{calm: normal, load: o.load}}
+	}
+	o.streams = slices.Clone(o.streams)
+	for i := range o.streams {
+		s := &o.streams[i]
+		if s.load == nil {
+			s.load = constant(s.calm)
+		}
+		s.attempt = cmp.Or(s.attempt, o.attempt)
+	}
 	if o.slow == nil {
 		o.slow = constant(1)
 	}
@@ -87,11 +107,19 @@ func (o *overload) capacity() float64 { return float64(o.workers) / o.mean.Secon
 func (o *overload) troubled(at time.Duration) bool { return 0 <= at && at < o.trouble }
 
 // rate is how many calls come, a second.
-func (o *overload) rate(at time.Duration) float64 {
-	if o.troubled(at) {
-		return o.load(at) * o.capacity()
+func (o *overload) rate(at time.Duration) (sum float64) {
+	for i := range o.streams {
+		sum += o.rateOf(&o.streams[i], at)
 	}
-	return normal * o.capacity()
+	return sum
+}
+
+// rateOf is how many calls of a stream come, a second.
+func (o *overload) rateOf(s *stream, at time.Duration) float64 {
+	if o.troubled(at) {
+		return s.load(at) * o.capacity()
+	}
+	return s.calm * o.capacity()
 }
 
 // able is how many calls the workers are capable of, a second.
@@ -149,7 +177,8 @@ var overloads = []overload{
 	quick(twice(100, 10*ms, demand{good: 98, goodGoal: 99.5})),
 	patient(twice(1, 100*ms, demand{goodGoal: 98})),
 	patient(twice(4, 200*ms, demand{goodGoal: 98})),
-	quick(twice(1000, 100*ms, demand{goodGoal: 99.5, beforeGoal: 98})),
+	// needs over ten times the requests in flight from which on a limit watches the handler
+	quick(twice(1000, 100*ms, demand{goodGoal: 99.5, noRefusal: true, before: 98.5})),
 
 	{name: "8 cores, 2x", workers: 8, mean: 10 * ms, shared: true, trouble: 18 * secs, after: 5 * secs, load: constant(2),
 		short: true, demand: demand{good: 98, goodGoal: 99.5}},
