@@ -201,6 +201,24 @@ var overloads = []overload{
 	{name: "4 cores, 1.5x and 3x slower", workers: 4, mean: 5 * ms, shared: true, trouble: 20 * secs, after: 5 * secs, load: constant(1.5), slow: constant(3), demand: demand{goodGoal: 99.5}},
 }
 
+// batches are overloads of servers that look for new requests every 10 ms, as a Go process
+// that is busy looks at the network.
+func batches() (all []overload) {
+	for _, load := range []float64{1.5, 2, 4} {
+		for _, work := range []struct {
+			name  string
+			takes quantile
+		}{{"fixed", fixed}, {"exponential", exponential}} {
+			o := overload{takes: work.takes, batch: 10 * ms, trouble: 8 * secs, after: 2 * secs, load: constant(load), demand: demand{good: 98, goodGoal: 99.5}}
+			o.name, o.workers, o.mean = fmt.Sprintf("batches, 10 x %s 10 ms, %vx", work.name, load), 10, 10*ms
+			all = append(all, o)
+			o.name, o.workers, o.mean, o.shared = fmt.Sprintf("batches, a core of %s 1 ms, %vx", work.name, load), 1, ms, true
+			all = append(all, o)
+		}
+	}
+	return all
+}
+
 // twice is what happens to so many workers with twice the load that they can bear.
 func twice(workers int, mean time.Duration, d demand) overload {
 	name := fmt.Sprintf("%d x %d ms, 2x", workers, mean.Milliseconds())

@@ -23,7 +23,7 @@ type match struct {
 }
 
 func matches() (all []*match) {
-	for _, o := range slices.Concat(overloads, mixes) {
+	for _, o := range slices.Concat(overloads, batches(), mixes) {
 		o := o.withDefaults()
 		if brief() && !o.short {
 			continue
