@@ -12,6 +12,7 @@ import (
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/bench/internal/demand"
 	"github.com/resilience-go/resilience/bulkhead"
+	"github.com/resilience-go/resilience/limit"
 	"github.com/resilience-go/resilience/stack"
 	"github.com/resilience-go/resilience/timeout"
 )
@@ -132,7 +133,7 @@ func heap(grow func()) int {
 
 func TestPolicy_memory(t *testing.T) {
 	skipUnderRace(t)
-	// A limit has the state of an experiment as well. A server has few of them.
+	// A limit has the state of its search as well. A server has few of them.
 	most := map[string]int{"limit": 1536}
 	for name, newPolicy := range map[string]func() resilience.Policy{
 		"breaker":  func() resilience.Policy { return newBreaker() },
@@ -157,6 +158,37 @@ func TestPolicy_memory(t *testing.T) {
 		})
 	}
 }
+
+// A limit whose requests have priorities and callers takes at most 20 KB, whatever their
+// number.
+func TestLimit_memoryOfRanks(t *testing.T) {
+	skipUnderRace(t)
+	all := make([]resilience.Policy, 100)
+	size := heap(func() {
+		for i := range all {
+			l := resilience.Must(limit.New(limit.Config{Max: 1, MaxQueue: limit.NoQueue}))
+			_ = resilience.Run(t.Context(), l, func(ctx context.Context) error {
+				for caller := range 100 {
+					_ = resilience.RunOperation(ctx, l, tenant(fmt.Sprint(caller)))
+				}
+				return nil
+			})
+			all[i] = l
+		}
+	}) / len(all)
+	runtime.KeepAlive(all)
+	t.Logf("%d bytes", size)
+	if size > 20<<10 {
+		t.Errorf("a limit with ranks takes %d bytes", size)
+	}
+}
+
+// tenant is an operation of a caller.
+type tenant string
+
+func (tenant) Run(context.Context) error     { return nil }
+func (tenant) Priority() resilience.Priority { return resilience.Critical }
+func (t tenant) Caller() string              { return string(t) }
 
 // perKey returns how many bytes a group takes for each key, without the key
 // itself. A map is not always of the same shape, so it is the mean of a few groups.

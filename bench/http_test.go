@@ -16,7 +16,7 @@ import (
 // TestDemand_callSizes compares the sizes.
 type (
 	clientCall [320 / 8]*byte
-	serverCall [112 / 8]*byte
+	serverCall [128 / 8]*byte
 	grpcCall   [240 / 8]*byte
 )
 

@@ -53,6 +53,8 @@ var rows = []row{
 	{"Breaker/default/open", open},
 	{"Bulkhead/free", func(testing.TB) func(int) { return guarded(newBulkhead(), nil) }},
 	{"Limit/free", func(testing.TB) func(int) { return guarded(newLimit(), nil) }},
+	{"Limit/rejected", func(testing.TB) func(int) { return rejected(unranked{}) }},
+	{"Limit/rejected/ranked", func(testing.TB) func(int) { return rejected(ranked{}) }},
 	{"Retry/first_try", func(testing.TB) func(int) { return guarded(newRetry(), nil) }},
 	{"Fallback/unused", func(testing.TB) func(int) { return guarded(newFallback(), nil) }},
 	{"Timeout/whole", func(testing.TB) func(int) {
@@ -126,6 +128,32 @@ func guarded(p resilience.Policy, want error) func(n int) {
 		}
 	}
 }
+
+// rejected makes calls of a limit whose only slot is taken, and which queues none.
+func rejected(op resilience.Operation) func(n int) {
+	l := resilience.Must(limit.New(limit.Config{Max: 1, MaxQueue: limit.NoQueue}))
+	return func(n int) {
+		_ = resilience.Run(context.Background(), l, func(ctx context.Context) error {
+			for range n {
+				if err := resilience.RunOperation(ctx, l, op); !errors.Is(err, limit.ErrLimited) {
+					panic(err)
+				}
+			}
+			return nil
+		})
+	}
+}
+
+// unranked is an operation that a limit does not tell apart from others.
+type unranked struct{}
+
+func (unranked) Run(context.Context) error { return nil }
+
+// ranked is an operation with a priority and a caller.
+type ranked struct{ unranked }
+
+func (ranked) Priority() resilience.Priority { return resilience.Low }
+func (ranked) Caller() string                { return "tenant-0123456789" }
 
 func layers(n int, p resilience.Policy) resilience.Policy {
 	var all []resilience.Policy

@@ -4,40 +4,62 @@ import (
 	"context"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/benbjohnson/clock"
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/limit"
 )
 
-// A Limit sees the requests that wait for a processor.
-func TestLimit_processorQueue(t *testing.T) {
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	most := 0
-	for range 20 { // the scheduler gives no guarantee
-		if most = max(most, seen(t)); most >= 64 {
-			return
-		}
-	}
-	t.Errorf("300 requests waited for one processor, and the limit saw %d", most)
+// work is a Clock of a machine on which only handlers take time.
+type work struct {
+	clock.Clock
+	nanos atomic.Int64
 }
 
-// seen returns how many of 300 requests that only compute a limit had in flight at once.
-func seen(t *testing.T) (most int) {
-	l := resilience.Must(limit.New(limit.Config{}))
+func (w *work) Now() time.Time                    { return time.Unix(0, w.nanos.Load()) }
+func (w *work) Since(t time.Time) time.Duration   { return w.Now().Sub(t) }
+func (w *work) compute(d time.Duration) time.Time { return time.Unix(0, w.nanos.Add(int64(d))) }
+
+// A Limit sees the requests that wait for a processor, if the wait is long.
+func TestLimit_seesProcessorQueue(t *testing.T) {
+	if most := mostInFlight(t, time.Millisecond); most < 64 {
+		t.Errorf("300 requests waited for one processor for 300ms, and the limit saw %d", most)
+	}
+}
+
+// A crowd of short requests does not give way, so the limit does not see it.
+func TestLimit_shortRequestsKeepProcessor(t *testing.T) {
+	if most := mostInFlight(t, 50*time.Microsecond); most > 8 {
+		t.Errorf("300 requests waited for one processor for 15ms, and %d of them were in flight at once", most)
+	}
+}
+
+// mostInFlight returns how many of 300 requests a limit has in flight at once, if they come
+// at once and each computes for d on the one processor there is. The result follows from
+// the order in which the scheduler runs the goroutines, not from its speed.
+func mostInFlight(t *testing.T, d time.Duration) (most int) {
+	t.Helper()
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	w := &work{Clock: clock.New()}
+	l := newLimit(t, limit.Config{Clock: w})
 	var mu sync.Mutex // guards most
 	var all sync.WaitGroup
 	for range 300 {
 		all.Go(func() {
-			_ = resilience.Run(t.Context(), l, func(context.Context) error {
+			err := resilience.Run(t.Context(), l, func(context.Context) error {
+				n := l.Stats().InFlight
 				mu.Lock()
-				most = max(most, l.Stats().InFlight)
+				most = max(most, n)
 				mu.Unlock()
-				for start := time.Now(); time.Since(start) < 200*time.Microsecond; {
-				}
+				w.compute(d)
 				return nil
 			})
+			if err != nil {
+				t.Error(err)
+			}
 		})
 	}
 	all.Wait()

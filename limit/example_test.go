@@ -37,7 +37,7 @@ func ExampleConfig_max() {
 	c.Limit.Max = 200 // connections that the database has
 	fmt.Println(c)
 	// Output:
-	// limit "orders": 64 in flight at first, then set by trials, 200 at most
+	// limit "orders": set by trials in an overload, 200 in flight at most
 	//   operation
 }
 

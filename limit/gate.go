@@ -1,6 +1,7 @@
 package limit
 
 import (
+	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/limit/internal/rank"
 	"github.com/resilience-go/resilience/limit/internal/search"
 )
@@ -17,7 +18,11 @@ type gate struct {
 	watched  bool
 	looks    bool      // a call of tick is scheduled
 	decided  []*waiter // requests that have left the queue, for the caller of the method
+	rejected [priorities]uint64
 }
+
+// priorities is the number of priorities.
+const priorities = int(resilience.Critical-resilience.Lowest) + 1
 
 // A waiter is a queued request.
 type waiter = rank.Request[fate]
@@ -92,6 +97,7 @@ func (g *gate) arrive(now int64, class rank.Class, deadline int64) (w *waiter, d
 		last := g.queue.Displaced(ticket, g.search.NewestFirst())
 		if last == nil {
 			g.queue.Undo(ticket)
+			g.rejected[ticket.Priority()-resilience.Lowest]++
 			return nil, displaced
 		}
 		g.reject(last, displaced)
@@ -163,11 +169,7 @@ func (g *gate) tick(now int64) {
 }
 
 // restart forgets all times, because the clock was set back.
-func (g *gate) restart(now int64) {
-	if g.watched {
-		g.search.Restart(now)
-	}
-}
+func (g *gate) restart(now int64) { g.search.Restart(now) }
 
 // serve rejects the requests that were queued for too long, and admits as many others as
 // there are slots.
@@ -202,6 +204,7 @@ func (g *gate) serve(now int64) {
 func (g *gate) reject(w *waiter, d decision) {
 	g.decide(w, d)
 	g.queue.Undo(w.Ticket)
+	g.rejected[w.Ticket.Priority()-resilience.Lowest]++
 }
 
 func (g *gate) decide(w *waiter, d decision) {

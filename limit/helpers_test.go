@@ -95,10 +95,13 @@ func (s *service) load(l resilience.Policy, gap, long time.Duration, done func()
 	}
 }
 
-// overwhelm has more than twice the load of s come until l says that it is too much.
+// overwhelm sends half of the load that s is capable of for a second, and then more than twice
+// as much until l is in overload.
 func (s *service) overwhelm(t *testing.T, l *limit.Limit) {
 	t.Helper()
-	gap := s.takes / time.Duration(cap(s.workers)) * 2 / 5
+	each := s.takes / time.Duration(cap(s.workers))
+	s.load(l, 2*each, time.Second, nil)
+	gap := each * 2 / 5
 	s.load(l, gap, 20*time.Second, func() bool { return l.Stats().Overload })
 	if !l.Stats().Overload {
 		t.Fatalf("no overload after 20 s: %+v", l.Stats())

@@ -150,31 +150,29 @@ func TestLimit_errorUnwinds(t *testing.T) {
 	}
 }
 
-// A clock that is set back does not make a Limit reject the requests that come then.
-func TestLimit_clockSetBack(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		mock := &following{clock.NewMock(), time.Now(), 0}
-		l := newLimit(t, limit.Config{Clock: mock})
-		s := newService(4, 10*time.Millisecond)
-		s.overwhelm(t, l)
-		s.calls.Wait()
-		shed := l.Stats().Shed
-		mock.offset = -time.Minute
-		leave := make(chan struct{})
-		fill(t, l, l.Stats().Limit, leave)
-		if !l.Stats().Overload {
-			t.Fatal("the overload is over")
-		}
-		for range 3 {
-			go func() { _ = resilience.Run(context.Background(), l, succeed) }()
-		}
-		synctest.Wait()
-		if got := l.Stats().Shed; got != shed {
-			t.Errorf("%d were refused who had not waited", got-shed)
-		}
-		close(leave)
-		synctest.Wait()
-	})
+// After a clock was set back or forward by an hour, a Limit rejects no request that the
+// service can answer.
+func TestLimit_clockSet(t *testing.T) {
+	for _, by := range []time.Duration{-time.Hour, -time.Minute, time.Hour} {
+		t.Run(by.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				mock := &following{clock.NewMock(), time.Now(), 2 * time.Hour}
+				l := newLimit(t, limit.Config{Clock: mock})
+				s := newService(4, 10*time.Millisecond)
+				s.overwhelm(t, l)
+				s.calls.Wait()
+				mock.offset += by
+				rejected := l.Stats().Shed
+				s.load(l, 5*time.Millisecond, 5*time.Second, nil)
+				s.calls.Wait()
+				if got := l.Stats(); got.Shed != rejected || got.Overload {
+					t.Errorf("%d rejected: %+v", got.Shed-rejected, got)
+				}
+				s.overwhelm(t, l) // an overload is found again
+				s.calls.Wait()
+			})
+		})
+	}
 }
 
 // following is a clock that shows the time of a bubble, give or take an offset.

@@ -26,35 +26,45 @@ const policy = "limit"
 var ErrLimited error = &resilience.Rejection{Policy: policy, Reason: resilience.Limited}
 
 // Limit bounds the number of requests in a handler. It finds the bound by trials, so it
-// needs no configuration.
+// needs no configuration. Without proof of an overload it limits nothing.
 //
-// While the handler holds fewer requests than the limit, Limit only counts. When the limit
-// is reached and arrivals keep up with completions, Limit starts a trial: it sets another
-// limit and compares the throughput. The throughput is the number of useful completions per
-// second. A completion is useful if the caller has not left. If the throughput grows with
-// twice the limit, the limit was too low. If it does not fall with a quarter of the limit, the limit
-// was too high. If it falls, the two measurements give the knee by Little's law: the least
-// number of requests in flight with which the handler reaches its full throughput. The
-// limit becomes one and a half times the knee, and trials pause for a time that grows with
-// each pause. A handler that only becomes slower has the same knee.
+// Limit learns the uncontended service time: how long a request is in the handler while no
+// more requests arrive than are answered. It suspects an overload when requests take over
+// twice as long and more arrive than are answered. From then on it admits no more requests
+// than leave. Then it runs a trial. It sets twice the number of requests that the handler
+// needs by Little's law, and compares the throughput. The throughput is the number of useful
+// completions per second. A completion is useful if the caller has not left. If the
+// throughput stays, the other requests were queued inside the handler: the limit is proven
+// and stays in force. If the throughput falls in proportion, the handler is slow but has no
+// queue, and Limit limits nothing again. Otherwise the two measurements give the knee, the
+// least number of requests in flight with which the handler reaches its full throughput, and
+// the limit becomes one and a half times the knee.
+//
+// A proof has an age. Limit tries half and twice the limit from time to time. It ends the
+// limit when twice as many requests make more throughput, when the throughput changes by
+// half and no trial confirms the limit, when nothing useful completes for a second, or when
+// no request was queued for a second. After a trial that shows no queue, it waits longer for
+// the next one. A request that is in the handler for more than sixteen service times, such as
+// a slow upload, does not count against the limit.
 //
 // A request that finds no free slot is queued until a slot is free or its caller leaves. The
-// queue is first in, first out. While it grows, the newest request goes first, because the
-// callers of the oldest would leave before they get an answer. A reached limit alone rejects
-// no request, unless the queue already holds Config.MaxQueue requests.
+// queue is ordered by the request's priority, then by the share of the service that its caller
+// has had lately, then by arrival (see [resilience.Priority]). While the queue grows, the
+// newest request goes first, because the callers of the oldest would leave before they get an
+// answer.
 //
-// An overload needs proof: a trial has shown that a higher limit does not help. It begins when
-// arrivals then exceed completions for a fifth of a second while the limit is reached. In an
-// overload, a request is rejected once it has been queued for as long as the service time,
-// and for at least 5 ms. The overload ends when completions exceed arrivals for a second, or
-// when no request is queued.
+// An overload begins when the limit is proven and more requests arrive than are answered. In
+// an overload, Limit rejects a request that has been queued for as long as the service time,
+// and for at least 12 ms. It also rejects a request whose caller has less time left than the
+// service time. Requests of priorities and callers that the handler has capacity for are not
+// rejected. The overload ends when no more requests arrive than are answered, after a second
+// at most.
 //
 // An operation that goes on after its answer, such as a stream or an upgraded connection,
 // frees its slot when it answers. A limit cannot pace the work after that.
 //
-// A limit must see the whole load, so it belongs into the server. In one of many clients it
-// would grow without bound. A client that halves its share of a saturated service halves its
-// own throughput, so its trial finds that the limit was too low.
+// A limit must see the whole load, so it belongs into the server. In one of many clients its
+// trials would always find that it is too low.
 //
 // A Limit is safe for concurrent use.
 type Limit struct {
@@ -68,9 +78,8 @@ type Limit struct {
 	// that locks mu sets the bit first, which excludes both. Only the holder of mu writes a
 	// word with the bit set.
 	word atomic.Uint64
-	// crowded reports whether requests wait for a processor. It shares a cache line with
-	// word, which every request loads.
-	crowded atomic.Bool
+	// crowd shares a cache line with word, which every request loads.
+	crowd crowd
 
 	mu     sync.Mutex // guards the fields below
 	gate   gate
@@ -104,6 +113,7 @@ type shared struct {
 	clock     vclock.Clock
 	root      *Limit
 	trials    [5]atomic.Uint64
+	rejected  [priorities]atomic.Uint64 // by priority
 	overloads atomic.Uint64
 }
 
@@ -210,7 +220,7 @@ func (l *Limit) enter(ctx context.Context, next resilience.Next) (entered int64,
 	if ctx.Err() != nil {
 		return 0, resilience.ContextError(ctx)
 	}
-	now := l.clock.Nanos()
+	now := l.clock.Elapsed()
 	for w := l.word.Load(); room(w); w = l.word.Load() {
 		if l.word.CompareAndSwap(w, w+1) {
 			return now, nil
@@ -223,11 +233,11 @@ func (l *Limit) enter(ctx context.Context, next resilience.Next) (entered int64,
 func (l *Limit) leave(entered int64, ok, refused bool) {
 	if refused {
 		l.count.Add(useful)
-		l.gate.forget(l.lock(l.clock.Nanos()))
+		l.gate.forget(l.lock(l.clock.Elapsed()))
 		l.unlock(context.Background())
 		return
 	}
-	now := l.clock.Nanos()
+	now := l.clock.Elapsed()
 	if !ok {
 		l.count.Add(abandoned)
 		l.complete(entered, now, false, 1)
@@ -350,7 +360,7 @@ func (l *Limit) release() {
 // look evaluates what follows from time alone, since no request may come to show it. It is
 // called once a second while requests are queued or an overload lasts.
 func (l *Limit) look() {
-	now := l.lock(l.clock.Nanos())
+	now := l.lock(l.clock.Elapsed())
 	l.gate.looks = false
 	l.gate.tick(now)
 	l.unlock(context.Background())

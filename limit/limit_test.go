@@ -43,11 +43,11 @@ func TestNew_badConfig(t *testing.T) {
 // String describes the settings that differ from the defaults.
 func TestLimitString(t *testing.T) {
 	for want, c := range map[string]limit.Config{
-		"limit: 64 in flight at first, then set by trials":                                   {},
-		`limit "orders": 64 in flight at first, then set by trials, 500 at most`:             {Name: "orders", Max: 500},
+		"limit: set by trials in an overload":                                   {},
+		`limit "orders": set by trials in an overload, 500 in flight at most`:             {Name: "orders", Max: 500},
 		"limit: 2 in flight, no queue":                                                       {Max: 2, MaxQueue: -1},
-		"limit: 64 in flight at first, then set by trials, queue of 9":                       {MaxQueue: 9},
-		"limit: 64 in flight at first, then set by trials, only counts what it would reject": {Shadow: true},
+		"limit: set by trials in an overload, queue of 9":                       {MaxQueue: 9},
+		"limit: set by trials in an overload, only counts what it would reject": {Shadow: true},
 	} {
 		l := newLimit(t, c)
 		if got := l.String(); got != want {
@@ -62,9 +62,9 @@ func TestLimitString(t *testing.T) {
 	}
 }
 
-// A new Limit allows 64 requests in flight, or Max if that is less.
+// A new Limit has no limit in force but Max.
 func TestNew_initialLimit(t *testing.T) {
-	for most, want := range map[int]int{0: 64, 1: 1, 3: 3, 64: 64, 65: 64, 1000: 64} {
+	for most, want := range map[int]int{0: 0, 1: 1, 3: 3, 64: 64, 1000: 1000} {
 		if s := newLimit(t, limit.Config{Max: most}).Stats(); s != (limit.Stats{Gauges: limit.Gauges{Limit: want}}) {
 			t.Errorf("Max %d: %+v", most, s)
 		}

@@ -71,7 +71,7 @@ func (l *Limit) wait(ctx context.Context, w *waiter) (entered int64, err error) 
 
 // quit ends the wait of a request whose caller has left.
 func (l *Limit) quit(ctx context.Context, w *waiter) {
-	now := l.lock(l.clock.Nanos())
+	now := l.lock(l.clock.Elapsed())
 	if d := w.Value.decision; d == undecided || d == admitted {
 		l.count.Add(canceled)
 	}

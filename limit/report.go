@@ -5,12 +5,14 @@ import (
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/internal/policykit"
+	"github.com/resilience-go/resilience/limit/internal/search"
 )
 
 // The labels are the names of metrics, which stay as they were first published.
 var (
-	outcomes = policykit.Labels("outcome", "useful", "gone", "shed", "queue_full", "canceled")
-	results  = policykit.Labels("result", "raised", "not_raised", "lowered", "not_lowered", "abandoned")
+	outcomes   = policykit.Labels("outcome", "useful", "gone", "shed", "queue_full", "canceled")
+	byPriority = policykit.Labels("priority", "lowest", "low", "normal", "critical")
+	results    = policykit.Labels("result", "raised", "not_raised", "lowered", "not_lowered", "abandoned")
 )
 
 // Report implements resilience.Reporter.
@@ -20,6 +22,7 @@ func (l *Limit) Report(details bool) resilience.Report {
 	if l == l.root { // a fork shares the counters
 		t := s.Trials
 		r.Values = policykit.AppendCounters(r.Values, "calls_total", outcomes, s.Useful, s.Abandoned, s.Shed, s.QueueFull, s.Canceled)
+		r.Values = policykit.AppendCounters(r.Values, "rejected_total", byPriority, s.Rejected[:]...)
 		r.Values = policykit.AppendCounters(r.Values, "tests_total", results, t.Raised, t.NotRaised, t.Lowered, t.NotLowered, t.Inconclusive)
 		r.Values = append(r.Values, resilience.Value{Name: "overloads_total", Value: float64(s.Overloads)})
 	}
@@ -49,12 +52,12 @@ func (l *Limit) Report(details bool) resilience.Report {
 func (l *Limit) String() string {
 	c := &l.cfg
 	s := policykit.Describe(policy, c.Name, l.key)
-	if c.Max < least {
+	if c.Max < search.Least {
 		s += fmt.Sprintf("%d in flight", c.Max)
 	} else {
-		s += fmt.Sprintf("%d in flight at first, then set by trials", min(initial, c.Max))
+		s += "set by trials in an overload"
 		if c.Max < most {
-			s += fmt.Sprintf(", %d at most", c.Max)
+			s += fmt.Sprintf(", %d in flight at most", c.Max)
 		}
 	}
 	switch {
@@ -75,8 +78,8 @@ func (l *Limit) Stats() Stats {
 	l.mu.Lock()
 	var s Stats
 	s.Gauges = Gauges{Knee: l.gate.search.Knee(), Overload: l.gate.search.Overload(), Queued: l.gate.queue.Len()}
-	if l.gate.search.Limited() {
-		s.Limit = l.gate.search.Level()
+	if level := l.gate.search.Level(); level < most {
+		s.Limit = level
 	}
 	s.InFlight = int(l.word.Load() & flightMask)
 	l.mu.Unlock()
@@ -86,12 +89,21 @@ func (l *Limit) Stats() Stats {
 		Raised: l.trials[0].Load(), NotRaised: l.trials[1].Load(), Lowered: l.trials[2].Load(),
 		NotLowered: l.trials[3].Load(), Inconclusive: l.trials[4].Load(),
 	}
+	for i := range s.Rejected {
+		s.Rejected[i] = l.rejected[i].Load()
+	}
 	s.Overloads = l.overloads.Load()
 	return s
 }
 
-// tally adds the results of trials to the counters.
+// tally adds what the gate has counted to the counters.
 func (l *Limit) tally() {
+	for i, n := range l.gate.rejected {
+		if n > 0 {
+			l.rejected[i].Add(n)
+		}
+	}
+	l.gate.rejected = [priorities]uint64{}
 	r := l.gate.search.Results()
 	if r == (Trials{}) {
 		return

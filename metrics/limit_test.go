@@ -124,16 +124,20 @@ func compare(t *testing.T, now scraped, s limit.Stats) {
 		series("limit_overload", "l"): overload, series("limit_overloads_total", "l"): float64(s.Overloads),
 		series("limit_in_force", "l"): float64(s.Limit), series("limit_knee", "l"): s.Knee,
 		series("limit_in_flight", "l"): float64(s.InFlight), series("limit_waiting", "l"): float64(s.Queued),
-		series("limit_calls_total", "l", "outcome", "useful"):     float64(s.Useful),
-		series("limit_calls_total", "l", "outcome", "gone"):       float64(s.Abandoned),
-		series("limit_calls_total", "l", "outcome", "shed"):       float64(s.Shed),
-		series("limit_calls_total", "l", "outcome", "queue_full"): float64(s.QueueFull),
-		series("limit_calls_total", "l", "outcome", "canceled"):   float64(s.Canceled),
-		series("limit_tests_total", "l", "result", "raised"):      float64(s.Trials.Raised),
-		series("limit_tests_total", "l", "result", "not_raised"):  float64(s.Trials.NotRaised),
-		series("limit_tests_total", "l", "result", "lowered"):     float64(s.Trials.Lowered),
-		series("limit_tests_total", "l", "result", "not_lowered"): float64(s.Trials.NotLowered),
-		series("limit_tests_total", "l", "result", "abandoned"):   float64(s.Trials.Inconclusive),
+		series("limit_calls_total", "l", "outcome", "useful"):       float64(s.Useful),
+		series("limit_calls_total", "l", "outcome", "gone"):         float64(s.Abandoned),
+		series("limit_calls_total", "l", "outcome", "shed"):         float64(s.Shed),
+		series("limit_calls_total", "l", "outcome", "queue_full"):   float64(s.QueueFull),
+		series("limit_calls_total", "l", "outcome", "canceled"):     float64(s.Canceled),
+		series("limit_rejected_total", "l", "priority", "lowest"):   float64(s.Rejected[0]),
+		series("limit_rejected_total", "l", "priority", "low"):      float64(s.Rejected[1]),
+		series("limit_rejected_total", "l", "priority", "normal"):   float64(s.Rejected[2]),
+		series("limit_rejected_total", "l", "priority", "critical"): float64(s.Rejected[3]),
+		series("limit_tests_total", "l", "result", "raised"):        float64(s.Trials.Raised),
+		series("limit_tests_total", "l", "result", "not_raised"):    float64(s.Trials.NotRaised),
+		series("limit_tests_total", "l", "result", "lowered"):       float64(s.Trials.Lowered),
+		series("limit_tests_total", "l", "result", "not_lowered"):   float64(s.Trials.NotLowered),
+		series("limit_tests_total", "l", "result", "abandoned"):     float64(s.Trials.Inconclusive),
 	})
 }
 
@@ -145,7 +149,7 @@ func TestCollector_limitOverload(t *testing.T) {
 		s := serve(l, 500*time.Millisecond)
 		defer s.wg.Wait()
 		s.load(200, 2*time.Second) // half of its capacity
-		compare(t, scrape(t, reg), limit.Stats{Counters: limit.Counters{Useful: l.Stats().Useful}, Gauges: limit.Gauges{Limit: 64, InFlight: l.Stats().InFlight}})
+		compare(t, scrape(t, reg), limit.Stats{Counters: limit.Counters{Useful: l.Stats().Useful}, Gauges: limit.Gauges{InFlight: l.Stats().InFlight}})
 
 		came := 400.0
 		for tries := 0; !l.Stats().Overload || l.Stats().Shed == 0; tries++ {
@@ -195,7 +199,7 @@ func TestCollector_limitGroupSums(t *testing.T) {
 		reg, _ := register(t, g)
 		scrape(t, reg).check(t, "l", scraped{series("limit_overload", "l"): 0, series("limit_in_force", "l"): 0})
 		touch(t, g, 3)
-		scrape(t, reg).check(t, "l", scraped{series("limit_overload", "l"): 0, series("limit_in_force", "l"): 3 * 64})
+		scrape(t, reg).check(t, "l", scraped{series("limit_overload", "l"): 0, series("limit_in_force", "l"): 0})
 		scrape(t, reg).check(t, "l", scraped{series("limit_calls_total", "l", "outcome", "useful"): 3})
 
 		for i := range 2 {

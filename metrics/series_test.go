@@ -26,7 +26,7 @@ func kinds(name string) map[string]resilience.Policy {
 		"breaker_":  resilience.Must(breaker.New(breaker.Config{Name: name})),
 		"retry_":    resilience.Must(retry.New(retry.Config{Name: name})),
 		"bulkhead_": newBulkhead(name, 0),
-		"limit_":    resilience.Must(limit.New(limit.Config{Name: name})),
+		"limit_":    resilience.Must(limit.New(limit.Config{Name: name, Max: 64})),
 		"timeout_":  resilience.Must(timeout.New(timeout.Config{Name: name})),
 		"fallback_": resilience.Must(fallback.New(fallback.Config{
 			Name: name, Handle: func(_ context.Context, err error) error { return err },

@@ -34,7 +34,7 @@ func ExampleServerConfig_String() {
 	c.Bulkhead = bulkhead.Config{Slots: 5000, MaxQueue: -1} // streams included, until they end
 	fmt.Println(c)
 	// Output:
-	// limit "orders": 64 in flight at first, then set by trials
+	// limit "orders": set by trials in an overload
 	//   bulkhead "orders": 5000 slots, no queue
 	//     operation
 }
@@ -87,9 +87,9 @@ func TestDescribe_numbers(t *testing.T) {
 		{newBulkhead(bulkhead.Config{Slots: 9}), "bulkhead: 9 slots, queue of 5, waits of up to 100ms"},
 		{newBulkhead(bulkhead.Config{Slots: 9, MaxQueue: 1, MaxWait: -1}), "bulkhead: 9 slots, queue of 1, unbounded waits"},
 
-		{newLimit(limit.Config{Name: "l"}), `limit "l": 64 in flight at first, then set by trials`},
-		{newLimit(limit.Config{Max: 20, MaxQueue: -1}), "limit: 20 in flight at first, then set by trials, 20 at most, no queue"},
-		{newLimit(limit.Config{Max: 200, MaxQueue: 9, Shadow: true}).(*limit.Limit).Fork("a"), `limit for "a": 64 in flight at first, then set by trials, 200 at most, queue of 9, only counts what it would reject`},
+		{newLimit(limit.Config{Name: "l"}), `limit "l": set by trials in an overload`},
+		{newLimit(limit.Config{Max: 20, MaxQueue: -1}), "limit: set by trials in an overload, 20 in flight at most, no queue"},
+		{newLimit(limit.Config{Max: 200, MaxQueue: 9, Shadow: true}).(*limit.Limit).Fork("a"), `limit for "a": set by trials in an overload, 200 in flight at most, queue of 9, only counts what it would reject`},
 
 		{must(timeout.New(timeout.Config{Timeout: -1})), "timeout: no timeout"},
 		{must(keyed.New(resilience.Compose(), keyed.Config{Max: 1})), "keyed: up to 1 key, each with a state of its own"},

@@ -16,6 +16,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"slices"
 
 	"github.com/resilience-go/resilience/bench/internal/pairs"
 	"github.com/resilience-go/resilience/bench/internal/table"
@@ -26,6 +27,7 @@ func main() {
 	flag.IntVar(&o.pairs, "pairs", 20, "how many pairs to measure for each row")
 	flag.IntVar(&o.requests, "requests", 10000, "how many requests to make in each half of a pair")
 	flag.IntVar(&o.concurrency, "concurrency", 64, "how many goroutines make them")
+	flag.StringVar(&o.row, "row", "", "measure only the row of this `NAME`")
 	flag.BoolVar(&o.markdown, "markdown", false, "print Markdown")
 	flag.Parse()
 	if err := report(os.Stdout, o); err != nil {
@@ -39,6 +41,7 @@ const mostAtATime = 96
 
 type options struct {
 	pairs, requests, concurrency int
+	row                          string // "" for all
 	markdown                     bool
 }
 
@@ -60,6 +63,12 @@ func report(w io.Writer, o options) error {
 	defer s.close()
 	l := newLoad(o.concurrency)
 	rows := rowsFor(l, s)
+	if o.row != "" {
+		rows = slices.DeleteFunc(rows, func(r pairs.Row) bool { return r.Name != o.row })
+	}
+	if len(rows) == 0 {
+		return fmt.Errorf("there is no row %q", o.row)
+	}
 	if err := l.warmUp(rows, o.requests); err != nil {
 		return err
 	}

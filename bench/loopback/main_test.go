@@ -37,12 +37,24 @@ func TestReport_measuresAllRows(t *testing.T) {
 	}
 }
 
+// -row measures one row only.
+func TestReport_oneRow(t *testing.T) {
+	var out strings.Builder
+	if err := report(&out, options{pairs: 2, requests: 20, concurrency: 8, row: "server"}); err != nil {
+		t.Fatal(err)
+	}
+	if text := out.String(); !strings.Contains(text, "\nserver ") || strings.Contains(text, "\nnull ") {
+		t.Errorf("not the row server alone:\n%s", text)
+	}
+}
+
 func TestReport_errors(t *testing.T) {
 	for _, o := range []options{
 		{pairs: 0, requests: 1, concurrency: 1},
 		{pairs: 1, requests: 0, concurrency: 1},
 		{pairs: 1, requests: 1, concurrency: 0},
 		{pairs: 1, requests: 1, concurrency: mostAtATime + 1},
+		{pairs: 1, requests: 1, concurrency: 1, row: "sever"},
 	} {
 		if err := report(io.Discard, o); err == nil {
 			t.Errorf("%+v is not refused", o)

@@ -7,10 +7,10 @@ import (
 	"net/http"
 	"os"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"github.com/resilience-go/resilience"
-	"github.com/resilience-go/resilience/bulkhead"
 	"github.com/resilience-go/resilience/examples/internal/demo"
 	"github.com/resilience-go/resilience/httpmw"
 	"github.com/resilience-go/resilience/limit"
@@ -47,8 +47,8 @@ type report struct {
 // moment has the counters of the service since its start.
 type moment struct {
 	At    time.Time     `json:"at"`
-	CPU   time.Duration `json:"cpu"` // 0 if unknown
-	Done  int64         `json:"done"`
+	CPU   time.Duration `json:"cpu"`  // 0 if unknown
+	Done  int64         `json:"done"` // requests that the handler finished, or that the closed arm rejected
 	Most  int64         `json:"most"` // requests that were in the handler at once
 	Limit *limit.Stats  `json:"limit,omitempty"`
 }
@@ -120,13 +120,13 @@ func serve(c config, out *json.Encoder) error {
 
 // guard puts an arm in front of h. The function returns the counters of its limit,
 // nil if it has no limit.
-func guard(a arm, h http.Handler) (http.Handler, func() *limit.Stats, error) {
+func guard(a arm, h *workload) (http.Handler, func() *limit.Stats, error) {
 	none := func() *limit.Stats { return nil }
 	switch a {
 	case bare:
 		return h, none, nil
 	case closed:
-		return httpmw.Server{Policy: rejectAll{}}.Wrap(h), none, nil
+		return httpmw.Server{Policy: &rejectAll{&h.done}}.Wrap(h), none, nil
 	case limited:
 	default:
 		return nil, nil, fmt.Errorf("no such arm: %d", a)
@@ -147,10 +147,14 @@ func limitOf(p resilience.Policy) *limit.Stats {
 	return nil
 }
 
-// rejectAll is a Policy that rejects every call.
-type rejectAll struct{}
+// rejectAll is a Policy that rejects every call, and counts them.
+type rejectAll struct{ done *atomic.Int64 }
 
-var errClosed = &resilience.Rejection{Policy: "closed", Reason: bulkhead.Full}
+// errClosed is like the error of a limit.
+var errClosed = &resilience.Rejection{Policy: "closed", Reason: resilience.Limited, Detail: "overload"}
 
 // Apply implements resilience.Policy.
-func (rejectAll) Apply(context.Context, resilience.Next) error { return errClosed }
+func (r *rejectAll) Apply(context.Context, resilience.Next) error {
+	r.done.Add(1)
+	return errClosed
+}

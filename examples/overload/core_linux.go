@@ -1,12 +1,15 @@
 package main
 
 import (
+	"fmt"
 	"math/bits"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"sync"
 	"syscall"
+	"time"
 	"unsafe"
 )
 
@@ -69,6 +72,27 @@ func leaveCore() (left bool, restore func()) {
 	others := all
 	others.remove(core)
 	return everyThread(&others), func() { everyThread(&all) }
+}
+
+// coreWait returns how long the threads of a process have waited for a core that another
+// process had. ok is false if it is unknown. An idle thread does not wait for a core.
+func coreWait(process int) (d time.Duration, ok bool) {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", process))
+	if err != nil {
+		return 0, false
+	}
+	for _, t := range threads {
+		text, err := os.ReadFile(t)
+		var ran, waited int64
+		if err != nil {
+			continue // the thread has ended
+		}
+		if _, err := fmt.Sscan(string(text), &ran, &waited); err != nil {
+			return 0, false
+		}
+		d += time.Duration(waited)
+	}
+	return d, len(threads) > 0
 }
 
 func everyThread(c *cores) bool {

@@ -76,14 +76,14 @@ func (g *generator) open(ctx context.Context, start time.Time, at []time.Duratio
 }
 
 // closed runs a number of callers until an instant. Each sends its next request when
-// the one before was answered. It counts the answers.
-func (g *generator) closed(ctx context.Context, callers int, until time.Time, answers *atomic.Int64) error {
+// the one before has ended as it should. It counts them.
+func (g *generator) closed(ctx context.Context, callers int, until time.Time, want ending, answers *atomic.Int64) error {
 	var all sync.WaitGroup
 	var bad atomic.Int64
 	for i := range callers {
 		all.Go(func() {
 			for ctx.Err() == nil && time.Now().Before(until) {
-				if g.send(i, time.Now(), 0).End != answered {
+				if g.send(i, time.Now(), 0).End != want {
 					bad.Add(1)
 					return
 				}

@@ -29,8 +29,9 @@ func TestMain(m *testing.M) {
 func short() plan {
 	const ms = time.Millisecond
 	return plan{
-		Work: ms / 5, Patience: 300 * ms, Callers: 2, Loads: []float64{0.1, 2},
+		Work: ms / 5, Patience: 300 * ms, Callers: 2, Loads: []load{{Arm: bare, Times: 0.1}, {Arm: limited, Times: 0.1}, fallen, overloaded, {Arm: limited, Times: 2, Uploads: 2}},
 		Warm: 50 * ms, Measure: 250 * ms, Capacity: 250 * ms, Tries: 1,
+		Turns: 1, Turn: 300 * ms, Rejecting: 2,
 	}
 }
 
@@ -52,7 +53,7 @@ func TestRun_whole(t *testing.T) {
 	if err := demo.WellFormed(picture); err != nil {
 		t.Error(err)
 	}
-	for _, want := range []string{"rounds of SHA-256", "| 0.1x | bare |", "| 2.0x | with limit |", "CPU of the service", "bare: goodput at 2x"} {
+	for _, want := range []string{"rounds of SHA-256", "| 0.1x | bare |", "| 2.0x | with limit |", "CPU of the service", "2.0x, bare: goodput", "2 slow uploads, 2 open at the end"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the output lacks %q:\n%s", want, &out)
 		}
@@ -110,8 +111,8 @@ func TestGuard_arms(t *testing.T) {
 		if w.Code != want {
 			t.Errorf("%s: %d", armNames[a], w.Code)
 		}
-		if worked := load.done.Load() == 1; worked != (want == 200) {
-			t.Errorf("%s: worked is %v", armNames[a], worked)
+		if worked := load.most.Load() == 1; worked != (want == 200) || load.done.Load() != 1 {
+			t.Errorf("%s: worked is %v, done %d", armNames[a], worked, load.done.Load())
 		}
 		if has := stats() != nil; has != (a == limited) {
 			t.Errorf("%s: has a limit is %v", armNames[a], has)
@@ -129,7 +130,7 @@ func TestWorkload(t *testing.T) {
 	}
 	load := &workload{rounds: 1}
 	for range 3 {
-		load.ServeHTTP(httptest.NewRecorder(), nil)
+		load.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, "/", strings.NewReader("body")))
 	}
 	if load.done.Load() != 3 || load.inside.Load() != 0 || load.most.Load() != 1 {
 		t.Errorf("done %d, inside %d, most %d", load.done.Load(), load.inside.Load(), load.most.Load())

@@ -94,6 +94,16 @@ func (p *process) history() []moment {
 	return append([]moment(nil), p.past...)
 }
 
+// stolen returns the share of a time span for which the service waited for its core, 0 if
+// it is unknown. It returns at the end of that span.
+func (p *process) stolen(begin, end time.Time) float64 {
+	time.Sleep(time.Until(begin))
+	before, _ := coreWait(p.ID())
+	time.Sleep(time.Until(end))
+	after, _ := coreWait(p.ID())
+	return max(0, (after-before).Seconds()/end.Sub(begin).Seconds())
+}
+
 // stop kills the service, which may be too busy to end by itself, and returns when it
 // has ended.
 func (p *process) stop() { demo.Stop(0, p.Process) }

@@ -64,13 +64,21 @@ func figures(r result) *table {
 	t.add("load", "service", "offered/s", "goodput/s", "of capacity", "p50", "p99", "rejected/s", "abandoned/s", "worked/s", "core")
 	for _, p := range r.Phases {
 		t.add(
-			fmt.Sprintf("%.1fx", p.Load), armNames[p.Arm],
+			fmt.Sprintf("%.1fx", p.Times), p.service(),
 			fmt.Sprintf("%.0f", p.Offered), fmt.Sprintf("%.0f", p.Goodput), fmt.Sprintf("%.1f %%", 100*r.ofCapacity(p)),
 			latency(p.P50), latency(p.P99),
 			fmt.Sprintf("%.0f", p.Rejected), fmt.Sprintf("%.0f", p.Abandoned), fmt.Sprintf("%.0f", p.Worked), percent(p.Core),
 		)
 	}
 	return t
+}
+
+// service describes the arm of a phase, and what is open besides its requests.
+func (p phase) service() string {
+	if p.Uploads == 0 {
+		return armNames[p.Arm]
+	}
+	return fmt.Sprintf("%s, %d slow uploads, %d open at the end", armNames[p.Arm], p.Uploads, p.Open)
 }
 
 // latency formats a percentile of the answers in time, "-" without answers.
@@ -93,15 +101,16 @@ func percent(share float64) string {
 func rejections(r result) *table {
 	t := &table{words: 2}
 	t.add("CPU of the service", "", "each")
-	if cpu := (r.Before.CPU + r.After.CPU) / 2; cpu > 0 {
+	cpu := r.answer()
+	if cpu > 0 {
 		t.add("an answer", "while the capacity was measured", fmt.Sprintf("%.0f µs", microseconds(cpu)))
 	}
-	if p := r.Closed; p.Core > 0 && p.Rejected > 0 {
-		t.add("a rejection", "by a policy that rejects every request", fmt.Sprintf("%.0f µs", 1e6*p.Core/p.Rejected))
+	if cost := r.Rejection * microseconds(cpu); cost > 0 {
+		t.add("a rejection", "by a policy that rejects every request", fmt.Sprintf("%.1f µs", cost))
 	}
 	for _, p := range r.Phases {
-		if cost, ok := r.rejection(p); ok && p.Load > 1 {
-			t.add("a rejection", fmt.Sprintf("by the limit at %.1fx, with everything else that is not an answer", p.Load), fmt.Sprintf("%.0f µs", microseconds(cost)))
+		if cost, ok := r.rejection(p); ok && p.Times > 1 && p.Uploads == 0 {
+			t.add("a rejection", fmt.Sprintf("by the limit at %.1fx, with everything else that is not an answer", p.Times), fmt.Sprintf("%.0f µs", microseconds(cost)))
 		}
 	}
 	return t
@@ -109,8 +118,8 @@ func rejections(r result) *table {
 
 // limits has the state and the counters of the limit.
 func limits(r result) *table {
-	t := &table{words: 2}
-	t.add("load", "at the end", "limit", "knee", "in flight", "most in the handler", "queued", "shed", "queue full", "abandoned", "trials", "overloads")
+	t := &table{words: 3}
+	t.add("load", "service", "at the end", "limit", "knee", "in flight", "most in the handler", "queued", "shed", "queue full", "abandoned", "trials", "overloads")
 	for _, p := range r.Phases {
 		s := p.Limit
 		if s == nil {
@@ -122,7 +131,7 @@ func limits(r result) *table {
 		}
 		x := s.Trials
 		t.add(
-			fmt.Sprintf("%.1fx", p.Load), state,
+			fmt.Sprintf("%.1fx", p.Times), p.service(), state,
 			fmt.Sprint(s.Limit), fmt.Sprintf("%.1f", s.Knee), fmt.Sprint(s.InFlight), fmt.Sprint(p.Most), fmt.Sprint(s.Queued),
 			fmt.Sprint(s.Shed), fmt.Sprint(s.QueueFull), fmt.Sprint(s.Canceled),
 			fmt.Sprint(x.Raised+x.NotRaised+x.Lowered+x.NotLowered+x.Inconclusive), fmt.Sprint(s.Overloads),

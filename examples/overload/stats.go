@@ -11,8 +11,8 @@ import (
 // phase is the result of a load. Rates are per second, and of the requests that were to
 // be sent in the measured part, whenever they ended.
 type phase struct {
-	Arm       arm
-	Load      float64 // in multiples of the capacity
+	load
+	Open      int // slow uploads that were open at the end
 	Offered   float64
 	Goodput   float64 // answered in time
 	Rejected  float64
@@ -24,14 +24,15 @@ type phase struct {
 	// From the reports of the service.
 	Worked    float64 // requests that the handler finished
 	Core      float64 // of its core, 1 for all; 0 if unknown
+	Stolen    float64 // the share of the time for which it waited for its core; 0 if unknown
 	Most      int64   // requests in the handler at once, since the start
 	Limit     *limit.Stats
 	Disturbed string // by what, "" by nothing
 }
 
 // summarize computes the figures of the callers.
-func summarize(a arm, load float64, records []record, p plan) phase {
-	ph := phase{Arm: a, Load: load}
+func summarize(l load, records []record, p plan) phase {
+	ph := phase{load: l}
 	var took, late []time.Duration
 	var n [failed + 1]int
 	for _, r := range records {
@@ -68,6 +69,17 @@ func (p *phase) watch(past []moment, begin, end time.Time) {
 	p.Most, p.Limit = last.Most, last.Limit
 }
 
+// costsOf returns the CPU time for each request that is done, between any two reports.
+func costsOf(past []moment) []time.Duration {
+	var costs []time.Duration
+	for i := 1; i < len(past); i++ {
+		if n := past[i].Done - past[i-1].Done; n > 0 {
+			costs = append(costs, (past[i].CPU-past[i-1].CPU)/time.Duration(n))
+		}
+	}
+	return costs
+}
+
 // within returns the moments from begin to end.
 func within(past []moment, begin, end time.Time) []moment {
 	var some []moment
@@ -91,19 +103,23 @@ func ends(past []moment) (first, last moment, ok bool) {
 // The bounds of a disturbance.
 const (
 	maxLate   = 25 * time.Millisecond // p99 of sending late
-	minCore   = 0.95                  // of its core that a busy service gets
+	minCore   = 0.95                  // of its core that a service uses which is never idle
+	maxStolen = 0.05                  // of the time for which the service waits for its core
 	maxFailed = 0.01                  // of the requests, neither answered nor rejected nor abandoned
 	maxDrift  = 0.1                   // between the capacities before and after
 )
 
 // disturbance returns what made a load differ from the intended one, "" for nothing.
 func disturbance(p phase) string {
+	busy := p.Times > 1 // a service that sleeps waits for its core when it wakes up
 	switch {
 	case p.Late > maxLate:
 		return fmt.Sprintf("requests were sent %.0f ms late (p99)", milliseconds(p.Late))
 	case p.Failed > maxFailed*p.Offered:
 		return fmt.Sprintf("%.0f requests/s could not be sent", p.Failed)
-	case p.Core > 0 && p.Load > 1 && p.Core < minCore:
+	case busy && p.Stolen > maxStolen:
+		return fmt.Sprintf("the service waited for its core for %.0f %% of the time", 100*p.Stolen)
+	case busy && p.Arm == bare && p.Core > 0 && p.Core < minCore: // a limit may leave it idle
 		return fmt.Sprintf("the service got only %.0f %% of its core", 100*p.Core)
 	}
 	return ""

@@ -39,7 +39,7 @@ func TestSchedule_poisson(t *testing.T) {
 // Only requests with an intended time in the measured part count.
 func TestSummarize_warmUp(t *testing.T) {
 	p := plan{Warm: time.Second, Measure: 2 * time.Second}
-	got := summarize(limited, 2, []record{
+	got := summarize(load{Arm: limited, Times: 2}, []record{
 		{At: time.Second - 1, End: answered, Took: 77 * ms, Late: 99 * ms}, // too early
 		{At: time.Second, End: answered, Took: 30 * ms},
 		{At: time.Second, End: answered, Took: 10 * ms, Late: 1 * ms},
@@ -51,13 +51,13 @@ func TestSummarize_warmUp(t *testing.T) {
 		{At: 3 * time.Second, End: rejected}, // too late
 	}, p)
 	want := phase{
-		Arm: limited, Load: 2, Offered: 3.5, Goodput: 1.5, Rejected: 0.5, Abandoned: 1, Failed: 0.5,
+		load: load{Arm: limited, Times: 2}, Offered: 3.5, Goodput: 1.5, Rejected: 0.5, Abandoned: 1, Failed: 0.5,
 		P50: 20 * ms, P99: 30 * ms, Late: 1 * ms,
 	}
 	if got != want {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
-	if got := summarize(bare, 4, nil, p); got != (phase{Load: 4}) {
+	if got := summarize(calm, nil, p); got != (phase{load: calm}) {
 		t.Errorf("of nothing: %+v", got)
 	}
 }
@@ -88,6 +88,17 @@ func TestPhase_watch(t *testing.T) {
 	}
 }
 
+// The cost of a request is the CPU time between two reports, if a request was done.
+func TestCostsOf(t *testing.T) {
+	past := []moment{{CPU: 1 * ms, Done: 5}, {CPU: 7 * ms, Done: 7}, {CPU: 8 * ms, Done: 7}, {CPU: 9 * ms, Done: 8}}
+	if got, want := costsOf(past), []time.Duration{3 * ms, 1 * ms}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if got := costsOf(nil); len(got) != 0 {
+		t.Errorf("of nothing: %v", got)
+	}
+}
+
 // Each disturbance begins just beyond its bound, whatever the goodput.
 func TestDisturbance_bounds(t *testing.T) {
 	for _, tt := range []struct {
@@ -95,16 +106,20 @@ func TestDisturbance_bounds(t *testing.T) {
 		p         phase
 		disturbed bool
 	}{
-		{"nothing", phase{Load: 2, Offered: 1000, Core: 1}, false},
-		{"25 ms late", phase{Load: 2, Offered: 1000, Core: 1, Late: 25 * ms}, false},
-		{"later", phase{Load: 2, Offered: 1000, Core: 1, Late: 26 * ms}, true},
-		{"one in a hundred not sent", phase{Load: 2, Offered: 1000, Core: 1, Failed: 10}, false},
-		{"more not sent", phase{Load: 2, Offered: 1000, Core: 1, Failed: 11}, true},
-		{"95 % of its core", phase{Load: 2, Offered: 1000, Core: 0.95}, false},
-		{"less of its core", phase{Load: 2, Offered: 1000, Core: 0.94}, true},
-		{"less of its core, which it does not need", phase{Load: 0.7, Offered: 1000, Core: 0.7}, false},
-		{"nothing known of its core", phase{Load: 2, Offered: 1000}, false},
-		{"rejected and abandoned", phase{Load: 2, Offered: 1000, Core: 1, Rejected: 500, Abandoned: 500}, false},
+		{"nothing", phase{load: fallen, Offered: 1000, Core: 1}, false},
+		{"25 ms late", phase{load: fallen, Offered: 1000, Core: 1, Late: 25 * ms}, false},
+		{"later", phase{load: fallen, Offered: 1000, Core: 1, Late: 26 * ms}, true},
+		{"one in a hundred not sent", phase{load: fallen, Offered: 1000, Core: 1, Failed: 10}, false},
+		{"more not sent", phase{load: fallen, Offered: 1000, Core: 1, Failed: 11}, true},
+		{"95 % of its core", phase{load: fallen, Offered: 1000, Core: 0.95}, false},
+		{"less of its core", phase{load: fallen, Offered: 1000, Core: 0.94}, true},
+		{"less of its core, which it does not need", phase{load: calm, Offered: 1000, Core: 0.7}, false},
+		{"a limit leaves it idle", phase{load: overloaded, Offered: 1000, Core: 0.5}, false},
+		{"waited for its core for 5 %", phase{load: overloaded, Offered: 1000, Core: 0.95, Stolen: 0.05}, false},
+		{"waited for longer", phase{load: overloaded, Offered: 1000, Core: 0.94, Stolen: 0.06}, true},
+		{"waited while it was not busy", phase{load: calm, Offered: 1000, Core: 0.7, Stolen: 0.2}, false},
+		{"nothing known of its core", phase{load: fallen, Offered: 1000}, false},
+		{"rejected and abandoned", phase{load: fallen, Offered: 1000, Core: 1, Rejected: 500, Abandoned: 500}, false},
 	} {
 		if got := disturbance(tt.p); (got != "") != tt.disturbed {
 			t.Errorf("%s: %q", tt.name, got)

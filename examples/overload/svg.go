@@ -35,7 +35,7 @@ var lines = []line{
 func chart(r result) []byte {
 	c := &canvas{demo.NewCanvas(chartWidth, chartHeight, summaryOf(r)), 1}
 	for _, p := range r.Phases {
-		c.most = max(c.most, p.Load)
+		c.most = max(c.most, p.Times)
 	}
 	c.Text(plotLeft, 30, "start", 18, demo.Ink, "More is asked of a service than it can do. What does it still do?")
 	under := fmt.Sprintf("Answers within %v, of %v of work each, on one core, measured over real HTTP", r.Plan.Patience, r.Plan.Work)
@@ -56,7 +56,7 @@ func summaryOf(r result) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Goodput of a service with a capacity of %.0f requests/s.", r.capacity())
 	for _, p := range r.Phases {
-		fmt.Fprintf(&b, " %.1f times that, %s: %.0f %% of it, p99 %s.", p.Load, armNames[p.Arm], 100*r.ofCapacity(p), latency(p.P99))
+		fmt.Fprintf(&b, " %.1f times that, %s: %.0f %% of it, p99 %s.", p.Times, p.service(), 100*r.ofCapacity(p), latency(p.P99))
 	}
 	return b.String()
 }
@@ -87,8 +87,8 @@ func (c *canvas) axes(r result) {
 	c.Text(plotLeft, plotTop-10, "start", 12, demo.Faint, "goodput, of capacity")
 	var loads []float64
 	for _, p := range r.Phases {
-		if !slices.Contains(loads, p.Load) {
-			loads = append(loads, p.Load)
+		if !slices.Contains(loads, p.Times) {
+			loads = append(loads, p.Times)
 		}
 	}
 	for _, load := range loads {
@@ -104,10 +104,10 @@ func (c *canvas) line(r result, l line) {
 	var points []string
 	labels := &demo.Canvas{} // on top of the line
 	for _, p := range r.Phases {
-		if p.Arm != l.arm {
-			continue
+		if p.Arm != l.arm || p.Uploads > 0 {
+			continue // a line is one load without uploads
 		}
-		x, y := c.x(p.Load), c.y(r.ofCapacity(p))
+		x, y := c.x(p.Times), c.y(r.ofCapacity(p))
 		points = append(points, fmt.Sprintf("%.1f,%.1f", x, y))
 		labels.Printf(`<circle cx="%.1f" cy="%.1f" r="4.5" fill="%s" stroke="#ffffff" stroke-width="1.5"/>`+"\n", x, y, l.colour)
 		text := fmt.Sprintf("%.0f %%", 100*r.ofCapacity(p))
@@ -126,7 +126,7 @@ func (c *canvas) line(r result, l line) {
 // labelAt returns the height of the label of a point. It is above the point. If the other
 // arm's point is near and higher, it is below, unless that is off the plot.
 func (c *canvas) labelAt(r result, p phase) float64 {
-	y, other := c.y(r.ofCapacity(p)), c.y(r.ofCapacity(r.find(bare+limited-p.Arm, p.Load)))
+	y, other := c.y(r.ofCapacity(p)), c.y(r.ofCapacity(r.find(load{Arm: bare + limited - p.Arm, Times: p.Times})))
 	switch {
 	case math.Abs(other-y) > 40, y < other, y == other && p.Arm == limited:
 		return y - 11

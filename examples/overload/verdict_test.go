@@ -16,28 +16,39 @@ func ideal() result {
 	r := result{
 		Plan: thePlan(), Rounds: 12345, Alone: true,
 		Before: speed{Rate: 1010, CPU: ms, Held: true}, After: speed{Rate: 990, CPU: ms},
-		Closed: phase{Arm: closed, Load: 1, Offered: 1000, Rejected: 1000, Core: 0.04},
+		Rejection: 0.04,
 	}
-	for _, load := range r.Plan.Loads {
-		r.Phases = append(r.Phases,
-			phase{Arm: bare, Load: load, Offered: 1000 * load, Abandoned: 1000 * load, Worked: 950, Core: 1},
-			phase{
-				Arm: limited, Load: load, Offered: 1000 * load, Goodput: 950, Worked: 950, Rejected: 1000*load - 950, Core: 1,
-				P50: 8 * ms, P99: 20 * ms, Most: 6, Limit: &limit.Stats{Counters: limit.Counters{Shed: 4321}, Gauges: limit.Gauges{Limit: 6, Knee: 1.5, Overload: true}},
-			})
+	for _, l := range r.Plan.Loads {
+		p := phase{load: l, Offered: 1000 * l.Times, Worked: 950, Core: 1}
+		switch {
+		case l.Times < 1:
+			p.Goodput, p.Worked, p.Core, p.P50, p.P99 = 700, 700, 0.7, 2*ms, 6*ms
+		case l.Arm == bare:
+			p.Abandoned = p.Offered
+		default:
+			p.Goodput, p.Rejected, p.P50, p.P99, p.Most = 950, p.Offered-950, 8*ms, 20*ms, 6
+		}
+		if l.Arm == limited {
+			p.Open, p.Limit = l.Uploads, &limit.Stats{Counters: limit.Counters{Shed: 4321}, Gauges: limit.Gauges{Limit: 6, Knee: 1.5, Overload: true}}
+		}
+		r.Phases = append(r.Phases, p)
 	}
-	r.Phases[0] = phase{Arm: bare, Load: 0.7, Offered: 700, Goodput: 700, Worked: 700, Core: 0.7, P50: 2 * ms, P99: 6 * ms}
-	r.Phases[1] = phase{Arm: limited, Load: 0.7, Offered: 700, Goodput: 700, Worked: 700, Core: 0.7, P50: 2 * ms, P99: 6 * ms, Limit: &limit.Stats{Gauges: limit.Gauges{Limit: 64}}}
 	r.conclude()
 	return r
 }
 
-// The indices of the phases of ideal at twice the capacity.
-const bareAt2, limitedAt2 = 2, 3
+// The indices of the phases of ideal.
+const (
+	bareCalm    = 0
+	bareAt2     = 2
+	limitedAt2  = 3
+	limitedAt4  = 5
+	withUploads = 6
+)
 
 // Each check fails just beyond its bound, and a disturbed run is void.
 func TestVerdict(t *testing.T) {
-	const goodput, tail, fall = 0, 1, 2
+	const goodput, tail, uploadGoodput, uploadTail, flood, fall = 0, 1, 2, 3, 4, 5
 	for _, tt := range []struct {
 		name  string
 		spoil func(*result)
@@ -45,21 +56,23 @@ func TestVerdict(t *testing.T) {
 		void  bool
 	}{
 		{"ideal", func(*result) {}, nil, false},
-		{"90 % of capacity", func(r *result) { r.Phases[limitedAt2].Goodput = 900 }, nil, false},
-		{"less", func(r *result) { r.Phases[limitedAt2].Goodput = 899 }, []int{goodput}, false},
-		{"p99 ten times as long", func(r *result) { r.Phases[limitedAt2].P99 = 60 * ms }, nil, false},
-		{"longer", func(r *result) { r.Phases[limitedAt2].P99 = 61 * ms }, []int{tail}, false},
+		{"less than 95 % of capacity", func(r *result) { r.Phases[limitedAt2].Goodput = 949 }, []int{goodput}, false},
+		{"p99 five times as long", func(r *result) { r.Phases[limitedAt2].P99 = 30 * ms }, nil, false},
+		{"longer", func(r *result) { r.Phases[limitedAt2].P99 = 31 * ms }, []int{tail}, false},
+		{"less with uploads", func(r *result) { r.Phases[withUploads].Goodput = 949 }, []int{uploadGoodput}, false},
+		{"longer with uploads", func(r *result) { r.Phases[withUploads].P99 = 31 * ms }, []int{uploadTail}, false},
+		{"90 % at 4x", func(r *result) { r.Phases[limitedAt4].Goodput = 900 }, nil, false},
+		{"less at 4x", func(r *result) { r.Phases[limitedAt4].Goodput = 899 }, []int{flood}, false},
 		{"no answer with limit", func(r *result) { r.Phases[limitedAt2].Goodput, r.Phases[limitedAt2].P99 = 0, 0 }, []int{goodput, tail}, false},
-		{"no p99 to compare with", func(r *result) { r.Phases[0].P99 = 0 }, []int{tail}, false},
+		{"no p99 to compare with", func(r *result) { r.Phases[bareCalm].P99 = 0 }, []int{tail, uploadTail}, false},
 		{"it fell below 50 %", func(r *result) { r.Phases[bareAt2].Goodput = 499 }, nil, false},
 		{"it fell to 50 %", func(r *result) { r.Phases[bareAt2].Goodput = 500 }, []int{fall}, false},
-		{"no such load", func(r *result) { r.Phases = r.Phases[:2] }, []int{goodput, tail, fall}, false},
+		{"no such load", func(r *result) { r.Phases = r.Phases[:2] }, []int{goodput, tail, uploadGoodput, uploadTail, flood, fall}, false},
 		{"a phase was disturbed", func(r *result) { r.Phases[5].Disturbed = "noise" }, nil, true},
-		{"the phase of rejections was disturbed", func(r *result) { r.Closed.Disturbed = "noise" }, nil, true},
 		{"a tenth of drift", func(r *result) { r.Before.Rate, r.After.Rate = 1045, 955 }, nil, false},
 		{"no whole core for the capacity", func(r *result) { r.After.Core = 0.94 }, nil, true},
 		{"nearly a whole core for it", func(r *result) { r.After.Core = 0.95 }, nil, false},
-		{"more drift", func(r *result) { r.Before.Rate, r.After.Rate = 950, 1051 }, nil, true},
+		{"more drift", func(r *result) { r.Before.Rate, r.After.Rate = 945, 1046 }, nil, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := ideal()
@@ -131,8 +144,8 @@ func TestTables(t *testing.T) {
 	printMarkdown(&markdown, r)
 	for _, want := range []string{
 		"12345 rounds", "1000 requests/s (1010 before, 990 after)", "held to one core, and the load generator to the others",
-		"2.0x  with limit       2000        950       95.0 %  8.0 ms  20.0 ms        1050            0 ",
-		"an answer", "1000 µs", "40 µs", "4321", "The bare service fell, the one with limit stood.",
+		"2.0x  with limit                                            2000        950       95.0 %  8.0 ms  20.0 ms        1050            0 ",
+		"an answer", "1000 µs", "40.0 µs", "4321", "The bare service fell, the one with limit stood.",
 	} {
 		if !strings.Contains(plain.String(), want) {
 			t.Errorf("lacks %q:\n%s", want, &plain)
@@ -187,7 +200,7 @@ func TestCanvas_labels(t *testing.T) {
 	for _, share := range []float64{0, 0.01, 0.1, 0.5, 1, 1.1} {
 		for _, other := range []float64{0, 0.01, 0.1, 0.5, 1, 1.1} {
 			r := result{Before: speed{Rate: 100}, After: speed{Rate: 100}, Phases: []phase{
-				{Arm: bare, Load: 2, Goodput: 100 * share}, {Arm: limited, Load: 2, Goodput: 100 * other},
+				{load: fallen, Goodput: 100 * share}, {load: overloaded, Goodput: 100 * other},
 			}}
 			a, b := c.labelAt(r, r.Phases[0]), c.labelAt(r, r.Phases[1])
 			if math.Abs(a-b) < 14 || max(a, b) > plotBottom {

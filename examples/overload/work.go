@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/sha256"
+	"io"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -9,8 +10,8 @@ import (
 	"github.com/resilience-go/resilience/examples/internal/demo"
 )
 
-// workload is a handler that does real work: it hashes. It does not look at the time or
-// at the context of its request.
+// workload is a handler that reads the body of its request and then does real work: it
+// hashes. It does not look at the time or at the context of its request.
 type workload struct {
 	rounds int
 	done   atomic.Int64 // requests that are finished, abandoned ones included
@@ -19,10 +20,13 @@ type workload struct {
 }
 
 // ServeHTTP implements http.Handler.
-func (l *workload) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+func (l *workload) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	n := l.inside.Add(1)
 	defer l.inside.Add(-1)
 	for most := l.most.Load(); n > most && !l.most.CompareAndSwap(most, n); most = l.most.Load() {
+	}
+	if _, err := io.Copy(io.Discard, r.Body); err != nil {
+		return // the caller left
 	}
 	sum := hash(l.rounds)
 	l.done.Add(1)

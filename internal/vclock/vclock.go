@@ -29,7 +29,16 @@ func (c *Clock) Nanos() int64 {
 	if c.c == nil {
 		return int64(time.Since(c.base))
 	}
-	return max(0, int64(c.c.Since(c.base)))
+	return max(0, c.Elapsed())
+}
+
+// Elapsed is Nanos for a caller that can do with negative times. It does not stand still if
+// the clock was set back to before its construction.
+func (c *Clock) Elapsed() int64 {
+	if c.c == nil {
+		return int64(time.Since(c.base))
+	}
+	return int64(c.c.Since(c.base))
 }
 
 // At returns the time at which Nanos returned n or will return n. It counts from the

@@ -80,6 +80,9 @@ func (p *Process) Send(value any) error {
 	return nil
 }
 
+// ID returns the process ID.
+func (p *Process) ID() int { return p.cmd.Process.Pid }
+
 // State returns how the process ended, nil before Stop has returned.
 func (p *Process) State() *os.ProcessState { return p.cmd.ProcessState }
 

@@ -25,8 +25,8 @@ import (
 )
 
 const (
-	// least is the lowest limit in requests. With fewer, one slow request stops the others.
-	least = 4
+	// Least is the lowest limit in requests. With fewer, one slow request stops the others.
+	Least = 4
 	// watchFrom is the number of requests in the handler from which on a handler is watched
 	// that has never had more.
 	watchFrom = 32
@@ -101,6 +101,7 @@ type Search struct {
 	checked  window // consecutive windows under a proven limit
 	growing  bool   // in the last window more requests arrived than were useful
 	pressure int64  // how long growing has lasted, less how long not
+	overload bool   // a proven limit has had enough pressure, and has some
 	useful   int64  // when the last useful completion came
 	left     int64  // when a request last left
 	queued   int64  // when a request was last queued
@@ -143,7 +144,7 @@ type Trials struct {
 
 // New returns a Search for limits up to most. In shadow mode it holds nothing up.
 func New(most int, shadow bool) Search {
-	return Search{most: most, level: most, shadow: shadow, watch: min(watchFrom, most)}
+	return Search{most: most, level: most, shadow: shadow, watch: min(watchFrom, most), rest: math.MinInt64}
 }
 
 // Level returns the number of requests that may be in the handler.
@@ -166,7 +167,7 @@ func (s *Search) Rare() bool {
 func (s *Search) Knee() float64 { return s.knee }
 
 // Overload reports whether requests that are queued for longer than Patience are rejected.
-func (s *Search) Overload() bool { return s.state == bound && s.pressure >= s.enough() }
+func (s *Search) Overload() bool { return s.overload }
 
 // Patience returns how long a request may be queued in an overload.
 func (s *Search) Patience() int64 { return max(shortest, bounded(s.service)) }
@@ -243,7 +244,7 @@ func (s *Search) Sample(now, took int64, useful bool, weight, inFlight int) (wat
 	if useful || x > s.service {
 		s.learn(x)
 	}
-	if s.slow(s.service) && inFlight >= least {
+	if s.slow(s.service) && inFlight >= Least {
 		return true
 	}
 	if w := &s.window; useful {
@@ -342,7 +343,7 @@ func (s *Search) Tick(now int64, inFlight, queued int) {
 	case s.state == bound && s.trial.phase == none && now-s.queued > max(idleTime, bounded(s.service)):
 		s.open()
 		s.rests = 0
-	case queued > 0 && now-last > quiet: // the limit helps nobody
+	case queued > 0 && now-last > quiet && !s.shadow: // the limit helps nobody
 		long := (now - last) / 4
 		if s.trial.phase != none {
 			s.abandon(now)
@@ -376,14 +377,14 @@ func (s *Search) suspects(now int64, inFlight int) {
 // for at the higher of the given and the uncontended throughput.
 func (s *Search) needed(throughput float64) int {
 	n := guide * s.uncontended.service * max(throughput, s.uncontended.throughput)
-	return max(least, int(math.Ceil(min(n, float64(s.most)))))
+	return max(Least, int(math.Ceil(min(n, float64(s.most)))))
 }
 
 // open ends the limit.
 func (s *Search) open() {
 	s.tr(s.useful, "open state=%d trial=%d level=%d", s.state, s.trial.phase, s.level)
 	s.state, s.trial, s.level, s.verdict = open, trial{}, s.most, verdict{}
-	s.pressure, s.growing, s.rest = 0, false, 0
+	s.pressure, s.overload, s.growing, s.rest = 0, false, false, math.MinInt64
 }
 
 // pause lets no trial begin for some multiple of the given time.

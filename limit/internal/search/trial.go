@@ -32,7 +32,7 @@ func (t *trial) budget() int64 {
 
 // try begins a trial.
 func (s *Search) try(now int64, level int, base float64, w *window) {
-	level = max(min(least, s.most), min(level, s.most))
+	level = max(min(Least, s.most), min(level, s.most))
 	if s.state == bound && level == s.limit {
 		s.higher = !s.higher
 		s.pause(now, now-w.start)
@@ -141,6 +141,7 @@ func (s *Search) check(now int64) {
 	} else {
 		s.pressure = max(0, s.pressure-long)
 	}
+	s.overload = s.pressure >= s.enough() || s.overload && s.pressure > 0
 	s.tr(now, "check x=%.0f proof=%.0f arr=%d comp=%d binds=%v pressure=%dms limit=%d lasting=%d mean=%.1f", w.throughput(now)*1e9, s.verdict.throughput*1e9, w.arrivals, w.completions, w.binds(), s.pressure/1e6, s.limit, s.lasting.count, w.mean()/1e6)
 	if !w.binds() || s.shadow {
 		s.checked = window{}
@@ -155,7 +156,7 @@ func (s *Search) check(now int64) {
 	x := all.throughput(now)
 	v := &s.verdict
 	if v.differs(x, true) {
-		s.pressure = 0 // nothing is proven now
+		s.pressure, s.overload = 0, false // nothing is proven now
 		s.try(now, 2*s.limit, x, &all)
 		return
 	}
@@ -230,13 +231,14 @@ func (s *Search) judgeFirst(now int64, x float64, same bool) {
 	}
 	s.results.Lowered++
 	limit := float64(t.level)
+	s.knee = limit / guide // by Little's law
 	if x < equal*t.base {
 		s.knee = limit * t.base / x
 		limit = head*s.knee + 1
 	}
 	s.rests = 0
 	s.prove(now, limit, x)
-	s.pressure, s.growing, s.higher = s.enough(), true, false
+	s.pressure, s.overload, s.growing, s.higher = s.enough(), true, true, false
 }
 
 // judge ends the trial of a proven limit.
@@ -275,8 +277,11 @@ func (s *Search) judge(now int64, x float64, same bool) {
 // prove sets a limit that a trial has proven.
 func (s *Search) prove(now int64, limit, throughput float64) {
 	t := s.trial
+	if t.phase == measuring {
+		s.service = min(s.service, max(1, s.window.mean())) // the median lags
+	}
 	s.state, s.trial, s.checked = bound, trial{}, window{}
-	s.limit = max(min(least, s.most), int(min(limit, float64(s.most))))
+	s.limit = max(min(Least, s.most), int(min(limit, float64(s.most))))
 	s.level = s.limit
 	s.verdict = verdict{throughput: throughput}
 	s.higher = !t.up

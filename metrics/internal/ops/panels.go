@@ -172,13 +172,17 @@ func limits() []*Panel {
 			Description: "Share of the requests that did not reach the handler, because they were rejected or left the queue: 0 without an overload, one half at twice the capacity.",
 		},
 		{
+			Title: "Rejected by priority", Unit: "ops", Look: stacked, Queries: by(series.LimitRejected, "priority"),
+			Description: "Rejected requests per second: critical ones among them mean that there are more critical requests than the service can handle.",
+		},
+		{
 			Title: "Limit, knee and in flight", Unit: "short", Width: 16,
 			Queries: []Query{
 				{d.level(series.LimitInFlight), legend() + " in flight"},
 				{d.level(series.LimitInForce), legend() + " limit"},
 				{d.level(series.LimitKnee), legend() + " knee"},
 			},
-			Description: "Sums over processes: a limit far above the requests in flight restricts nothing and its value has no meaning, steps down and up are trials, and the knee is 0 until a trial has measured it.",
+			Description: "Sums over processes: the limit is 0 while none is in force, steps down and up are trials, and the knee is 0 until a trial has shown it.",
 		},
 		{
 			Title: "Waiting for the handler", Unit: "short", Queries: one(d.level(series.LimitWaiting)),
@@ -186,7 +190,7 @@ func limits() []*Panel {
 		},
 		{
 			Title: "Trials by result", Unit: "opm", Width: 12, Look: stacked, Queries: perMinute(by(series.LimitTests, "result")),
-			Description: "Trials per minute, none while the limit is not reached: raised and lowered trials moved the limit, not_lowered trials measured the knee, and many abandoned trials mean that the load comes in bursts.",
+			Description: "Trials per minute, none while requests are not slow: raised and lowered trials moved the limit, not_lowered trials measured the knee or found no queue, and many abandoned trials mean that the handler stalls.",
 		},
 		{
 			Title: "Overloads that began", Unit: "opm", Width: 12, Queries: perMinute(by(series.LimitOverloads)),

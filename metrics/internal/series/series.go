@@ -146,6 +146,11 @@ var (
 		Help: "Requests by outcome. Useful: answered while the caller waited for it. Gone: the caller left while the handler ran. Shed: rejected during an overload. Queue_full: rejected because the queue was full. Canceled: the caller left the queue. " +
 			"A limit in shadow mode rejects no request, so it also counts shed and queue_full requests as useful or gone.",
 	}
+	LimitRejected = &Metric{
+		Name: "resilience_limit_rejected_total", Type: Counter,
+		Labels: []Label{{"priority", []string{"lowest", "low", "normal", "critical"}}},
+		Help:   "Requests rejected, by priority: those that are counted as shed or queue_full. A limit in shadow mode counts none.",
+	}
 	LimitOverload = &Metric{
 		Name: "resilience_limit_overload", Type: Gauge,
 		Help: "Limits with proof of an overload: 0 or 1 for a limit, the number of keys for a group.",
@@ -164,16 +169,16 @@ var (
 	}
 	LimitInForce = &Metric{
 		Name: "resilience_limit_in_force", Type: Gauge,
-		Help: "Requests that may be in the handler at present, also during a trial. For a group it is the sum over its keys.",
+		Help: "Requests that may be in the handler at present, also during a trial. It is 0 while no limit is in force and Max is not set. For a group it is the sum over its keys.",
 	}
 	LimitKnee = &Metric{
 		Name: "resilience_limit_knee", Type: Gauge,
-		Help: "Concurrent requests that the handler needs for its full throughput, as last measured. It is 0 until a trial has measured it. For a group it is the sum over its keys.",
+		Help: "Concurrent requests that the handler needs for its full throughput, as last measured. It is 0 until a trial has shown it. For a group it is the sum over its keys.",
 	}
 	LimitTests = &Metric{
 		Name: "resilience_limit_tests_total", Type: Counter,
 		Labels: []Label{{"result", []string{"raised", "not_raised", "lowered", "not_lowered", "abandoned"}}},
-		Help:   "Trials of another limit by result: a higher limit that was kept or not, a lower limit that was kept or not, or no result because the load went away.",
+		Help:   "Trials of another limit by result: a higher limit that was kept or not, a lower limit that was kept or not, or no result because the handler stalled.",
 	}
 )
 
@@ -226,6 +231,6 @@ var All = []*Metric{
 	BreakerCalls, BreakerWouldReject, BreakerState, BreakerMode, BreakerTransitions, BreakerOpenSeconds, BreakerProbes,
 	RetryCalls, RetryAttempts, RetrySuppressed, RetryBudget, RetryCapacity,
 	BulkheadCalls, BulkheadRejected, BulkheadInFlight, BulkheadWaiting, BulkheadSlots,
-	LimitCalls, LimitOverload, LimitOverloads, LimitInFlight, LimitWaiting, LimitInForce, LimitKnee, LimitTests,
+	LimitCalls, LimitRejected, LimitOverload, LimitOverloads, LimitInFlight, LimitWaiting, LimitInForce, LimitKnee, LimitTests,
 	TimeoutCalls, TimeoutExceeded, FallbackCalls, StaleCalls, StaleFetches, StaleKeys, KeyedKeys, KeyedEvicted, CallDuration,
 }
