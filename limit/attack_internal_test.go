@@ -224,7 +224,7 @@ func (a *attack) result(seed uint64, limited bool) (percent float64, w *world) {
 	var g *gate
 	if limited {
 		c, _ := Config{}.withDefaults()
-		made := newGate(c)
+		made := newGate(c.settings())
 		g = &made
 	}
 	w = newWorld(seed, a.workers, g)

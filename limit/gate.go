@@ -10,10 +10,9 @@ import (
 // has no clock, lock or context: the same calls make the same decisions. Times are in
 // nanoseconds.
 type gate struct {
+	*settings
 	search   search.Search
 	queue    rank.Queue[fate]
-	maxQueue int // as in Config
-	shadow   bool
 	inFlight int
 	watched  bool
 	looks    bool      // a call of tick is scheduled
@@ -45,8 +44,14 @@ const (
 	displaced // the queue is full
 )
 
-func newGate(c Config) gate {
-	return gate{search: search.New(c.Max, c.Shadow), maxQueue: c.MaxQueue, shadow: c.Shadow}
+func newGate(s *settings) gate {
+	return gate{settings: s, search: search.New(s.max, s.shadow)}
+}
+
+// update changes the settings while requests are in flight.
+func (g *gate) update(s *settings) {
+	g.settings = s
+	g.search.Configure(s.max, s.shadow)
 }
 
 // queued returns how many requests are queued or, in shadow mode, would be.
@@ -80,7 +85,9 @@ func (g *gate) arrive(now int64, class rank.Class, deadline int64) (w *waiter, d
 		g.watch(now)
 	}
 	if g.watched {
+		began := g.search.WindowStart()
 		g.search.Arrive(now, g.inFlight, g.queued())
+		g.measure(now, began, search.Window{})
 	}
 	ticket := g.queue.Arrive(now, class)
 	if g.shadow {
@@ -127,19 +134,26 @@ func (g *gate) wouldReject() decision {
 func (g *gate) leave(now, entered int64, useful bool, weight int) {
 	switch {
 	case g.watched:
-		switch w := g.search.Leave(now, entered, useful, g.inFlight, g.queued()); {
-		case !w.Ended:
-		case w.Binding && !g.search.Stalled(now):
-			g.queue.Measure(w.Useful)
-		default:
-			g.queue.Skip()
-		}
+		began := g.search.WindowStart()
+		g.measure(now, began, g.search.Leave(now, entered, useful, g.inFlight, g.queued()))
 	case g.search.Rare() && g.search.Sample(now, max(0, now-entered), useful, 1, g.inFlight),
 		weight > 0 && g.search.Sample(now, max(0, now-entered), useful, weight, g.inFlight):
 		g.watch(now)
 	}
 	g.inFlight--
 	g.serve(now)
+}
+
+// measure lets the queue compare the arrivals since began with the completions in the window
+// that has ended. If another window has begun without that, its arrivals do not count, nor
+// do those after a stall.
+func (g *gate) measure(now, began int64, ended search.Window) {
+	switch {
+	case ended.Ended && !g.search.Stalled(now):
+		g.queue.Measure(ended.Useful)
+	case g.search.WindowStart() != began:
+		g.queue.Skip()
+	}
 }
 
 // forget records that a request has left the handler that is no evidence.
@@ -163,7 +177,9 @@ func (g *gate) quit(now int64, w *waiter) {
 // tick does what follows from time alone.
 func (g *gate) tick(now int64) {
 	if g.watched {
+		began := g.search.WindowStart()
 		g.search.Tick(now, g.inFlight, g.queued())
+		g.measure(now, began, search.Window{})
 	}
 	g.serve(now)
 }

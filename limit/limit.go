@@ -8,6 +8,7 @@ package limit
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -108,8 +109,9 @@ func room(word uint64) bool {
 
 // shared is the part that a limit and its forks share.
 type shared struct {
-	count     counters.Set // first, because of its alignment
-	cfg       Config
+	count     counters.Set             // first, because of its alignment
+	cfg       Config                   // as given to New
+	settings  atomic.Pointer[settings] // as given to New or Update
 	clock     vclock.Clock
 	root      *Limit
 	trials    [5]atomic.Uint64
@@ -133,12 +135,13 @@ func New(c Config) (*Limit, error) {
 		return nil, err
 	}
 	s := &shared{cfg: c, clock: vclock.New(c.Clock)}
+	s.settings.Store(c.settings())
 	s.root = fork(s, "")
 	return s.root, nil
 }
 
 func fork(s *shared, key string) *Limit {
-	l := &Limit{shared: s, key: key, gate: newGate(s.cfg)}
+	l := &Limit{shared: s, key: key, gate: newGate(s.settings.Load())}
 	l.word.Store(uint64(l.gate.search.WatchFrom())<<flightBits | rareBit)
 	l.began.Store(new(s.clock.Now()))
 	return l
@@ -269,6 +272,9 @@ func (l *Limit) complete(entered, now int64, ok bool, weight int) {
 func (l *Limit) lock(now int64) int64 {
 	l.mu.Lock()
 	l.gate.inFlight = int(l.word.Or(watchedBit) & flightMask)
+	if s := l.settings.Load(); s != l.gate.settings {
+		l.gate.update(s)
+	}
 	if now < l.now-int64(time.Second) {
 		l.now = now
 		l.gate.restart(now)
@@ -364,6 +370,26 @@ func (l *Limit) look() {
 	l.gate.looks = false
 	l.gate.tick(now)
 	l.unlock(context.Background())
+}
+
+// Update changes Max, MaxQueue and Shadow to those of c, for l, its origin and all forks. The
+// other fields cannot be changed: Update returns an error if c has another Name, and ignores
+// Observer and Clock. If c is not valid, Update changes nothing and returns an error that names
+// the field to change. The limit keeps what it has learned, except that a change of Shadow
+// ends a limit that is in force. Requests in flight stay, also above a lower Max. Forks follow
+// with one of their next requests.
+func (l *Limit) Update(c Config) error {
+	if c.Name != l.cfg.Name {
+		return fmt.Errorf("limit %q: Config.Name is %q: must not change: make another limit", l.cfg.Name, c.Name)
+	}
+	c, err := c.withDefaults()
+	if err != nil {
+		return err
+	}
+	l.settings.Store(c.settings())
+	l.gate.tick(l.lock(l.clock.Elapsed()))
+	l.unlock(context.Background())
+	return nil
 }
 
 // Name returns the name from the Config.

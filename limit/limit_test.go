@@ -1,6 +1,7 @@
 package limit_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -44,8 +45,8 @@ func TestNew_badConfig(t *testing.T) {
 func TestLimitString(t *testing.T) {
 	for want, c := range map[string]limit.Config{
 		"limit: set by trials in an overload":                                   {},
-		`limit "orders": set by trials in an overload, 500 in flight at most`:             {Name: "orders", Max: 500},
-		"limit: 2 in flight, no queue":                                                       {Max: 2, MaxQueue: -1},
+		`limit "orders": set by trials in an overload, 500 in flight at most`:   {Name: "orders", Max: 500},
+		"limit: 2 in flight, no queue":                                          {Max: 2, MaxQueue: -1},
 		"limit: set by trials in an overload, queue of 9":                       {MaxQueue: 9},
 		"limit: set by trials in an overload, only counts what it would reject": {Shadow: true},
 	} {
@@ -92,5 +93,49 @@ func TestLimit_rejection(t *testing.T) {
 		close(leave)
 		synctest.Wait()
 		atRest(t, l, 3)
+	})
+}
+
+// Update changes the bounds of a limit and of its forks while requests are in flight, or
+// nothing if the configuration is not valid.
+func TestLimit_Update(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLimit(t, limit.Config{Name: "orders", Max: 2, MaxQueue: 3})
+		fork := l.Fork("a").(*limit.Limit)
+		leave := make(chan struct{})
+		for _, one := range []*limit.Limit{l, fork} {
+			fill(t, one, 2, leave)
+			for range 3 {
+				go func() { _ = resilience.Run(context.Background(), one, succeed) }()
+			}
+			synctest.Wait()
+		}
+		for _, bad := range []limit.Config{{Name: "orders", Max: -1}, {Name: "others", Max: 9}, {Name: "orders", MaxQueue: -2}} {
+			if err := l.Update(bad); err == nil {
+				t.Errorf("%+v is no error", bad)
+			}
+		}
+		if s := l.Stats(); s.InFlight != 2 || s.Queued != 3 {
+			t.Errorf("after errors: %+v", s)
+		}
+		if err := fork.Update(limit.Config{Name: "orders", Max: 4}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		for name, one := range map[string]*limit.Limit{"origin": l, "fork": fork} {
+			fill(t, one, 1, leave) // its next request
+			if s := one.Stats(); s.Limit != 4 || s.InFlight+s.Queued < 3 || s.InFlight > 4 {
+				t.Errorf("%s, Max 4: %+v", name, s)
+			}
+		}
+		if err := l.Update(limit.Config{Name: "orders", Shadow: true, Max: 1}); err != nil {
+			t.Fatal(err)
+		}
+		fill(t, l, 3, leave)
+		if s := l.Stats(); s.Queued != 0 || s.InFlight < 4 {
+			t.Errorf("in shadow mode: %+v", s)
+		}
+		close(leave)
+		synctest.Wait()
 	})
 }

@@ -20,6 +20,7 @@ func (l *Limit) arrive(ctx context.Context, next resilience.Next, now int64) (en
 	}
 	now = l.lock(now)
 	w, d := l.gate.arrive(now, class, deadline)
+	shadow := l.gate.shadow
 	if w != nil {
 		w.Value.ready = make(chan struct{})
 		l.release()
@@ -32,7 +33,7 @@ func (l *Limit) arrive(ctx context.Context, next resilience.Next, now int64) (en
 		l.count.Add(shed)
 	}
 	l.release()
-	if d == displaced && !l.cfg.Shadow {
+	if d == displaced && !shadow {
 		return 0, l.rejection(&l.full, "queue is full")
 	}
 	return now, nil

@@ -50,23 +50,23 @@ func (l *Limit) Report(details bool) resilience.Report {
 // String returns a description of the limit and its settings for people. The text may
 // change.
 func (l *Limit) String() string {
-	c := &l.cfg
-	s := policykit.Describe(policy, c.Name, l.key)
-	if c.Max < search.Least {
-		s += fmt.Sprintf("%d in flight", c.Max)
+	c := l.settings.Load()
+	s := policykit.Describe(policy, l.cfg.Name, l.key)
+	if c.max < search.Least {
+		s += fmt.Sprintf("%d in flight", c.max)
 	} else {
 		s += "set by trials in an overload"
-		if c.Max < most {
-			s += fmt.Sprintf(", %d in flight at most", c.Max)
+		if c.max < most {
+			s += fmt.Sprintf(", %d in flight at most", c.max)
 		}
 	}
 	switch {
-	case c.MaxQueue < 0:
+	case c.maxQueue < 0:
 		s += ", no queue"
-	case c.MaxQueue > 0:
-		s += fmt.Sprintf(", queue of %d", c.MaxQueue)
+	case c.maxQueue > 0:
+		s += fmt.Sprintf(", queue of %d", c.maxQueue)
 	}
-	if c.Shadow {
+	if c.shadow {
 		s += ", only counts what it would reject"
 	}
 	return s

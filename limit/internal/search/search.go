@@ -269,6 +269,9 @@ func (s *Search) Watch(now int64) {
 	s.begin(now)
 }
 
+// WindowStart returns when the present window began.
+func (s *Search) WindowStart() int64 { return s.window.start }
+
 // Restart forgets everything that has a time, because the clock was set back.
 func (s *Search) Restart(now int64) {
 	s.open()
@@ -391,6 +394,20 @@ func (s *Search) open() {
 func (s *Search) pause(now, long int64) {
 	s.rest = now + rest<<min(s.rests, restDoublings)*max(trialTime, min(long, int64(time.Minute)))
 	s.rests++
+}
+
+// Configure changes what New was called with.
+func (s *Search) Configure(most int, shadow bool) {
+	if shadow != s.shadow {
+		s.open()
+	}
+	s.shadow = shadow
+	if s.level == s.most || s.level > most {
+		s.level = most
+	}
+	s.most = most
+	s.limit = min(s.limit, most)
+	s.watch = min(max(s.watch, watchFrom), most)
 }
 
 // Quiet reports whether the handler need not be watched.

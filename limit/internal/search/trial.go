@@ -74,7 +74,7 @@ func (s *Search) advance(now int64, inFlight int) (ended Window) {
 	if !w.full(now, windowTime) {
 		return ended
 	}
-	ended = Window{true, float64(w.useful), w.binds()}
+	ended = Window{true, float64(w.useful)}
 	if s.state == bound {
 		s.check(now)
 	} else {
@@ -177,7 +177,11 @@ func (s *Search) check(now int64) {
 func (s *Search) measure(now int64) (ended Window) {
 	t, w := &s.trial, &s.window
 	long := w.length(now)
-	if long < float64(trialTime) || long < w.mean() || w.completions == 0 {
+	least := trialTime
+	if s.state == bound {
+		least = 2 * shortest // a shorter one costs less
+	}
+	if long < float64(least) || long < w.mean() || w.completions == 0 {
 		return ended
 	}
 	if !w.binds() {
@@ -207,7 +211,7 @@ func (s *Search) measure(now int64) (ended Window) {
 	case few && (knee && llr > -sure || s.state == bound && !t.up):
 		return ended // the result lasts, so it must be precise
 	}
-	ended = Window{true, max(float64(w.useful), t.base*long), true}
+	ended = Window{true, max(float64(w.useful), t.base*long)}
 	s.tr(now, "judge state=%d up=%v level=%d base=%.0f x=%.0f ratio=%.2f llr=%.1f n=%d useful=%d long=%.0fms mean=%.1f", s.state, t.up, t.level, t.base*1e9, x*1e9, ratio, llr, w.completions, w.useful, long/1e6, w.mean()/1e6)
 	if s.state == bound {
 		s.judge(now, x, llr > -sure)

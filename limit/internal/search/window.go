@@ -60,8 +60,6 @@ type Window struct {
 	Ended bool
 	// Useful is the number of useful completions, or would have been without a lower trial.
 	Useful float64
-	// Binding reports whether requests were queued for most of the window.
-	Binding bool
 }
 
 // uncontended is what the handler does while no more requests arrive than are answered.
