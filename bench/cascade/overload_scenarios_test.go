@@ -56,6 +56,7 @@ type demand struct {
 	p99             float64 // in multiples of that before, if clients have no policy
 	noRefusal       bool    // before the trouble
 	neverRejects    bool    // before, during and after the trouble
+	hopeless        bool    // some requests are rejected because too little time is left
 	near, nearGoal  float64 // points of success that the limit may cost during the trouble
 	before          float64 // percent of success before the trouble
 	withoutOverload bool    // without any front all is well, too

@@ -73,8 +73,12 @@ var mixes = []overload{
 			}}}},
 
 	// The contexts of the requests have deadlines.
-	hurried(100*ms, 2, 1, 0), hurried(40*ms, 2, 1, 0), hurried(200*ms, normal, 5, 0), hurried(100*ms, normal, 5, 0),
-	shortly(hurried(100*ms, normal, 1, 400*ms)), hurried(100*ms, 1.5, 1, 200*ms),
+	hurried(100*ms, 2, 1, 0, demand{good: 98}),
+	hurried(40*ms, 2, 1, 0, demand{good: 97, hopeless: true}),
+	hurried(200*ms, normal, 5, 0, demand{good: 97}),
+	hurried(100*ms, normal, 5, 0, demand{good: 85, hopeless: true}), // 84 if nothing is hopeless
+	hurried(100*ms, 1.5, 1, 200*ms, demand{good: 92}),               // the pauses are 6.7 % of the time
+	shortly(hurried(100*ms, normal, 1, 400*ms, demand{neverRejects: true, near: 1, withoutOverload: true})),
 }
 
 func mixed(name string, streams ...stream) overload {
@@ -97,7 +101,7 @@ func greedy(others int, load, hog, ok, fair float64) overload {
 }
 
 // hurried is callers of which half have little time and half have 2 s.
-func hurried(little time.Duration, load, slower float64, pause time.Duration) overload {
+func hurried(little time.Duration, load, slower float64, pause time.Duration, d demand) overload {
 	name := fmt.Sprintf("deadlines of %d ms and 2 s, %vx", little.Milliseconds(), load)
 	if slower > 1 {
 		name += fmt.Sprintf(", %vx slower", slower)
@@ -105,12 +109,9 @@ func hurried(little time.Duration, load, slower float64, pause time.Duration) ov
 	o := mixed(name,
 		stream{name: "hurried", attempt: little, calm: normal / 2, load: constant(load / 2)},
 		stream{name: "patient", calm: normal / 2, load: constant(load / 2)})
-	o.attempt, o.slow, o.pause, o.demand = 2*secs, constant(slower), pause, demand{}
+	o.attempt, o.slow, o.pause, o.demand = 2*secs, constant(slower), pause, d
 	if pause > 0 {
 		o.name += fmt.Sprintf(", pauses of %d ms", pause.Milliseconds())
-	}
-	if slower == 1 && load < 1 {
-		o.demand = demand{neverRejects: true, near: 1, withoutOverload: true}
 	}
 	return o
 }

@@ -111,6 +111,9 @@ func (m *match) judge(t *testing.T) (missed []string) {
 	if want.neverRejects && limited.refused.mean() > 0 {
 		t.Errorf("%.1f calls rejected without an overload", limited.refused.mean())
 	}
+	if want.hopeless && limited.hopeless.mean() == 0 {
+		t.Error("no call rejected because too little time was left")
+	}
 	if got := limited.before.percent(); got < want.before-slack {
 		t.Errorf("%.1f %% succeed before the overload, %v wanted", got, want.before)
 	}
