@@ -40,8 +40,7 @@ func filmed(t *testing.T, seed uint64, from, to time.Duration) (f film) {
 	o := cycled.withDefaults()
 	synctest.Test(t, func(*testing.T) {
 		begin := time.Now().Add(o.lead)
-		r := &overloaded{host: newHost(o, begin, seed), front: limitFront.policy(), tally: newTally(o, begin)}
-		r.servers = newCallers(func(x sent) { x.reply <- r.handle(x.ctx) })
+		r := newOverloaded(o, limitFront, begin, seed)
 		over := make(chan struct{})
 		go func() {
 			defer close(over)

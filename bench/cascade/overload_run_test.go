@@ -18,16 +18,24 @@ import (
 // A front is what a server has before its handler.
 type front struct {
 	name   string
-	policy func() resilience.Policy
+	policy func(*overload) resilience.Policy
 }
 
 var (
-	openFront  = front{"none", func() resilience.Policy { return resilience.Compose() }}
-	fixedFront = front{"bulkhead", func() resilience.Policy {
+	openFront  = front{"none", func(*overload) resilience.Policy { return resilience.Compose() }}
+	fixedFront = front{"bulkhead", func(*overload) resilience.Policy {
 		return resilience.Must(bulkhead.New(bulkhead.Config{Slots: 1000, MaxQueue: -1}))
 	}}
-	limitFront  = front{"limit", func() resilience.Policy { return resilience.Must(limit.New(limit.Config{})) }}
-	fronts      = []front{openFront, fixedFront, limitFront}
+	// randomFront sheds at random: a slot goes to the next request that arrives. An oracle
+	// has set the number of slots.
+	randomFront = front{"random", func(o *overload) resilience.Policy {
+		if o.unbounded {
+			return resilience.Compose()
+		}
+		return resilience.Must(bulkhead.New(bulkhead.Config{Slots: o.workers * 8 / 5, MaxQueue: -1}))
+	}}
+	limitFront  = front{"limit", func(*overload) resilience.Policy { return resilience.Must(limit.New(limit.Config{})) }}
+	fronts      = []front{openFront, fixedFront, randomFront, limitFront}
 	errOverload = shed{}
 )
 
@@ -90,7 +98,8 @@ func (c *callers[T]) wait() {
 
 // sent is a request on its way to the server, whose answer may come too late.
 type sent struct {
-	ctx   context.Context
+	ctx context.Context
+	call
 	reply chan error
 }
 
@@ -100,22 +109,73 @@ type overloaded struct {
 	front   resilience.Policy
 	servers *callers[sent]
 	tally   *tally
+	parts   []*tally // of the streams, if there is more than one
+}
+
+// newOverloaded returns a run whose server has f.
+func newOverloaded(o *overload, f front, begin time.Time, seed uint64) *overloaded {
+	r := &overloaded{host: newHost(o, begin, seed), front: f.policy(o), tally: newTally(o, begin)}
+	if len(o.streams) > 1 {
+		for range o.streams {
+			r.parts = append(r.parts, newTally(o, begin))
+		}
+	}
+	r.servers = newCallers(func(x sent) { x.reply <- r.handle(x.ctx, x.call) })
+	return r
+}
+
+// A call is what the clients start.
+type call struct {
+	*stream
+	tally  *tally // of the stream, or nil
+	number int    // of the process, or of the caller in the stream
+}
+
+// An operation handles a call. Its front can get a rank from it.
+type operation struct {
+	call
+	server *overloaded
+	came   time.Time
+}
+
+func (q *operation) Priority() resilience.Priority { return q.priority }
+
+func (q *operation) Caller() string {
+	if q.callers == 0 {
+		return ""
+	}
+	return fmt.Sprint(q.name, q.number)
+}
+
+func (q *operation) Run(ctx context.Context) error {
+	if q.came.Before(q.server.begin) && time.Since(q.came) > 0 {
+		q.server.tally.hold()
+	}
+	return q.server.serve(ctx)
 }
 
 // handle is what the server does with a request.
-func (o *overloaded) handle(ctx context.Context) error {
-	err := resilience.Run(ctx, o.front, o.serve)
+func (o *overloaded) handle(ctx context.Context, x call) error {
+	err := resilience.RunOperation(ctx, o.front, &operation{x, o, time.Now()})
 	if errors.Is(err, resilience.ErrRejected) {
-		o.tally.refuse()
+		o.tally.refuse(err)
 		return errOverload
 	}
 	return err
 }
 
+// done counts a call that is over.
+func (o *overloaded) done(x call, began time.Time, took time.Duration, ok bool) {
+	o.tally.done(x.number, began, took, ok)
+	if x.tally != nil {
+		x.tally.done(x.number, began, took, ok)
+	}
+}
+
 // ask is a request of a client that goes on when its context ends, whatever the
 // server does.
-func (o *overloaded) ask(ctx context.Context) error {
-	x := sent{ctx, make(chan error, 1)}
+func (o *overloaded) ask(ctx context.Context, c call) error {
+	x := sent{ctx, c, make(chan error, 1)}
 	o.servers.start(x)
 	select {
 	case err := <-x.reply:
@@ -129,13 +189,12 @@ func (o *overloaded) ask(ctx context.Context) error {
 func (o *overload) simulate(t *testing.T, c crowd, f front, seed uint64, sum *summary) {
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now().Add(o.lead)
-		r := &overloaded{host: newHost(o, begin, seed), front: f.policy(), tally: newTally(o, begin)}
-		r.servers = newCallers(func(x sent) { x.reply <- r.handle(x.ctx) })
+		r := newOverloaded(o, f, begin, seed)
 		stop := r.watch(t, seed)
 		r.call(c, seed)
 		r.servers.wait()
 		stop()
-		sum.add(r.tally)
+		sum.add(r.tally, r.parts)
 	})
 }
 
@@ -148,34 +207,61 @@ func (o *overloaded) call(c crowd, seed uint64) {
 			policies[i] = c.client.policy()
 		}
 	}
-	all := newCallers(func(process int) {
+	all := newCallers(func(x call) {
+		if o.batch > 0 {
+			time.Sleep(o.batch - (time.Since(o.begin)+o.lead)%o.batch)
+		}
 		began := time.Now()
 		if c.client == nil {
-			ctx, cancel := context.WithTimeout(context.Background(), o.attempt)
-			err := o.handle(ctx) // nothing comes after it that could be late
-			o.tally.done(began, min(time.Since(began), o.attempt), err == nil && ctx.Err() == nil)
+			ctx, cancel := context.WithTimeout(context.Background(), x.attempt)
+			err := o.handle(ctx, x) // nothing comes after it that could be late
+			o.done(x, began, min(time.Since(began), x.attempt), err == nil && ctx.Err() == nil)
 			cancel()
 			return
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		err := resilience.Run(ctx, policies[process], o.ask)
+		err := resilience.Run(ctx, policies[x.number], func(ctx context.Context) error { return o.ask(ctx, x) })
 		cancel()
-		o.tally.done(began, time.Since(began), err == nil)
+		o.done(x, began, time.Since(began), err == nil)
 	})
-	rng := rand.New(rand.NewPCG(seed, uint64(c.processes)))
+	var streams sync.WaitGroup
+	for i := range o.streams {
+		x := call{stream: &o.streams[i]}
+		if o.parts != nil {
+			x.tally = o.parts[i]
+		}
+		streams.Go(func() { o.arrive(x, c.processes, rand.New(rand.NewPCG(seed, uint64(c.processes+1000*i))), all) })
+	}
+	streams.Wait()
+	all.wait()
+}
+
+// arrive starts the calls of a stream, at random times.
+func (o *overloaded) arrive(x call, processes int, rng *rand.Rand, all *callers[call]) {
+	start := func() {
+		x.number = rng.IntN(max(processes, x.callers))
+		all.start(x)
+	}
 	for range o.atOnce {
-		all.start(rng.IntN(c.processes))
+		start()
 	}
 	for {
 		at := time.Since(o.begin)
 		if at >= o.trouble+o.after {
-			break
+			return
 		}
-		time.Sleep(time.Duration(rng.ExpFloat64() * float64(time.Second) / o.rate(at)))
+		rate := o.rateOf(x.stream, at)
+		if rate == 0 {
+			time.Sleep(step)
+			continue
+		}
+		time.Sleep(time.Duration(rng.ExpFloat64() * float64(time.Second) / rate))
 		o.tally.arrive()
-		all.start(rng.IntN(c.processes))
+		if x.tally != nil {
+			x.tally.arrive()
+		}
+		start()
 	}
-	all.wait()
 }
 
 // watch prints what the limit does, if there is one and the flag is set.

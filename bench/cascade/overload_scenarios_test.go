@@ -1,8 +1,10 @@
 package cascade_test
 
 import (
+	"cmp"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -26,6 +28,12 @@ type overload struct {
 	// load is how many calls come so long after the trouble has begun, in multiples
 	// of what the workers can do in good times. nil: as before it and after it.
 	load func(at time.Duration) float64
+	// streams are the kinds of calls, if there is more than one. They have loads of
+	// their own.
+	streams []stream
+	// batch is the time between two looks of the server for new requests, if they do not
+	// arrive one by one.
+	batch time.Duration
 	// atOnce calls come at the very beginning.
 	atOnce int
 	// slow is by how much the work takes longer that is begun so long after the
@@ -47,8 +55,10 @@ type demand struct {
 	good, goodGoal  float64 // percent of what is possible
 	p99             float64 // in multiples of that before, if clients have no policy
 	noRefusal       bool    // before the trouble
+	neverRejects    bool    // before, during and after the trouble
+	hopeless        bool    // some requests are rejected because too little time is left
 	near, nearGoal  float64 // points of success that the limit may cost during the trouble
-	beforeGoal      float64 // percent of success before the trouble
+	before          float64 // percent of success before the trouble
 	withoutOverload bool    // without any front all is well, too
 }
 
@@ -74,6 +84,17 @@ func (o overload) withDefaults() *overload {
 	if o.load == nil {
 		o.load = constant(normal)
 	}
+	if o.streams == nil {
+		o.streams = []stream{{calm: normal, load: o.load}}
+	}
+	o.streams = slices.Clone(o.streams)
+	for i := range o.streams {
+		s := &o.streams[i]
+		if s.load == nil {
+			s.load = constant(s.calm)
+		}
+		s.attempt = cmp.Or(s.attempt, o.attempt)
+	}
 	if o.slow == nil {
 		o.slow = constant(1)
 	}
@@ -87,11 +108,19 @@ func (o *overload) capacity() float64 { return float64(o.workers) / o.mean.Secon
 func (o *overload) troubled(at time.Duration) bool { return 0 <= at && at < o.trouble }
 
 // rate is how many calls come, a second.
-func (o *overload) rate(at time.Duration) float64 {
-	if o.troubled(at) {
-		return o.load(at) * o.capacity()
+func (o *overload) rate(at time.Duration) (sum float64) {
+	for i := range o.streams {
+		sum += o.rateOf(&o.streams[i], at)
 	}
-	return normal * o.capacity()
+	return sum
+}
+
+// rateOf is how many calls of a stream come, a second.
+func (o *overload) rateOf(s *stream, at time.Duration) float64 {
+	if o.troubled(at) {
+		return s.load(at) * o.capacity()
+	}
+	return s.calm * o.capacity()
 }
 
 // able is how many calls the workers are capable of, a second.
@@ -149,7 +178,8 @@ var overloads = []overload{
 	quick(twice(100, 10*ms, demand{good: 98, goodGoal: 99.5})),
 	patient(twice(1, 100*ms, demand{goodGoal: 98})),
 	patient(twice(4, 200*ms, demand{goodGoal: 98})),
-	quick(twice(1000, 100*ms, demand{goodGoal: 99.5, beforeGoal: 98})),
+	// needs over ten times the requests in flight from which on a limit watches the handler
+	quick(twice(1000, 100*ms, demand{goodGoal: 99.5, noRefusal: true, before: 98.5})),
 
 	{name: "8 cores, 2x", workers: 8, mean: 10 * ms, shared: true, trouble: 18 * secs, after: 5 * secs, load: constant(2),
 		short: true, demand: demand{good: 98, goodGoal: 99.5}},
@@ -170,6 +200,24 @@ var overloads = []overload{
 	{name: "2x, then 4x as capable", workers: 5, mean: 10 * ms, trouble: 20 * secs, after: 5 * secs, load: constant(2), slow: from(10*secs, 0.25), demand: demand{goodGoal: 99.5}},
 	{name: "uniform 40 ms, 3x, pauses of 200 ms", workers: 24, mean: 40 * ms, takes: halfToOneAndAHalf, trouble: 20 * secs, after: 5 * secs, load: constant(3), pause: 200 * ms},
 	{name: "4 cores, 1.5x and 3x slower", workers: 4, mean: 5 * ms, shared: true, trouble: 20 * secs, after: 5 * secs, load: constant(1.5), slow: constant(3), demand: demand{goodGoal: 99.5}},
+}
+
+// batches are overloads of servers that look for new requests every 10 ms, as a Go process
+// that is busy looks at the network.
+func batches() (all []overload) {
+	for _, load := range []float64{1.5, 2, 4} {
+		for _, work := range []struct {
+			name  string
+			takes quantile
+		}{{"fixed", fixed}, {"exponential", exponential}} {
+			o := overload{takes: work.takes, batch: 10 * ms, trouble: 8 * secs, after: 2 * secs, load: constant(load), demand: demand{good: 98, goodGoal: 99.5}}
+			o.name, o.workers, o.mean = fmt.Sprintf("batches, 10 x %s 10 ms, %vx", work.name, load), 10, 10*ms
+			all = append(all, o)
+			o.name, o.workers, o.mean, o.shared = fmt.Sprintf("batches, a core of %s 1 ms, %vx", work.name, load), 1, ms, true
+			all = append(all, o)
+		}
+	}
+	return all
 }
 
 // twice is what happens to so many workers with twice the load that they can bear.

@@ -1,10 +1,13 @@
 package cascade_test
 
 import (
+	"errors"
 	"math"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/resilience-go/resilience"
 )
 
 const (
@@ -22,6 +25,11 @@ func (s *ratio) count(ok bool) {
 	}
 }
 
+func (s *ratio) add(x ratio) {
+	s.ok += x.ok
+	s.calls += x.calls
+}
+
 // percent is not a number if there were no calls.
 func (s ratio) percent() float64 { return 100 * float64(s.ok) / float64(s.calls) }
 
@@ -35,13 +43,16 @@ type tally struct {
 	calm, rushed          []time.Duration
 	refusedBefore         int
 	refused               int
-	arrived, useful       []int   // in each step; useful by when it was over
-	began                 []ratio // in each step
+	hopeless              int           // refused because their callers had too little time left
+	heldBefore            int           // held up by the front before the trouble, and not refused
+	each                  map[int]ratio // during the trouble, by the number of the caller
+	arrived, useful       []int         // in each step; useful by when it was over
+	began                 []ratio       // in each step
 }
 
 func newTally(o *overload, begin time.Time) *tally {
 	n := int((o.lead+o.trouble+o.after)/step) + 1
-	return &tally{overload: o, begin: begin, arrived: make([]int, n), useful: make([]int, n), began: make([]ratio, n)}
+	return &tally{overload: o, begin: begin, arrived: make([]int, n), useful: make([]int, n), began: make([]ratio, n), each: map[int]ratio{}}
 }
 
 // slot is the step at that time.
@@ -55,17 +66,27 @@ func (t *tally) arrive() {
 	}
 }
 
-func (t *tally) refuse() {
+// hold is a request that the front has held up before the trouble.
+func (t *tally) hold() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.heldBefore++
+}
+
+func (t *tally) refuse(err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.refused++
+	if r, ok := errors.AsType[*resilience.Rejection](err); ok && r.Detail == "too little time left" {
+		t.hopeless++
+	}
 	if time.Now().Before(t.begin) {
 		t.refusedBefore++
 	}
 }
 
 // done is a call that is over.
-func (t *tally) done(began time.Time, took time.Duration, ok bool) {
+func (t *tally) done(caller int, began time.Time, took time.Duration, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	from := began.Sub(t.begin)
@@ -78,6 +99,9 @@ func (t *tally) done(began time.Time, took time.Duration, ok bool) {
 		t.before.count(ok)
 	case 0 <= from && from < t.trouble:
 		t.during.count(ok)
+		r := t.each[caller]
+		r.count(ok)
+		t.each[caller] = r
 	case from >= t.trouble+time.Second:
 		t.later.count(ok)
 	}
@@ -157,14 +181,34 @@ type summary struct {
 	calm, rushed           []time.Duration
 	good, first            runs // percent
 	refused, refusedBefore runs
+	hopeless, heldBefore   runs
 	recoveries             runs // in seconds
+	got                    runs // useful calls that began during the trouble, in percent of the capacity in good times
+	each                   map[int]ratio
+	bins                   []float64 // useful calls in each step from the trouble on, in all runs
+	parts                  []summary // of the streams
 }
 
-func (s *summary) add(t *tally) {
-	for _, x := range []struct{ sum, one *ratio }{{&s.before, &t.before}, {&s.during, &t.during}, {&s.later, &t.later}} {
-		x.sum.ok += x.one.ok
-		x.sum.calls += x.one.calls
+func (s *summary) add(t *tally, parts []*tally) {
+	s.before.add(t.before)
+	s.during.add(t.during)
+	s.later.add(t.later)
+	if s.each == nil {
+		s.each, s.bins, s.parts = map[int]ratio{}, make([]float64, len(t.useful)), make([]summary, len(parts))
 	}
+	for i, r := range t.each {
+		r.add(s.each[i])
+		s.each[i] = r
+	}
+	for i, n := range t.useful[t.slot(0):] {
+		s.bins[i] += float64(n)
+	}
+	for i, part := range parts {
+		s.parts[i].add(part, nil)
+	}
+	s.got = append(s.got, 100*float64(t.during.ok)/t.trouble.Seconds()/t.capacity())
+	s.hopeless = append(s.hopeless, float64(t.hopeless))
+	s.heldBefore = append(s.heldBefore, float64(t.heldBefore))
 	s.calm = append(s.calm, t.calm...)
 	s.rushed = append(s.rushed, t.rushed...)
 	s.good = append(s.good, t.good(t.rush(), t.trouble))
@@ -174,6 +218,17 @@ func (s *summary) add(t *tally) {
 	if t.after > 0 {
 		s.recoveries = append(s.recoveries, t.recovery().Seconds())
 	}
+}
+
+// worst is the success of the caller that had least, of those with at least 20 calls.
+func (s *summary) worst() float64 {
+	least := math.NaN()
+	for _, r := range s.each {
+		if r.calls >= 20 && !(r.percent() >= least) {
+			least = r.percent()
+		}
+	}
+	return least
 }
 
 // p99 is in milliseconds, and not a number if there were no calls.

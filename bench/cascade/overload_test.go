@@ -4,13 +4,14 @@ import (
 	"flag"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 )
 
 var (
-	onlySeed = flag.Int("seed", -1, "the one seed to run overloads with; those from 3 on are no part of the tables")
-	onlyArm  = flag.String("arm", "", "the one front to run overloads with: none, bulkhead or limit")
+	onlySeed = flag.Int("seed", -1, "the one seed to run overloads with; the tests take 0 to 2, the tables 11 to 15")
+	onlyArm  = flag.String("arm", "", "the one front to run overloads with: none, bulkhead, random or limit")
 	watching = flag.Bool("watch", false, "print each tenth of a second what the limit does in overloads")
 )
 
@@ -18,11 +19,11 @@ var (
 type match struct {
 	*overload
 	crowd
-	with [3]summary // as fronts
+	with [4]summary // as fronts
 }
 
 func matches() (all []*match) {
-	for _, o := range overloads {
+	for _, o := range slices.Concat(overloads, batches(), mixes) {
 		o := o.withDefaults()
 		if brief() && !o.short {
 			continue
@@ -44,19 +45,38 @@ func (m *match) skips(f front) bool {
 	if *onlyArm != "" {
 		return f.name != *onlyArm
 	}
-	return brief() && f.name != limitFront.name && (f.name != openFront.name || m.demand.near == 0)
+	mixed := len(m.streams) > 1
+	switch f.name {
+	case limitFront.name:
+		return false
+	case openFront.name:
+		return m.demand.near == 0 && !*printTable
+	case fixedFront.name:
+		return mixed || !*printTable
+	}
+	return !*printTable
 }
 
 // once is whether one run must do: of clients with policies, unless the table is wanted.
 func (m *match) once() bool { return brief() || m.client != nil && !*printTable }
 
+// slack is how many points a single run may stray.
+func (m *match) slack() float64 {
+	if m.once() {
+		return 2
+	}
+	return 0
+}
+
 func (m *match) run(t *testing.T) {
 	from, to := 0, 3
-	if m.once() {
-		to = 1
-	}
-	if *onlySeed >= 0 {
+	switch {
+	case *onlySeed >= 0:
 		from, to = *onlySeed, *onlySeed+1
+	case *printTable: // no constant of the limit has been chosen with these
+		from, to = 11, 16
+	case m.once():
+		to = 1
 	}
 	for i, f := range fronts {
 		if m.skips(f) {
@@ -75,11 +95,8 @@ func (m *match) judge(t *testing.T) (missed []string) {
 	if len(limited.good) == 0 {
 		return nil
 	}
-	slack := 0.
-	if m.once() {
-		slack = 2 // single runs stray
-	}
-	want := m.demand
+	want, slack := m.demand, m.slack()
+	m.judgeStreams(t, limited)
 	if got := limited.good.mean(); got < want.good-slack {
 		t.Errorf("%.1f %% of what is possible, %v wanted", got, want.good)
 	} else if got < want.goodGoal {
@@ -91,8 +108,14 @@ func (m *match) judge(t *testing.T) (missed []string) {
 	if want.noRefusal && limited.refusedBefore.mean() > 0 {
 		t.Errorf("%.0f calls refused before the overload", limited.refusedBefore.mean())
 	}
-	if got := limited.before.percent(); got < want.beforeGoal {
-		missed = append(missed, fmt.Sprintf("%.1f %% succeed before the overload, the goal is %v", got, want.beforeGoal))
+	if want.neverRejects && limited.refused.mean() > 0 {
+		t.Errorf("%.1f calls rejected without an overload", limited.refused.mean())
+	}
+	if want.hopeless && limited.hopeless.mean() == 0 {
+		t.Error("no call rejected because too little time was left")
+	}
+	if got := limited.before.percent(); got < want.before-slack {
+		t.Errorf("%.1f %% succeed before the overload, %v wanted", got, want.before)
 	}
 	if len(bare.good) == 0 {
 		return missed
@@ -104,7 +127,7 @@ func (m *match) judge(t *testing.T) (missed []string) {
 	if want.nearGoal > 0 && cost > want.nearGoal {
 		missed = append(missed, fmt.Sprintf("%.1f points fewer succeed than without a limit, the goal is %v", cost, want.nearGoal))
 	}
-	if got := bare.good.mean(); m.client == nil && !want.withoutOverload && got > 95 {
+	if got := bare.good.mean(); m.client == nil && len(m.streams) == 1 && !want.withoutOverload && got > 95 {
 		t.Errorf("without a limit %.1f %% of what is possible: that is no overload", got)
 	}
 	return missed
@@ -120,29 +143,34 @@ func number(format string, x float64) string {
 
 // row is the match in the table.
 func (m *match) row() string {
-	bare, held, limited := &m.with[0], &m.with[1], &m.with[2]
+	bare, fixed, random, limited := &m.with[0], &m.with[1], &m.with[2], &m.with[3]
 	return "| " + strings.Join([]string{m.overload.name, m.crowd.String(),
-		number("%.1f", bare.good.mean()), number("%.1f", held.good.mean()), number("%.1f", limited.good.mean()), number("%.1f", limited.first.mean()),
+		number("%.1f", bare.good.mean()), number("%.1f", fixed.good.mean()), number("%.1f", random.good.mean()), number("%.1f", limited.good.mean()), number("%.1f", limited.first.mean()),
 		number("%.1f", bare.during.percent()), number("%.1f", limited.during.percent()),
 		number("%.0f", p99(limited.calm)), number("%.0f", p99(limited.rushed)),
-		number("%.1f", limited.before.percent()), number("%.0f", limited.refusedBefore.mean()), number("%.0f", limited.refused.mean()),
+		number("%.1f", bare.before.percent()), number("%.1f", limited.before.percent()),
+		number("%.0f", limited.heldBefore.mean()), number("%.0f", limited.refusedBefore.mean()), number("%.0f", limited.refused.mean()),
 		number("%.1f", limited.later.percent()), number("%.1f", limited.recoveries.mean()),
 	}, " | ") + " |"
 }
 
 // detail is all that is known of the runs with a front.
 func (s *summary) detail(f front) string {
-	return fmt.Sprintf("%-8s good %.1f (%.1f), first 2 s %.1f, ok before %.2f, meanwhile %.2f, after %.2f, p99 before %.0f ms, meanwhile %.0f ms, refused before %.0f, in all %.0f, recovery %.1f s",
+	return fmt.Sprintf("%-8s good %.1f (%.1f), first 2 s %.1f, ok before %.2f, meanwhile %.2f, after %.2f, p99 before %.0f ms, meanwhile %.0f ms, held up before %.0f, refused before %.0f, in all %.0f, hopeless %.0f, recovery %.1f s",
 		f.name, s.good.mean(), s.good, s.first.mean(), s.before.percent(), s.during.percent(), s.later.percent(),
-		p99(s.calm), p99(s.rushed), s.refusedBefore.mean(), s.refused.mean(), s.recoveries.mean())
+		p99(s.calm), p99(s.rushed), s.heldBefore.mean(), s.refusedBefore.mean(), s.refused.mean(), s.hopeless.mean(), s.recoveries.mean())
 }
 
 // A server with the limit does what it can under overload. Each overload runs without
 // a front, with the bulkhead that a server otherwise has, and with the limit.
 func TestLimit_servesUnderOverload(t *testing.T) {
 	rows := []string{
-		"| overload | clients | good %: none | bulkhead | limit | limit, first 2 s | ok % meanwhile: none | limit | limit, p99 ms: before | meanwhile | ok % before | refused before | refused | ok % after | recovery s |",
-		"|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+		"| overload | clients | good %: none | bulkhead | random | limit | limit, first 2 s | ok % meanwhile: none | limit | limit, p99 ms: before | meanwhile | ok % before: none | limit | held up before | refused before | refused | ok % after | recovery s |",
+		"|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+	}
+	streams := []string{
+		"| overload | calls | ok %: none | random | limit | limit, worst caller | limit, got % of capacity | limit, p99 ms: before | meanwhile | rejected | hopeless |",
+		"|---|---|---|---|---|---|---|---|---|---|---|",
 	}
 	var goals []string
 	for _, m := range matches() {
@@ -153,13 +181,18 @@ func TestLimit_servesUnderOverload(t *testing.T) {
 					t.Log(m.with[i].detail(f))
 				}
 			}
-			rows = append(rows, m.row())
+			if len(m.streams) > 1 {
+				streams = append(streams, m.streamRows()...)
+			} else {
+				rows = append(rows, m.row())
+			}
 			for _, missed := range m.judge(t) {
 				goals = append(goals, "- "+m.String()+": "+missed+".")
 			}
 		})
 	}
 	show(t, rows)
+	show(t, streams)
 	if len(goals) > 0 {
 		show(t, append([]string{"Goals that are missed:", ""}, goals...))
 	}
