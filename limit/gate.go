@@ -78,6 +78,7 @@ func (g *gate) watch(now int64) {
 	if !g.watched {
 		g.watched = true
 		g.search.Watch(now)
+		g.queue.Skip()
 	}
 }
 

@@ -17,13 +17,13 @@ type demand struct {
 }
 
 // measure ends a window in which so many requests were completed, and finds the edge. The
-// edge needs arrivals that exceed completions by two standard deviations of a Poisson process.
+// edge needs arrivals that exceed completions by one standard deviation of a Poisson process.
 func (d *demand) measure(completed float64) {
 	if !(completed >= 0) { // also not a number
 		completed = 0
 	}
 	d.completed = d.completed*keepDemand + min(completed, math.MaxUint32)
-	most := d.completed + 2*math.Sqrt(d.completed)
+	most := d.completed + math.Sqrt(d.completed)
 	arrived := 0.0
 	d.edge = ranks
 	for r := range d.arrived {

@@ -21,7 +21,7 @@ func arrive(q *rank.Queue[int], p resilience.Priority, n int) {
 }
 
 // The edge is the first priority at which, together with all before it, more arrives than is
-// completed by two standard deviations.
+// completed by one standard deviation.
 func TestQueue_edge(t *testing.T) {
 	const none = resilience.Lowest - 1
 	for name, tt := range map[string]struct {

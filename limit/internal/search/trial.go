@@ -6,6 +6,7 @@ import "math"
 type trial struct {
 	phase  phase
 	up     bool
+	again  bool // the trial before it raised the limit
 	level  int
 	base   float64 // throughput before the trial
 	useful int     // useful completions that base is of
@@ -216,7 +217,7 @@ func (s *Search) measure(now int64) (ended Window) {
 	switch few := w.completions < enough && t.base*long < float64(enough); {
 	case few && math.Abs(llr) < sure:
 		return ended
-	case few && (knee && llr > -sure || s.state == bound && !t.up):
+	case few && (llr > -sure && (knee || w.completions < windowCalls) || s.state == bound && !t.up):
 		return ended // the result lasts, so it must be precise
 	}
 	if w.useful == 0 { // the callers leave, or the handler has stalled
@@ -263,8 +264,14 @@ func (s *Search) judge(now int64, x float64, same bool) {
 	switch {
 	case t.up && (!same || t.base == 0):
 		s.results.Raised++
-		s.open()
-		s.rests = 0
+		if t.again {
+			s.open()
+			s.rests = 0
+			return
+		}
+		s.limit = t.level
+		s.try(now, 2*s.limit, x, &s.window)
+		s.trial.again = true
 	case t.up && x > t.base/equal:
 		s.results.Raised++
 		s.knee = limit * x / t.base
