@@ -95,6 +95,7 @@ type lasting struct {
 
 // tick begins a lap if it is time.
 func (l *lasting) tick(now, lap int64, inFlight int) {
+	l.count = min(l.count, inFlight) // the clock may have been set
 	if now-l.laps[0] < lap {
 		return
 	}
