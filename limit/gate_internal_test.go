@@ -202,9 +202,9 @@ func (c *chaos) check(now int64, ticked bool) {
 	if g.queue.Len() == 0 || !s.Limited() || s.Level() == c.max || len(c.inside) == 0 {
 		c.free = now
 	}
-	last, quiet := max(c.left, c.free), max(3*max(50*ms, 8*s.ServiceTime()), sec)
+	last, quiet := max(c.left, c.free), max(sec, 2*s.ServiceTime())
 	if state == bound {
-		last, quiet = max(c.useful, c.free), max(sec, 2*s.ServiceTime())
+		last = max(c.useful, c.free)
 	}
 	if ticked && now-last > quiet {
 		c.t.Fatalf("in state %d, %d requests are queued although nothing has left for %d ms; service time %d ms", state, g.queue.Len(), (now-last)/ms, s.ServiceTime()/ms)

@@ -184,13 +184,15 @@ func (s *Search) check(now int64) {
 func (s *Search) measure(now int64) (ended Window) {
 	t, w := &s.trial, &s.window
 	long := w.length(now)
-	if long < float64(trialTime) || long < w.mean() || w.completions == 0 {
+	if long < float64(windowTime) || long < w.mean() || w.completions == 0 {
 		return ended
 	}
 	if !w.binds() {
-		if t.up && !w.grew() {
+		switch higher := w.throughput(now) > t.base/equal; {
+		case t.up && (!w.grew() || higher && w.completions >= windowCalls):
 			s.unreached(now)
-		} else {
+		case t.up && higher: // too few to be sure
+		default:
 			s.abandon(now)
 		}
 		return ended
