@@ -22,6 +22,7 @@ type server struct {
 	patience int64   // a request that takes longer is not useful
 	frozen   bool    // no request leaves the handler
 	shadow   bool    // all requests enter
+	forgets  bool    // every other request is no evidence
 
 	inside  []request // in the handler
 	uploads []int64   // when the uploads in the handler entered
@@ -29,6 +30,7 @@ type server struct {
 	watched bool
 	ticked  int64
 	useful  int // completions
+	left    int // completions
 }
 
 type request struct{ sent, entered, done int64 }
@@ -112,7 +114,10 @@ func (h *server) leave() {
 	if useful {
 		h.useful++
 	}
+	h.left++
 	switch {
+	case h.watched && h.forgets && h.left%2 == 0:
+		h.Forget(h.now, r.entered, h.inFlight(), h.queued())
 	case h.watched:
 		h.Leave(h.now, r.entered, useful, h.inFlight(), h.queued())
 	case h.Sample(h.now, h.now-r.entered, useful, 1, h.inFlight()):

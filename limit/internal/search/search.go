@@ -34,10 +34,9 @@ const (
 	// windowCalls is the least number of completions in a window: their standard error is
 	// a sixth.
 	windowCalls = 32
-	// windowTime is the least length of a window.
+	// windowTime is the least length of a window, of a lap and of a stall. It is longer than
+	// the pauses of a Go process and of its scheduler.
 	windowTime = int64(50 * time.Millisecond)
-	// trialTime is the least length of a trial's window, of a lap and of a stall.
-	trialTime = int64(50 * time.Millisecond)
 
 	// guide is the level of the first trial as a multiple of what Little's law asks for. The
 	// trial must not be below the knee although the estimate may be off by half.
@@ -55,10 +54,9 @@ const (
 	sure = 4.6
 
 	// lap is how many service times a request counts against the limit, at least, and
-	// twice that at most.
+	// twice that at most. In a mean, it counts for no more than that either. Of exponential
+	// times, one in three thousand is longer than a lap.
 	lap = 8
-	// longest is the most service times that one request counts for in a mean.
-	longest = 16
 	// step is the share by which one request moves the service time and a proof's
 	// throughput.
 	step = 1.0 / 16
@@ -201,14 +199,14 @@ func bounded(ns float64) int64 { return int64(min(ns, math.MaxInt64/8)) }
 func (s *Search) enough() int64 { return max(overloadTime, bounded(2*s.service)) }
 
 // stall is how long no useful completion may come without being a stall.
-func (s *Search) stall() int64 { return max(trialTime, bounded(2*s.service)) }
+func (s *Search) stall() int64 { return max(windowTime, bounded(2*s.service)) }
 
 // lapTime is how long a lap takes.
 func (s *Search) lapTime() int64 {
 	if s.service == 0 {
 		return idleTime
 	}
-	return max(trialTime, bounded(lap*s.service))
+	return max(windowTime, bounded(lap*s.service))
 }
 
 // learn moves the service time to a request's time in the handler.
@@ -226,7 +224,7 @@ func (s *Search) learn(took float64) {
 // counted is a request's time in the handler as it counts in a mean.
 func (s *Search) counted(took float64) float64 {
 	if s.service > 0 {
-		return min(took, longest*s.service)
+		return min(took, 2*lap*s.service)
 	}
 	return took
 }
@@ -268,6 +266,7 @@ func (s *Search) Sample(now, took int64, useful bool, weight, inFlight int) (wat
 func (s *Search) Watch(now int64) {
 	s.lasting = lasting{laps: [2]int64{now, math.MinInt64}}
 	s.useful, s.left, s.queued = now, now, now
+	s.verdict = verdict{} // it was about another load
 	s.begin(now)
 }
 
@@ -346,10 +345,9 @@ func (s *Search) stalled(now int64) {
 // requests are queued.
 func (s *Search) Tick(now int64, inFlight, queued int) {
 	s.lasting.tick(now, s.lapTime(), inFlight)
-	quiet := max(idleTime, bounded(2*s.service))
-	last, longest := s.left, 3*s.lapTime() // a request may take two laps to not count
+	quiet, last := max(idleTime, bounded(2*s.service)), s.left
 	if s.state == bound {
-		last, longest = s.useful, quiet
+		last = s.useful
 	}
 	if queued > 0 {
 		s.queued = now
@@ -361,7 +359,7 @@ func (s *Search) Tick(now int64, inFlight, queued int) {
 		s.settle(now)
 	}
 	switch {
-	case queued > 0 && s.Limited() && now-last > longest && !s.shadow: // the limit helps nobody
+	case queued > 0 && s.Limited() && now-last > quiet && !s.shadow: // the limit helps nobody
 		if t.phase != none {
 			s.results.Inconclusive++
 		}
@@ -389,7 +387,7 @@ func (s *Search) suspects(now int64, inFlight int) {
 	if more*more < 4*float64(w.arrivals) || more < 0 || float64(inFlight) < changed*float64(s.needed(w.throughput(now))) {
 		return
 	}
-	s.state, s.level = held, inFlight
+	s.state, s.level, s.growing = held, inFlight, true
 	s.tr(now, "held level=%d need=%d", inFlight, s.needed(0))
 	s.begin(now)
 }
@@ -410,7 +408,7 @@ func (s *Search) open() {
 
 // pause lets no trial begin for some multiple of the given time.
 func (s *Search) pause(now, long int64) {
-	s.rest = now + rest<<min(s.rests, restDoublings)*max(trialTime, min(long, longTime))
+	s.rest = now + rest<<min(s.rests, restDoublings)*max(windowTime, min(long, longTime))
 	s.rests++
 }
 

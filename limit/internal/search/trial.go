@@ -186,7 +186,7 @@ func (s *Search) check(now int64) {
 func (s *Search) measure(now int64) (ended Window) {
 	t, w := &s.trial, &s.window
 	long := w.length(now)
-	least := trialTime
+	least := windowTime
 	if s.state == bound {
 		least = 2 * shortest // a shorter one costs less
 	}
@@ -194,9 +194,11 @@ func (s *Search) measure(now int64) (ended Window) {
 		return ended
 	}
 	if !w.binds() {
-		if t.up && !w.grew() {
+		switch higher := w.throughput(now) > t.base/equal; {
+		case t.up && (!w.grew() || higher && w.completions >= windowCalls):
 			s.unreached(now)
-		} else {
+		case t.up && higher: // too few to be sure
+		default:
 			s.abandon(now)
 		}
 		return ended

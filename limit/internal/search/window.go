@@ -36,7 +36,7 @@ func (w *window) enough(now int64) bool {
 	return w.completions >= windowCalls || now-w.start >= idleTime && w.completions*w.completions >= windowCalls
 }
 
-// bounded reports whether the limit was reached for nearly all of the window.
+// binds reports whether the limit was reached for nearly all of the window.
 func (w *window) binds() bool { return 8*w.bound >= 7*w.completions }
 
 // grew reports whether more requests arrived than were useful, by a standard error.
@@ -93,6 +93,7 @@ type lasting struct {
 
 // tick begins a lap if it is time.
 func (l *lasting) tick(now, lap int64, inFlight int) {
+	l.count = min(l.count, inFlight) // the clock may have been set
 	if now-l.laps[0] < lap {
 		return
 	}
