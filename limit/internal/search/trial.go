@@ -216,10 +216,10 @@ func (s *Search) measure(now int64) (ended Window) {
 	if t.up {
 		enough *= 2 // it costs no throughput
 	}
-	switch few := w.completions < enough && t.base*long < float64(enough); {
+	switch few := w.useful < enough && w.completions < 8*enough && t.base*long < float64(enough); {
 	case few && math.Abs(llr) < sure:
 		return ended
-	case few && (llr > -sure && (knee || w.completions < windowCalls) || s.state == bound && !t.up):
+	case few && (llr > -sure && (knee || w.useful < windowCalls) || s.state == bound && !t.up):
 		return ended // the result lasts, so it must be precise
 	}
 	if w.useful == 0 { // the callers leave, or the handler has stalled
