@@ -2,21 +2,26 @@
 // goroutine: the same calls make the same decisions. Times are in nanoseconds.
 //
 // A Search is open at first: it limits nothing. It learns the uncontended service time, which
-// is how long a request is in the handler while no more requests arrive than are answered.
-// When requests take over twice as long and more arrive than are answered, it suspects an
-// overload. By Little's law the handler needs as many requests as throughput times
-// uncontended service time. The search holds the handler at four times that number. Then it
-// runs a trial: it sets twice that number and compares the throughput before and after. The
-// throughput is useful completions per second. If it stays the same, the other requests
-// were queued inside the handler, so the limit is proven and stays. If it falls in proportion,
-// the handler is slow without a queue, so the search opens again. In between, the limit is set
-// by the knee, the least number of requests with full throughput. A proven limit is tried
-// again with half and with twice its value, after pauses that double. The search opens when
-// more requests make more throughput, when nothing useful completes while requests are
-// queued, and when no request has been queued for a second. A proof ends when the throughput
-// changes by half. After each trial that shows no queue, the next trial waits longer. A
-// request that stays in the handler for more than two laps of eight service times does not
-// count against the limit.
+// is how long a request is in the handler while no more requests arrive than are useful. By
+// Little's law, the handler needs as many requests as this time, multiplied by its throughput
+// in useful completions per second. When requests take over twice as long, more arrive than
+// are useful, and the handler has over three times the needed number, the search suspects an
+// overload: from then on, the number does not grow. A window under this hold shows the
+// throughput without any other limit. Then a trial sets twice the needed number. If the
+// throughput stays the same, the other requests were queued inside the handler, so the limit is
+// proven. If it falls in proportion, the handler is slow without a queue: the search opens, and
+// takes the service time for uncontended. In between, the two throughputs give the knee, the
+// least number of requests with full throughput, and the limit is one and a half times the
+// knee. A proven limit is tried with half and with twice its value by turns, at once when the
+// throughput has changed by half. Between trials are pauses that double while the results stay
+// the same. The search opens when twice the limit makes more throughput or is not reached, when
+// no request has been queued for a second, and when the limit helps nobody: requests are queued,
+// and for a second and two service times nothing useful completes under a proven limit, or
+// nothing leaves under another one. The last case counts as a trial, so a longer pause follows.
+// A trial that the handler interrupts with a stall has no result. A request counts against the
+// limit for one to two laps of eight service times, or until nothing else is left in the
+// handler that a lower trial waits for. Then it is lasting: the limit is higher by one until it
+// leaves.
 package search
 
 import (
@@ -354,7 +359,6 @@ func (s *Search) Tick(now int64, inFlight, queued int) {
 	}
 	t := &s.trial
 	if t.phase == moving && !t.up && 2*(now-s.left) > quiet {
-		s.tr(now, "all in=%d lasting=%d queued=%d left=%d useful=%d", inFlight, s.lasting.count, queued, s.left, s.useful)
 		s.lasting.all(now, inFlight) // since nothing enters, only slow requests are left
 		s.settle(now)
 	}
@@ -388,7 +392,6 @@ func (s *Search) suspects(now int64, inFlight int) {
 		return
 	}
 	s.state, s.level, s.growing = held, inFlight, true
-	s.tr(now, "held level=%d need=%d", inFlight, s.needed(0))
 	s.begin(now)
 }
 
@@ -401,7 +404,6 @@ func (s *Search) needed(throughput float64) int {
 
 // open ends the limit.
 func (s *Search) open() {
-	s.tr(s.useful, "open state=%d trial=%d level=%d", s.state, s.trial.phase, s.level)
 	s.state, s.trial, s.level, s.verdict = open, trial{}, s.most, verdict{}
 	s.pressure, s.overload, s.growing, s.rest = 0, false, false, math.MinInt64
 }

@@ -174,7 +174,7 @@ func TestSearch_triesHalfAndTwice(t *testing.T) {
 func TestSearch_opensWhenMoreRequestsHelp(t *testing.T) {
 	h := proven(10, 10*ms)
 	h.workers = make([]int64, 80)
-	if !h.runUntil(.5, 60*sec, func() bool { return h.Results().Raised > 0 }) {
+	if !h.runUntil(.5, 60*sec, func() bool { return h.Results().Raised > 0 && !h.Limited() }) {
 		t.Fatalf("limit %d", h.Level())
 	}
 	if h.Limited() {

@@ -47,7 +47,6 @@ func (s *Search) try(now int64, level int, base float64, w *window) {
 		s.trial.before = float64(w.useful) / base
 	}
 	s.level = level
-	s.tr(now, "try level=%d up=%v base=%.0f flight=%.1f took=%.1f", level, s.trial.up, base*1e9, s.trial.flight, s.trial.took/1e6)
 }
 
 // advance goes on as a request leaves, with so many in the handler that count.
@@ -96,7 +95,6 @@ func (s *Search) observe(now int64, inFlight int) {
 	w := &s.window
 	x := w.throughput(now)
 	s.growing = w.grew()
-	s.tr(now, "watched v=%+v x=%.0f arr=%d comp=%d use=%d mean=%.1fms serv=%.1f calm=%.1f rate=%.0f in=%d lasting=%d need=%d rest=%v level=%d", s.verdict, x*1e9, w.arrivals, w.completions, w.useful, w.mean()/1e6, s.service/1e6, s.uncontended.service/1e6, s.uncontended.throughput*1e9, inFlight, s.lasting.count, s.needed(x), now < s.rest, s.level)
 	if w.binds() && s.level == s.most {
 		s.prove(now, float64(s.most), x) // Config.Max is a proof
 		return
@@ -112,7 +110,6 @@ func (s *Search) observe(now int64, inFlight int) {
 	}
 	if v := &s.verdict; v.service > 0 && w.mean() > slowed*v.service && v.differs(x, false) {
 		// The trial was wrong: without a limit the throughput fell.
-		s.tr(now, "refuted")
 		s.uncontended.service, s.rest, s.verdict = v.service, now, verdict{}
 	}
 	if !s.slow(w.mean()) || now < s.rest {
@@ -146,12 +143,11 @@ func (s *Search) check(now int64) {
 	long := now - w.start
 	s.growing = w.arrivals > w.useful
 	if w.binds() && s.growing {
-		s.pressure = min(s.pressure+long, max(idleTime, s.enough()))
+		s.pressure = min(s.pressure+long, 2*s.enough())
 	} else {
 		s.pressure = max(0, s.pressure-long)
 	}
 	s.overload = s.pressure >= s.enough() || s.overload && s.pressure > 0
-	s.tr(now, "check x=%.0f proof=%.0f arr=%d comp=%d binds=%v pressure=%dms limit=%d lasting=%d mean=%.1f", w.throughput(now)*1e9, s.verdict.throughput*1e9, w.arrivals, w.completions, w.binds(), s.pressure/1e6, s.limit, s.lasting.count, w.mean()/1e6)
 	if !w.binds() || s.shadow {
 		s.checked = window{}
 		return
@@ -194,11 +190,9 @@ func (s *Search) measure(now int64) (ended Window) {
 		return ended
 	}
 	if !w.binds() {
-		switch higher := w.throughput(now) > t.base/equal; {
-		case t.up && (!w.grew() || higher && w.completions >= windowCalls):
+		if t.up && !w.grew() {
 			s.unreached(now)
-		case t.up && higher: // too few to be sure
-		default:
+		} else {
 			s.abandon(now)
 		}
 		return ended
@@ -227,7 +221,6 @@ func (s *Search) measure(now int64) (ended Window) {
 		return ended
 	}
 	ended = Window{true, max(float64(w.useful), t.base*long)}
-	s.tr(now, "judge state=%d up=%v level=%d base=%.0f x=%.0f ratio=%.2f llr=%.1f n=%d useful=%d long=%.0fms mean=%.1f", s.state, t.up, t.level, t.base*1e9, x*1e9, ratio, llr, w.completions, w.useful, long/1e6, w.mean()/1e6)
 	if s.state == bound {
 		s.judge(now, x, llr > -sure)
 	} else {
@@ -324,7 +317,6 @@ func (s *Search) unreached(now int64) {
 // abandon ends a trial without a result.
 func (s *Search) abandon(now int64) {
 	s.results.Inconclusive++
-	s.tr(now, "abandon up=%v phase=%d level=%d took=%dms", s.trial.up, s.trial.phase, s.trial.level, (now-s.trial.began)/1e6)
 	long := now - s.trial.began
 	s.trial = trial{}
 	if s.state == bound {
