@@ -104,6 +104,9 @@ func (s *Search) observe(now int64, inFlight int) {
 		if w.mean() <= slowed*s.verdict.service {
 			s.verdict = verdict{}
 		}
+		if s.uncontended.windows == 0 {
+			s.rest = now + idleTime // the requests that end first are the short ones
+		}
 		s.uncontended.add(w, now)
 		s.watch = max(min(watchFrom, s.most), min(s.most, 2*(inFlight+s.lasting.count)))
 		return
@@ -238,7 +241,7 @@ func (s *Search) judgeFirst(now int64, x float64, same bool) {
 		s.open()
 		s.verdict = verdict{throughput: t.base, service: s.uncontended.service}
 		s.uncontended.service = max(s.uncontended.service, min(t.took, s.window.mean()))
-		s.pause(now, now-t.began)
+		s.pause(now, (now-t.began)/4)
 		return
 	}
 	s.results.Lowered++
