@@ -577,3 +577,37 @@ func TestSearch_resultsAreReturnedOnce(t *testing.T) {
 		t.Error("none, or twice")
 	}
 }
+
+// A held handler that becomes idle for a night has not stalled after it.
+func TestSearch_isNotStalledByANightInAHold(t *testing.T) {
+	h := newServer(10, 10*ms)
+	h.run(.5, 2*sec)
+	h.runUntil(2, sec, h.Limited)
+	for len(h.inside) > 0 {
+		h.now = max(h.now, h.inside[0].done)
+		h.leave()
+	}
+	h.now += 8 * 3600 * sec
+	h.run(.5, 300*ms)
+	h.Watch(h.now)
+	if h.Stalled(h.now) {
+		t.Error("stalled")
+	}
+}
+
+// The limit is never below four requests, however few the handler needs.
+func TestSearch_neverLimitsToLessThanFour(t *testing.T) {
+	h := newServer(1, 10*ms)
+	h.run(.5, 5*sec)
+	proven := false
+	h.runUntil(2, 60*sec, func() bool {
+		proven = proven || h.Overload()
+		if h.Level() < 4 {
+			t.Fatalf("level %d", h.Level())
+		}
+		return false
+	})
+	if !proven {
+		t.Error("no overload")
+	}
+}
