@@ -268,15 +268,17 @@ func kin() (all []attack) {
 			w.uploads(3*w.limit(), 20*sec)
 			load(w, 1.5, 20*sec)
 		})
-		// With leavers for more than all slots, the attack is an overload.
-		on("uploads and leavers in turns of 3 s", 1, 6, func(w *world) {
-			prepare(w)
-			w.each(6*sec, 24*sec, func() { w.uploads(w.limit(), 3*sec) })
-			w.each(6*sec, 24*sec, func() {
-				w.in(3*sec, func() { w.each(5*ms, 3*sec, func() { w.leavers(w.limit()/4, 30*ms) }) })
+		// The leavers would ask for more than all slots of one worker, which is an overload.
+		if s.workers > 1 {
+			on("uploads and leavers in turns of 3 s", 1, 6, func(w *world) {
+				prepare(w)
+				w.each(6*sec, 24*sec, func() { w.uploads(w.limit(), 3*sec) })
+				w.each(6*sec, 24*sec, func() {
+					w.in(3*sec, func() { w.each(5*ms, 3*sec, func() { w.leavers(w.limit()/4, 30*ms) }) })
+				})
+				load(w, .6, 24*sec)
 			})
-			load(w, .6, 24*sec)
-		})
+		}
 		on("uploads, leavers and clock steps at 1.5x", 1/1.5, 3, func(w *world) {
 			prepare(w)
 			w.each(8*sec, 24*sec, func() { w.uploads(w.limit(), 2*sec) })
@@ -353,6 +355,9 @@ func TestGate_attacks(t *testing.T) {
 		t.Skip("simulates hours of load")
 	}
 	for _, a := range append(attacks(), kin()...) {
+		if *attackSeeds == 1 {
+			a.slack += 1.5 // single runs stray
+		}
 		t.Run(a.name, func(t *testing.T) {
 			limited := a.mean(t, true)
 			if limited >= 100-a.slack {

@@ -46,6 +46,9 @@ func (c *chaos) lock() int64 {
 		c.gate.restart(now)
 		c.useful, c.left, c.free = now, now, now
 	}
+	if now > c.seen+3*sec { // the clock was set forward
+		c.useful, c.left, c.free = now, now, now
+	}
 	c.seen = max(c.seen, now)
 	return c.seen
 }

@@ -108,6 +108,7 @@ type Search struct {
 	pressure int64  // how long growing has lasted, less how long not
 	overload bool   // a proven limit has had enough pressure, and has some
 	useful   int64  // when the last useful completion came
+	seen     int64  // when Tick was last called
 	left     int64  // when a request last left
 	queued   int64  // when a request was last queued
 	draining int64  // until when requests are served that a stall has left
@@ -149,7 +150,7 @@ type Trials struct {
 
 // New returns a Search for limits up to most. In shadow mode it holds nothing up.
 func New(most int, shadow bool) Search {
-	return Search{most: most, level: most, shadow: shadow, watch: min(watchFrom, most), rest: math.MinInt64}
+	return Search{most: most, level: most, shadow: shadow, watch: min(watchFrom, most), rest: math.MinInt64 / 4}
 }
 
 // Level returns the number of requests that may be in the handler.
@@ -270,7 +271,7 @@ func (s *Search) Sample(now, took int64, useful bool, weight, inFlight int) (wat
 // Watch begins to watch the handler.
 func (s *Search) Watch(now int64) {
 	s.lasting = lasting{laps: [2]int64{now, math.MinInt64}}
-	s.useful, s.left, s.queued = now, now, now
+	s.useful, s.left, s.queued, s.seen = now, now, now, now
 	s.verdict = verdict{} // it was about another load
 	s.begin(now)
 }
@@ -280,8 +281,10 @@ func (s *Search) WindowStart() int64 { return s.window.start }
 
 // Restart forgets everything that has a time, because the clock was set back.
 func (s *Search) Restart(now int64) {
-	s.open()
-	s.rests, s.draining = 0, now
+	if s.trial.phase != none {
+		s.abandon(now)
+	}
+	s.rest, s.rests, s.draining, s.seen = now, 0, now, now
 	s.Watch(now)
 }
 
@@ -349,6 +352,10 @@ func (s *Search) stalled(now int64) {
 // Tick does what follows from time alone. It must be called at least once a second while
 // requests are queued.
 func (s *Search) Tick(now int64, inFlight, queued int) {
+	if queued > 0 && now-s.seen > 3*idleTime { // the clock was set forward
+		s.Restart(now)
+	}
+	s.seen = now
 	s.lasting.tick(now, s.lapTime(), inFlight)
 	quiet, last := max(idleTime, bounded(2*s.service)), s.left
 	if s.state == bound {
@@ -368,7 +375,7 @@ func (s *Search) Tick(now int64, inFlight, queued int) {
 			s.results.Inconclusive++
 		}
 		s.open()
-		s.pause(now, (now-last)/4)
+		s.pause(now, quiet/4)
 		s.useful, s.left = now, now
 		s.begin(now)
 	case t.phase != none && now-t.began > t.budget():
@@ -405,7 +412,7 @@ func (s *Search) needed(throughput float64) int {
 // open ends the limit.
 func (s *Search) open() {
 	s.state, s.trial, s.level, s.verdict = open, trial{}, s.most, verdict{}
-	s.pressure, s.overload, s.growing, s.rest = 0, false, false, math.MinInt64
+	s.pressure, s.overload, s.growing, s.rest = 0, false, false, math.MinInt64/4
 }
 
 // pause lets no trial begin for some multiple of the given time.

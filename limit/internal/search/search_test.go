@@ -98,7 +98,8 @@ func TestSearch_opensForASlowDependency(t *testing.T) {
 		h.work += 20 * ms
 		h.send(ms, 100*ms, never)
 	}
-	if r := h.Results(); r.NotLowered != 1 || r.Lowered != 0 {
+	h.send(ms, 20*sec, never)
+	if r := h.Results(); r.NotLowered < 1 || r.NotLowered > 2 || r.Lowered != 0 {
 		t.Fatalf("%+v", r)
 	}
 	limited := h.send(ms, 30*sec, h.Limited)
@@ -131,7 +132,7 @@ func TestSearch_pausesLongerAfterEachTrial(t *testing.T) {
 		t.Fatalf("%d trials in 200 s", len(ended))
 	}
 	first, last := ended[1]-ended[0], ended[len(ended)-1]-ended[len(ended)-2]
-	if first > 4*sec || last < 3*first || last < 12*sec || last > 60*sec {
+	if first > 5*sec || last < 3*first || last < 12*sec || last > 60*sec {
 		t.Errorf("pauses of %d to %d ms", first/ms, last/ms)
 	}
 }
@@ -279,7 +280,7 @@ func TestSearch_doesNotCountLastingRequests(t *testing.T) {
 	limit := h.Level()
 	h.upload(3 * limit)
 	h.run(2, 500*ms)
-	if h.Level() < 4*limit {
+	if h.Level() <= 3*limit {
 		t.Errorf("level %d with %d uploads and a limit of %d", h.Level(), 3*limit, limit)
 	}
 	h.useful = 0
@@ -324,19 +325,26 @@ func TestSearch_raisesAHoldThatIsTooLow(t *testing.T) {
 	})
 }
 
-// After the clock was set back, the search is open and has no pause.
+// After the clock was set back or forward, a proven limit stays, without a pause and without
+// what a stall would do.
 func TestSearch_restartsWithTheClock(t *testing.T) {
-	h := proven(10, 10*ms)
-	h.run(2, 30*sec)
-	h.inside, h.queue, h.workers = nil, nil, make([]int64, 10)
-	h.now = sec
-	h.Restart(h.now)
-	if h.Limited() || h.Overload() || h.Stalled(h.now) {
-		t.Error("limited")
-	}
-	h.ticked = 0
-	if !h.runUntil(2, sec, h.Overload) {
-		t.Error("no overload within a second")
+	for _, step := range []int64{-20 * sec, 3600 * sec} {
+		h := proven(10, 10*ms)
+		h.run(2, 30*sec)
+		h.inside, h.queue, h.workers = nil, nil, make([]int64, 10)
+		h.now += step
+		if step < 0 {
+			h.Restart(h.now)
+		} else {
+			h.Tick(h.now, 10, 10)
+		}
+		if !h.Limited() || h.Stalled(h.now) {
+			t.Errorf("%d s: limited %v, stalled %v", step/sec, h.Limited(), h.Stalled(h.now))
+		}
+		h.ticked = 0
+		if !h.runUntil(2, 2*sec, func() bool { return h.trials() > 0 }) {
+			t.Errorf("%d s: no trial within two seconds", step/sec)
+		}
 	}
 }
 

@@ -64,6 +64,7 @@ func (s *Search) advance(now int64, inFlight int) (ended Window) {
 	case settling:
 		if now >= t.until {
 			t.phase = measuring
+			s.useful = now // no stall: the requests that left before may all have been too late
 			s.begin(now)
 		}
 		return ended
@@ -245,15 +246,18 @@ func (s *Search) judgeFirst(now int64, x float64, same bool) {
 		return
 	}
 	s.results.Lowered++
-	limit := float64(t.level)
-	s.knee = limit / guide // by Little's law
-	if x < equal*t.base {
-		s.knee = limit * t.base / x
-		limit = head*s.knee + 1
-	}
 	s.rests = 0
-	s.prove(now, limit, x)
-	s.pressure, s.overload, s.growing, s.higher = s.enough(), true, true, false
+	if x < equal*t.base {
+		s.knee = float64(t.level) * t.base / x
+		s.prove(now, head*s.knee+1, x)
+		s.higher = false
+	} else {
+		s.knee = float64(t.level) / guide // by Little's law
+		s.prove(now, float64(t.level), x)
+		// The level is a guess, and may be too low. A higher one costs no throughput.
+		s.higher, s.rest = true, now+(s.rest-now)/4
+	}
+	s.pressure, s.overload, s.growing = s.enough(), true, true
 }
 
 // judge ends the trial of a proven limit.
@@ -302,6 +306,7 @@ func (s *Search) prove(now int64, limit, throughput float64) {
 		s.service = min(s.service, max(1, s.window.mean())) // the median lags
 	}
 	s.state, s.trial, s.checked = bound, trial{}, window{}
+	s.queued = now
 	s.limit = max(min(Least, s.most), int(min(limit, float64(s.most))))
 	s.level = s.limit
 	s.verdict = verdict{throughput: throughput}
@@ -320,6 +325,7 @@ func (s *Search) unreached(now int64) {
 // abandon ends a trial without a result.
 func (s *Search) abandon(now int64) {
 	s.results.Inconclusive++
+	s.higher = !s.trial.up
 	long := now - s.trial.began
 	s.trial = trial{}
 	if s.state == bound {
