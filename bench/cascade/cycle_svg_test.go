@@ -56,9 +56,9 @@ func drawCycle(f film) []byte {
 		picWidth, height, inkColour)
 	p.printf("<title>%s</title>\n", escaped(p.title()))
 	p.printf(`<rect width="%d" height="%d" rx="8" fill="#ffffff" stroke="%s"/>`+"\n", picWidth, height, gridColour)
-	p.text(24, 32, "start", 18, inkColour, "A limit finds the knee of a service")
+	p.text(24, 32, "start", 18, inkColour, "A limit in an overload")
 	o := cycled.withDefaults()
-	p.text(24, 54, "start", 13, faintColour, fmt.Sprintf("%d workers, %v for a request on average; %.0f requests/s come, then %.0f. Simulated.",
+	p.text(24, 54, "start", 13, faintColour, fmt.Sprintf("%d workers, %v for a request on average; %.0f requests/s arrive, then %.0f. Simulated.",
 		o.workers, o.mean, normal*o.capacity(), o.load(0)*o.capacity()))
 	p.trialBands()
 	p.numbers()
@@ -75,32 +75,32 @@ func momentsOf(f film) (all []moment) {
 	add := func(at time.Duration, format string, args ...any) {
 		all = append(all, moment{at, fmt.Sprintf(format, args...)})
 	}
-	add(0, "twice the load that the service can do begins")
+	add(0, "twice the load that the service can handle begins")
 	if x := f.first(func(x *frame) bool { return x.Queued > 0 }); x != nil {
-		add(x.at, "the limit, %d, is reached: who comes now waits", x.Limit)
+		add(x.at, "requests take over twice as long as before, and more arrive than are answered: no more than %d enter", x.Limit)
 	}
 	trials := f.trials()
 	for i, x := range trials {
 		var came string
 		switch x.outcome() {
 		case "lowered":
-			came = "the throughput stays, so the limit is too high"
+			came = "the throughput stays, so the others were queued in the handler"
 		case "raised":
-			came = "the throughput follows, so the limit is too low"
+			came = "the throughput rises with it, so the limit is too low"
 		case "not raised":
-			came = "the throughput stays, so a higher limit is no help"
+			came = "the throughput stays, so a higher limit does not help"
 		case "not lowered":
 			came = fmt.Sprintf("the throughput falls to %.2f of what it was: the knee is at %d / %.2f = %.1f", float64(x.level)/x.after.Knee, x.level, float64(x.level)/x.after.Knee, x.after.Knee)
 		default:
 			came = "given up"
 		}
-		add(x.from, "a test of %d: %s", x.level, came)
+		add(x.from, "a trial of %d: %s", x.level, came)
 		if i == len(trials)-1 {
-			add(x.to, "the limit becomes %d, and the tests rest", x.after.Limit)
+			add(x.to, "the limit is %d, and trials pause", x.after.Limit)
 		}
 	}
 	if x := f.first(func(x *frame) bool { return x.Overload }); x != nil {
-		add(x.at, "overload is proven: more come than go all the while. From now on who waits too long is refused")
+		add(x.at, "the limit is proven. Requests that were queued for too long are rejected from now on")
 	}
 	slices.SortStableFunc(all, func(a, b moment) int { return cmp.Compare(a.at, b.at) })
 	return all
@@ -232,7 +232,7 @@ func (p *picture) useful() {
 	y := height(able, most, usefulTop, usefulAt)
 	p.printf(`<line x1="%d" y1="%.1f" x2="%d" y2="%.1f" stroke="%s" stroke-width="1.5" stroke-dasharray="2 3"/>`+"\n", picLeft, y, picRight, y, inkColour)
 	p.onTop(picLeft, usefulTop-8, "start", 12, usefulColour, fmt.Sprintf("useful requests/s, a bar for %v", barTime))
-	p.onTop(picRight, usefulTop-8, "end", 12, faintColour, fmt.Sprintf("dotted: all that the service can do, %.0f/s", able))
+	p.onTop(picRight, usefulTop-8, "end", 12, faintColour, fmt.Sprintf("dotted: all that the service can handle, %.0f/s", able))
 }
 
 // waiting draws how many requests wait in front of the handler.
@@ -247,7 +247,7 @@ func (p *picture) waiting() {
 		points = append(points, fmt.Sprintf("%.1f,%.1f", p.x(p.film[i].at), height(float64(p.film[i].Queued), most, lineTop, lineBase)))
 	}
 	p.printf(`<polygon points="%d,%d %s %d,%d" fill="%s" fill-opacity="0.55" stroke="%[6]s"/>`+"\n", picLeft, lineBase, strings.Join(points, " "), picRight, lineBase, lineColour)
-	p.onTop(picLeft, lineTop-8, "start", 12, lineColour, "requests that wait in front of the handler")
+	p.onTop(picLeft, lineTop-8, "start", 12, lineColour, "queued requests")
 }
 
 // times draws the axis.

@@ -15,7 +15,7 @@ import (
 	"github.com/resilience-go/resilience/limit"
 )
 
-var cycleFile = flag.String("cycle", "", "the file to draw a cycle of the limit's tests to, as docs/limit.svg is")
+var cycleFile = flag.String("cycle", "", "the file to draw a limit in an overload to, as docs/limit.svg is")
 
 // cycled is the overload whose beginning is drawn: 2x.
 var cycled = overload{name: "one cycle", workers: 10, mean: 10 * ms, trouble: 1500 * ms, load: constant(2)}
@@ -26,7 +26,7 @@ type frame struct {
 	limit.Stats
 }
 
-// results is how many tests have had one.
+// results is how many trials have ended.
 func (f *frame) results() uint64 {
 	t := f.Trials
 	return t.Raised + t.NotRaised + t.Lowered + t.NotLowered + t.Inconclusive
@@ -57,7 +57,7 @@ func filmed(t *testing.T, seed uint64, from, to time.Duration) (f film) {
 	return f
 }
 
-// A trial of another limit, which is a test of the limit in its own words.
+// A trial of another limit.
 type trialOf struct {
 	from, to time.Duration
 	level    int
@@ -81,8 +81,8 @@ func (t *trialOf) outcome() string {
 	return "abandoned"
 }
 
-// trials returns the tests whose result f has: one begins when another limit comes into
-// force, or with the result of the one before.
+// trials returns the trials whose result f has. One begins when the limit changes last
+// before its result.
 func (f film) trials() (all []trialOf) {
 	begun := -1
 	for i := 1; i < len(f); i++ {
@@ -94,7 +94,7 @@ func (f film) trials() (all []trialOf) {
 			all = append(all, trialOf{f[begun].at, f[i].at, f[begun].Limit, f[i-1].Stats, f[i].Stats})
 			begun = -1
 		}
-		if f[i].Limit != f[i-1].Limit && begun < 0 {
+		if f[i].Limit != f[i-1].Limit && !ended {
 			begun = i
 		}
 	}
@@ -117,13 +117,13 @@ func TestCycle_drawn(t *testing.T) {
 	svg := drawCycle(f)
 	wellFormed(t, svg)
 	text := string(svg)
-	for _, want := range []string{"twice the load", "is reached", "a test of", "overload is proven", "tests rest", "knee: "} {
+	for _, want := range []string{"twice the load", "no more than", "a trial of", "is proven", "trials pause", "knee: "} {
 		if !strings.Contains(text, want) {
-			t.Errorf("nothing is said of %q", want)
+			t.Errorf("the picture does not contain %q", want)
 		}
 	}
 	if n := len(f.trials()); n == 0 || n > 9 {
-		t.Errorf("%d tests are drawn", n)
+		t.Errorf("%d trials are drawn", n)
 	}
 	if *cycleFile != "" {
 		if err := os.WriteFile(*cycleFile, svg, 0o644); err != nil {

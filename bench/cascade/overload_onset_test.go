@@ -75,7 +75,7 @@ func TestLimit_onset(t *testing.T) {
 				o.simulate(t, plain, limitFront, uint64(100+seed), &sum)
 			}
 			possible := o.capacity() * step.Seconds() * float64(s.runs())
-			slack := strays * math.Sqrt(onsetRuns*10/float64(s.runs()*s.workers))
+			slack := max(strays, strays*math.Sqrt(onsetRuns*10/float64(s.runs()*s.workers)))
 			for i, name := range []string{"first", "second"} {
 				row := ""
 				from := time.Duration(i) * 2 * gust

@@ -214,6 +214,9 @@ func batches() (all []overload) {
 			o.name, o.workers, o.mean = fmt.Sprintf("batches, 10 x %s 10 ms, %vx", work.name, load), 10, 10*ms
 			all = append(all, o)
 			o.name, o.workers, o.mean, o.shared = fmt.Sprintf("batches, a core of %s 1 ms, %vx", work.name, load), 1, ms, true
+			if work.name == "fixed" && load == 4 {
+				o.demand.good = 0 // each batch makes the others so much slower that nothing is answered at all
+			}
 			all = append(all, o)
 		}
 	}

@@ -36,11 +36,14 @@ var mixes = []overload{
 	renamed("8 shared cores", critical(0.7, 0.1, 2.4), func(o *overload) { o.workers, o.shared = 8, true }),
 	renamed("100 workers", critical(0.8, 0.05, 1.2), func(o *overload) { o.workers, o.trouble = 100, 5*secs }),
 	renamed("4 workers", critical(0.7, 0.1, 2.4), func(o *overload) { o.workers = 4 }),
-	renamed("brown-out, 5x slower", critical(0.1, 0.5, 0.5), func(o *overload) { o.slow = constant(5) }),
+	renamed("brown-out, 5x slower", critical(0.1, 0.5, 0.5), func(o *overload) {
+		o.slow = constant(5)
+		o.streams[0].ok = 99 // work of 50 ms, while callers wait 500 ms
+	}),
 	renamed("1 % take 20x", critical(0.7, 0.1, 2.4), func(o *overload) { o.takes = oneInAHundred }),
 	renamed("pauses of 200 ms", critical(0.7, 0.1, 2.4), func(o *overload) {
 		o.pause, o.demand.good = 200*ms, 0
-		o.streams[0].ok = 99.5 // a pause leaves a queue that critical calls fill
+		o.streams[0].ok = 98.3 // a pause leaves a queue that critical calls fill
 	}),
 	mixed("four priorities",
 		stream{name: "critical", priority: resilience.Critical, calm: 0.3, load: constant(0.3), ok: 99.9},
