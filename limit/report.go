@@ -2,6 +2,7 @@ package limit
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/internal/policykit"
@@ -39,12 +40,49 @@ func (l *Limit) Report(details bool) resilience.Report {
 	)
 	if details {
 		r.Settings, r.Time, r.Since = policykit.Settings(l.String()), l.clock.Now(), *l.began.Load()
-		if s.Overload {
-			r.Why = "requests arrive faster than the handler completes them, and a higher limit does not help"
-			r.Next = "rejects requests that were queued for too long, until the queue is short"
-		}
+		r.Why, r.Next = l.explain()
 	}
 	return r
+}
+
+// explain returns why the limit is where it is, and what happens next.
+func (l *Limit) explain() (why, next string) {
+	now := l.clock.Elapsed()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := &l.gate.search
+	last := s.Last()
+	if !s.Limited() && (last.At == 0 || now >= s.Rest()) {
+		return "", ""
+	}
+	if last.At != 0 {
+		why = fmt.Sprintf("a trial %s ago with %d requests in the handler gave %.0f/s, after %.0f/s with %.0f",
+			rounded(now-last.At), last.Level, last.After, last.Before, last.Flight)
+	}
+	switch wait := s.Rest() - now; {
+	case !s.Limited():
+		return why, fmt.Sprintf("limits nothing, and tries a limit in %s at the earliest", rounded(wait))
+	case last.At == 0 && s.Level() == l.settings.Load().max:
+		why = "Max is reached"
+	case last.At == 0:
+		why = "requests take over twice as long as usual, and more arrive than are answered"
+	}
+	if p, ok := l.gate.queue.Edge(); s.Overload() && ok {
+		next = fmt.Sprintf("rejects requests of priority %v and below that were queued for %s; ", p, rounded(s.Patience()))
+	}
+	if wait := s.Rest() - now; wait > 0 {
+		return why, next + fmt.Sprintf("tries another limit in %s at the earliest", rounded(wait))
+	}
+	return why, next + "tries another limit"
+}
+
+// rounded is a duration for people.
+func rounded(ns int64) time.Duration {
+	d := time.Duration(ns)
+	if d > 10*time.Second {
+		return d.Round(time.Second)
+	}
+	return d.Round(time.Millisecond)
 }
 
 // String returns a description of the limit and its settings for people. The text may

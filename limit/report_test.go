@@ -1,6 +1,7 @@
 package limit_test
 
 import (
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,12 +26,21 @@ func TestLimit_reportsOverload(t *testing.T) {
 		if r.State != "OVERLOAD" || !r.Attention || r.Why == "" || r.Next == "" || r.Since.Before(began) || r.Since.After(time.Now()) {
 			t.Errorf("in an overload: %+v", r)
 		}
+		for _, want := range []string{"a trial ", " requests in the handler gave "} {
+			if !strings.Contains(r.Why, want) {
+				t.Errorf("why: %q", r.Why)
+			}
+		}
+		if want := "rejects requests of priority normal and below that were queued for "; !strings.HasPrefix(r.Next, want) {
+			t.Errorf("next: %q", r.Next)
+		}
+		t.Log(r.Why, "|", r.Next)
 		if r := l.Report(false); r.Why != "" || !r.Since.IsZero() {
 			t.Errorf("without details: %+v", r)
 		}
 		s.all.Wait()
 		time.Sleep(time.Minute)
-		if r := l.Report(true); r.State != "NORMAL" || !r.Since.After(began) || r.Why != "" {
+		if r := l.Report(true); r.State != "NORMAL" || !r.Since.After(began) || r.Why != "" || r.Next != "" {
 			t.Errorf("after it: %+v", r)
 		}
 	})

@@ -87,10 +87,15 @@ const (
 
 // A Search finds the limit of one handler. Its methods are not safe for concurrent use.
 type Search struct {
-	most   int  // requests: the highest limit
-	shadow bool // nothing is held up, so there are no trials
+	most int // requests: the highest limit
 
-	state state
+	// These share a word.
+	state    state
+	shadow   bool // nothing is held up, so there are no trials
+	growing  bool // in the last window more requests arrived than were useful
+	overload bool // a proven limit has had enough pressure, and has some
+	higher   bool // the next trial of a proven limit is of a higher one
+
 	trial trial
 	limit int // requests, in state bound
 	level int // requests: the limit in force, without the lasting ones
@@ -104,9 +109,7 @@ type Search struct {
 
 	window   window
 	checked  window // consecutive windows under a proven limit
-	growing  bool   // in the last window more requests arrived than were useful
 	pressure int64  // how long growing has lasted, less how long not
-	overload bool   // a proven limit has had enough pressure, and has some
 	useful   int64  // when the last useful completion came
 	seen     int64  // when Tick was last called
 	left     int64  // when a request last left
@@ -116,10 +119,10 @@ type Search struct {
 	verdict verdict
 	rest    int64 // when the next trial may begin
 	rests   int   // trials in a row with the same verdict
-	higher  bool  // the next trial of a proven limit is of a higher one
 	watch   int   // requests in the handler from which on it is watched
 
 	results Trials
+	last    Result
 }
 
 type state uint8
@@ -191,6 +194,20 @@ func (s *Search) NewestFirst() bool {
 func (s *Search) Stalled(now int64) bool {
 	return now < s.draining || now-s.useful > s.stall()
 }
+
+// A Result is what a trial has shown.
+type Result struct {
+	At            int64   // when it ended, 0 if there was no trial
+	Level         int32   // requests in the handler during the trial, at most
+	Flight        float32 // requests in the handler before it
+	Before, After float32 // useful completions per second before and during it
+}
+
+// Last returns the result of the last trial.
+func (s *Search) Last() Result { return s.last }
+
+// Rest returns until when no trial begins.
+func (s *Search) Rest() int64 { return s.rest }
 
 // Results returns the trials since it was last called.
 func (s *Search) Results() (t Trials) {

@@ -1,6 +1,9 @@
 package search
 
-import "math"
+import (
+	"math"
+	"time"
+)
 
 // A trial compares the throughput at another level with the throughput before it.
 type trial struct {
@@ -225,6 +228,7 @@ func (s *Search) measure(now int64) (ended Window) {
 		return ended
 	}
 	ended = Window{true, max(float64(w.useful), t.base*long)}
+	s.last = Result{now, int32(t.level), float32(t.flight), float32(t.base * float64(time.Second)), float32(x * float64(time.Second))}
 	if s.state == bound {
 		s.judge(now, x, llr > -sure)
 	} else {
