@@ -178,14 +178,14 @@ func TestCollector_limitShadow(t *testing.T) {
 		l := newLimit(limit.Config{Name: "l", Shadow: true, MaxQueue: 100})
 		reg, _ := register(t, l)
 		s := serve(l, time.Minute)
-		s.load(1000, 2*time.Second)
+		s.load(1000, 10*time.Second)
 		s.wg.Wait()
 		now, stats := scrape(t, reg), l.Stats()
 		compare(t, now, stats)
 		if stats.Shed+stats.QueueFull == 0 {
 			t.Errorf("nothing was tested: %+v", stats)
 		}
-		if handled := stats.Useful + stats.Abandoned; handled != 2000 {
+		if handled := stats.Useful + stats.Abandoned; handled != 10000 {
 			t.Errorf("%d were handled, want all", handled)
 		}
 	})

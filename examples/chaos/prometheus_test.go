@@ -34,7 +34,7 @@ var mustMove = []string{
 var (
 	mustBeEmpty = []string{
 		"Fallbacks by outcome", "Stale values by outcome", "Fetches of stale values", "Values remembered",
-		"Limits in an overload", "Requests by outcome", "Share refused", "Limit, knee and in flight",
+		"Limits in an overload", "Requests by outcome", "Share refused", "Rejected by priority", "Limit, knee and in flight",
 		"Waiting for the handler", "Trials by result", "Overloads that began",
 	}
 	notRecorded = "name:resilience_limit_calls:refused_ratio_rate5m"
