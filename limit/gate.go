@@ -134,14 +134,17 @@ func (g *gate) wouldReject() decision {
 }
 
 // leave records that a request leaves the handler. It stands for weight requests, and for
-// none if it is not a sample and the handler is not watched.
+// none if it is not a sample and the handler is not watched. While requests are rare, each of
+// them is a sample and stands for itself.
 func (g *gate) leave(now, entered int64, useful bool, weight int) {
+	if g.search.Rare() {
+		weight = 1
+	}
 	switch {
 	case g.watched:
 		began := g.search.WindowStart()
 		g.measure(now, began, g.search.Leave(now, entered, useful, g.inFlight, g.queued()))
-	case g.search.Rare() && g.search.Sample(now, max(0, now-entered), useful, 1, g.inFlight),
-		weight > 0 && g.search.Sample(now, max(0, now-entered), useful, weight, g.inFlight):
+	case weight > 0 && g.search.Sample(now, max(0, now-entered), useful, weight, g.inFlight):
 		g.watch(now)
 	}
 	g.inFlight--

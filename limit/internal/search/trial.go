@@ -168,6 +168,10 @@ func (s *Search) check(now int64) {
 	x := all.throughput(now)
 	v := &s.verdict
 	if v.differs(x, true) {
+		if s.limit >= s.most { // there is no higher limit to try
+			v.throughput, v.off = x, 0
+			return
+		}
 		s.pressure, s.overload = 0, false // nothing is proven now
 		s.try(now, 2*s.limit, x, &all)
 		return
@@ -251,6 +255,7 @@ func (s *Search) judgeFirst(now int64, x float64, same bool) {
 	}
 	s.results.Lowered++
 	s.rests = 0
+	grew := s.window.grew()
 	if x < equal*t.base {
 		s.knee = float64(t.level) * t.base / x
 		s.prove(now, head*s.knee+1, x)
@@ -261,7 +266,9 @@ func (s *Search) judgeFirst(now int64, x float64, same bool) {
 		// The level is a guess, and may be too low. A higher one costs no throughput.
 		s.higher, s.rest = true, now+(s.rest-now)/4
 	}
-	s.pressure, s.overload, s.growing = s.enough(), true, true
+	if s.growing = grew; grew { // otherwise it was a burst
+		s.pressure, s.overload = s.enough(), true
+	}
 }
 
 // judge ends the trial of a proven limit.
