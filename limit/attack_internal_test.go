@@ -356,7 +356,7 @@ func TestGate_attacks(t *testing.T) {
 	}
 	for _, a := range append(attacks(), kin()...) {
 		if *attackSeeds == 1 {
-			a.slack += 1.5 // single runs stray
+			a.slack += 4 // single runs stray
 		}
 		t.Run(a.name, func(t *testing.T) {
 			limited := a.mean(t, true)
