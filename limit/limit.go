@@ -41,25 +41,26 @@ var ErrLimited error = &resilience.Rejection{Policy: policy, Reason: resilience.
 // least number of requests in flight with which the handler reaches its full throughput, and
 // the limit becomes one and a half times the knee.
 //
-// A proof has an age. Limit tries half and twice the limit from time to time. It ends the
-// limit when twice as many requests make more throughput, when the throughput changes by
-// half and no trial confirms the limit, when nothing useful completes for a second, or when
-// no request was queued for a second. After a trial that shows no queue, it waits longer for
-// the next one. A request that is in the handler for more than sixteen service times, such as
-// a slow upload, does not count against the limit.
+// A proof has an age. Limit tries twice and half the limit from time to time. If twice as many
+// requests make more throughput, the limit rises, and it ends if that happens twice in a row.
+// If the throughput rises by half or falls by a third, Limit tries twice the limit at once. The
+// limit ends when nothing useful completes for a second while requests are queued, and when no
+// request was queued for a second. After a trial that shows no queue, Limit waits longer for the
+// next one. A request that is in the handler for more than sixteen service times, such as a
+// slow upload, does not count against the limit, but it counts against Config.Max.
 //
-// A request that finds no free slot is queued until a slot is free or its caller leaves. The
-// queue is ordered by the request's priority, then by the share of the service that its caller
-// has had lately, then by arrival (see [resilience.Priority]). While the queue grows, the
-// newest request goes first, because the callers of the oldest would leave before they get an
-// answer.
+// A request that cannot enter is queued until a slot is free or its caller leaves. The queue is
+// ordered by the request's priority, then by the share of the service that its caller has had
+// lately, then by arrival (see [resilience.Priority]). While more requests arrive than are
+// useful, the newest goes first among those that the handler has no capacity for, because the
+// callers of the oldest would leave before they get an answer.
 //
-// An overload begins when the limit is proven and more requests arrive than are answered. In
-// an overload, Limit rejects a request that has been queued for as long as the service time,
-// and for at least 12 ms. It also rejects a request whose caller has less time left than the
-// service time. Requests of priorities and callers that the handler has capacity for are not
-// rejected. The overload ends when no more requests arrive than are answered, after a second
-// at most.
+// An overload begins with the proof, and later when more requests arrive than are useful for
+// a fifth of a second and for two service times. In an overload, Limit rejects a request that
+// has been queued for as long as the service time, and for at least 12 ms. Requests of
+// priorities and callers that the handler has capacity for may be queued eight times as long.
+// Limit also rejects a request whose caller has less time left than the service time. The
+// overload ends soon after no more requests arrive than are useful.
 //
 // An operation that goes on after its answer, such as a stream or an upgraded connection,
 // frees its slot when it answers. A limit cannot pace the work after that.
@@ -335,9 +336,7 @@ func (l *Limit) release() {
 	g := &l.gate
 	for i, w := range g.decided {
 		switch w.Value.decision {
-		case overdue:
-			l.count.Add(shed)
-		case hopeless:
+		case overdue, hopeless:
 			l.count.Add(shed)
 		case displaced:
 			l.count.Add(queueFull)

@@ -142,12 +142,13 @@ type verdict struct {
 
 // Trials counts trials by result.
 type Trials struct {
-	// Raised: the throughput was higher with more requests, or there were no more.
-	// NotRaised: it was the same, so the limit stayed.
+	// Raised: the throughput was higher with more requests, or the load did not reach the higher
+	// limit. NotRaised: it was the same, so the limit stayed.
 	Raised, NotRaised uint64
-	// Lowered: the throughput was the same with fewer requests. NotLowered: it was lower.
+	// Lowered: the throughput was the same with fewer requests, or a first trial found the
+	// knee. NotLowered: it was lower.
 	Lowered, NotLowered uint64
-	// Inconclusive: the handler stalled or the trial took too long.
+	// Inconclusive: the trial was interrupted, had no queue, or took too long.
 	Inconclusive uint64
 }
 
