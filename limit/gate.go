@@ -57,6 +57,15 @@ func (g *gate) update(s *settings) {
 	g.search.Configure(s.max, s.shadow)
 }
 
+// level returns how many requests may be in the handler. Without a queue no limit can be
+// proven, so only Max bounds them.
+func (g *gate) level() int {
+	if g.maxQueue < 0 {
+		return g.max
+	}
+	return g.search.Level()
+}
+
 // queued returns how many requests are queued or, in shadow mode, would be.
 func (g *gate) queued() int {
 	if g.shadow {
@@ -100,7 +109,7 @@ func (g *gate) arrive(now int64, class rank.Class, deadline int64) (w *waiter, d
 		return nil, d
 	}
 	g.serve(now) // the search may have opened
-	if g.queue.Len() == 0 && g.inFlight < g.search.Level() {
+	if g.queue.Len() == 0 && g.inFlight < g.level() {
 		g.inFlight++
 		return nil, admitted
 	}
@@ -219,7 +228,7 @@ func (g *gate) serve(now int64) {
 			g.reject(w, overdue)
 		}
 	}
-	for g.queue.Len() > 0 && g.inFlight < s.Level() {
+	for g.queue.Len() > 0 && g.inFlight < g.level() {
 		w := g.queue.Next(s.NewestFirst())
 		if d := w.Value.deadline; d != 0 && s.Overload() && !stalled && d-now < s.ServiceTime() {
 			g.reject(w, hopeless)

@@ -196,6 +196,23 @@ func TestConfig_maxQueue(t *testing.T) {
 	}
 }
 
+// Without a queue only Max rejects requests.
+func TestConfig_noQueue(t *testing.T) {
+	for _, most := range []int{0, 20} {
+		synctest.Test(t, func(t *testing.T) {
+			l := newLimit(t, limit.Config{Max: most, MaxQueue: limit.NoQueue})
+			s := newService(4, 10*time.Millisecond)
+			s.load(l, 5*time.Millisecond, time.Second, nil)
+			s.load(l, time.Millisecond, 5*time.Second, nil)
+			s.calls.Wait()
+			got := l.Stats()
+			if got.Shed > 0 || most == 0 && got.QueueFull > 0 || most > 0 && got.QueueFull == 0 {
+				t.Errorf("Max %d: %+v", most, got)
+			}
+		})
+	}
+}
+
 // At most Max requests are in flight.
 func TestConfig_max(t *testing.T) {
 	for _, most := range []int{1, 2, 3, 4, 5, 64, 100} {
