@@ -195,7 +195,7 @@ func (s *Search) measure(now int64) (ended Window) {
 	long := w.length(now)
 	least := windowTime
 	if s.state == bound {
-		least = 2 * shortest // a shorter one costs less
+		least = shortest // a shorter one costs less
 	}
 	if long < float64(least) || long < w.mean() || w.completions == 0 {
 		return ended
