@@ -127,10 +127,12 @@ func (e *episode) fail(now int64) (run int, span time.Duration) {
 // enter returns the token of a call of a CLOSED episode that begins at now, during a run
 // of failures. If the run is too old, it ends.
 func (e *episode) enter(now int64) (token uint64) {
-	w := e.word.Load()
-	if e.age.Enter(now) {
+	// The run ends before the call enters. Otherwise another call could enter and fail between
+	// the two, and count as one more failure of the old run.
+	if w := e.word.Load(); e.age.Old(now) {
 		e.forget(w)
 	}
+	e.age.Enter(now)
 	return e.base | duringRun
 }
 
