@@ -134,6 +134,24 @@ func TestRetry_oldStreak(t *testing.T) {
 	}
 }
 
+// Calls that begin at once after an old streak are retried: none of its failures counts.
+func TestRetry_oldStreakAtOnce(t *testing.T) {
+	for range 2000 {
+		synctest.Test(t, func(t *testing.T) {
+			r := must(t, quick(retry.Config{Budget: 1000}))
+			op, _ := script(errBoom)
+			_ = run(r, op)
+			time.Sleep(time.Hour)
+			testkit.AtOnce(2, func(int) { // their two failures are no streak
+				op, runs := script(errBoom, nil)
+				if err := run(r, op); err != nil || runs() != 2 {
+					t.Errorf("%d runs, error %v", runs(), err)
+				}
+			})
+		})
+	}
+}
+
 // A call that is being retried is in flight, so it keeps the streak.
 func TestRetry_retriedCallInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

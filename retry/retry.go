@@ -97,9 +97,16 @@ func (r *Retry) Apply(ctx context.Context, next resilience.Next) error {
 	if ctx.Err() != nil {
 		return resilience.ContextError(ctx)
 	}
-	entered := r.streak.Load() != 0 // the age of the streak counts the call
-	if entered && r.age.Enter(r.clock.Nanos()) {
-		r.streak.Store(0)
+	streak := r.streak.Load()
+	entered := streak != 0 // the age of the streak counts the call
+	if entered {
+		// An old streak ends before the call enters. Otherwise another call could enter and
+		// fail between the two, and its failure would follow the old ones.
+		now := r.clock.Nanos()
+		if r.age.Old(now) {
+			r.streak.CompareAndSwap(streak, 0)
+		}
+		r.age.Enter(now)
 	}
 	running, returned := true, false
 	defer func() {

@@ -31,14 +31,12 @@ const (
 	oneCall = 1 << ageBits
 )
 
-// Enter counts a call that begins during the run. It reports whether the run is too old,
-// to one of the calls that begin at that time.
-func (a *Age) Enter(now int64) (old bool) {
+// Enter counts a call that begins during the run. A run that is Old must have ended before.
+func (a *Age) Enter(now int64) {
 	for {
 		w := a.word.Load()
-		age := ageOf(w, now)
-		if a.word.CompareAndSwap(w, w&^ageMask+oneCall|age) {
-			return w < oneCall && tooOld(age)
+		if a.word.CompareAndSwap(w, w&^ageMask+oneCall|ageOf(w, now)) {
+			return
 		}
 	}
 }
@@ -74,7 +72,7 @@ func (a *Age) Renew(now int64) {
 // Old reports whether the run is too old.
 func (a *Age) Old(now int64) bool {
 	w := a.word.Load()
-	return w < oneCall && tooOld(ageOf(w, now))
+	return w < oneCall && ageOf(w, now) >= uint64(MaxAge.Milliseconds())
 }
 
 // ageOf returns the age in a word, in ms. If the clock was set back, it is 0.
@@ -89,5 +87,3 @@ func ageOf(w uint64, now int64) uint64 {
 func bornAt(age uint64, now int64) uint64 {
 	return uint64(max(0, now/int64(time.Millisecond)-int64(age))) & ageMask
 }
-
-func tooOld(age uint64) bool { return age >= uint64(MaxAge.Milliseconds()) }
