@@ -116,8 +116,7 @@ func (g *gate) arrive(now int64, class rank.Class, deadline int64) (w *waiter, d
 	if g.queue.Len() >= g.capacity() {
 		last := g.queue.Displaced(ticket, g.search.NewestFirst())
 		if last == nil {
-			g.queue.Undo(ticket)
-			g.rejected[ticket.Priority()-resilience.Lowest]++
+			g.turnAway(ticket)
 			return nil, displaced
 		}
 		g.reject(last, displaced)
@@ -245,8 +244,13 @@ func (g *gate) serve(now int64) {
 
 func (g *gate) reject(w *waiter, d decision) {
 	g.decide(w, d)
-	g.queue.Undo(w.Ticket)
-	g.rejected[w.Ticket.Priority()-resilience.Lowest]++
+	g.turnAway(w.Ticket)
+}
+
+// turnAway counts a request that is rejected.
+func (g *gate) turnAway(t rank.Ticket) {
+	g.queue.Undo(t)
+	g.rejected[t.Priority()-resilience.Lowest]++
 }
 
 func (g *gate) decide(w *waiter, d decision) {

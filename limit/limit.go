@@ -75,10 +75,10 @@ type Limit struct {
 	rejections
 
 	// word holds, from the highest bit down, the watched bit, the rare bit, the number of
-	// requests from which on the handler is watched, and the number in the handler. While the bit is clear, a request that finds a
-	// free slot enters with an add of one and leaves with a subtraction of one. A goroutine
-	// that locks mu sets the bit first, which excludes both. Only the holder of mu writes a
-	// word with the bit set.
+	// requests from which on the handler is watched, and the number in the handler. While the
+	// watched bit is clear, a request that finds a free slot enters by adding one and leaves by
+	// subtracting one. A goroutine that has locked mu sets the watched bit, which excludes both.
+	// Only the holder of mu writes a word with the watched bit set.
 	word atomic.Uint64
 	// crowd shares a cache line with word, which every request loads.
 	crowd crowd
@@ -94,9 +94,9 @@ const (
 	flightBits   = 32
 	flightMask   = 1<<flightBits - 1
 	watchedBit   = 1 << 63
-	rareBit      = 1 << 62 // requests are so rare that all of them are sampled
+	rareBit      = 1 << 62 // requests are so rare that each of them is a sample
 	levelMask    = rareBit - 1
-	sampleWeight = 8 // otherwise, one of sampleWeight requests that leave without the lock is
+	sampleWeight = 8 // while they are not rare, one of sampleWeight requests is a sample
 )
 
 // sampled reports whether a request that leaves at a time is a sample. It takes its luck from
@@ -269,7 +269,7 @@ func (l *Limit) complete(entered, now int64, ok bool, weight int) {
 }
 
 // lock locks mu and takes the word over. It returns the later of now and the latest time
-// seen. A clock that was set back by over a second has another present.
+// seen. If the clock was set back by over a second, it returns now.
 func (l *Limit) lock(now int64) int64 {
 	l.mu.Lock()
 	l.gate.inFlight = int(l.word.Or(watchedBit) & flightMask)

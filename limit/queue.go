@@ -9,9 +9,9 @@ import (
 	"github.com/resilience-go/resilience/limit/internal/rank"
 )
 
-// arrive is enter for a request that cannot enter without the lock. It delivers no events, because an
-// observer that ends the goroutine would take the slot along. The next request that leaves
-// delivers them.
+// arrive is enter for a request that cannot enter without the lock. It delivers no events,
+// because an observer that ends the goroutine would take the slot along. The next request that
+// leaves delivers them.
 func (l *Limit) arrive(ctx context.Context, next resilience.Next, now int64) (entered int64, err error) {
 	class := rank.Of(next.Rank()) // user code, so without a lock
 	deadline := int64(0)

@@ -51,15 +51,15 @@ func (l *Limit) explain() (why, next string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := &l.gate.search
-	last := s.Last()
-	if !s.Limited() && (last.At == 0 || now >= s.Rest()) {
+	last, wait := s.Last(), s.Rest()-now
+	if !s.Limited() && (last.At == 0 || wait <= 0) {
 		return "", ""
 	}
 	if last.At != 0 {
 		why = fmt.Sprintf("a trial %s ago with %d requests in the handler gave %.0f/s, after %.0f/s with %.0f",
 			rounded(now-last.At), last.Level, last.After, last.Before, last.Flight)
 	}
-	switch wait := s.Rest() - now; {
+	switch {
 	case !s.Limited():
 		return why, fmt.Sprintf("limits nothing, and tries a limit in %s at the earliest", rounded(wait))
 	case last.At == 0 && s.Level() == l.settings.Load().max:
@@ -70,7 +70,7 @@ func (l *Limit) explain() (why, next string) {
 	if p, ok := l.gate.queue.Edge(); s.Overload() && ok {
 		next = fmt.Sprintf("rejects requests of priority %v and below that were queued for %s; ", p, rounded(s.Patience()))
 	}
-	if wait := s.Rest() - now; wait > 0 {
+	if wait > 0 {
 		return why, next + fmt.Sprintf("tries another limit in %s at the earliest", rounded(wait))
 	}
 	return why, next + "tries another limit"
