@@ -114,6 +114,7 @@ type Search struct {
 	seen     int64  // when Tick was last called
 	left     int64  // when a request last left
 	queued   int64  // when a request was last queued
+	empty    int64  // when none was last queued
 	draining int64  // until when requests are served that a stall has left
 
 	verdict verdict
@@ -381,6 +382,8 @@ func (s *Search) Tick(now int64, inFlight, queued int) {
 	}
 	if queued > 0 {
 		s.queued = now
+	} else {
+		s.empty = now
 	}
 	t := &s.trial
 	if t.phase == moving && !t.up && 2*(now-s.left) > quiet {

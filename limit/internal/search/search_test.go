@@ -457,6 +457,25 @@ func TestSearch_overloadEndsWithThePressure(t *testing.T) {
 	}
 }
 
+// Bursts that are answered before the next one are no overload, wherever in a window the pause
+// between two of them falls.
+func TestSearch_pausesAreNoPressure(t *testing.T) {
+	never := func() bool { return false }
+	for size := 300; size < 700; size += 7 {
+		h := proven(10, 10*ms)
+		h.patience = 5 * sec
+		h.runUntil(.5, 5*sec, func() bool { return !h.Overload() })
+		for range 20 {
+			h.send(10_000, int64(size)*10_000, h.Overload)
+			if h.Overload() {
+				t.Fatalf("%d at once are an overload at %d ms", size, h.now/ms)
+			}
+			rest := sec - int64(size)*10_000
+			h.send(rest, 2*rest, never)
+		}
+	}
+}
+
 // A request may be queued for one service time in an overload, and for 12 ms at least.
 func TestSearch_patienceIsTheServiceTime(t *testing.T) {
 	if h := newServer(1, 2*ms); h.Patience() != 12*ms {

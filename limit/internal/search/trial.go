@@ -149,8 +149,8 @@ func (s *Search) check(now int64) {
 	w := &s.window
 	long := now - w.start
 	s.growing = w.arrivals > w.useful
-	if w.binds() && s.growing {
-		s.pressure = min(s.pressure+long, 2*s.enough())
+	if w.binds() && s.growing { // since the queue was last empty: a pause is no pressure
+		s.pressure = min(s.pressure+now-max(w.start, s.empty), 2*s.enough())
 	} else {
 		s.pressure = max(0, s.pressure-long)
 	}
