@@ -2,7 +2,9 @@ package limit_test
 
 import (
 	"context"
+	"errors"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -64,4 +66,57 @@ func mostInFlight(t *testing.T, d time.Duration) (most int) {
 	}
 	all.Wait()
 	return most
+}
+
+// Twice as many requests come as one processor can serve. That they wait for it is the proof of
+// the overload, so the throughput is not measured with fewer. It is measured in one run of a
+// hundred, where the scheduler runs requests in a different order.
+func TestLimit_waitingForAProcessorIsProof(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	var why string
+	for range 10 {
+		if why = firstTrial(t); strings.Contains(why, "it waited for a processor") {
+			return
+		}
+	}
+	t.Error(why)
+}
+
+// firstTrial has twice as many requests come as the processor can serve until a trial has ended,
+// and returns what the limit says of it.
+func firstTrial(t *testing.T) (why string) {
+	w := &work{Clock: clock.New()}
+	l := newLimit(t, limit.Config{Clock: w})
+	var mu sync.Mutex // guards why
+	request := func() {
+		err := resilience.Run(t.Context(), l, func(context.Context) error {
+			w.compute(time.Millisecond)
+			return nil
+		})
+		if err != nil && !errors.Is(err, limit.ErrLimited) {
+			t.Error(err)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if why == "" && l.Stats().Trials != (limit.Trials{}) {
+			why = l.Report(true).Why
+		}
+	}
+	for range 500 {
+		request()
+	}
+	var all sync.WaitGroup
+	for last := w.nanos.Load() - int64(10*time.Millisecond); l.Stats().Trials == (limit.Trials{}); {
+		now := w.nanos.Load()
+		if now > int64(5*time.Second) {
+			break
+		}
+		for range 2 * time.Duration(now-last) / time.Millisecond {
+			all.Go(request)
+		}
+		last = now
+		runtime.Gosched()
+	}
+	all.Wait()
+	return why
 }

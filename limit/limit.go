@@ -32,14 +32,15 @@ var ErrLimited error = &resilience.Rejection{Policy: policy, Reason: resilience.
 // Limit learns the uncontended service time: how long a request is in the handler while no
 // more requests arrive than are answered. It suspects an overload when requests take over
 // twice as long and more arrive than are answered. From then on it admits no more requests
-// than leave. Then it runs a trial. It sets twice the number of requests that the handler
-// needs by Little's law, and compares the throughput. The throughput is the number of useful
-// completions per second. A completion is useful if the caller has not left. If the
-// throughput stays, the other requests were queued inside the handler: the limit is proven
-// and stays in force. If the throughput falls in proportion, the handler is slow but has no
-// queue, and Limit limits nothing again. Otherwise the two measurements give the knee, the
-// least number of requests in flight with which the handler reaches its full throughput, and
-// the limit becomes one and a half times the knee.
+// than leave. Then it admits only twice the number of requests that the handler needs by
+// Little's law. If requests wait for a processor for most of the time that they take, this
+// limit is proven and stays in force. Otherwise a trial compares the throughput, which is the
+// number of useful completions per second. A completion is useful if the caller has not left.
+// If the throughput stays, the other requests were queued inside the handler: the limit is
+// proven. If the throughput falls in proportion, the handler is slow but has no queue, and Limit
+// limits nothing again. Otherwise the two measurements give the knee, the least number of
+// requests in flight with which the handler reaches its full throughput, and the limit becomes
+// one and a half times the knee.
 //
 // A proof has an age. Limit tries twice and half the limit from time to time. If twice as many
 // requests make more throughput, the limit rises, and it ends if that happens twice in a row.
@@ -281,6 +282,7 @@ func (l *Limit) lock(now int64) int64 {
 		l.gate.restart(now)
 	}
 	l.now = max(l.now, now)
+	l.gate.search.Waited(l.crowd.wait.Load())
 	return l.now
 }
 

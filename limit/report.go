@@ -55,7 +55,12 @@ func (l *Limit) explain() (why, next string) {
 	if !s.Limited() && (last.At == 0 || wait <= 0) {
 		return "", ""
 	}
-	if last.At != 0 {
+	switch {
+	case last.At == 0:
+	case last.After == 0:
+		why = fmt.Sprintf("most of the time that a request took %s ago, it waited for a processor, with %.0f requests in the handler and %.0f/s",
+			rounded(now-last.At), last.Flight, last.Before)
+	default:
 		why = fmt.Sprintf("a trial %s ago with %d requests in the handler gave %.0f/s, after %.0f/s with %.0f",
 			rounded(now-last.At), last.Level, last.After, last.Before, last.Flight)
 	}

@@ -1,6 +1,7 @@
 package search_test
 
 import (
+	"slices"
 	"time"
 
 	"github.com/resilience-go/resilience/limit/internal/search"
@@ -127,18 +128,23 @@ func (h *server) leave() {
 	h.serve()
 }
 
-// serve admits the oldest requests. It forgets those whose callers have left, and rejects those
-// that have been queued for too long.
+// serve forgets the requests whose callers have left, and rejects those that have been queued for
+// too long. It admits others, the oldest or the newest first as the search says.
 func (h *server) serve() {
-	for len(h.queue) > 0 {
-		switch waited := h.now - h.queue[0]; {
-		case waited > h.patience, !h.shadow && h.Overload() && waited > h.Patience() && !h.Stalled(h.now):
-		case h.shadow || h.inFlight() < h.Level():
-			h.enter(h.queue[0])
-		default:
-			return
-		}
+	overdue := h.patience
+	if !h.shadow && h.Overload() && !h.Stalled(h.now) {
+		overdue = min(overdue, h.Patience())
+	}
+	for len(h.queue) > 0 && h.now-h.queue[0] > overdue {
 		h.queue = h.queue[1:]
+	}
+	for len(h.queue) > 0 && (h.shadow || h.inFlight() < h.Level()) {
+		next := 0
+		if h.NewestFirst() {
+			next = len(h.queue) - 1
+		}
+		h.enter(h.queue[next])
+		h.queue = slices.Delete(h.queue, next, next+1)
 	}
 	if h.Quiet(h.inFlight()) {
 		h.watched = false

@@ -2,26 +2,27 @@
 // goroutine: the same calls make the same decisions. Times are in nanoseconds.
 //
 // A Search is open at first: it limits nothing. It learns the uncontended service time, which
-// is how long a request is in the handler while no more requests arrive than are useful. By
+// is how long a request is in the handler while as many requests arrive as are useful. By
 // Little's law, the handler needs as many requests as this time, multiplied by its throughput
 // in useful completions per second. When requests take over twice as long, more arrive than
 // are useful, and the handler has over three times the needed number, the search suspects an
 // overload: from then on, the number does not grow. A window under this hold shows the
-// throughput without any other limit. Then a trial sets twice the needed number. If the
-// throughput stays the same, the other requests were queued inside the handler, so the limit is
-// proven. If it falls in proportion, the handler is slow without a queue: the search opens, and
-// takes the service time for uncontended. In between, the two throughputs give the knee, the
-// least number of requests with full throughput, and the limit is one and a half times the
-// knee. A proven limit is tried with half and with twice its value by turns, at once when the
-// throughput has changed by half. Between trials are pauses that double while the results stay
-// the same. The search opens when twice the limit makes more throughput or is not reached, when
-// no request has been queued for a second, and when the limit helps nobody: requests are queued,
-// and for a second and two service times nothing useful completes under a proven limit, or
-// nothing leaves under another one. The last case counts as a trial, so a longer pause follows.
-// A trial that the handler interrupts with a stall has no result. A request counts against the
-// limit for one to two laps of eight service times, or until nothing else is left in the
-// handler that a lower trial waits for. Then it is lasting: the limit is higher by one until it
-// leaves.
+// throughput without any other limit. Then only twice the needed number enter. If requests
+// wait for a processor for most of the time that they take, this limit is proven. Otherwise a
+// trial compares the throughputs. If it stays the same, the other requests were queued inside
+// the handler, so the limit is proven. If it falls in proportion, the handler is slow without a
+// queue: the search opens, and takes the service time for uncontended. In between, the two
+// throughputs give the knee, the least number of requests with full throughput, and the limit
+// is one and a half times the knee. A proven limit is tried with half and with twice its value
+// by turns, at once when the throughput has changed by half. Between trials are pauses that
+// double while the results stay the same. The search opens when twice the limit makes more
+// throughput or is not reached, when no request has been queued for a second, and when the
+// limit helps nobody: requests are queued, and for a second and two service times nothing
+// useful completes under a proven limit, or nothing leaves under another one. The last case
+// counts as a trial, so a longer pause follows. A trial that the handler interrupts with a
+// stall has no result. A request counts against the limit for one to two laps of eight service
+// times, or until nothing else is left in the handler that a lower trial waits for. Then it is
+// lasting: the limit is higher by one until it leaves.
 package search
 
 import (
@@ -93,12 +94,13 @@ type Search struct {
 	state    state
 	shadow   bool // nothing is held up, so there are no trials
 	growing  bool // in the last window more requests arrived than were useful
+	uneven   bool // without a proven limit, the number in the handler changed in the last window
 	overload bool // a proven limit has had enough pressure, and has some
 	higher   bool // the next trial of a proven limit is of a higher one
 
 	trial trial
 	limit int // requests, in state bound
-	level int // requests: the limit in force, without the lasting ones
+	level int // requests: the limit in force, except in state held without the lasting ones
 	knee  float64
 
 	// service is the running median of the time in the handler. Unlike a mean, a few
@@ -115,6 +117,7 @@ type Search struct {
 	left     int64  // when a request last left
 	queued   int64  // when a request was last queued
 	empty    int64  // when none was last queued
+	waited   int64  // how long a request that entered lately waited for a processor
 	draining int64  // until when requests are served that a stall has left
 
 	verdict verdict
@@ -146,8 +149,8 @@ type Trials struct {
 	// Raised: the throughput was higher with more requests, or the load did not reach the higher
 	// limit. NotRaised: it was the same, so the limit stayed.
 	Raised, NotRaised uint64
-	// Lowered: the throughput was the same with fewer requests, or a first trial found the
-	// knee. NotLowered: it was lower.
+	// Lowered: the throughput was the same with fewer requests, a first trial found the knee, or
+	// requests waited for a processor. NotLowered: it was lower.
 	Lowered, NotLowered uint64
 	// Inconclusive: the trial was interrupted, had no queue, or took too long.
 	Inconclusive uint64
@@ -159,7 +162,12 @@ func New(most int, shadow bool) Search {
 }
 
 // Level returns the number of requests that may be in the handler.
-func (s *Search) Level() int { return min(s.level+s.lasting.count, s.most) }
+func (s *Search) Level() int {
+	if s.state == held && s.trial.phase == none { // no more enter than leave, however long they last
+		return s.level
+	}
+	return min(s.level+s.lasting.count, s.most)
+}
 
 // Limited reports whether a limit is in force.
 func (s *Search) Limited() bool { return s.level < s.most || s.state == bound }
@@ -197,12 +205,13 @@ func (s *Search) Stalled(now int64) bool {
 	return now < s.draining || now-s.useful > s.stall()
 }
 
-// A Result is what a trial has shown.
+// A Result is what a trial has shown. If requests waited for a processor, there was no need to
+// measure the throughput after it.
 type Result struct {
 	At            int64   // when it ended, 0 if there was no trial
 	Level         int32   // requests in the handler during the trial, at most
 	Flight        float32 // requests in the handler before it
-	Before, After float32 // useful completions per second before and during it
+	Before, After float32 // useful completions per second before and during it, 0 if not measured
 }
 
 // Last returns the result of the last trial.
@@ -351,6 +360,9 @@ func (s *Search) Leave(now, entered int64, useful bool, inFlight, queued int) (e
 	return ended
 }
 
+// Waited records how long a request that has entered the handler waited for a processor.
+func (s *Search) Waited(long int64) { s.waited = long }
+
 // Forget records that a request leaves a watched handler that is no evidence about it.
 func (s *Search) Forget(now, entered int64, inFlight, queued int) {
 	s.left = now
@@ -415,11 +427,10 @@ func (s *Search) suspects(now int64, inFlight int) {
 	if s.state != open || s.trial.phase != none || s.shadow || now < s.rest || !s.slow(s.service) || w.completions*w.completions < windowCalls {
 		return
 	}
-	more := float64(w.arrivals - w.useful)
-	if more*more < 4*float64(w.arrivals) || more < 0 || float64(inFlight) < changed*float64(s.needed(w.throughput(now))) {
+	if !w.grew(2) || float64(inFlight) < changed*float64(s.needed(w.throughput(now))) {
 		return
 	}
-	s.state, s.level, s.growing = held, inFlight, true
+	s.state, s.level, s.growing, s.uneven = held, min(s.most, inFlight+s.lasting.count), true, true
 	s.begin(now)
 }
 

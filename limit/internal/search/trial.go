@@ -10,6 +10,7 @@ type trial struct {
 	phase  phase
 	up     bool
 	again  bool // the trial before it raised the limit
+	proven bool // requests wait for a processor, so the throughput need not be measured
 	level  int
 	base   float64 // throughput before the trial
 	useful int     // useful completions that base is of
@@ -90,6 +91,13 @@ func (s *Search) advance(now int64, inFlight int) (ended Window) {
 // settle ends the phase moving.
 func (s *Search) settle(now int64) {
 	t := &s.trial
+	if t.proven {
+		s.service = min(s.service, max(1, float64(t.level)/t.base)) // the median lags
+		s.last = Result{At: now, Level: int32(t.level), Flight: float32(t.flight), Before: perSecond(t.base)}
+		s.judgeFirst(now, t.base, true)
+		s.begin(now)
+		return
+	}
 	t.phase = settling
 	t.until = now + bounded(t.took*min(1, float64(t.level)/t.flight))
 }
@@ -98,7 +106,8 @@ func (s *Search) settle(now int64) {
 func (s *Search) observe(now int64, inFlight int) {
 	w := &s.window
 	x := w.throughput(now)
-	s.growing = w.grew()
+	before := s.uneven
+	s.growing, s.uneven = w.grew(1), w.uneven()
 	if w.binds() && s.level == s.most {
 		s.prove(now, float64(s.most), x) // Config.Max is a proof
 		return
@@ -111,7 +120,9 @@ func (s *Search) observe(now int64, inFlight int) {
 		if s.uncontended.windows == 0 {
 			s.rest = now + idleTime // the requests that end first are the short ones
 		}
-		s.uncontended.add(w, now)
+		if !before && !s.uneven || s.uncontended.windows == 0 {
+			s.uncontended.add(w, now) // its requests were not in a backlog
+		}
 		s.watch = max(min(watchFrom, s.most), min(s.most, 2*(inFlight+s.lasting.count)))
 		return
 	}
@@ -127,10 +138,13 @@ func (s *Search) observe(now int64, inFlight int) {
 	switch {
 	case s.shadow:
 		s.prove(now, float64(n), x)
-	case w.inFlight(now) >= changed*float64(n):
+	case w.inFlight(now) < changed*float64(n) || !w.grew(2):
+		if s.state == held { // the two throughputs would not differ enough
+			s.level = min(s.most, max(s.level, 2*n))
+		}
+	default:
 		s.try(now, n, x, w)
-	case s.state == held: // the two throughputs would not differ enough
-		s.level = min(s.most, max(s.level, 2*n))
+		s.trial.proven = 2*float64(s.waited) > w.mean()
 	}
 }
 
@@ -201,7 +215,7 @@ func (s *Search) measure(now int64) (ended Window) {
 		return ended
 	}
 	if !w.binds() {
-		if t.up && !w.grew() {
+		if t.up && !w.grew(1) {
 			s.unreached(now)
 		} else {
 			s.abandon(now)
@@ -232,7 +246,7 @@ func (s *Search) measure(now int64) (ended Window) {
 		return ended
 	}
 	ended = Window{true, max(float64(w.useful), t.base*long)}
-	s.last = Result{now, int32(t.level), float32(t.flight), float32(t.base * float64(time.Second)), float32(x * float64(time.Second))}
+	s.last = Result{now, int32(t.level), float32(t.flight), perSecond(t.base), perSecond(x)}
 	if s.state == bound {
 		s.judge(now, x, llr > -sure)
 	} else {
@@ -241,6 +255,9 @@ func (s *Search) measure(now int64) (ended Window) {
 	s.begin(now)
 	return ended
 }
+
+// perSecond converts a throughput.
+func perSecond(x float64) float32 { return float32(x * float64(time.Second)) }
 
 // judgeFirst ends the trial of a suspected overload.
 func (s *Search) judgeFirst(now int64, x float64, same bool) {
@@ -255,7 +272,7 @@ func (s *Search) judgeFirst(now int64, x float64, same bool) {
 	}
 	s.results.Lowered++
 	s.rests = 0
-	grew := s.window.grew()
+	grew := s.window.grew(1)
 	if x < equal*t.base {
 		s.knee = float64(t.level) * t.base / x
 		s.prove(now, head*s.knee+1, x)

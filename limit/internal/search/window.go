@@ -39,9 +39,14 @@ func (w *window) enough(now int64) bool {
 // binds reports whether the limit was reached for nearly all of the window.
 func (w *window) binds() bool { return 8*w.bound >= 7*w.completions }
 
-// grew reports whether more requests arrived than were useful, by a standard error.
-func (w *window) grew() bool {
-	return float64(w.arrivals-w.useful) > math.Sqrt(float64(w.arrivals))
+// grew reports whether more requests arrived than were useful, by so many standard errors.
+func (w *window) grew(errors float64) bool {
+	return float64(w.arrivals-w.useful) > errors*math.Sqrt(float64(w.arrivals))
+}
+
+// uneven reports whether another number arrived than was useful, by a standard error.
+func (w *window) uneven() bool {
+	return math.Abs(float64(w.arrivals-w.useful)) > math.Sqrt(float64(w.arrivals))
 }
 
 // add appends the window that follows w.

@@ -1,0 +1,114 @@
+package search_test
+
+import "testing"
+
+func never() bool { return false }
+
+// processor lets the search know, before each decision, that requests wait as long for a
+// processor as the handler has to work on those before them.
+func (h *server) processor() bool {
+	h.Waited(int64(h.inFlight()) * h.work / int64(len(h.workers)))
+	return false
+}
+
+// If requests wait for a processor for most of the time, the limit is proven as soon as no
+// more are in the handler. Its throughput is not measured.
+func TestSearch_waitingForAProcessorIsProof(t *testing.T) {
+	for name, waits := range map[string]bool{"the handler waits": false, "the processor is busy": true} {
+		t.Run(name, func(t *testing.T) {
+			h := newServer(10, 10*ms)
+			h.run(.5, 2*sec)
+			h.runUntil(2, sec, func() bool {
+				if waits {
+					h.processor()
+				}
+				return h.Overload()
+			})
+			if !h.Overload() || h.Level() != 20 {
+				t.Fatalf("overload %v, level %d", h.Overload(), h.Level())
+			}
+			if r := h.Results(); r.Lowered != 1 || r.Inconclusive != 0 {
+				t.Errorf("%+v", r)
+			}
+			if measured := h.Last().After != 0; measured == waits {
+				t.Errorf("the throughput was measured: %v", measured)
+			}
+			h.useful = 0
+			h.run(2, 10*sec)
+			if h.useful < 9900 {
+				t.Errorf("%d of 10000 useful requests", h.useful)
+			}
+		})
+	}
+}
+
+// Slow uploads that came before the proof do not use it up.
+func TestSearch_aBusyProcessorWithUploads(t *testing.T) {
+	h := newServer(10, 10*ms)
+	h.patience = 10 * sec
+	h.run(.5, 2*sec)
+	h.upload(30)
+	h.send(ms/2, sec, h.processor)
+	if !h.Overload() {
+		t.Fatal("no overload")
+	}
+	h.useful = 0
+	h.send(ms/2, 10*sec, h.processor)
+	if h.useful < 9900 || !h.Overload() {
+		t.Errorf("%d of 10000 useful requests, overload %v", h.useful, h.Overload())
+	}
+}
+
+// A hold lets no more requests into the handler than leave it, however long they take.
+func TestSearch_aHoldDoesNotGrow(t *testing.T) {
+	h := newServer(0, 100*ms)
+	h.patience = 10 * sec
+	h.send(10*ms, 5*sec, never)
+	h.work = 4 * sec
+	h.send(10*ms, 3*sec, never)
+	most := 0
+	h.send(5*ms, 12*sec, func() bool {
+		if !h.Limited() {
+			return false
+		}
+		if most == 0 {
+			most = h.inFlight()
+		}
+		if h.Level() > most || h.inFlight() > most {
+			t.Fatalf("level %d with %d requests, of at first %d", h.Level(), h.inFlight(), most)
+		}
+		return h.Level() < most/2
+	})
+	if most == 0 {
+		t.Fatal("no hold")
+	}
+}
+
+// A busy process notices requests in lumps. What it answers while it works on one was queued
+// inside the handler, so the time that took is not the uncontended one.
+func TestSearch_learnsNothingFromABacklog(t *testing.T) {
+	h := newServer(10, 10*ms)
+	h.run(.5, 2*sec)
+	for range 20 {
+		h.send(1000, 90*1000, never) // 90 at once
+		h.send(100*ms, 200*ms, never)
+	}
+	h.runUntil(2, sec, h.Limited)
+	held := h.Level()
+	h.runUntil(2, sec, func() bool { return h.Level() < held })
+	if h.Level() > 22 {
+		t.Errorf("the first trial is of %d", h.Level())
+	}
+}
+
+// A handler that has more load than it can serve from the beginning has a limit too, although
+// its uncontended time is never seen.
+func TestSearch_findsAnOverloadThatWasThereBefore(t *testing.T) {
+	h := newServer(10, 50*ms)
+	h.run(10, 10*sec)
+	h.useful = 0
+	h.run(10, 5*sec)
+	if !h.Limited() || h.useful < 950 {
+		t.Errorf("limit %d, %d of 1000 useful requests", h.Level(), h.useful)
+	}
+}
