@@ -15,8 +15,8 @@ var states = map[bool]string{false: "NORMAL", true: "OVERLOAD"}
 // An eventQueue holds the changes of state that the observer has not been called with. One
 // goroutine at a time delivers them, in order. Limit.mu guards the queue.
 type eventQueue struct {
-	overload bool // the last state
 	changes  []change
+	overload bool // the last state
 	busy     bool // a goroutine delivers
 }
 

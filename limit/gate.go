@@ -16,8 +16,8 @@ type gate struct {
 	search   search.Search
 	queue    rank.Queue[fate]
 	inFlight int
+	calm     int64 // when there was last no overload
 	watched  bool
-	calm     int64     // when there was last no overload
 	looks    bool      // a call of tick is scheduled
 	decided  []*waiter // requests that have left the queue, for the caller of the method
 	rejected [priorities]uint64
