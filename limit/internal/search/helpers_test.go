@@ -187,6 +187,15 @@ func (h *server) leaveUploads() {
 	}
 }
 
+// stall lets nothing leave for a while in twice the load.
+func (h *server) stall() {
+	h.run(2, 40*ms)
+	h.frozen = true
+	h.run(2, 100*ms)
+	h.frozen = false
+	h.run(2, 10*ms)
+}
+
 // trials is the number of trials that have ended since it was last called.
 func (h *server) trials() uint64 {
 	r := h.Results()

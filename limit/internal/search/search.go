@@ -19,8 +19,8 @@
 // throughput or is not reached, when no request has been queued for a second, and when the
 // limit helps nobody: requests are queued, and for a second and two service times nothing
 // useful completes under a proven limit, or nothing leaves under another one. The last case
-// counts as a trial, so a longer pause follows. A trial that the handler interrupts with a
-// stall has no result. A request counts against the limit for one to two laps of eight service
+// counts as a trial, so a longer pause follows. A stall of the handler makes a first trial
+// measure again, and ends another one without a result. A request counts against the limit for one to two laps of eight service
 // times, or until nothing else is left in the handler that a lower trial waits for. Then it is
 // lasting: the limit is higher by one until it leaves.
 package search
@@ -374,10 +374,10 @@ func (s *Search) Forget(now, entered int64, inFlight, queued int) {
 // an overload.
 func (s *Search) stalled(now int64) {
 	s.draining = now + 2*min(longTime, now-s.useful)
-	if s.trial.phase == measuring {
+	if s.trial.phase == measuring && s.state == bound {
 		s.abandon(now)
 	}
-	s.begin(now)
+	s.begin(now) // a first trial measures again
 }
 
 // Tick does what follows from time alone. It must be called at least once a second while

@@ -553,19 +553,33 @@ func TestSearch_isNotStalledByANight(t *testing.T) {
 	}
 }
 
-// The result of a trial that a stall interrupts is not used.
-func TestSearch_abandonsATrialThatStalls(t *testing.T) {
+// A first trial that a stall interrupts measures again.
+func TestSearch_repeatsAFirstTrialThatStalls(t *testing.T) {
 	h := newServer(10, 10*ms)
 	h.run(.5, 2*sec)
 	h.runUntil(2, sec, h.Limited)
 	held := h.Level()
 	h.runUntil(2, sec, func() bool { return h.Level() < held })
 	h.runUntil(2, sec, func() bool { return h.inFlight() <= h.Level() })
-	h.run(2, 40*ms)
-	h.frozen = true
+	h.stall()
+	if h.trials() > 0 {
+		t.Error("the trial has ended")
+	}
 	h.run(2, 100*ms)
-	h.frozen = false
-	h.run(2, 10*ms)
+	if r := h.Results(); r.Lowered != 1 || r.Inconclusive > 0 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// The result of a trial of a proven limit that a stall interrupts is not used.
+func TestSearch_abandonsATrialThatStalls(t *testing.T) {
+	h := proven(10, 10*ms)
+	limit := h.Level()
+	if !h.runUntil(2, 20*sec, func() bool { return h.Level() < limit }) {
+		t.Fatal("no trial")
+	}
+	h.Results()
+	h.stall()
 	if r := h.Results(); r.Inconclusive != 1 || r.Lowered+r.NotLowered > 0 {
 		t.Errorf("%+v", r)
 	}

@@ -235,7 +235,8 @@ func (s *Search) measure(now int64) (ended Window) {
 	if t.up {
 		enough *= 2 // it costs no throughput
 	}
-	switch few := w.useful < enough && w.completions < 8*enough && t.base*long < float64(enough); {
+	gone := w.completions >= 8*enough && (s.state == bound || w.useful > 0) // most callers leave
+	switch few := w.useful < enough && !gone && t.base*long < float64(enough); {
 	case few && math.Abs(llr) < sure:
 		return ended
 	case few && (llr > -sure && (knee || w.useful < windowCalls) || s.state == bound && !t.up):
