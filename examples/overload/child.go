@@ -23,10 +23,11 @@ type arm int
 const (
 	bare    arm = iota // nothing
 	limited            // the default stack for servers
+	fixed              // a limit of the requests that keep the core busy, set by hand
 	closed             // a policy that rejects every request, to measure what that costs
 )
 
-var armNames = [...]string{bare: "bare", limited: "with limit", closed: "closed"}
+var armNames = [...]string{bare: "bare", limited: "with limit", fixed: "limit of 4 by hand", closed: "closed"}
 
 // config is what the service reads.
 type config struct {
@@ -128,11 +129,27 @@ func guard(a arm, h *workload) (http.Handler, func() *limit.Stats, error) {
 	case closed:
 		return httpmw.Server{Policy: &rejectAll{&h.done}}.Wrap(h), none, nil
 	case limited:
-	default:
-		return nil, nil, fmt.Errorf("no such arm: %d", a)
+		p := stack.Server("overload")
+		return httpmw.Server{Policy: p, Priority: priority}.Wrap(h), func() *limit.Stats { return limitOf(p) }, nil
+	case fixed:
+		l, err := limit.New(limit.Config{Name: "overload", Max: 4})
+		return httpmw.Server{Policy: l}.Wrap(h), none, err
 	}
-	p := stack.Server("overload")
-	return httpmw.Server{Policy: p}.Wrap(h), func() *limit.Stats { return limitOf(p) }, nil
+	return nil, nil, fmt.Errorf("no such arm: %d", a)
+}
+
+// The routes of the service.
+const (
+	bulkRoute     = "/"
+	criticalRoute = "/critical"
+)
+
+// priority is decided by the server's own routes. A header would be for the client to set.
+func priority(r *http.Request) resilience.Priority {
+	if r.URL.Path == criticalRoute {
+		return resilience.Critical
+	}
+	return resilience.Normal
 }
 
 // limitOf returns the counters of the limit in p, nil if there is no limit.

@@ -31,9 +31,9 @@ func newClient(addr string) *client {
 	return &client{addr: addr, dialer: net.Dialer{KeepAlive: -1}}
 }
 
-// get returns the status of the answer. If there is no answer by until, it closes the
+// get returns the status of the answer to a request for a route. If there is no answer by until, it closes the
 // connection.
-func (c *client) get(until time.Time) (status int, err error) {
+func (c *client) get(route string, until time.Time) (status int, err error) {
 	conn, err := c.connection(until)
 	if err != nil {
 		return 0, err
@@ -46,7 +46,7 @@ func (c *client) get(until time.Time) (status int, err error) {
 	if err := conn.SetDeadline(until); err != nil {
 		return 0, err
 	}
-	if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: "+c.addr+"\r\n\r\n"); err != nil {
+	if _, err := io.WriteString(conn, "GET "+route+" HTTP/1.1\r\nHost: "+c.addr+"\r\n\r\n"); err != nil {
 		return 0, err
 	}
 	resp, err := http.ReadResponse(conn.in, nil)

@@ -29,13 +29,17 @@ type plan struct {
 
 // load is what a service is sent.
 type load struct {
-	Arm     arm
-	Times   float64 // the capacity
-	Uploads int     // slow ones, open besides the requests
+	Arm      arm
+	Times    float64 // the capacity
+	Critical float64 // the part of Times that is critical
+	Uploads  int     // slow ones, open besides the requests
 }
 
 func (l load) String() string {
 	s := fmt.Sprintf("%.1fx, %s", l.Times, armNames[l.Arm])
+	if l.Critical > 0 {
+		s += fmt.Sprintf(", %.1fx of it critical", l.Critical)
+	}
 	if l.Uploads > 0 {
 		s += fmt.Sprintf(", %d slow uploads", l.Uploads)
 	}
@@ -49,13 +53,19 @@ var (
 	overloaded = load{Arm: limited, Times: 2}
 	flooded    = load{Arm: limited, Times: 4}
 	attacked   = load{Arm: limited, Times: 2, Uploads: 20}
+	ranked     = load{Arm: limited, Times: 4, Critical: 0.3}
 )
 
 func thePlan() plan {
 	return plan{
 		Work: time.Millisecond, Patience: 500 * time.Millisecond, Callers: 8,
-		Loads: []load{calm, {Arm: limited, Times: 0.7}, fallen, overloaded, {Arm: bare, Times: 4}, flooded, attacked},
-		Warm:  2500 * time.Millisecond, Measure: 5 * time.Second, Capacity: 3 * time.Second,
+		Loads: []load{
+			calm, {Arm: limited, Times: 0.7},
+			fallen, overloaded, {Arm: fixed, Times: 2},
+			{Arm: bare, Times: 4}, flooded, {Arm: fixed, Times: 4},
+			attacked, ranked,
+		},
+		Warm: 2500 * time.Millisecond, Measure: 5 * time.Second, Capacity: 3 * time.Second,
 		Tries: 2,
 		Turns: 8, Turn: 400 * time.Millisecond, Rejecting: 32,
 	}
@@ -128,7 +138,7 @@ func measure(ctx context.Context, p plan, r result, l load) (phase, error) {
 	stolen := make(chan float64, 1)
 	go func() { stolen <- s.stolen(begin.Add(p.Warm), begin.Add(p.Warm+p.Measure)) }()
 	before, _ := cpuTime()
-	records, err := g.open(ctx, begin, schedule(l.Times*r.Before.Rate, p.Warm+p.Measure))
+	records, err := g.open(ctx, begin, schedule(l.Times*r.Before.Rate, p.Warm+p.Measure), l.Critical/l.Times)
 	if err != nil {
 		s.stop() // ends the measurement of stolen
 		return phase{}, err

@@ -24,10 +24,11 @@ const (
 
 // record is one request as its caller saw it.
 type record struct {
-	At   time.Duration // when it was to be sent, from the start
-	Late time.Duration // how much later it was sent
-	Took time.Duration // from At to the end of the answer
-	End  ending
+	At       time.Duration // when it was to be sent, from the start
+	Late     time.Duration // how much later it was sent
+	Took     time.Duration // from At to the end of the answer
+	End      ending
+	Critical bool
 }
 
 // schedule returns the instants at which requests are to be sent: rate in a second, at
@@ -42,6 +43,17 @@ func schedule(rate float64, length time.Duration) []time.Duration {
 		}
 		at = append(at, time.Duration(d))
 	}
+}
+
+// routes returns for each of n requests whether it is critical, which a share of them are at
+// random, the same in every run.
+func routes(n int, share float64) []bool {
+	random := rand.New(rand.NewPCG(2, 8))
+	critical := make([]bool, n)
+	for i := range critical {
+		critical[i] = random.Float64() < share
+	}
+	return critical
 }
 
 // generator sends requests to the sockets of a service in turn.
@@ -65,10 +77,12 @@ func (g *generator) close() {
 }
 
 // open sends on schedule, whether or not earlier requests were answered: independent
-// users send like that. It returns when all requests have ended.
-func (g *generator) open(ctx context.Context, start time.Time, at []time.Duration) ([]record, error) {
-	records := make([]record, len(at))
-	err := demo.OpenLoop(ctx, start, at, func(i int, intended time.Time) { records[i] = g.send(i, intended, at[i]) })
+// users send like that. A share of the requests is critical. It returns when all have ended.
+func (g *generator) open(ctx context.Context, start time.Time, at []time.Duration, share float64) ([]record, error) {
+	records, critical := make([]record, len(at)), routes(len(at), share)
+	err := demo.OpenLoop(ctx, start, at, func(i int, intended time.Time) {
+		records[i] = g.send(i, intended, at[i], critical[i])
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +97,7 @@ func (g *generator) closed(ctx context.Context, callers int, until time.Time, wa
 	for i := range callers {
 		all.Go(func() {
 			for ctx.Err() == nil && time.Now().Before(until) {
-				if g.send(i, time.Now(), 0).End != want {
+				if g.send(i, time.Now(), 0, false).End != want {
 					bad.Add(1)
 					return
 				}
@@ -98,9 +112,13 @@ func (g *generator) closed(ctx context.Context, callers int, until time.Time, wa
 	return ctx.Err()
 }
 
-func (g *generator) send(i int, intended time.Time, at time.Duration) record {
-	r := record{At: at, Late: time.Since(intended)}
-	status, err := g.clients[i%len(g.clients)].get(intended.Add(g.patience))
+func (g *generator) send(i int, intended time.Time, at time.Duration, critical bool) record {
+	r := record{At: at, Late: time.Since(intended), Critical: critical}
+	route := bulkRoute
+	if critical {
+		route = criticalRoute
+	}
+	status, err := g.clients[i%len(g.clients)].get(route, intended.Add(g.patience))
 	r.Took = time.Since(intended)
 	switch {
 	case r.Took > g.patience || err != nil && late(err):

@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 func short() plan {
 	const ms = time.Millisecond
 	return plan{
-		Work: ms / 5, Patience: 300 * ms, Callers: 2, Loads: []load{{Arm: bare, Times: 0.1}, {Arm: limited, Times: 0.1}, fallen, overloaded, {Arm: limited, Times: 2, Uploads: 2}},
+		Work: ms / 5, Patience: 300 * ms, Callers: 2, Loads: []load{{Arm: bare, Times: 0.1}, {Arm: limited, Times: 0.1}, fallen, overloaded, {Arm: limited, Times: 2, Uploads: 2}, {Arm: limited, Times: 2, Critical: 0.3}},
 		Warm: 50 * ms, Measure: 250 * ms, Capacity: 250 * ms, Tries: 1,
 		Turns: 1, Turn: 300 * ms, Rejecting: 2,
 	}
@@ -53,7 +53,7 @@ func TestRun_whole(t *testing.T) {
 	if err := demo.WellFormed(picture); err != nil {
 		t.Error(err)
 	}
-	for _, want := range []string{"rounds of SHA-256", "| 0.1x | bare |", "| 2.0x | with limit |", "CPU of the service", "2.0x, bare: goodput", "2 slow uploads, 2 open at the end"} {
+	for _, want := range []string{"rounds of SHA-256", "| 0.1x | bare |", "| 2.0x | with limit |", "CPU of the service", "2.0x, bare: goodput", "2 slow uploads, 2 open at the end", "| 2.0x | critical |"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the output lacks %q:\n%s", want, &out)
 		}
@@ -100,7 +100,7 @@ func TestStart_reportsError(t *testing.T) {
 
 // Every arm answers, and only the limited one has a limit.
 func TestGuard_arms(t *testing.T) {
-	for a, want := range map[arm]int{bare: 200, limited: 200, closed: 503} {
+	for a, want := range map[arm]int{bare: 200, limited: 200, fixed: 200, closed: 503} {
 		load := &workload{rounds: 3}
 		h, stats, err := guard(a, load)
 		if err != nil {

@@ -75,7 +75,10 @@ func figures(r result) *table {
 
 // service describes the arm of a phase, and what is open besides its requests.
 func (p phase) service() string {
-	if p.Uploads == 0 {
+	switch {
+	case p.Critical > 0:
+		return armNames[p.Arm] + ", critical and bulk"
+	case p.Uploads == 0:
 		return armNames[p.Arm]
 	}
 	return fmt.Sprintf("%s, %d slow uploads, %d open at the end", armNames[p.Arm], p.Uploads, p.Open)
@@ -97,6 +100,19 @@ func percent(share float64) string {
 	return fmt.Sprintf("%.0f %%", 100*share)
 }
 
+// routesOf has a row for each route of the loads that have two.
+func routesOf(r result) *table {
+	t := &table{words: 2}
+	t.add("load", "route", "offered/s", "answered/s", "share", "p99")
+	for _, p := range r.Phases {
+		for _, x := range p.Routes {
+			t.add(fmt.Sprintf("%.1fx", p.Times), x.Name, fmt.Sprintf("%.0f", x.Offered), fmt.Sprintf("%.0f", x.Answered),
+				fmt.Sprintf("%.2f %%", 100*x.Answered/x.Offered), latency(x.P99))
+		}
+	}
+	return t
+}
+
 // rejections has the cost of an answer and of a rejection.
 func rejections(r result) *table {
 	t := &table{words: 2}
@@ -109,8 +125,8 @@ func rejections(r result) *table {
 		t.add("a rejection", "by a policy that rejects every request", fmt.Sprintf("%.1f µs", cost))
 	}
 	for _, p := range r.Phases {
-		if cost, ok := r.rejection(p); ok && p.Times > 1 && p.Uploads == 0 {
-			t.add("a rejection", fmt.Sprintf("by the limit at %.1fx, with everything else that is not an answer", p.Times), fmt.Sprintf("%.0f µs", microseconds(cost)))
+		if cost, ok := r.rejection(p); ok && p.Times > 1 && p.Uploads == 0 && p.Critical == 0 {
+			t.add("a rejection", fmt.Sprintf("%s at %.1fx, with everything else that is not an answer", armNames[p.Arm], p.Times), fmt.Sprintf("%.0f µs", microseconds(cost)))
 		}
 	}
 	return t
@@ -175,7 +191,7 @@ func setting(r result) string {
 
 func printResult(w io.Writer, r result) {
 	fmt.Fprintln(w, setting(r))
-	for _, t := range []*table{figures(r), rejections(r), limits(r), verdict(r)} {
+	for _, t := range []*table{figures(r), routesOf(r), rejections(r), limits(r), verdict(r)} {
 		t.print(w)
 		fmt.Fprintln(w)
 	}
@@ -184,7 +200,7 @@ func printResult(w io.Writer, r result) {
 
 func printMarkdown(w io.Writer, r result) {
 	fmt.Fprintln(w, setting(r))
-	for _, t := range []*table{figures(r), rejections(r), limits(r), verdict(r)} {
+	for _, t := range []*table{figures(r), routesOf(r), rejections(r), limits(r), verdict(r)} {
 		t.markdown(w)
 		fmt.Fprintln(w)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/resilience-go/resilience/examples/internal/demo"
@@ -19,6 +20,7 @@ type phase struct {
 	Abandoned float64
 	Failed    float64
 	P50, P99  time.Duration // of the answers in time, from when they were to be sent; 0 without any
+	Routes    []route       // if some requests are critical
 	Late      time.Duration // p99 of sending late
 	Sender    float64       // cores that the load generator needed; 0 if unknown
 	// From the reports of the service.
@@ -30,8 +32,33 @@ type phase struct {
 	Disturbed string // by what, "" by nothing
 }
 
+// route is the part of a load that goes to one route.
+type route struct {
+	Name     string
+	Offered  float64
+	Answered float64 // in time
+	P99      time.Duration
+}
+
 // summarize computes the figures of the callers.
 func summarize(l load, records []record, p plan) phase {
+	ph := summary(l, records, p)
+	if l.Critical == 0 {
+		return ph
+	}
+	for _, critical := range []bool{true, false} {
+		some := slices.DeleteFunc(slices.Clone(records), func(r record) bool { return r.Critical != critical })
+		part := summary(l, some, p)
+		name := "bulk"
+		if critical {
+			name = "critical"
+		}
+		ph.Routes = append(ph.Routes, route{name, part.Offered, part.Goodput, part.P99})
+	}
+	return ph
+}
+
+func summary(l load, records []record, p plan) phase {
 	ph := phase{load: l}
 	var took, late []time.Duration
 	var n [failed + 1]int

@@ -2,6 +2,7 @@ package main
 
 import (
 	"math"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -54,11 +55,50 @@ func TestSummarize_warmUp(t *testing.T) {
 		load: load{Arm: limited, Times: 2}, Offered: 3.5, Goodput: 1.5, Rejected: 0.5, Abandoned: 1, Failed: 0.5,
 		P50: 20 * ms, P99: 30 * ms, Late: 1 * ms,
 	}
-	if got != want {
+	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
-	if got := summarize(calm, nil, p); got != (phase{load: calm}) {
+	if got := summarize(calm, nil, p); !reflect.DeepEqual(got, phase{load: calm}) {
 		t.Errorf("of nothing: %+v", got)
+	}
+}
+
+// The routes of a load are summarized one by one, and only if it has two.
+func TestSummarize_routes(t *testing.T) {
+	p := plan{Measure: 2 * time.Second}
+	got := summarize(ranked, []record{
+		{End: answered, Took: 10 * ms, Critical: true},
+		{End: answered, Took: 30 * ms, Critical: true},
+		{End: rejected, Critical: true},
+		{End: answered, Took: 40 * ms},
+		{End: rejected},
+	}, p)
+	want := []route{{"critical", 1.5, 1, 30 * ms}, {"bulk", 1, .5, 40 * ms}}
+	if got.Goodput != 1.5 || !slices.Equal(got.Routes, want) {
+		t.Errorf("%+v", got)
+	}
+	if got := summarize(flooded, nil, p); got.Routes != nil {
+		t.Errorf("%+v", got)
+	}
+}
+
+// The share of critical requests is as asked for, and they are the same ones in every run.
+func TestRoutes(t *testing.T) {
+	critical := routes(10000, .3)
+	n := 0
+	for _, is := range critical {
+		if is {
+			n++
+		}
+	}
+	if n < 2800 || n > 3200 {
+		t.Errorf("%d of 10000", n)
+	}
+	if !slices.Equal(critical, routes(10000, .3)) {
+		t.Error("they change from run to run")
+	}
+	if slices.Contains(routes(1000, 0), true) {
+		t.Error("some of none")
 	}
 }
 
@@ -83,7 +123,7 @@ func TestPhase_watch(t *testing.T) {
 	}
 	p = phase{}
 	p.watch(nil, start, start.Add(time.Second))
-	if p != (phase{}) {
+	if !reflect.DeepEqual(p, phase{}) {
 		t.Errorf("%+v", p)
 	}
 }

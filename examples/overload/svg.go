@@ -87,7 +87,7 @@ func (c *canvas) axes(r result) {
 	c.Text(plotLeft, plotTop-10, "start", 12, demo.Faint, "goodput, of capacity")
 	var loads []float64
 	for _, p := range r.Phases {
-		if !slices.Contains(loads, p.Times) {
+		if p.alone() && !slices.Contains(loads, p.Times) {
 			loads = append(loads, p.Times)
 		}
 	}
@@ -99,13 +99,16 @@ func (c *canvas) axes(r result) {
 	c.Text((plotLeft+plotRight)/2, chartHeight-22, "middle", 12, demo.Faint, "requests sent, in multiples of the capacity")
 }
 
+// alone reports whether a load is requests of one kind, which the chart is about.
+func (l load) alone() bool { return l.Uploads == 0 && l.Critical == 0 }
+
 // line draws an arm, with a label at each of its points.
 func (c *canvas) line(r result, l line) {
 	var points []string
 	labels := &demo.Canvas{} // on top of the line
 	for _, p := range r.Phases {
-		if p.Arm != l.arm || p.Uploads > 0 {
-			continue // a line is one load without uploads
+		if p.Arm != l.arm || !p.alone() {
+			continue
 		}
 		x, y := c.x(p.Times), c.y(r.ofCapacity(p))
 		points = append(points, fmt.Sprintf("%.1f,%.1f", x, y))

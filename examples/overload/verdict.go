@@ -11,10 +11,11 @@ import (
 
 // The bounds of the verdict.
 const (
-	minGoodput  = 0.95 // of the capacity at twice the load, with limit
-	minFlooded  = 0.9  // and at four times the load
-	fallenBelow = 0.5  // of the capacity, without
-	p99Factor   = 5    // times the bare service's p99 below its capacity
+	minGoodput  = 0.95  // of the capacity at twice the load, with limit
+	minFlooded  = 0.9   // and at four times the load
+	minCritical = 0.999 // of the critical requests
+	fallenBelow = 0.5   // of the capacity, without
+	p99Factor   = 5     // times the bare service's p99 below its capacity
 )
 
 // result is the outcome of a run.
@@ -92,7 +93,7 @@ func (r *result) conclude() {
 	r.Checks = []demo.Check{
 		r.goodput(overloaded, minGoodput), r.tail(overloaded, bound),
 		r.goodput(attacked, minGoodput), r.tail(attacked, bound),
-		r.goodput(flooded, minFlooded),
+		r.goodput(flooded, minFlooded), r.critical(ranked, minCritical),
 	}
 	fell := r.find(fallen)
 	r.Checks = append(r.Checks, demo.Check{
@@ -110,6 +111,22 @@ func (r *result) goodput(l load, least float64) demo.Check {
 		What: fmt.Sprintf("%v: goodput", l),
 		Want: fmt.Sprintf(">= %.0f %% of capacity", 100*least),
 		Got:  fmt.Sprintf("%.1f %%", 100*got),
+		OK:   got >= least,
+	}
+}
+
+// critical checks that at least a share of the critical requests of a load is answered.
+func (r *result) critical(l load, least float64) demo.Check {
+	got := 0.0
+	for _, p := range r.find(l).Routes {
+		if p.Name == "critical" && p.Offered > 0 {
+			got = p.Answered / p.Offered
+		}
+	}
+	return demo.Check{
+		What: fmt.Sprintf("%v: critical requests answered", l),
+		Want: fmt.Sprintf(">= %.1f %%", 100*least),
+		Got:  fmt.Sprintf("%.2f %%", 100*got),
 		OK:   got >= least,
 	}
 }

@@ -28,6 +28,9 @@ func ideal() result {
 		default:
 			p.Goodput, p.Rejected, p.P50, p.P99, p.Most = 950, p.Offered-950, 8*ms, 20*ms, 6
 		}
+		if l.Critical > 0 {
+			p.Routes = []route{{"critical", 1000, 999, 9 * ms}, {"bulk", 9000, 10, 9 * ms}}
+		}
 		if l.Arm == limited {
 			p.Open, p.Limit = l.Uploads, &limit.Stats{Counters: limit.Counters{Shed: 4321}, Gauges: limit.Gauges{Limit: 6, Knee: 1.5, Overload: true}}
 		}
@@ -42,13 +45,14 @@ const (
 	bareCalm    = 0
 	bareAt2     = 2
 	limitedAt2  = 3
-	limitedAt4  = 5
-	withUploads = 6
+	limitedAt4  = 6
+	withUploads = 8
+	withRoutes  = 9
 )
 
 // Each check fails just beyond its bound, and a disturbed run is void.
 func TestVerdict(t *testing.T) {
-	const goodput, tail, uploadGoodput, uploadTail, flood, fall = 0, 1, 2, 3, 4, 5
+	const goodput, tail, uploadGoodput, uploadTail, flood, critical, fall = 0, 1, 2, 3, 4, 5, 6
 	for _, tt := range []struct {
 		name  string
 		spoil func(*result)
@@ -67,7 +71,9 @@ func TestVerdict(t *testing.T) {
 		{"no p99 to compare with", func(r *result) { r.Phases[bareCalm].P99 = 0 }, []int{tail, uploadTail}, false},
 		{"it fell below 50 %", func(r *result) { r.Phases[bareAt2].Goodput = 499 }, nil, false},
 		{"it fell to 50 %", func(r *result) { r.Phases[bareAt2].Goodput = 500 }, []int{fall}, false},
-		{"no such load", func(r *result) { r.Phases = r.Phases[:2] }, []int{goodput, tail, uploadGoodput, uploadTail, flood, fall}, false},
+		{"no such load", func(r *result) { r.Phases = r.Phases[:2] }, []int{goodput, tail, uploadGoodput, uploadTail, flood, critical, fall}, false},
+		{"a critical one too many lost", func(r *result) { r.Phases[withRoutes].Routes[0].Answered = 998 }, []int{critical}, false},
+		{"no critical one", func(r *result) { r.Phases[withRoutes].Routes = nil }, []int{critical}, false},
 		{"a phase was disturbed", func(r *result) { r.Phases[5].Disturbed = "noise" }, nil, true},
 		{"a tenth of drift", func(r *result) { r.Before.Rate, r.After.Rate = 1045, 955 }, nil, false},
 		{"no whole core for the capacity", func(r *result) { r.After.Core = 0.94 }, nil, true},
@@ -129,7 +135,7 @@ func TestResult_rejection(t *testing.T) {
 // All rows of a table have as many cells as its heading.
 func TestTables(t *testing.T) {
 	r := ideal()
-	for _, tab := range []*table{figures(r), rejections(r), limits(r), verdict(r)} {
+	for _, tab := range []*table{figures(r), routesOf(r), rejections(r), limits(r), verdict(r)} {
 		if len(tab.rows) < 3 {
 			t.Errorf("%d rows: %v", len(tab.rows), tab)
 		}
