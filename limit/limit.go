@@ -29,8 +29,8 @@ var ErrLimited error = &resilience.Rejection{Policy: policy, Reason: resilience.
 // Limit bounds the number of requests in a handler. It finds the bound by trials, so it
 // needs no configuration. Without proof of an overload it limits nothing.
 //
-// Limit learns the uncontended service time: how long a request is in the handler while no
-// more requests arrive than are answered. It suspects an overload when requests take over
+// Limit learns the uncontended service time: how long a request is in the handler while as
+// many requests arrive as are answered. It suspects an overload when requests take over
 // twice as long and more arrive than are answered. From then on it admits no more requests
 // than leave. Then it admits only twice the number of requests that the handler needs by
 // Little's law. If requests wait for a processor for most of the time that they take, this
