@@ -57,8 +57,8 @@ func (g *gate) update(s *settings) {
 	g.search.Configure(s.max, s.shadow)
 }
 
-// level returns how many requests may be in the handler. Without a queue no limit can be
-// proven, so only Max bounds them.
+// level returns how many requests may be in the handler. Without a queue a limit would reject
+// them while it is found, so only Max bounds them.
 func (g *gate) level() int {
 	if g.maxQueue < 0 {
 		return g.max

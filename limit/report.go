@@ -76,7 +76,7 @@ func (l *Limit) explain() (why, next string) {
 		next = fmt.Sprintf("rejects requests of priority %v and below that were queued for %s; ", p, rounded(s.Patience()))
 	}
 	if wait > 0 {
-		return why, next + fmt.Sprintf("tries another limit in %s at the earliest", rounded(wait))
+		return why, next + fmt.Sprintf("tries another limit in %s, or when the throughput changes", rounded(wait))
 	}
 	return why, next + "tries another limit"
 }
@@ -95,7 +95,7 @@ func rounded(ns int64) time.Duration {
 func (l *Limit) String() string {
 	c := l.settings.Load()
 	s := policykit.Describe(policy, l.cfg.Name, l.key)
-	if c.max < search.Least {
+	if c.max <= search.Least {
 		s += fmt.Sprintf("%d in flight", c.max)
 	} else {
 		s += "set by trials in an overload"
@@ -121,7 +121,7 @@ func (l *Limit) Stats() Stats {
 	l.mu.Lock()
 	var s Stats
 	s.Gauges = Gauges{Knee: l.gate.search.Knee(), Overload: l.gate.search.Overload(), Queued: l.gate.queue.Len()}
-	if level := l.gate.search.Level(); level < most {
+	if level := l.gate.level(); level < most {
 		s.Limit = level
 	}
 	s.InFlight = int(l.word.Load() & flightMask)

@@ -1,11 +1,12 @@
-// Command sensitivity shows what each constant of the limit's search is worth:
+// Command sensitivity shows what each named constant of the limit's search is worth:
 //
 //	go run ./bench/sensitivity -markdown
 //
 // It halves and doubles one constant after another, and runs the attacks of package limit and
 // the overloads of bench/cascade with it. A ratio between a half and two moves half as far from
 // 1, and twice as far. The source is not changed: the go command compiles a changed copy of one
-// file instead, with -overlay. A change of less than about a point is the luck of the seeds.
+// file instead, with -overlay. Overloads run with one seed. A change of less than about a point
+// is the luck of the seeds.
 //
 // A run takes a minute for each of the changes on one core.
 package main
@@ -68,8 +69,8 @@ func run(w io.Writer, only string, seeds int, markdown bool) error {
 	if err != nil {
 		return err
 	}
-	rows := [][]string{{"constant", "", "attacks below " + fmt.Sprintf("%.0f %%", low), "worst attack, points", "worst overload, points"}}
-	rows = append(rows, []string{"none", "", strconv.Itoa(base.below()), "", ""})
+	rows := [][]string{{"constant", "", fmt.Sprintf("attacks below %.0f %%", low), "worst attack, points", "worst overload, points"}}
+	rows = append(rows, []string{"none", "", strconv.Itoa(base.below(base)), "", ""})
 	for _, c := range all {
 		if !match.MatchString(c.name) {
 			continue
@@ -79,7 +80,7 @@ func run(w io.Writer, only string, seeds int, markdown bool) error {
 			if err != nil {
 				return fmt.Errorf("%s %s: %w", c.name, ch.what, err)
 			}
-			rows = append(rows, []string{c.name, ch.what, strconv.Itoa(got.below()), worst(base.attacks, got.attacks), worst(base.overloads, got.overloads)})
+			rows = append(rows, []string{c.name, ch.what, strconv.Itoa(got.below(base)), worst(base.attacks, got.attacks), worst(base.overloads, got.overloads)})
 		}
 	}
 	return table.Write(w, rows, markdown)
@@ -140,17 +141,17 @@ type result struct{ attacks, overloads map[string]float64 }
 // low is the success in percent below which an attack is counted.
 const low = 97.0
 
-// below counts the attacks with less than low.
-func (r result) below() (n int) {
-	for _, x := range r.attacks {
-		if x < low {
+// below counts the attacks of base with less than low. One that has not ended has 0.
+func (r result) below(base result) (n int) {
+	for name := range base.attacks {
+		if r.attacks[name] < low {
 			n++
 		}
 	}
 	return n
 }
 
-// worst says which row has lost most, and how much. What is over 100 % does not count.
+// worst returns the row that has lost most, and how much. More than 100 % counts as 100 %.
 func worst(before, after map[string]float64) string {
 	name, least := "", math.Inf(1)
 	for _, n := range slices.Sorted(maps.Keys(before)) {

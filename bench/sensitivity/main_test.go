@@ -68,7 +68,8 @@ func TestWorst(t *testing.T) {
 	if got := worst(before, map[string]float64{"a": 99.5, "b_c": 98, "d": 60}); got != "-1.0 b c" {
 		t.Error(got)
 	}
-	if n := (result{attacks: before}).below(); n != 1 {
-		t.Errorf("%d", n)
+	base := result{attacks: before}
+	if n, none := base.below(base), (result{}).below(base); n != 1 || none != 3 {
+		t.Errorf("%d, %d of no result", n, none)
 	}
 }

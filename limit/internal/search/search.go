@@ -37,11 +37,12 @@ const (
 	// that has never had more.
 	watchFrom = 32
 
-	// windowCalls is the least number of completions in a window: their standard error is
-	// a sixth.
+	// windowCalls is the least number of completions in a window of less than a second: their
+	// standard error is a sixth.
 	windowCalls = 32
-	// windowTime is the least length of a window, of a lap and of a stall. It is longer than
-	// the pauses of a Go process and of its scheduler.
+	// windowTime is the least length of a watched window, of a lap and of a stall, and the
+	// least time that a pause is a multiple of. It is longer than the pauses of a Go process
+	// and of its scheduler.
 	windowTime = int64(50 * time.Millisecond)
 
 	// guide is the level of the first trial as a multiple of what Little's law asks for. The
@@ -54,7 +55,8 @@ const (
 	head = 1.5
 	// equal is the share of a throughput that counts as the same.
 	equal = 0.85
-	// changed is the factor by which a throughput must change to end a proof.
+	// changed is the factor by which a throughput must change to end a proof, and the least
+	// number of requests in the handler at a first trial, as a multiple of its level.
 	changed = 1.5
 	// sure is the log likelihood ratio that decides a trial: one in a hundred is wrong.
 	sure = 4.6
@@ -63,21 +65,21 @@ const (
 	// twice that at most. In a mean, it counts for no more than that either. Of exponential
 	// times, one in three thousand is longer than a lap.
 	lap = 8
-	// step is the share by which one request moves the service time and a proof's
-	// throughput.
+	// step is the share by which one request moves the service time, and half of that by
+	// which two windows move a proof's throughput.
 	step = 1.0 / 16
 	// memory is the time constant with which uncontended times adapt to worse ones.
 	memory = float64(10 * time.Second)
 
 	// overloadTime is how long more requests must arrive than are answered to be an overload.
 	overloadTime = int64(200 * time.Millisecond)
-	// idleTime is how long no request must be queued for the search to open. Nothing useful
-	// may complete for as long under a proven limit.
+	// idleTime is how long no request must be queued for the search to open, and how long
+	// nothing useful must complete while requests are queued.
 	idleTime = int64(time.Second)
 	// longTime is the most that a stall or a trial counts when the time after it is set.
 	longTime = int64(time.Minute)
-	// shortest is the least time that a request may be queued in an overload. A busy Go
-	// process accepts requests in batches of 10 ms.
+	// shortest is the least time that a request may be queued in an overload, and that a trial
+	// of a proven limit measures. A busy Go process accepts requests in batches of 10 ms.
 	shortest = int64(12 * time.Millisecond)
 
 	// rest is the pause after a trial, in durations of that trial. It doubles restDoublings
@@ -122,7 +124,7 @@ type Search struct {
 
 	verdict verdict
 	rest    int64 // when the next trial may begin
-	rests   int   // trials in a row with the same verdict
+	rests   int   // pauses since the first proof or since the search has opened: each doubles the next
 	watch   int   // requests in the handler from which on it is watched
 
 	results Trials
@@ -152,7 +154,7 @@ type Trials struct {
 	// Lowered: the throughput was the same with fewer requests, a first trial found the knee, or
 	// requests waited for a processor. NotLowered: it was lower.
 	Lowered, NotLowered uint64
-	// Inconclusive: the trial was interrupted, had no queue, or took too long.
+	// Inconclusive: the trial was interrupted or took too long, or none was queued in it.
 	Inconclusive uint64
 }
 
@@ -226,7 +228,7 @@ func (s *Search) Results() (t Trials) {
 	return t
 }
 
-// bounded converts nanoseconds, which may be as long as a century.
+// bounded converts nanoseconds to at most 36 years, so that sums do not overflow.
 func bounded(ns float64) int64 { return int64(min(ns, math.MaxInt64/8)) }
 
 // enough is how much pressure is an overload.
@@ -307,12 +309,13 @@ func (s *Search) Watch(now int64) {
 // WindowStart returns when the present window began.
 func (s *Search) WindowStart() int64 { return s.window.start }
 
-// Restart forgets everything that has a time, because the clock was set back.
+// Restart forgets all times and an unfinished trial, because the clock was set.
 func (s *Search) Restart(now int64) {
 	if s.trial.phase != none {
 		s.abandon(now)
 	}
-	s.rest, s.rests, s.draining, s.seen = now, 0, now, now
+	s.rest, s.rests, s.draining, s.empty = now, 0, now, now
+	s.last = Result{}
 	s.Watch(now)
 }
 
@@ -431,6 +434,7 @@ func (s *Search) suspects(now int64, inFlight int) {
 		return
 	}
 	s.state, s.level, s.growing, s.uneven = held, min(s.most, inFlight+s.lasting.count), true, true
+	s.last = Result{} // it was about another load
 	s.begin(now)
 }
 

@@ -175,11 +175,12 @@ func TestSearch_triesHalfAndTwice(t *testing.T) {
 func TestSearch_opensWhenMoreRequestsHelp(t *testing.T) {
 	h := proven(10, 10*ms)
 	h.workers = make([]int64, 80)
-	if !h.runUntil(.5, 60*sec, func() bool { return h.Results().Raised > 0 && !h.Limited() }) {
+	h.Results()
+	if !h.runUntil(2, 60*sec, func() bool { return !h.Limited() }) {
 		t.Fatalf("limit %d", h.Level())
 	}
-	if h.Limited() {
-		t.Errorf("limit %d", h.Level())
+	if r := h.Results(); r.Raised != 2 {
+		t.Errorf("%+v", r)
 	}
 }
 
@@ -345,6 +346,30 @@ func TestSearch_restartsWithTheClock(t *testing.T) {
 		if !h.runUntil(2, 2*sec, func() bool { return h.trials() > 0 }) {
 			t.Errorf("%d s: no trial within two seconds", step/sec)
 		}
+	}
+}
+
+// An overload goes on after the clock was set, so the queue stays short.
+func TestSearch_keepsTheOverloadWhenTheClockIsSet(t *testing.T) {
+	for _, step := range []int64{-20 * sec, -3600 * sec, 3600 * sec} {
+		h := proven(10, 10*ms)
+		h.run(2, 3*sec)
+		h.now += step
+		h.inside, h.ticked = nil, h.now
+		for i := range h.workers {
+			h.workers[i] = h.now
+		}
+		for i := range h.queue {
+			h.queue[i] += step
+		}
+		h.Restart(h.now)
+		h.run(2, sec)
+		h.runUntil(2, 10*sec, func() bool {
+			if len(h.queue) > 500 {
+				t.Fatalf("%d s: %d requests are queued, overload %v", step/sec, len(h.queue), h.Overload())
+			}
+			return false
+		})
 	}
 }
 

@@ -236,11 +236,10 @@ func (s *Search) measure(now int64) (ended Window) {
 		enough *= 2 // it costs no throughput
 	}
 	gone := w.completions >= 8*enough && (s.state == bound || w.useful > 0) // most callers leave
-	switch few := w.useful < enough && !gone && t.base*long < float64(enough); {
-	case few && math.Abs(llr) < sure:
+	few := w.useful < enough && !gone && t.base*long < float64(enough)
+	// A result that lasts must be precise: a knee, and what half of a proven limit shows.
+	if few && (math.Abs(llr) < sure || llr > -sure && (knee || w.useful < windowCalls) || s.state == bound && !t.up) {
 		return ended
-	case few && (llr > -sure && (knee || w.useful < windowCalls) || s.state == bound && !t.up):
-		return ended // the result lasts, so it must be precise
 	}
 	if w.useful == 0 { // the callers leave, or the handler has stalled
 		s.abandon(now)
@@ -282,7 +281,7 @@ func (s *Search) judgeFirst(now int64, x float64, same bool) {
 		s.knee = float64(t.level) / guide // by Little's law
 		s.prove(now, float64(t.level), x)
 		// The level is a guess, and may be too low. A higher one costs no throughput.
-		s.higher, s.rest = true, now+(s.rest-now)/4
+		s.rest = now + (s.rest-now)/4
 	}
 	if s.growing = grew; grew { // otherwise it was a burst
 		s.pressure, s.overload = s.enough(), true
