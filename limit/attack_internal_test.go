@@ -317,6 +317,32 @@ func kin() (all []attack) {
 			})
 		}
 	}
+	for _, b := range []struct {
+		k, rate     float64
+		half        int64
+		swing, wait float64 // wait is what something else makes requests wait for a processor, of their time
+	}{
+		{6, 1000, 300, .8, 0}, {15, 1000, 1000, .4, 0}, {15, 3000, 1000, .8, 0},
+		{6, 300, 300, .8, .6}, {6, 1000, 300, .8, .6},
+	} {
+		add(attack{fmt.Sprintf("dependency %vx slower, %v/s in turns of %d ms with ±%v of it, a wait of %v", b.k, b.rate, b.half, b.swing, b.wait), 0, 1, func(w *world) {
+			w.load(b.rate, sec, 10*sec)
+			w.work *= b.k
+			w.tally = tally{}
+			w.each(ms, 30*sec, func() {
+				if w.gate != nil {
+					w.gate.search.Waited(int64(b.wait * w.work))
+				}
+			})
+			w.loadInBackground(func() float64 {
+				if w.now/(b.half*ms)%2 == 0 {
+					return b.rate * (1 + b.swing)
+				}
+				return b.rate * (1 - b.swing)
+			}, sec, 30*sec)
+			w.run(30 * sec)
+		}, 1})
+	}
 	for _, rate := range []float64{50, 1000} {
 		for _, k := range []float64{2.5, 8, 60} {
 			add(attack{fmt.Sprintf("dependency of 10 ms %vx slower, %v/s that doubles", k, rate), 0, 1, func(w *world) {

@@ -68,14 +68,14 @@ func mostInFlight(t *testing.T, d time.Duration) (most int) {
 	return most
 }
 
-// Twice as many requests come as one processor can serve. That they wait for it is the proof of
-// the overload, so the throughput is not measured with fewer. It is measured in one run of a
-// hundred, where the scheduler runs requests in a different order.
+// Twice as many requests come as one processor can serve. That they wait less for it with fewer in
+// the handler is the proof of the overload. In one run of a hundred the throughput is, because the
+// scheduler runs requests in a different order.
 func TestLimit_waitingForAProcessorIsProof(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	var why string
 	for range 10 {
-		if why = firstTrial(t); strings.Contains(why, "it waited for a processor") {
+		if why = firstTrial(t); strings.Contains(why, "halved their wait for a processor") {
 			return
 		}
 	}

@@ -86,7 +86,7 @@ func (g *gate) capacity() int {
 func (g *gate) watch(now int64) {
 	if !g.watched {
 		g.watched = true
-		g.search.Watch(now)
+		g.search.Watch(now, g.inFlight)
 		g.queue.Skip()
 	}
 }
@@ -148,14 +148,18 @@ func (g *gate) leave(now, entered int64, useful bool, weight int) {
 	if g.search.Rare() {
 		weight = 1
 	}
+	suspicious := false
 	switch {
 	case g.watched:
 		began := g.search.WindowStart()
 		g.measure(now, began, g.search.Leave(now, entered, useful, g.inFlight, g.queued()))
-	case weight > 0 && g.search.Sample(now, max(0, now-entered), useful, weight, g.inFlight):
-		g.watch(now)
+	case weight > 0:
+		suspicious = g.search.Sample(now, max(0, now-entered), useful, weight, g.inFlight)
 	}
 	g.inFlight--
+	if suspicious {
+		g.watch(now)
+	}
 	g.serve(now)
 }
 
@@ -205,7 +209,7 @@ func (g *gate) tick(now int64) {
 // restart forgets all times, because the clock was set back.
 func (g *gate) restart(now int64) {
 	g.calm = now
-	g.search.Restart(now)
+	g.search.Restart(now, g.inFlight)
 }
 
 // serve rejects the requests that were queued for too long, and admits as many others as

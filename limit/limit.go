@@ -32,11 +32,11 @@ var ErrLimited error = &resilience.Rejection{Policy: policy, Reason: resilience.
 // Limit learns the uncontended service time: how long a request is in the handler while as
 // many requests arrive as are answered. It suspects an overload when requests take over
 // twice as long and more arrive than are answered. From then on it admits no more requests
-// than leave. Then it admits only twice the number of requests that the handler needs by
-// Little's law. If requests wait for a processor for most of the time that they take, this
-// limit is proven and stays in force. Otherwise a trial compares the throughput, which is the
-// number of useful completions per second. A completion is useful if the caller has not left.
-// If the throughput stays, the other requests were queued inside the handler: the limit is
+// than leave. Then a trial admits only twice the number of requests that the handler needs
+// by Little's law. If requests waited for a processor for most of their time, and wait half as
+// long now, this limit is proven and stays in force. Otherwise the trial compares the
+// throughput, which is the number of useful completions per second. A completion is useful if
+// the caller has not left. If the throughput stays, the other requests were queued inside the handler: the limit is
 // proven. If the throughput falls in proportion, the handler is slow but has no queue, and Limit
 // limits nothing again. Otherwise the two measurements give the knee, the least number of
 // requests in flight with which the handler reaches its full throughput, and the limit becomes

@@ -58,8 +58,8 @@ func (l *Limit) explain() (why, next string) {
 	switch {
 	case last.At == 0:
 	case last.After == 0:
-		why = fmt.Sprintf("most of the time that a request took %s ago, it waited for a processor, with %.0f requests in the handler and %.0f/s",
-			rounded(now-last.At), last.Flight, last.Before)
+		why = fmt.Sprintf("a trial %s ago with %d requests in the handler halved their wait for a processor, after %.0f/s with %.0f",
+			rounded(now-last.At), last.Level, last.Before, last.Flight)
 	default:
 		why = fmt.Sprintf("a trial %s ago with %d requests in the handler gave %.0f/s, after %.0f/s with %.0f",
 			rounded(now-last.At), last.Level, last.After, last.Before, last.Flight)

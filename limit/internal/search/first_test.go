@@ -11,8 +11,8 @@ func (h *server) processor() bool {
 	return false
 }
 
-// If requests wait for a processor for most of the time, the limit is proven as soon as no
-// more are in the handler. Its throughput is not measured.
+// If requests waited for a processor for most of their time, and with fewer in the handler for half
+// as long, the limit is proven. The throughput does not matter.
 func TestSearch_waitingForAProcessorIsProof(t *testing.T) {
 	for name, waits := range map[string]bool{"the handler waits": false, "the processor is busy": true} {
 		t.Run(name, func(t *testing.T) {
@@ -39,6 +39,29 @@ func TestSearch_waitingForAProcessorIsProof(t *testing.T) {
 				t.Errorf("%d of 10000 useful requests", h.useful)
 			}
 		})
+	}
+}
+
+// A dependency is slow, and something else keeps the processor busy. With fewer requests in the
+// handler they wait as long for it, so no limit is proven.
+func TestSearch_aProcessorThatOthersKeepBusy(t *testing.T) {
+	h := newServer(0, 10*ms)
+	h.patience = 10 * sec
+	h.send(ms, 5*sec, never)
+	busy := func() bool {
+		h.Waited(h.work * 3 / 5)
+		if h.Overload() {
+			t.Fatal("an overload")
+		}
+		return false
+	}
+	for range 30 {
+		h.work += 20 * ms
+		h.send(ms, 100*ms, busy)
+	}
+	h.send(ms, 20*sec, busy)
+	if r := h.Results(); h.Limited() || r.NotLowered == 0 || r.Lowered > 0 {
+		t.Errorf("limit %d, %+v", h.Level(), r)
 	}
 }
 

@@ -105,7 +105,7 @@ func (h *server) arrive() {
 func (h *server) watch() {
 	if !h.watched {
 		h.watched = true
-		h.Watch(h.now)
+		h.Watch(h.now, h.inFlight())
 	}
 }
 
@@ -116,15 +116,19 @@ func (h *server) leave() {
 		h.useful++
 	}
 	h.left++
+	suspicious := false
 	switch {
 	case h.watched && h.forgets && h.left%2 == 0:
 		h.Forget(h.now, r.entered, h.inFlight(), h.queued())
 	case h.watched:
 		h.Leave(h.now, r.entered, useful, h.inFlight(), h.queued())
-	case h.Sample(h.now, h.now-r.entered, useful, 1, h.inFlight()):
-		h.watch()
+	default:
+		suspicious = h.Sample(h.now, h.now-r.entered, useful, 1, h.inFlight())
 	}
 	h.inside = h.inside[1:]
+	if suspicious {
+		h.watch()
+	}
 	h.serve()
 }
 

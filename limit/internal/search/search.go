@@ -4,25 +4,28 @@
 // A Search is open at first: it limits nothing. It learns the uncontended service time, which
 // is how long a request is in the handler while as many requests arrive as are useful. By
 // Little's law, the handler needs as many requests as this time, multiplied by its throughput
-// in useful completions per second. When requests take over twice as long, more arrive than
-// are useful, and the handler has over three times the needed number, the search suspects an
+// in useful completions per second. When requests take over twice as long, more arrive than are
+// useful, and the handler has over three times the needed number, the search suspects an
 // overload: from then on, the number does not grow. A window under this hold shows the
-// throughput without any other limit. Then only twice the needed number enter. If requests
-// wait for a processor for most of the time that they take, this limit is proven. Otherwise a
-// trial compares the throughputs. If it stays the same, the other requests were queued inside
-// the handler, so the limit is proven. If it falls in proportion, the handler is slow without a
-// queue: the search opens, and takes the service time for uncontended. In between, the two
-// throughputs give the knee, the least number of requests with full throughput, and the limit
-// is one and a half times the knee. A proven limit is tried with half and with twice its value
-// by turns, at once when the throughput has changed by half. Between trials are pauses that
-// double while the results stay the same. The search opens when twice the limit makes more
-// throughput or is not reached, when no request has been queued for a second, and when the
-// limit helps nobody: requests are queued, and for a second and two service times nothing
-// useful completes under a proven limit, or nothing leaves under another one. The last case
-// counts as a trial, so a longer pause follows. A stall of the handler makes a first trial
-// measure again, and ends another one without a result. A request counts against the limit for one to two laps of eight service
-// times, or until nothing else is left in the handler that a lower trial waits for. Then it is
-// lasting: the limit is higher by one until it leaves.
+// throughput without any other limit. Then a trial admits only twice the needed number. If
+// requests waited for a processor for most of their time, and wait half as long now, the queue
+// was the processor's, so the limit is proven. Otherwise the throughput decides. If it stays
+// the same, the other requests were queued inside the handler, so the limit is proven. If it
+// falls in proportion, the handler is slow without a queue: the search opens, and takes the
+// service time for uncontended. In between, the two throughputs give the knee, the least number
+// of requests with full throughput, and the limit is one and a half times the knee, plus one. A
+// proven limit is tried with half and with twice its value by turns, and with twice its value
+// at once when the throughput has risen by half or fallen by a third. After each result a pause
+// follows, which is twice as long as the one before, up to 16 times the first. When twice the
+// limit makes more throughput, it is doubled, and when that happens twice in a row, the search
+// opens. It also opens when the load does not reach twice the limit, when no request has been
+// queued for a second, and when the limit helps nobody: requests are queued, and for the longer
+// of a second and two service times nothing useful completes under a proven limit, or nothing
+// leaves under another one. A pause follows in the last case. A stall of the handler makes a
+// first trial measure again, and ends the measurement of another one without a result. A
+// request counts against the limit for one to two laps of eight service times, or until no
+// request has left for half a second while a lower trial waits. Then it is lasting: the limit
+// is higher by one until it leaves.
 package search
 
 import (
@@ -58,7 +61,10 @@ const (
 	// changed is the factor by which a throughput must change to end a proof, and the least
 	// number of requests in the handler at a first trial, as a multiple of its level.
 	changed = 1.5
-	// sure is the log likelihood ratio that decides a trial: one in a hundred is wrong.
+	// apart is the factor, at most, between the two throughputs that a trial decides between.
+	// A handler that has over twice the throughput in proportion has a queue.
+	apart = 4.0
+	// sure is the log likelihood ratio that decides a trial early: one in a hundred is wrong.
 	sure = 4.6
 
 	// lap is how many service times a request counts against the limit, at least, and
@@ -99,6 +105,7 @@ type Search struct {
 	uneven   bool // without a proven limit, the number in the handler changed in the last window
 	overload bool // a proven limit has had enough pressure, and has some
 	higher   bool // the next trial of a proven limit is of a higher one
+	rests    int8 // pauses since the first proof or since the search has opened: each doubles the next
 
 	trial trial
 	limit int // requests, in state bound
@@ -119,12 +126,11 @@ type Search struct {
 	left     int64  // when a request last left
 	queued   int64  // when a request was last queued
 	empty    int64  // when none was last queued
-	waited   int64  // how long a request that entered lately waited for a processor
+	waited   int64  // how long requests that entered lately waited for a processor
 	draining int64  // until when requests are served that a stall has left
 
 	verdict verdict
 	rest    int64 // when the next trial may begin
-	rests   int   // pauses since the first proof or since the search has opened: each doubles the next
 	watch   int   // requests in the handler from which on it is watched
 
 	results Trials
@@ -152,7 +158,7 @@ type Trials struct {
 	// limit. NotRaised: it was the same, so the limit stayed.
 	Raised, NotRaised uint64
 	// Lowered: the throughput was the same with fewer requests, a first trial found the knee, or
-	// requests waited for a processor. NotLowered: it was lower.
+	// requests waited less for a processor. NotLowered: the throughput was lower.
 	Lowered, NotLowered uint64
 	// Inconclusive: the trial was interrupted or took too long, or none was queued in it.
 	Inconclusive uint64
@@ -207,13 +213,13 @@ func (s *Search) Stalled(now int64) bool {
 	return now < s.draining || now-s.useful > s.stall()
 }
 
-// A Result is what a trial has shown. If requests waited for a processor, there was no need to
-// measure the throughput after it.
+// A Result is what a trial has shown. The throughput during it does not matter if requests waited
+// less for a processor.
 type Result struct {
 	At            int64   // when it ended, 0 if there was no trial
 	Level         int32   // requests in the handler during the trial, at most
 	Flight        float32 // requests in the handler before it
-	Before, After float32 // useful completions per second before and during it, 0 if not measured
+	Before, After float32 // useful completions per second before and during it, 0 if that does not matter
 }
 
 // Last returns the result of the last trial.
@@ -298,9 +304,9 @@ func (s *Search) Sample(now, took int64, useful bool, weight, inFlight int) (wat
 	return false
 }
 
-// Watch begins to watch the handler.
-func (s *Search) Watch(now int64) {
-	s.lasting = lasting{laps: [2]int64{now, math.MinInt64}}
+// Watch begins to watch the handler, with so many requests in it.
+func (s *Search) Watch(now int64, inFlight int) {
+	s.lasting = lasting{older: inFlight, laps: [2]int64{now, math.MinInt64}}
 	s.useful, s.left, s.queued, s.seen = now, now, now, now
 	s.verdict = verdict{} // it was about another load
 	s.begin(now)
@@ -310,13 +316,13 @@ func (s *Search) Watch(now int64) {
 func (s *Search) WindowStart() int64 { return s.window.start }
 
 // Restart forgets all times and an unfinished trial, because the clock was set.
-func (s *Search) Restart(now int64) {
+func (s *Search) Restart(now int64, inFlight int) {
 	if s.trial.phase != none {
 		s.abandon(now)
 	}
 	s.rest, s.rests, s.draining, s.empty = now, 0, now, now
 	s.last = Result{}
-	s.Watch(now)
+	s.Watch(now, inFlight)
 }
 
 // begin begins a window.
@@ -356,20 +362,20 @@ func (s *Search) Leave(now, entered int64, useful bool, inFlight, queued int) (e
 	if queued == 0 {
 		s.growing = false
 	}
-	s.lasting.leave(entered)
+	s.lasting.leave(now, entered)
 	s.suspects(now, inFlight-1-s.lasting.count)
 	ended = s.advance(now, inFlight-s.lasting.count)
 	s.Tick(now, inFlight-1, queued)
 	return ended
 }
 
-// Waited records how long a request that has entered the handler waited for a processor.
+// Waited records how long requests that have entered the handler wait for a processor.
 func (s *Search) Waited(long int64) { s.waited = long }
 
 // Forget records that a request leaves a watched handler that is no evidence about it.
 func (s *Search) Forget(now, entered int64, inFlight, queued int) {
 	s.left = now
-	s.lasting.leave(entered)
+	s.lasting.leave(now, entered)
 	s.Tick(now, inFlight-1, queued)
 }
 
@@ -387,7 +393,7 @@ func (s *Search) stalled(now int64) {
 // requests are queued.
 func (s *Search) Tick(now int64, inFlight, queued int) {
 	if queued > 0 && now-s.seen > 3*idleTime { // the clock was set forward
-		s.Restart(now)
+		s.Restart(now, inFlight)
 	}
 	s.seen = now
 	s.lasting.tick(now, s.lapTime(), inFlight)
@@ -453,8 +459,8 @@ func (s *Search) open() {
 
 // pause lets no trial begin for some multiple of the given time.
 func (s *Search) pause(now, long int64) {
-	s.rest = now + rest<<min(s.rests, restDoublings)*max(windowTime, min(long, longTime))
-	s.rests++
+	s.rest = now + rest<<s.rests*max(windowTime, min(long, longTime))
+	s.rests = min(s.rests+1, restDoublings)
 }
 
 // Configure changes what New was called with.

@@ -335,7 +335,7 @@ func TestSearch_restartsWithTheClock(t *testing.T) {
 		h.inside, h.queue, h.workers = nil, nil, make([]int64, 10)
 		h.now += step
 		if step < 0 {
-			h.Restart(h.now)
+			h.Restart(h.now, h.inFlight())
 		} else {
 			h.Tick(h.now, 10, 10)
 		}
@@ -362,7 +362,7 @@ func TestSearch_keepsTheOverloadWhenTheClockIsSet(t *testing.T) {
 		for i := range h.queue {
 			h.queue[i] += step
 		}
-		h.Restart(h.now)
+		h.Restart(h.now, h.inFlight())
 		h.run(2, sec)
 		h.runUntil(2, 10*sec, func() bool {
 			if len(h.queue) > 500 {
@@ -655,7 +655,7 @@ func TestSearch_isNotStalledByANightInAHold(t *testing.T) {
 	}
 	h.now += 8 * 3600 * sec
 	h.run(.5, 300*ms)
-	h.Watch(h.now)
+	h.Watch(h.now, h.inFlight())
 	if h.Stalled(h.now) {
 		t.Error("stalled")
 	}

@@ -10,8 +10,8 @@ type trial struct {
 	phase  phase
 	up     bool
 	again  bool // the trial before it raised the limit
-	proven bool // requests wait for a processor, so the throughput need not be measured
 	level  int
+	waited int64   // how long requests waited for a processor, if that was most of their time
 	base   float64 // throughput before the trial
 	useful int     // useful completions that base is of
 	before float64 // the time that these took
@@ -91,13 +91,6 @@ func (s *Search) advance(now int64, inFlight int) (ended Window) {
 // settle ends the phase moving.
 func (s *Search) settle(now int64) {
 	t := &s.trial
-	if t.proven {
-		s.service = min(s.service, max(1, float64(t.level)/t.base)) // the median lags
-		s.last = Result{At: now, Level: int32(t.level), Flight: float32(t.flight), Before: perSecond(t.base)}
-		s.judgeFirst(now, t.base, true)
-		s.begin(now)
-		return
-	}
 	t.phase = settling
 	t.until = now + bounded(t.took*min(1, float64(t.level)/t.flight))
 }
@@ -128,7 +121,7 @@ func (s *Search) observe(now int64, inFlight int) {
 	}
 	if v := &s.verdict; v.service > 0 && w.mean() > slowed*v.service && v.differs(x, false) {
 		// The trial was wrong: without a limit the throughput fell.
-		s.uncontended.service, s.rest, s.verdict = v.service, now, verdict{}
+		s.rest, s.verdict = now, verdict{}
 	}
 	if !s.slow(w.mean()) || now < s.rest {
 		s.state, s.level = open, s.most
@@ -144,7 +137,9 @@ func (s *Search) observe(now int64, inFlight int) {
 		}
 	default:
 		s.try(now, n, x, w)
-		s.trial.proven = 2*float64(s.waited) > w.mean()
+		if 2*float64(s.waited) > w.mean() {
+			s.trial.waited = s.waited
+		}
 	}
 }
 
@@ -222,13 +217,29 @@ func (s *Search) measure(now int64) (ended Window) {
 		}
 		return ended
 	}
+	switch {
+	case t.waited == 0:
+	case 2*s.waited < t.waited: // with fewer in the handler they wait less, so they were the queue
+		s.last = Result{At: now, Level: int32(t.level), Flight: float32(t.flight), Before: perSecond(t.base)}
+		ended = Window{true, max(float64(w.useful), t.base*long)}
+		s.judgeFirst(now, t.base, true)
+		s.begin(now)
+		return ended
+	case w.completions < windowCalls: // the mean lags
+		return ended
+	case 4*s.waited < 3*t.waited: // the processor is busy with those that come to the queue
+		t.waited = s.waited
+		s.begin(now)
+		return Window{true, t.base * long}
+	}
 	ratio := t.flight / float64(t.level) // of throughputs, if they are in proportion
 	if t.up {
 		ratio = float64(s.limit) / float64(t.level)
 	}
-	// The log likelihood ratio of two Poisson processes with the same rate, and with rates
-	// in that ratio.
-	llr := float64(t.useful+w.useful)*math.Log((t.before+long/ratio)/(t.before+long)) + float64(w.useful)*math.Log(ratio)
+	// The log likelihood ratio of two Poisson processes, with rates in that ratio and in one
+	// that is closer to 1.
+	other := max(1, ratio/apart)
+	llr := float64(t.useful+w.useful)*math.Log((t.before+long/ratio)/(t.before+long/other)) + float64(w.useful)*math.Log(ratio/other)
 	x := w.throughput(now)
 	knee := t.up && x > t.base/equal || !t.up && x < equal*t.base // a result between the two
 	enough := 2 * windowCalls
@@ -248,9 +259,9 @@ func (s *Search) measure(now int64) (ended Window) {
 	ended = Window{true, max(float64(w.useful), t.base*long)}
 	s.last = Result{now, int32(t.level), float32(t.flight), perSecond(t.base), perSecond(x)}
 	if s.state == bound {
-		s.judge(now, x, llr > -sure)
+		s.judge(now, x, llr > 0)
 	} else {
-		s.judgeFirst(now, x, llr > -sure)
+		s.judgeFirst(now, x, llr > 0)
 	}
 	s.begin(now)
 	return ended

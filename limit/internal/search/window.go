@@ -112,10 +112,12 @@ func (l *lasting) all(now int64, inFlight int) {
 	*l = lasting{count: inFlight, laps: [2]int64{now, now - 1}}
 }
 
-// leave forgets a request that entered at the given time. One that entered when a lap began
-// is taken for one that entered before it, so that the count is never too high for long.
-func (l *lasting) leave(entered int64) {
+// leave forgets a request that entered at the given time. One that entered when a lap began,
+// or by a clock that was set back since, is taken for one that entered before it.
+func (l *lasting) leave(now, entered int64) {
 	switch {
+	case entered > now:
+		l.older = max(0, l.older-1)
 	case entered > l.laps[0]:
 	case entered > l.laps[1]:
 		l.older = max(0, l.older-1)
