@@ -248,6 +248,9 @@ func (s *Search) measure(now int64) (ended Window) {
 	}
 	gone := w.completions >= 8*enough && (s.state == bound || w.useful > 0) // most callers leave
 	few := w.useful < enough && !gone && t.base*long < float64(enough)
+	if s.state != bound && math.Abs(llr) < sure && w.useful < 4*enough && !gone && t.base*long < float64(4*enough) {
+		return ended // undecided
+	}
 	// A result that lasts must be precise: a knee, and what half of a proven limit shows.
 	if few && (math.Abs(llr) < sure || llr > -sure && (knee || w.useful < windowCalls) || s.state == bound && !t.up) {
 		return ended
@@ -259,7 +262,7 @@ func (s *Search) measure(now int64) (ended Window) {
 	ended = Window{true, max(float64(w.useful), t.base*long)}
 	s.last = Result{now, int32(t.level), float32(t.flight), perSecond(t.base), perSecond(x)}
 	if s.state == bound {
-		s.judge(now, x, llr > 0)
+		s.judge(now, x, llr > -sure)
 	} else {
 		s.judgeFirst(now, x, llr > 0)
 	}
