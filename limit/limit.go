@@ -36,11 +36,11 @@ var ErrLimited error = &resilience.Rejection{Policy: policy, Reason: resilience.
 // by Little's law. If requests waited for a processor for most of their time, and wait half as
 // long now, this limit is proven and stays in force. Otherwise the trial compares the
 // throughput, which is the number of useful completions per second. A completion is useful if
-// the caller has not left. If the throughput stays, the other requests were queued inside the handler: the limit is
-// proven. If the throughput falls in proportion, the handler is slow but has no queue, and Limit
-// limits nothing again. Otherwise the two measurements give the knee, the least number of
-// requests in flight with which the handler reaches its full throughput, and the limit becomes
-// one and a half times the knee.
+// the caller has not left. If the throughput stays, the other requests were queued inside the
+// handler: the limit is proven. If the throughput falls in proportion, the handler is slow but
+// has no queue, and Limit limits nothing again. Otherwise the two measurements give the knee,
+// the least number of requests in flight with which the handler reaches its full throughput,
+// and the limit becomes one and a half times the knee.
 //
 // A proof has an age. Limit tries twice and half the limit from time to time. If twice as many
 // requests make more throughput, the limit rises, and it ends if that happens twice in a row.

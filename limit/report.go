@@ -56,7 +56,10 @@ func (l *Limit) explain() (why, next string) {
 		return "", ""
 	}
 	switch {
+	case last.At == 0 && s.Level() == l.settings.Load().max:
+		why = "Max is reached"
 	case last.At == 0:
+		why = "requests take over twice as long as usual, and more arrive than are answered"
 	case last.After == 0:
 		why = fmt.Sprintf("a trial %s ago with %d requests in the handler halved their wait for a processor, after %.0f/s with %.0f",
 			rounded(now-last.At), last.Level, last.Before, last.Flight)
@@ -64,13 +67,8 @@ func (l *Limit) explain() (why, next string) {
 		why = fmt.Sprintf("a trial %s ago with %d requests in the handler gave %.0f/s, after %.0f/s with %.0f",
 			rounded(now-last.At), last.Level, last.After, last.Before, last.Flight)
 	}
-	switch {
-	case !s.Limited():
+	if !s.Limited() {
 		return why, fmt.Sprintf("limits nothing, and tries a limit in %s at the earliest", rounded(wait))
-	case last.At == 0 && s.Level() == l.settings.Load().max:
-		why = "Max is reached"
-	case last.At == 0:
-		why = "requests take over twice as long as usual, and more arrive than are answered"
 	}
 	if p, ok := l.gate.queue.Edge(); s.Overload() && ok {
 		next = fmt.Sprintf("rejects requests of priority %v and below that were queued for %s; ", p, rounded(s.Patience()))

@@ -31,8 +31,8 @@ func newClient(addr string) *client {
 	return &client{addr: addr, dialer: net.Dialer{KeepAlive: -1}}
 }
 
-// get returns the status of the answer to a request for a route. If there is no answer by until, it closes the
-// connection.
+// get returns the status of the answer to a request for a route. If there is no answer by until,
+// get closes the connection.
 func (c *client) get(route string, until time.Time) (status int, err error) {
 	conn, err := c.connection(until)
 	if err != nil {

@@ -125,7 +125,7 @@ func rejections(r result) *table {
 		t.add("a rejection", "by a policy that rejects every request", fmt.Sprintf("%.1f µs", cost))
 	}
 	for _, p := range r.Phases {
-		if cost, ok := r.rejection(p); ok && p.Times > 1 && p.Uploads == 0 && p.Critical == 0 {
+		if cost, ok := r.rejection(p); ok && p.Times > 1 && p.alone() {
 			t.add("a rejection", fmt.Sprintf("%s at %.1fx, with everything else that is not an answer", armNames[p.Arm], p.Times), fmt.Sprintf("%.0f µs", microseconds(cost)))
 		}
 	}

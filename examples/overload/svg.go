@@ -99,7 +99,7 @@ func (c *canvas) axes(r result) {
 	c.Text((plotLeft+plotRight)/2, chartHeight-22, "middle", 12, demo.Faint, "requests sent, in multiples of the capacity")
 }
 
-// alone reports whether a load is requests of one kind, which the chart is about.
+// alone reports whether a load is bulk requests and nothing else. The chart is about these.
 func (l load) alone() bool { return l.Uploads == 0 && l.Critical == 0 }
 
 // line draws an arm, with a label at each of its points.

@@ -2,8 +2,6 @@ package search_test
 
 import "testing"
 
-func never() bool { return false }
-
 // processor lets the search know, before each decision, that requests wait as long for a
 // processor as the handler has to work on those before them.
 func (h *server) processor() bool {

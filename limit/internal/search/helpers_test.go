@@ -59,8 +59,11 @@ func (h *server) queued() int {
 
 func (h *server) inFlight() int { return len(h.inside) + len(h.uploads) }
 
+// never is no condition to stop on.
+func never() bool { return false }
+
 // run lets requests arrive for so long, at a rate that is a multiple of what the workers do.
-func (h *server) run(load float64, d int64) { h.runUntil(load, d, func() bool { return false }) }
+func (h *server) run(load float64, d int64) { h.runUntil(load, d, never) }
 
 // runUntil is run until stop returns true. It reports whether that was so.
 func (h *server) runUntil(load float64, d int64, stop func() bool) bool {

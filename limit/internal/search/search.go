@@ -145,25 +145,6 @@ const (
 	bound              // a trial has proven the limit
 )
 
-// A verdict is the result of the trial that the state follows from.
-type verdict struct {
-	throughput float64 // with it
-	service    float64 // if the trial showed no queue, the uncontended service time before it
-	off        int     // windows in a row with another throughput
-}
-
-// Trials counts trials by result.
-type Trials struct {
-	// Raised: the throughput was higher with more requests, or the load did not reach the higher
-	// limit. NotRaised: it was the same, so the limit stayed.
-	Raised, NotRaised uint64
-	// Lowered: the throughput was the same with fewer requests, a first trial found the knee, or
-	// requests waited less for a processor. NotLowered: the throughput was lower.
-	Lowered, NotLowered uint64
-	// Inconclusive: the trial was interrupted or took too long, or none was queued in it.
-	Inconclusive uint64
-}
-
 // New returns a Search for limits up to most. In shadow mode it holds nothing up.
 func New(most int, shadow bool) Search {
 	return Search{most: most, level: most, shadow: shadow, watch: min(watchFrom, most), rest: math.MinInt64 / 4}
@@ -211,27 +192,6 @@ func (s *Search) NewestFirst() bool {
 // Stalled reports whether the handler has stalled, or is serving what a stall has left.
 func (s *Search) Stalled(now int64) bool {
 	return now < s.draining || now-s.useful > s.stall()
-}
-
-// A Result is what a trial has shown. The throughput during it does not matter if requests waited
-// less for a processor.
-type Result struct {
-	At            int64   // when it ended, 0 if there was no trial
-	Level         int32   // requests in the handler during the trial, at most
-	Flight        float32 // requests in the handler before it
-	Before, After float32 // useful completions per second before and during it, 0 if that does not matter
-}
-
-// Last returns the result of the last trial.
-func (s *Search) Last() Result { return s.last }
-
-// Rest returns until when no trial begins.
-func (s *Search) Rest() int64 { return s.rest }
-
-// Results returns the trials since it was last called.
-func (s *Search) Results() (t Trials) {
-	t, s.results = s.results, t
-	return t
 }
 
 // bounded converts nanoseconds to at most 36 years, so that sums do not overflow.

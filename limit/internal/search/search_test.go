@@ -47,7 +47,7 @@ func TestSearch_holdsWhenItSuspectsAnOverload(t *testing.T) {
 // let in.
 func TestSearch_doesNotSuspectTooFewRequests(t *testing.T) {
 	h := newServer(0, 10*ms)
-	h.send(ms, 5*sec, func() bool { return false })
+	h.send(ms, 5*sec, never)
 	h.work = 25 * ms
 	for range 20 {
 		h.send(ms, 100*ms, func() bool {
@@ -92,7 +92,6 @@ func TestSearch_provesALimit(t *testing.T) {
 func TestSearch_opensForASlowDependency(t *testing.T) {
 	h := newServer(0, 10*ms)
 	h.patience = 10 * sec
-	never := func() bool { return false }
 	h.send(ms, 5*sec, never)
 	for range 30 {
 		h.work += 20 * ms
@@ -315,62 +314,15 @@ func TestSearch_goesOnWithSlowUploads(t *testing.T) {
 // low for a trial. It rises, so requests are not queued for long.
 func TestSearch_raisesAHoldThatIsTooLow(t *testing.T) {
 	h := newServer(0, 10*ms)
-	h.send(ms, 5*sec, func() bool { return false })
+	h.send(ms, 5*sec, never)
 	h.work = 29 * ms
-	h.send(ms, sec, func() bool { return false })
+	h.send(ms, sec, never)
 	h.send(ms/3, 5*sec, func() bool {
 		if len(h.queue) > 0 && h.now-h.queue[0] > 500*ms {
 			t.Fatalf("a request is queued for 500 ms, level %d", h.Level())
 		}
 		return false
 	})
-}
-
-// After the clock was set back or forward, a proven limit stays, without a pause and without
-// what a stall would do.
-func TestSearch_restartsWithTheClock(t *testing.T) {
-	for _, step := range []int64{-20 * sec, 3600 * sec} {
-		h := proven(10, 10*ms)
-		h.run(2, 30*sec)
-		h.inside, h.queue, h.workers = nil, nil, make([]int64, 10)
-		h.now += step
-		if step < 0 {
-			h.Restart(h.now, h.inFlight())
-		} else {
-			h.Tick(h.now, 10, 10)
-		}
-		if !h.Limited() || h.Stalled(h.now) {
-			t.Errorf("%d s: limited %v, stalled %v", step/sec, h.Limited(), h.Stalled(h.now))
-		}
-		h.ticked = 0
-		if !h.runUntil(2, 2*sec, func() bool { return h.trials() > 0 }) {
-			t.Errorf("%d s: no trial within two seconds", step/sec)
-		}
-	}
-}
-
-// An overload goes on after the clock was set, so the queue stays short.
-func TestSearch_keepsTheOverloadWhenTheClockIsSet(t *testing.T) {
-	for _, step := range []int64{-20 * sec, -3600 * sec, 3600 * sec} {
-		h := proven(10, 10*ms)
-		h.run(2, 3*sec)
-		h.now += step
-		h.inside, h.ticked = nil, h.now
-		for i := range h.workers {
-			h.workers[i] = h.now
-		}
-		for i := range h.queue {
-			h.queue[i] += step
-		}
-		h.Restart(h.now, h.inFlight())
-		h.run(2, sec)
-		h.runUntil(2, 10*sec, func() bool {
-			if len(h.queue) > 500 {
-				t.Fatalf("%d s: %d requests are queued, overload %v", step/sec, len(h.queue), h.Overload())
-			}
-			return false
-		})
-	}
 }
 
 // A handler is not watched while it has few requests. The number from which on it is grows
@@ -485,7 +437,6 @@ func TestSearch_overloadEndsWithThePressure(t *testing.T) {
 // Bursts that are answered before the next one are no overload, wherever in a window the pause
 // between two of them falls.
 func TestSearch_pausesAreNoPressure(t *testing.T) {
-	never := func() bool { return false }
 	for size := 300; size < 700; size += 7 {
 		h := proven(10, 10*ms)
 		h.patience = 5 * sec
@@ -540,76 +491,6 @@ func TestSearch_ignoresAFewSlowRequests(t *testing.T) {
 	}
 }
 
-// A handler has stalled when nothing useful completes for twice the service time and at least
-// 50 ms. What the stall has left is served for twice as long as the stall lasted.
-func TestSearch_stalls(t *testing.T) {
-	h := proven(10, 10*ms)
-	h.frozen = true
-	began := h.now
-	h.runUntil(2, sec, func() bool { return h.Stalled(h.now) })
-	if took := h.now - began; took < 40*ms || took > 60*ms {
-		t.Errorf("stalled after %d ms", took/ms)
-	}
-	h.run(2, 250*ms)
-	h.frozen = false
-	h.run(2, 100*ms)
-	if !h.Stalled(h.now) {
-		t.Error("not stalled while it serves what is left")
-	}
-	h.run(2, 600*ms)
-	if h.Stalled(h.now) {
-		t.Error("stalled for twice as long as it was")
-	}
-}
-
-// A handler without requests has not stalled, however long that lasts.
-func TestSearch_isNotStalledByANight(t *testing.T) {
-	h := proven(10, 10*ms)
-	h.run(.1, 10*ms)
-	for len(h.inside) > 0 {
-		h.now = h.inside[0].done
-		h.leave()
-	}
-	h.now += 8 * 3600 * sec
-	h.run(.5, sec)
-	h.run(2, 2*sec)
-	if h.Stalled(h.now) || !h.Overload() {
-		t.Errorf("stalled %v, overload %v", h.Stalled(h.now), h.Overload())
-	}
-}
-
-// A first trial that a stall interrupts measures again.
-func TestSearch_repeatsAFirstTrialThatStalls(t *testing.T) {
-	h := newServer(10, 10*ms)
-	h.run(.5, 2*sec)
-	h.runUntil(2, sec, h.Limited)
-	held := h.Level()
-	h.runUntil(2, sec, func() bool { return h.Level() < held })
-	h.runUntil(2, sec, func() bool { return h.inFlight() <= h.Level() })
-	h.stall()
-	if h.trials() > 0 {
-		t.Error("the trial has ended")
-	}
-	h.run(2, 100*ms)
-	if r := h.Results(); r.Lowered != 1 || r.Inconclusive > 0 {
-		t.Errorf("%+v", r)
-	}
-}
-
-// The result of a trial of a proven limit that a stall interrupts is not used.
-func TestSearch_abandonsATrialThatStalls(t *testing.T) {
-	h := proven(10, 10*ms)
-	limit := h.Level()
-	if !h.runUntil(2, 20*sec, func() bool { return h.Level() < limit }) {
-		t.Fatal("no trial")
-	}
-	h.Results()
-	h.stall()
-	if r := h.Results(); r.Inconclusive != 1 || r.Lowered+r.NotLowered > 0 {
-		t.Errorf("%+v", r)
-	}
-}
-
 // A request that is no evidence and has left the handler is not lasting.
 func TestSearch_forgetsRequestsOfNoEvidence(t *testing.T) {
 	h := proven(10, 10*ms)
@@ -641,23 +522,6 @@ func TestSearch_resultsAreReturnedOnce(t *testing.T) {
 	h := proven(10, 10*ms)
 	if h.Results() == (search.Trials{}) || h.Results() != (search.Trials{}) {
 		t.Error("none, or twice")
-	}
-}
-
-// A held handler that becomes idle for a night has not stalled after it.
-func TestSearch_isNotStalledByANightInAHold(t *testing.T) {
-	h := newServer(10, 10*ms)
-	h.run(.5, 2*sec)
-	h.runUntil(2, sec, h.Limited)
-	for len(h.inside) > 0 {
-		h.now = max(h.now, h.inside[0].done)
-		h.leave()
-	}
-	h.now += 8 * 3600 * sec
-	h.run(.5, 300*ms)
-	h.Watch(h.now, h.inFlight())
-	if h.Stalled(h.now) {
-		t.Error("stalled")
 	}
 }
 

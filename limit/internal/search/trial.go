@@ -1,9 +1,6 @@
 package search
 
-import (
-	"math"
-	"time"
-)
+import "math"
 
 // A trial compares the throughput at another level with the throughput before it.
 type trial struct {
@@ -62,7 +59,7 @@ func (s *Search) advance(now int64, inFlight int) (ended Window) {
 		case t.up && inFlight >= t.level, !t.up && inFlight-1 <= t.level:
 			s.settle(now)
 		case t.up && now-t.began > max(idleTime, bounded(2*s.service)):
-			s.unreached(now)
+			s.outgrown(now)
 		}
 		return ended
 	case settling:
@@ -143,6 +140,13 @@ func (s *Search) observe(now int64, inFlight int) {
 	}
 }
 
+// A verdict is the result of the trial that the state follows from.
+type verdict struct {
+	throughput float64 // with it
+	service    float64 // if the trial showed no queue, the uncontended service time before it
+	off        int     // windows in a row with another throughput
+}
+
 // differs reports whether the throughput was another for two windows.
 func (v *verdict) differs(x float64, either bool) bool {
 	if x >= v.throughput/changed && (!either || x <= v.throughput*changed) {
@@ -211,7 +215,7 @@ func (s *Search) measure(now int64) (ended Window) {
 	}
 	if !w.binds() {
 		if t.up && !w.grew(1) {
-			s.unreached(now)
+			s.outgrown(now)
 		} else {
 			s.abandon(now)
 		}
@@ -220,8 +224,7 @@ func (s *Search) measure(now int64) (ended Window) {
 	switch {
 	case t.waited == 0:
 	case 2*s.waited < t.waited: // with fewer in the handler they wait less, so they were the queue
-		s.last = Result{At: now, Level: int32(t.level), Flight: float32(t.flight), Before: perSecond(t.base)}
-		ended = Window{true, max(float64(w.useful), t.base*long)}
+		ended = s.ends(now, 0)
 		s.judgeFirst(now, t.base, true)
 		s.begin(now)
 		return ended
@@ -247,20 +250,19 @@ func (s *Search) measure(now int64) (ended Window) {
 		enough *= 2 // it costs no throughput
 	}
 	gone := w.completions >= 8*enough && (s.state == bound || w.useful > 0) // most callers leave
-	few := w.useful < enough && !gone && t.base*long < float64(enough)
-	if s.state != bound && math.Abs(llr) < sure && w.useful < 4*enough && !gone && t.base*long < float64(4*enough) {
+	fewer := func(n int) bool { return w.useful < n && !gone && t.base*long < float64(n) }
+	if s.state != bound && math.Abs(llr) < sure && fewer(4*enough) {
 		return ended // undecided
 	}
 	// A result that lasts must be precise: a knee, and what half of a proven limit shows.
-	if few && (math.Abs(llr) < sure || llr > -sure && (knee || w.useful < windowCalls) || s.state == bound && !t.up) {
+	if fewer(enough) && (math.Abs(llr) < sure || llr > -sure && (knee || w.useful < windowCalls) || s.state == bound && !t.up) {
 		return ended
 	}
 	if w.useful == 0 { // the callers leave, or the handler has stalled
 		s.abandon(now)
 		return ended
 	}
-	ended = Window{true, max(float64(w.useful), t.base*long)}
-	s.last = Result{now, int32(t.level), float32(t.flight), perSecond(t.base), perSecond(x)}
+	ended = s.ends(now, x)
 	if s.state == bound {
 		s.judge(now, x, llr > -sure)
 	} else {
@@ -269,9 +271,6 @@ func (s *Search) measure(now int64) (ended Window) {
 	s.begin(now)
 	return ended
 }
-
-// perSecond converts a throughput.
-func perSecond(x float64) float32 { return float32(x * float64(time.Second)) }
 
 // judgeFirst ends the trial of a suspected overload.
 func (s *Search) judgeFirst(now int64, x float64, same bool) {
@@ -307,12 +306,11 @@ func (s *Search) judge(now int64, x float64, same bool) {
 	t, limit := s.trial, float64(s.limit)
 	switch {
 	case t.up && (!same || t.base == 0):
-		s.results.Raised++
 		if t.again {
-			s.open()
-			s.rests = 0
+			s.outgrown(now)
 			return
 		}
+		s.results.Raised++
 		s.limit = t.level
 		s.try(now, 2*s.limit, x, &s.window)
 		s.trial.again = true
@@ -356,8 +354,9 @@ func (s *Search) prove(now int64, limit, throughput float64) {
 	s.pause(now, now-max(t.began, s.window.start))
 }
 
-// unreached ends a trial of a higher limit that the load does not reach.
-func (s *Search) unreached(now int64) {
+// outgrown ends a trial of a higher limit that the load does not reach, or that has made more
+// throughput as the one before it has: there is no need for a limit.
+func (s *Search) outgrown(now int64) {
 	s.results.Raised++
 	s.open()
 	s.rests = 0
