@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 	"time"
 )
@@ -380,7 +381,7 @@ func TestGate_attacks(t *testing.T) {
 	if testing.Short() || raceEnabled {
 		t.Skip("simulates hours of load")
 	}
-	for _, a := range append(attacks(), kin()...) {
+	for _, a := range slices.Concat(attacks(), kin(), swings()) {
 		if *attackSeeds == 1 {
 			a.slack += 4 // single runs stray
 		}

@@ -56,8 +56,9 @@ var ErrLimited error = &resilience.Rejection{Policy: policy, Reason: resilience.
 // useful, the newest goes first among those that the handler has no capacity for, because the
 // callers of the oldest would leave before they get an answer.
 //
-// An overload begins with the proof, and later when more requests arrive than are useful for
-// a fifth of a second and for two service times. In an overload, Limit rejects a request that
+// An overload begins under a proven limit, when more requests have arrived than were useful for
+// a fifth of a second or two service times, whichever is longer, and the handler needs longer than
+// that to answer the queued requests. In an overload, Limit rejects a request that
 // has been queued for as long as the service time, and for at least 12 ms. Requests of
 // priorities and callers that the handler has capacity for may be queued eight times as long.
 // Limit also rejects a request whose caller has less time left than the service time. The

@@ -21,7 +21,10 @@
 // opens. It also opens when the load does not reach twice the limit, when no request has been
 // queued for a second, and when the limit helps nobody: requests are queued, and for the longer
 // of a second and two service times nothing useful completes under a proven limit, or nothing
-// leaves under another one. A pause follows in the last case. A stall of the handler makes a
+// leaves under another one. A pause follows in the last case. A proven limit may be that of an
+// overload: that begins when more requests have arrived than were useful for a fifth of a second,
+// and so many are queued that the handler needs longer than that for them. It ends when as many
+// have been useful as have arrived, for as long. A stall of the handler makes a
 // first trial measure again, and ends the measurement of another one without a result. A
 // request counts against the limit for one to two laps of eight service times, or until no
 // request has left for half a second while a lower trial waits. Then it is lasting: the limit
@@ -77,7 +80,8 @@ const (
 	// memory is the time constant with which uncontended times adapt to worse ones.
 	memory = float64(10 * time.Second)
 
-	// overloadTime is how long more requests must arrive than are answered to be an overload.
+	// overloadTime is how long more requests must arrive than are answered to be an overload, and
+	// how long the handler must need to answer those that are queued then. Callers wait longer.
 	overloadTime = int64(200 * time.Millisecond)
 	// idleTime is how long no request must be queued for the search to open, and how long
 	// nothing useful must complete while requests are queued.
@@ -103,7 +107,7 @@ type Search struct {
 	shadow   bool // nothing is held up, so there are no trials
 	growing  bool // in the last window more requests arrived than were useful
 	uneven   bool // without a proven limit, the number in the handler changed in the last window
-	overload bool // a proven limit has had enough pressure, and has some
+	overload bool // requests were queued for too long under a proven limit, and pressure is left
 	higher   bool // the next trial of a proven limit is of a higher one
 	rests    int8 // pauses since the first proof or since the search has opened: each doubles the next
 
@@ -126,6 +130,7 @@ type Search struct {
 	left     int64  // when a request last left
 	queued   int64  // when a request was last queued
 	empty    int64  // when none was last queued
+	backlog  int    // requests queued when one last left the handler
 	waited   int64  // how long requests that entered lately waited for a processor
 	draining int64  // until when requests are served that a stall has left
 
@@ -197,8 +202,14 @@ func (s *Search) Stalled(now int64) bool {
 // bounded converts nanoseconds to at most 36 years, so that sums do not overflow.
 func bounded(ns float64) int64 { return int64(min(ns, math.MaxInt64/8)) }
 
-// enough is how much pressure is an overload.
-func (s *Search) enough() int64 { return max(overloadTime, bounded(2*s.service)) }
+// tolerated is how much pressure is no overload, and how long the handler may need to answer the
+// queued requests.
+func (s *Search) tolerated() int64 { return max(overloadTime, bounded(2*s.service)) }
+
+// backlogged reports whether the handler needs longer than that to answer the queued requests.
+func (s *Search) backlogged() bool {
+	return float64(s.backlog) > s.verdict.throughput*float64(s.tolerated())
+}
 
 // stall is how long no useful completion may come without being a stall.
 func (s *Search) stall() int64 { return max(windowTime, bounded(2*s.service)) }
@@ -310,6 +321,7 @@ func (s *Search) Leave(now, entered int64, useful bool, inFlight, queued int) (e
 		s.learn(took)
 	}
 	s.left = now
+	s.backlog = queued
 	w := &s.window
 	w.completions++
 	w.took += s.counted(took)

@@ -409,14 +409,20 @@ func TestSearch_inShadowHasNoTrials(t *testing.T) {
 	}
 }
 
-// An overload begins with a proof. Otherwise it begins once more requests arrive than are
-// answered for a fifth of a second.
+// An overload lasts while more requests arrive than are useful, although rejections keep the queue
+// short. It ends soon after that.
 func TestSearch_overloadEndsWithThePressure(t *testing.T) {
 	h := proven(10, 10*ms)
 	if !h.Overload() {
 		t.Fatal("no overload")
 	}
-	h.run(2, 2*sec)
+	for range 100 { // gusts of 80 ms, whose overdue requests are rejected before the next one
+		h.run(1.6, 80*ms)
+		h.run(.8, 40*ms)
+		if !h.Overload() {
+			t.Fatal("the overload ends while requests are rejected")
+		}
+	}
 	began := h.now
 	h.runUntil(.9, sec, func() bool { return !h.Overload() })
 	if h.Overload() || h.now == began {
@@ -448,6 +454,32 @@ func TestSearch_pausesAreNoPressure(t *testing.T) {
 			}
 			rest := sec - int64(size)*10_000
 			h.send(rest, 2*rest, never)
+		}
+	}
+}
+
+// A load that swings around the capacity is no overload while the handler needs less than a fifth
+// of a second for the queue. It is one while it needs longer.
+func TestSearch_shortQueuesAreNoOverload(t *testing.T) {
+	for _, turn := range []int64{500 * ms, 2500 * ms} {
+		h := newServer(10, 10*ms)
+		h.patience = 5 * sec
+		h.run(.5, 2*sec)
+		h.runUntil(1.5, 400*ms, func() bool { return h.trials() > 0 })
+		if !h.Limited() || h.Overload() {
+			t.Errorf("limited %v, overload %v", h.Limited(), h.Overload())
+		}
+		h.run(.5, 500*ms)
+		limited, overload := 0, false
+		for range 20 {
+			overload = h.runUntil(1.2, turn, h.Overload) || overload
+			if h.Limited() {
+				limited++
+			}
+			h.run(.5, turn)
+		}
+		if limited == 0 || overload != (turn > sec) {
+			t.Errorf("turns of %d ms: %d limited, overload %v", turn/ms, limited, overload)
 		}
 	}
 }

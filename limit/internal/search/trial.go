@@ -162,12 +162,13 @@ func (s *Search) check(now int64) {
 	w := &s.window
 	long := now - w.start
 	s.growing = w.arrivals > w.useful
-	if w.binds() && s.growing { // since the queue was last empty: a pause is no pressure
-		s.pressure = min(s.pressure+now-max(w.start, s.empty), 2*s.enough())
+	if s.growing && (w.binds() || s.overload) { // in an overload, rejections keep the queue short
+		// A time without a queue is no pressure.
+		s.pressure = min(s.pressure+now-max(w.start, s.empty), 2*s.tolerated())
 	} else {
 		s.pressure = max(0, s.pressure-long)
 	}
-	s.overload = s.pressure >= s.enough() || s.overload && s.pressure > 0
+	s.overload = s.pressure >= s.tolerated() && s.backlogged() || s.overload && s.pressure > 0
 	if !w.binds() || s.shadow {
 		s.checked = window{}
 		return
@@ -297,7 +298,7 @@ func (s *Search) judgeFirst(now int64, x float64, same bool) {
 		s.rest = now + (s.rest-now)/4
 	}
 	if s.growing = grew; grew { // otherwise it was a burst
-		s.pressure, s.overload = s.enough(), true
+		s.pressure, s.overload = s.tolerated(), s.backlogged()
 	}
 }
 
