@@ -47,13 +47,13 @@ func share(t *testing.T, a arm, reply func(time.Duration, *rand.Rand) answer) (x
 		policy, workers := a.policy(), semaphore.NewWeighted(pool)
 		good, bad := newServer(usual, begin, nil), newServer(usual, begin, reply)
 		var mu sync.Mutex // guards x and y
-		alone.run(0, lead+20*time.Second, func(_ int, luck *rand.Rand) {
+		alone.run(0, lead+20*time.Second, nil, func(_ int, luck *rand.Rand) {
 			key, to, of := "/x", good, &x
 			if luck.IntN(2) == 0 {
 				key, to, of = "/y", bad, &y
 			}
 			began := time.Now()
-			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			ctx, cancel := context.WithTimeout(context.Background(), patience*attempt)
 			defer cancel()
 			err := workers.Acquire(ctx, 1)
 			if err == nil {

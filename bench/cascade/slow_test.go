@@ -1,0 +1,84 @@
+package cascade_test
+
+import (
+	"fmt"
+	"time"
+)
+
+// slow are dependencies that work, but not as fast as they are called.
+var slow = []scenario{
+	{name: "pauses 200 ms every 3 s", trouble: 30 * time.Second, work: pausing(200 * time.Millisecond), closed: true},
+	{name: "pauses 400 ms every 3 s", trouble: 30 * time.Second, work: pausing(400 * time.Millisecond), closed: true},
+	{name: "pauses 800 ms every 3 s", short: true, trouble: 30 * time.Second, work: pausing(800 * time.Millisecond), closed: true},
+	alonePauses(200*time.Millisecond, 3*time.Second, 97, 2000),
+	alonePauses(400*time.Millisecond, 3*time.Second, 97, 500, 750),
+	alonePauses(400*time.Millisecond, 2*time.Second, 97, 500, 750),
+	alonePauses(800*time.Millisecond, 3*time.Second, 0, 500),
+
+	brownOut(2, nil),
+	brownOut(5, map[fleet]float64{few: 80}),
+	brownOut(10, nil),
+	twiceTheLoad("overload 2x", map[fleet]float64{few: 95, many: 85}),
+	queueLeft(brownOut(5, nil)),
+	queueLeft(twiceTheLoad("overload 2x", nil)),
+	{name: "back cold, 20 to 100 % in 20 s", service: service{workers: 14, mean: 20 * time.Millisecond},
+		trouble: 40 * time.Second, skip: 10 * time.Second, reply: down(refuses, 10*time.Second),
+		work: func(at, busy time.Duration) time.Duration {
+			warm := float64(at-10*time.Second) / float64(20*time.Second)
+			return time.Duration(float64(busy) / min(1, 0.2+0.8*max(0, warm)))
+		}},
+}
+
+// every is the load of few in processes of three sizes.
+var every = []fleet{few, many, alone}
+
+// alonePauses has one process with so many calls a second that the bulkhead matters. The
+// first pause is lost, since until then the dependency could as well be hanging. If atLeast
+// is set, it replaces the demand not to be worse than no protection.
+func alonePauses(long, every time.Duration, atLeast float64, rates ...float64) scenario {
+	s := scenario{name: fmt.Sprintf("pauses %d ms every %d s", long.Milliseconds(), every/time.Second), trouble: 30 * time.Second,
+		service: service{workers: 10, mean: 10 * time.Millisecond}, work: pausingEvery(long, every), closed: true, worse: 1.5}
+	if rates[0] > 1000 {
+		s.service = service{workers: 20, mean: 5 * time.Millisecond}
+	}
+	if atLeast > 0 {
+		s.worse, s.atLeast = 100-atLeast, map[fleet]float64{}
+	}
+	for _, rate := range rates {
+		f := fleet{processes: 1, rate: rate, seeds: 3}
+		s.fleets = append(s.fleets, f)
+		if atLeast > 0 {
+			s.atLeast[f] = atLeast
+		}
+	}
+	return s
+}
+
+// pausing has workers take up nothing for so long, every 3 s.
+func pausing(long time.Duration) func(at, busy time.Duration) time.Duration {
+	return pausingEvery(long, 3*time.Second)
+}
+
+func pausingEvery(long, every time.Duration) func(at, busy time.Duration) time.Duration {
+	return func(at, busy time.Duration) time.Duration { return busy + max(0, long-at%every) }
+}
+
+// brownOut is a dependency whose work takes longer. The first 2 s, in which its queue fills,
+// do not count.
+func brownOut(times float64, atLeast map[fleet]float64) scenario {
+	return scenario{name: fmt.Sprintf("brown-out, %vx slower", times), fleets: every, deaf: true,
+		trouble: 22 * time.Second, skip: 2 * time.Second, slow: constant(times), atLeast: atLeast}
+}
+
+// twiceTheLoad gets twice as many calls as its workers can complete.
+func twiceTheLoad(name string, atLeast map[fleet]float64) scenario {
+	return scenario{name: name, fleets: every, deaf: true,
+		trouble: 17 * time.Second, skip: 2 * time.Second, surge: constant(4), atLeast: atLeast}
+}
+
+// queueLeft has the requests of s leave the queue of the dependency with their callers.
+func queueLeft(s scenario) scenario {
+	s.name += ", requests leave the queue"
+	s.deaf = false
+	return s
+}
