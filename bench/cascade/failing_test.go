@@ -16,12 +16,14 @@ var failing = []scenario{
 	{name: "5 % errors", trouble: time.Minute, closed: true, reply: some(refuses, 0.05)},
 	failed(30), failed(50), failed(70), failed(90),
 
+	called(failed(50), small...),
+
 	back(30, nil), back(50, map[fleet]float64{few: 55}), back(70, nil),
 }
 
 // replicas is a dependency of which one replica is down. A call goes to any of them.
 func replicas(name string, how answer, n int) scenario {
-	return scenario{name: name, trouble: 20 * time.Second, reply: some(how, 1/float64(n)), fleets: []fleet{few, many, alone}}
+	return scenario{name: name, trouble: 20 * time.Second, reply: some(how, 1/float64(n)), fleets: every}
 }
 
 func failed(percent float64) scenario {
@@ -30,11 +32,11 @@ func failed(percent float64) scenario {
 
 // back is a dependency that refuses everything for 10 s, and is not quite well after that.
 func back(percent float64, atLeast map[fleet]float64) scenario {
-	down, up := down(refuses, 10*time.Second), some(refuses, 1-percent/100)
+	up := some(refuses, 1-percent/100)
 	return scenario{name: fmt.Sprintf("back at %v %%", percent), trouble: 60 * time.Second, skip: 10 * time.Second, atLeast: atLeast,
 		reply: func(at time.Duration, luck *rand.Rand) answer {
-			if how := down(at, luck); how != serves {
-				return how
+			if at < 10*time.Second {
+				return refuses
 			}
 			return up(at, luck)
 		}}
@@ -47,5 +49,15 @@ func some(how answer, share float64) func(time.Duration, *rand.Rand) answer {
 			return how
 		}
 		return serves
+	}
+}
+
+// beginning is reply from a later time on.
+func beginning(later time.Duration, reply func(time.Duration, *rand.Rand) answer) func(time.Duration, *rand.Rand) answer {
+	return func(at time.Duration, luck *rand.Rand) answer {
+		if at < later {
+			return serves
+		}
+		return reply(at, luck)
 	}
 }

@@ -16,6 +16,14 @@ var outages = []scenario{
 	behind(3, 1, outage("refuses for 30 s, three hops away", refuses, 30*time.Second)),
 	behind(3, 1.5, outage("hangs for 30 s, three hops away", hangs, 30*time.Second)), // loses 0.9 points, but not always
 
+	called(outage("refuses for 10 s", refuses, 10*time.Second), small...),
+	called(outage("refuses for 63 s", refuses, 63*time.Second), small...),
+	since(cold, called(outage("hangs for 10 s from the first call on", hangs, 10*time.Second), every...)),
+	since(time.Second, called(outage("hangs for 10 s after 1 s", hangs, 10*time.Second), every...)),
+	withTimeout(50*time.Millisecond, outage("hangs for 10 s", hangs, 10*time.Second)),
+	withTimeout(10*time.Second, outage("hangs for 10 s", hangs, 10*time.Second)),
+	leaving(200*time.Millisecond, outage("hangs for 10 s, callers leave after 200 ms", hangs, 10*time.Second)),
+
 	{name: "flaps 3 s/3 s", trouble: 30 * time.Second, reply: flapping(3 * time.Second), worse: 2},
 	{name: "flaps 2 s/2 s", trouble: 30 * time.Second, reply: flapping(2 * time.Second), worse: 2},
 	{name: "flaps 1 s/1 s", short: true, trouble: 30 * time.Second, reply: flapping(time.Second)},
@@ -28,6 +36,21 @@ func outage(name string, how answer, long time.Duration) scenario {
 	if how == hangs {
 		s.recovery += attempt
 	}
+	return s
+}
+
+// since has the trouble of s begin after another lead. The demand on the recovery is for a
+// trouble in good health.
+func since(lead time.Duration, s scenario) scenario {
+	s.lead, s.recovery = lead, 0
+	return s
+}
+
+// leaving has all callers leave that wait for so long. Their calls end before the timeout of
+// an attempt, so nothing says whether the dependency would have answered.
+func leaving(after time.Duration, s scenario) scenario {
+	s.leaves = func(*rand.Rand) time.Duration { return after }
+	s.recovery, s.reported = 0, true
 	return s
 }
 

@@ -1,12 +1,13 @@
 package cascade_test
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"time"
 )
 
 // A scenario is a dependency, its trouble, and what the stack has to do about it.
-// A new one is an entry in failing, outages, slow or bursts.
+// A new one is an entry in failing, outages, slow or healthy.
 type scenario struct {
 	name    string
 	fleets  []fleet // nil: few and many
@@ -63,6 +64,28 @@ const (
 
 // usual is half busy with the calls of few or many.
 var usual = service{workers: 20, mean: 20 * time.Millisecond}
+
+// every is the same load in processes of three sizes.
+var every = []fleet{few, many, alone}
+
+// small are processes with few calls.
+var small = []fleet{{processes: 100, rate: 1, seeds: 3}, {processes: 20, rate: 5, seeds: 3}, {processes: 10, rate: 10, seeds: 3}}
+
+// withTimeout has attempts with another timeout. The work of the dependency takes the same
+// share of it as usual, and there are as many workers as this needs.
+func withTimeout(timeout time.Duration, s scenario) scenario {
+	s.name = fmt.Sprintf("%s, timeout %v s", s.name, timeout.Seconds())
+	s.attempt = timeout
+	s.service.mean = usual.mean * timeout / attempt
+	s.service.workers = usual.workers * int64(timeout) / int64(attempt)
+	return s
+}
+
+// called has s called by other fleets.
+func called(s scenario, fleets ...fleet) scenario {
+	s.fleets = fleets
+	return s
+}
 
 // surgeAfter is the surge at a time after the beginning, which is before the trouble.
 func (s *scenario) surgeAfter(before time.Duration) func(time.Duration) float64 {

@@ -15,10 +15,23 @@ var slow = []scenario{
 	alonePauses(400*time.Millisecond, 2*time.Second, 97, 500, 750),
 	alonePauses(800*time.Millisecond, 3*time.Second, 0, 500),
 
+	{name: "pauses 800 ms every 3 s", trouble: 30 * time.Second, work: pausing(800 * time.Millisecond), closed: true,
+		fleets: []fleet{{processes: 10, rate: 75, seeds: 3}, {processes: 250, rate: 3, seeds: 1}}, worse: 1.5},
+	{name: "pauses 800 ms every 3 s, requests stay in the queue", trouble: 30 * time.Second, work: pausing(800 * time.Millisecond), deaf: true,
+		fleets: []fleet{{processes: 10, rate: 75, seeds: 3}, {processes: 250, rate: 3, seeds: 1}}, worse: 1.5},
+	withTimeout(50*time.Millisecond, scenario{name: "pauses 40 ms every 3 s", trouble: 30 * time.Second,
+		work: pausing(40 * time.Millisecond), closed: true, fleets: every}),
+	withTimeout(10*time.Second, scenario{name: "pauses 2 s every 10 s", trouble: 30 * time.Second,
+		work: pausingEvery(2*time.Second, 10*time.Second), closed: true, fleets: every}),
+
 	brownOut(2, nil),
 	brownOut(5, map[fleet]float64{few: 80}),
 	brownOut(10, nil),
 	twiceTheLoad("overload 2x", map[fleet]float64{few: 95, many: 85}),
+	coldThenTwice(),
+	herd(),
+	withTimeout(50*time.Millisecond, brownOut(5, nil)),
+	withTimeout(10*time.Second, longer(30*time.Second, brownOut(5, nil))),
 	queueLeft(brownOut(5, nil)),
 	queueLeft(twiceTheLoad("overload 2x", nil)),
 	{name: "back cold, 20 to 100 % in 20 s", service: service{workers: 14, mean: 20 * time.Millisecond},
@@ -28,9 +41,6 @@ var slow = []scenario{
 			return time.Duration(float64(busy) / min(1, 0.2+0.8*max(0, warm)))
 		}},
 }
-
-// every is the load of few in processes of three sizes.
-var every = []fleet{few, many, alone}
 
 // alonePauses has one process with so many calls a second that the bulkhead matters. The
 // first pause is lost, since until then the dependency could as well be hanging. If atLeast
@@ -74,6 +84,47 @@ func brownOut(times float64, atLeast map[fleet]float64) scenario {
 func twiceTheLoad(name string, atLeast map[fleet]float64) scenario {
 	return scenario{name: name, fleets: every, deaf: true,
 		trouble: 17 * time.Second, skip: 2 * time.Second, surge: constant(4), atLeast: atLeast}
+}
+
+// coldThenTwice starts with a load that needs 70 in flight, and gets twice as many calls as
+// its workers can complete after 10 s.
+func coldThenTwice() scenario {
+	s := twiceTheLoad("cold start that needs 70 in flight, then 2x", nil)
+	s.lead, s.skip, s.trouble = cold, 10*time.Second, 25*time.Second
+	s.service = service{workers: 100, mean: 100 * time.Millisecond}
+	s.fleets = []fleet{{processes: 10, rate: 70, seeds: 3}, {processes: 1, rate: 700, seeds: 3}}
+	s.surge = func(at time.Duration) float64 {
+		if at < 10*time.Second {
+			return 1
+		}
+		return 2000. / 700
+	}
+	return s
+}
+
+// herd is a dependency that comes back cold. 500 callers have waited for this, and their
+// calls come within 100 ms.
+func herd() scenario {
+	const back, gust = 10 * time.Second, 100 * time.Millisecond
+	return scenario{name: "herd, 20 to 100 % in 10 s", fleets: []fleet{{processes: 5, rate: 100, seeds: 3}}, deaf: true,
+		service: service{workers: 14, mean: 20 * time.Millisecond}, trouble: 40 * time.Second, skip: back, reply: down(refuses, back),
+		slow: func(at time.Duration) float64 {
+			warm := float64(at-back) / float64(10*time.Second)
+			return 1 / min(1, 0.2+0.8*max(0, warm))
+		},
+		surge: func(at time.Duration) float64 {
+			if at >= back && at < back+gust {
+				return 10
+			}
+			return 1
+		}}
+}
+
+// longer has the trouble of s last longer, for what takes longer than usual to show.
+func longer(by time.Duration, s scenario) scenario {
+	s.trouble += by
+	s.skip += by / 3
+	return s
 }
 
 // queueLeft has the requests of s leave the queue of the dependency with their callers.

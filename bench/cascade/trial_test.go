@@ -16,7 +16,7 @@ type trial struct {
 }
 
 func trials() (all []*trial) {
-	for _, s := range slices.Concat(failing, outages, slow, bursts) {
+	for _, s := range slices.Concat(failing, outages, slow, healthy) {
 		if brief() && !s.short {
 			continue
 		}
