@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/resilience-go/resilience/internal/policykit"
 	"github.com/resilience-go/resilience/internal/window"
 )
 
@@ -80,7 +81,7 @@ func (r *Retry) successes() uint64 {
 
 // price returns what a retry costs after an attempt that ended with err.
 func price(err error) int64 {
-	if timedOut(err) {
+	if policykit.TimedOut(err) {
 		return timeoutPrice
 	}
 	return quickPrice

@@ -2,7 +2,6 @@ package retry
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -123,20 +122,10 @@ func (e *Error) Unwrap() []error {
 
 // Timeout reports whether the last attempt that ran timed out. It implements net.Error
 // and the interface that url.Error looks for.
-func (e *Error) Timeout() bool { return timedOut(e.Err) }
+func (e *Error) Timeout() bool { return policykit.TimedOut(e.Err) }
 
 // Temporary returns the result of Timeout. net.Error has it.
 func (e *Error) Temporary() bool { return e.Timeout() }
-
-// timedOut returns the result of the first Timeout method in err's chain, or false if
-// there is none.
-func timedOut(err error) bool {
-	e, ok := errors.AsType[interface {
-		error
-		Timeout() bool
-	}](err)
-	return ok && e.Timeout()
-}
 
 // Permanent wraps err so that no Retry retries it, as when the input was invalid. It is no
 // evidence about the dependency: its outcome is resilience.Ignored, unless err is a timeout
@@ -154,13 +143,13 @@ type permanent struct{ err error }
 func (p *permanent) Error() string   { return p.err.Error() }
 func (p *permanent) Unwrap() error   { return p.err }
 func (p *permanent) Retryable() bool { return false }
-func (p *permanent) Timeout() bool   { return timedOut(p.err) }
+func (p *permanent) Timeout() bool   { return policykit.TimedOut(p.err) }
 
 // Outcome returns the outcome of err. If err has none of its own, that is Failure for a
 // timeout and Ignored for any other error.
 func (p *permanent) Outcome() resilience.Outcome {
 	o := resilience.Ignored
-	if timedOut(p.err) {
+	if policykit.TimedOut(p.err) {
 		o = resilience.Failure
 	}
 	return resilience.OutcomeOf(context.Background(), p.err, func(error) resilience.Outcome { return o })

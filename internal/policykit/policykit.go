@@ -62,6 +62,16 @@ func LateOutcome(err error, classify func(error) resilience.Outcome) resilience.
 	return resilience.OutcomeOf(context.Background(), err, classify)
 }
 
+// TimedOut returns the result of the first Timeout method in err's chain, or false if there
+// is none.
+func TimedOut(err error) bool {
+	e, ok := errors.AsType[interface {
+		error
+		Timeout() bool
+	}](err)
+	return ok && e.Timeout()
+}
+
 // Absent reports whether p is nil, a nil pointer or a nil function.
 func Absent(p resilience.Policy) bool {
 	for range resilience.Walk(p) {
