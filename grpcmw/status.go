@@ -70,6 +70,16 @@ func (f *failure) Retryable() bool             { return f.retryable }
 func (f *failure) RetryAfter() time.Duration   { return f.after }
 func (f *failure) Busy() bool                  { return f.busy }
 
+// Timeout reports whether the call timed out. DEADLINE_EXCEEDED of a server is a timeout too:
+// its answer may come before the client's own timer, and the status has no method Timeout.
+func (f *failure) Timeout() bool {
+	e, ok := errors.AsType[interface {
+		error
+		Timeout() bool
+	}](f.err)
+	return status.Code(f.err) == codes.DeadlineExceeded || ok && e.Timeout()
+}
+
 // local reports whether err is gRPC's own error for a message that it could not send or
 // receive, which neither the server nor the network caused. Only the text shows that. A
 // grpc-go server uses the same text for a message that is too large for it.

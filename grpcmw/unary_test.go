@@ -16,6 +16,7 @@ import (
 	"github.com/resilience-go/resilience/breaker"
 	"github.com/resilience-go/resilience/bulkhead"
 	"github.com/resilience-go/resilience/grpcmw"
+	"github.com/resilience-go/resilience/internal/policykit"
 	"github.com/resilience-go/resilience/internal/testkit"
 	"github.com/resilience-go/resilience/keyed"
 	"github.com/resilience-go/resilience/retry"
@@ -139,6 +140,25 @@ func TestClient_timeoutIsFailure(t *testing.T) {
 			wantStatus(t, err, codes.DeadlineExceeded, timeout.ErrExceeded, context.DeadlineExceeded)
 			if s := b.Stats(); s.Failures != 1 || s.Opened != 1 {
 				t.Errorf("breaker inside: %v: %+v", inner, s)
+			}
+		}
+	})
+}
+
+// DEADLINE_EXCEEDED of the server is a timeout for the policies, and UNAVAILABLE is not.
+func TestClient_deadlineExceededIsTimeout(t *testing.T) {
+	everywhere(t, func(t *testing.T, serve serving) {
+		for _, code := range []codes.Code{codes.DeadlineExceeded, codes.Unavailable} {
+			var got error
+			judge := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
+				got = next.Run(ctx)
+				return got
+			})
+			c := serve(t, answers(new(atomic.Int32), status.Error(code, "from the server")), nil, unary(grpcmw.Client{Policy: judge}))
+			_, err := c.UnaryCall(patience(t), &pb.SimpleRequest{})
+			wantStatus(t, err, code)
+			if timedOut := policykit.TimedOut(got); timedOut != (code == codes.DeadlineExceeded) {
+				t.Errorf("%v: a timeout: %v", code, timedOut)
 			}
 		}
 	})
