@@ -8,6 +8,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -262,22 +263,26 @@ func TestPages_code(t *testing.T) {
 func TestBreaker_costWithoutBenefit(t *testing.T) {
 	for name, test := range map[string]struct {
 		rate, outage, failing float64 // calls a second, seconds, share
-		ok, rejected          float64 // percent, within two
+		err                   error
+		ok, rejected          float64 // percent
+		within                float64
 	}{
-		"half back":                   {50, 60, 0.5, 36, 28},
-		"almost two thirds back":      {50, 60, 0.35, 65, 0},
-		"half of 50 a second":         {50, 0, 0.5, 50, 0},
-		"half of 10 a second":         {10, 0, 0.5, 46.5, 7},
-		"half of five calls a second": {5, 0, 0.5, 48, 4},
+		"half back, timeouts":              {50, 60, 0.5, context.DeadlineExceeded, 36, 28, 2},
+		"almost two thirds back, timeouts": {50, 60, 0.35, context.DeadlineExceeded, 65, 0, 1},
+		"half back":                        {50, 60, 0.5, errDown, 50, 0, 1},
+		"a tenth back":                     {50, 60, 0.9, errDown, 10, 2, 1},
+		"half of 50 a second":              {50, 0, 0.5, errDown, 50, 0, 1},
+		"half of 10 a second":              {10, 0, 0.5, errDown, 50, 0, 1},
+		"half of five calls a second":      {5, 0, 0.5, errDown, 50, 0, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := resilience.Must(breaker.New(breaker.Config{}))
 				rng := rand.New(rand.NewPCG(1, 17))
-				drive(b, rng, test.rate, 60, 0)
-				drive(b, rng, test.rate, test.outage, 1)
-				ok, rejected := drive(b, rng, test.rate, 3600, test.failing)
-				if ok < test.ok-2 || ok > test.ok+2 || rejected < test.rejected-2 || rejected > test.rejected+2 {
+				drive(b, rng, test.rate, 60, 0, nil)
+				drive(b, rng, test.rate, test.outage, 1, errDown)
+				ok, rejected := drive(b, rng, test.rate, 3600, test.failing, test.err)
+				if math.Abs(ok-test.ok) > test.within || math.Abs(rejected-test.rejected) > test.within {
 					t.Errorf("%.1f %% succeed, want %.1f; %.1f %% are rejected, want %.1f", ok, test.ok, rejected, test.rejected)
 				}
 			})
@@ -285,14 +290,14 @@ func TestBreaker_costWithoutBenefit(t *testing.T) {
 	}
 }
 
-// drive makes calls at random times. It returns the percentages of successful and of
-// rejected calls.
-func drive(p resilience.Policy, rng *rand.Rand, rate, seconds, failing float64) (ok, rejected float64) {
+// drive makes calls at random times, of which a share fails with failure. It returns the
+// percentages of successful and of rejected calls.
+func drive(p resilience.Policy, rng *rand.Rand, rate, seconds, failing float64, failure error) (ok, rejected float64) {
 	calls := rate * seconds
 	for range int(calls) {
 		var err error
 		if rng.Float64() < failing {
-			err = errDown
+			err = failure
 		}
 		switch err = resilience.Run(context.Background(), p, func(context.Context) error { return err }); {
 		case err == nil:

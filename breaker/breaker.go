@@ -25,16 +25,22 @@ var ErrOpen error = &resilience.Rejection{Policy: policy, Reason: resilience.Ope
 //
 //	         a rule of Trip holds
 //	CLOSED ------------------------> OPEN <-------------------+
-//	  ^                               | first call after      | credit
-//	  |    credit above CloseAfter    v the open time         | used up
+//	  ^                               | first call after      | credit used up, or
+//	  |    credit above CloseAfter    v the open time         | a rule of Trip holds
 //	  +--------------------------- HALF_OPEN -----------------+
 //
 // CLOSED admits every call and counts failures for the rules. OPEN rejects every call
 // until its time is over; the next call is then admitted as the probe. HALF_OPEN has a
-// credit, the number of calls that may be in flight. The credit starts at 1. A success
-// adds 1, the k-th failure in a row takes k. So HALF_OPEN is a slow start: each round
-// of successes doubles the calls that it admits, and a dependency that fails again
-// gets few calls.
+// credit, the number of calls that may be in flight. The credit starts at 1, so that a
+// failed probe opens the breaker. A success adds 1. After the first success, the k-th
+// timeout in a row takes k, and any other failure takes nothing. Whatever fails, a rule of
+// Trip that holds opens the breaker. So HALF_OPEN is a slow start: each round of successes
+// doubles the calls that it admits, and a dependency that is overloaded again gets few calls.
+//
+// A timeout is a failure whose error has a method Timeout() bool that returns true or
+// matches context.DeadlineExceeded, or of a call whose context a timeout has ended. Other
+// failures show that something answers. If Trip has a Rate or a Slow, no rule judges
+// HALF_OPEN, and the k-th failure in a row takes k, whether it is a timeout or not.
 //
 // resilience.OutcomeOf decides the outcome of a call. A call is Ignored if its caller
 // canceled it or an inner policy rejected it: it frees its slot and changes nothing. A
@@ -59,7 +65,7 @@ type shared struct {
 	counters atomic.Pointer[outageCounters] // see outages
 	root     *Breaker                       // the breaker that New returned
 	// book is shared by all episodes if every rule counts failures in a row, which are
-	// in the episode's word. Otherwise each episode has its own.
+	// in the episode's word. Otherwise it is nil and each CLOSED episode has its own.
 	book    *book
 	windows bool // some rule counts successes too
 	timed   bool // some rule has a window of time
@@ -194,8 +200,9 @@ func (b *Breaker) cancel(token uint64) {
 	switch {
 	case !e.admitted(token):
 	case e.state == HalfOpen:
+		now := b.clock.Nanos() // before the slot is free, because Clock may be user code
 		if _, held := e.free(token); held {
-			e.leave(resilience.Ignored)
+			e.leave(now, resilience.Ignored, false)
 		}
 	case e.state == Closed && token&duringRun != 0:
 		e.age.Leave(b.clock.Nanos())
@@ -248,16 +255,17 @@ func (b *Breaker) announceProbe(token uint64) {
 // probe takes a slot in HALF_OPEN. If all are taken, it frees those whose lease has
 // ended.
 func (b *Breaker) probe(e *episode) (token uint64, ok bool) {
-	now, end := b.lease()
-	if token, ok = e.take(end); ok {
+	now := b.clock.Nanos()
+	ms, end := b.leaseAt(now)
+	if token, ok = e.take(now, end); ok {
 		return token, true
 	}
 	if e.closing() {
 		return e.base, true // calls need no slot any more
 	}
-	if n := e.expire(now, end, b.lease); n > 0 {
+	if n := e.expire(ms, end, b.lease); n > 0 {
 		b.outages().late.Add(uint64(n))
-		return e.take(end)
+		return e.take(now, end)
 	}
 	return 0, false
 }
@@ -316,7 +324,8 @@ func (b *Breaker) judge(ctx context.Context, token uint64, err error, late bool)
 	defer func() {
 		// The text is made here, because other calls wait while record installs an episode.
 		if e := b.episode.Load(); o == resilience.Failure && e.state == HalfOpen && e.admitted(token) {
-			f.because = because(err)
+			defer func() { f.because = because(err) }()
+			f.timeout = e.book != nil && timedOut(ctx, err)
 		}
 	}()
 	if late {
@@ -336,6 +345,7 @@ func (b *Breaker) judge(ctx context.Context, token uint64, err error, late bool)
 type failing struct {
 	err     error
 	wait    time.Duration         // RetryAfter of err
+	timeout bool                  // if HALF_OPEN admitted the call: it timed out
 	because *resilience.Rejection // made by because, if HALF_OPEN admitted the call
 }
 
@@ -344,6 +354,13 @@ var noFailure failing // of a success
 type retryAfterer interface {
 	error
 	RetryAfter() time.Duration
+}
+
+// timedOut reports whether a call that failed with err under ctx timed out, whether err
+// shows that or only ctx.
+func timedOut(ctx context.Context, err error) bool {
+	return policykit.TimedOut(err) || errors.Is(err, context.DeadlineExceeded) ||
+		ctx.Err() != nil && resilience.OutcomeOf(ctx, ctx.Err(), nil) == resilience.Failure
 }
 
 // because returns a rejection that has only the cause err and its text. It calls the methods
@@ -432,7 +449,7 @@ func (b *Breaker) recordProbe(ctx context.Context, e *episode, token uint64, o r
 		o = resilience.Ignored // although no other call has needed the slot
 		b.outages().late.Add(1)
 	}
-	c, ended := e.leave(o)
+	c, m, ended := e.leave(now, o, f.timeout)
 	if !late && (ended || !e.final(c)) { // not if another result ended the episode first
 		b.outages().probes[o].Add(1)
 	}
@@ -446,8 +463,17 @@ func (b *Breaker) recordProbe(ctx context.Context, e *episode, token uint64, o r
 		return
 	}
 	why := e.rejection.outage
-	if why.rounds++; c.won {
+	switch {
+	case m.rule != "":
+		why = b.outage(m, now)
+	case c.won:
 		why.silence, why.rounds = now, 0
+	default:
+		why.rounds++
 	}
-	b.open(ctx, e, b.followAt(e, Open, now, began), &why, f.wait, match{rule: CauseProbeFailed, hits: c.failures, err: f.err, because: f.because})
+	if m.rule == "" {
+		m = match{rule: CauseProbeFailed, hits: c.failures}
+	}
+	m.err, m.because = f.err, f.because
+	b.open(ctx, e, b.followAt(e, Open, now, began), &why, f.wait, m)
 }

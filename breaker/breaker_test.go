@@ -241,7 +241,7 @@ func (o *stubborn) Hold(_ resilience.Moment, s resilience.Settler, token uint64)
 
 // TestSettler_twice: an operation that settles several times counts once.
 func TestSettler_twice(t *testing.T) {
-	for _, outcome := range []error{nil, errDown} {
+	for _, outcome := range []error{nil, errTimeout} {
 		t.Run(fmt.Sprint(outcome), func(t *testing.T) {
 			for range 100 {
 				r := newRig(t, breaker.Config{Trip: quick.Trip, OpenFor: time.Second, CloseAfter: 8})

@@ -46,7 +46,8 @@ type Config struct {
 	// Name appears in errors and events.
 	Name string
 	// Trip has the rules that open the breaker. The first rule that holds opens it.
-	// The default is Silence{Failures: 7, Span: time.Second}.
+	// The default is Silence{Failures: 7, Span: time.Second}. If all of them are a
+	// Silence or a Consecutive, they also judge HALF_OPEN; see Breaker.
 	Trip []Rule
 	// OpenFor is how long OPEN lasts. It must be set if Trip has a Rate or a Slow.
 	//
@@ -60,9 +61,9 @@ type Config struct {
 	// defaults to OpenFor; if it is larger, OPEN doubles, up to MaxOpenFor, each time
 	// HALF_OPEN fails without a success.
 	MaxOpenFor time.Duration
-	// CloseAfter is how many more successes than failures HALF_OPEN needs to close:
-	// 1 to 4095, by default 64. HALF_OPEN admits one call at first and one more at a
-	// time for each success. 1 closes at the first success; the default is a slow
+	// CloseAfter is how many successes HALF_OPEN needs to close if no failure takes
+	// credit: 1 to 4095, by default 64. HALF_OPEN admits one call at first and one more
+	// at a time for each success. 1 closes at the first success; the default is a slow
 	// start.
 	CloseAfter int
 	// ProbeTimeout is how long a call can hold a slot in HALF_OPEN, by default 15 s.

@@ -16,8 +16,8 @@ const (
 // outageCounters are the counters of a breaker that has left CLOSED, and of its forks.
 // Most breakers never leave it and have none.
 type outageCounters struct {
-	// transitions has a counter for each of causes and then one for each rule of
-	// Config.Trip.
+	// transitions has a counter for each of causes, then one for each rule of Config.Trip
+	// that opens CLOSED, and one for each that opens HALF_OPEN.
 	transitions []atomic.Uint64
 	probes      [3]atomic.Uint64 // by outcome
 	late        atomic.Uint64    // probes whose lease has ended
@@ -30,7 +30,7 @@ func (s *shared) outages() *outageCounters {
 		return c
 	}
 	// If several goroutines make them, one wins.
-	s.counters.CompareAndSwap(nil, &outageCounters{transitions: make([]atomic.Uint64, len(causes)+len(s.rules))})
+	s.counters.CompareAndSwap(nil, &outageCounters{transitions: make([]atomic.Uint64, len(causes)+2*len(s.rules))})
 	return s.counters.Load()
 }
 
@@ -66,17 +66,32 @@ func (s *shared) transitionCounts() []TransitionCount {
 			all[i].Count = c.transitions[i].Load()
 		}
 	}
-	for i := range s.rules {
-		if s.ruleIndex(s.rules[i].text) < i {
-			continue // counted by the first rule of that text
+	for _, from := range [...]State{Closed, HalfOpen} {
+		// A HALF_OPEN that closes at its first success is never judged by a rule.
+		if from == HalfOpen && (s.windows || s.cfg.CloseAfter == 1) {
+			break
 		}
-		t := TransitionCount{From: Closed, To: Open, Rule: s.rules[i].text}
-		if c != nil {
-			t.Count = c.transitions[len(causes)+i].Load()
+		for i := range s.rules {
+			if s.ruleIndex(s.rules[i].text) < i {
+				continue // counted by the first rule of that text
+			}
+			t := TransitionCount{From: from, To: Open, Rule: s.rules[i].text}
+			if c != nil {
+				t.Count = c.transitions[s.ruleCounter(from, i)].Load()
+			}
+			all = append(all, t)
 		}
-		all = append(all, t)
 	}
 	return all
+}
+
+// ruleCounter returns the index in transitions of the i-th rule of Config.Trip that opens
+// from.
+func (s *shared) ruleCounter(from State, i int) int {
+	if from == HalfOpen {
+		i += len(s.rules)
+	}
+	return len(causes) + i
 }
 
 // ruleIndex returns the index of the first rule of Config.Trip with that text, or -1.
@@ -94,7 +109,7 @@ func (s *shared) countTransition(from, to State, why string) {
 		}
 	}
 	if i := s.ruleIndex(why); i >= 0 {
-		c.transitions[len(causes)+i].Add(1)
+		c.transitions[s.ruleCounter(from, i)].Add(1)
 	}
 }
 

@@ -110,21 +110,16 @@ func TestDefault_slowStart(t *testing.T) {
 	}
 }
 
-// TestDefault_burstInHalfOpen: a burst of failures in HALF_OPEN opens again.
+// TestDefault_burstInHalfOpen: a burst of timeouts in HALF_OPEN opens again.
 func TestDefault_burstInHalfOpen(t *testing.T) {
-	r := newRig(t, breaker.Config{})
-	r.silence(7, time.Second)
-	r.openTime()
-	for range 9 {
-		_ = r.run(nil)
-	}
+	r := defaultHalfOpen(t, 10)
 	for range 4 { // 10 - 1 - 2 - 3 - 4
 		r.want(breaker.HalfOpen)
-		_ = r.run(errDown)
+		_ = r.run(errTimeout)
 	}
 	r.want(breaker.Open)
 	last := r.seen[len(r.seen)-1]
-	if last.Failures != 4 || last.Err != errDown {
+	if last.Failures != 4 || last.Err != errTimeout || last.Reason != breaker.CauseProbeFailed {
 		t.Errorf("event %+v", last)
 	}
 }

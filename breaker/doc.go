@@ -39,7 +39,7 @@
 //	              FailureThresholdPeriod  no rule counts failures in a period; Rate with Over, or Silence
 //	              Delay                   OpenFor; an error with RetryAfter() for DelayFunc
 //	              SuccessThreshold        CloseAfter
-//	              SuccessThresholdRatio   none; CloseAfter counts successes less failures
+//	              SuccessThresholdRatio   none; CloseAfter counts successes less timeouts
 //	              HandleIf                Classify, which returns an Outcome
 //	              OnOpen, OnClose         Observer; To of the event is the state
 //	              Open, Close             SetMode(ForcedOpen), which lasts; Reset
@@ -65,7 +65,7 @@
 //	},
 //
 // HALF_OPEN differs from theirs. It admits one call at first and one more for each
-// success, where theirs admit as many as they need at once. Once it has credit, a single
-// failure does not open it again. An error after the caller's deadline is a failure,
+// success, where theirs admit as many as they need at once. After a success, a single
+// failure does not open it again, unless the rule is Consecutive with 1. An error after the caller's deadline is a failure,
 // where gobreaker leaves that to IsSuccessful.
 package breaker

@@ -61,15 +61,15 @@ type episode struct {
 	// admitted and recorded and, in OPEN, when its time is moved to the counters.
 	//
 	//	CLOSED      failures in a row 16 | time of the first of them 48, in µs
-	//	HALF_OPEN   failures in a row 16 | won 1 | in flight 16 | credit 16
+	//	HALF_OPEN   charged 8 | failures in a row 16 | won 1 | in flight 13 | credit 13
 	//	OPEN        how much of its time the counters have 64, in ns; see uncounted
 	//
 	// In HALF_OPEN a credit of 0 or of more than CloseAfter is final: the call that
 	// moved the credit there installs the next episode, and word is not written again.
-	word   atomic.Uint64
-	age    window.Age // CLOSED: of the failures in a row
-	leases *[]lease   // HALF_OPEN: one for each call that may be in flight; a pointer takes less memory in CLOSED
-	book   *book      // CLOSED: what the rules have counted
+	word atomic.Uint64
+	age  window.Age // CLOSED, HALF_OPEN: of the failures in a row
+	half *half      // HALF_OPEN; a pointer takes less memory in CLOSED
+	book *book      // what the rules have counted; nil outside CLOSED if a rule counts successes too
 
 	prev, next atomic.Pointer[episode] // see link
 	note       *note                   // the event of the transition to it; nil if there is none
@@ -163,12 +163,18 @@ func (e *episode) succeed() {
 	}
 }
 
-// run returns the failures in a row of a CLOSED episode at now, 0 if they are too old.
-func (e *episode) run(now int64) int {
-	if e.age.Old(now) {
+// run returns the failures in a row at now that w, the word of a CLOSED or HALF_OPEN
+// episode, has. It returns 0 if they are too old. If no rule judges HALF_OPEN, they do not
+// become too old in it.
+func (e *episode) run(w uint64, now int64) int {
+	switch {
+	case e.book != nil && e.age.Old(now):
 		return 0
+	case e.state == HalfOpen:
+		return unpack(w).failures
+	default:
+		return int(w >> timeBits)
 	}
-	return int(e.word.Load() >> timeBits)
 }
 
 // over reports whether an OPEN episode has ended. It has also ended if the clock was

@@ -36,7 +36,7 @@ func TestEpisode_closingNeedsNoSlot(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, ended := h.leave(resilience.Failure); ended {
+	if _, _, ended := h.leave(0, resilience.Failure, false); ended {
 		t.Error("it has ended twice")
 	}
 	if c := unpack(h.word.Load()); c.inFlight != 0 || c.left != 4 {

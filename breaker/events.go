@@ -27,7 +27,7 @@ const (
 	// CauseEnoughSuccesses leads from HALF_OPEN to CLOSED.
 	CauseEnoughSuccesses = "enough successes"
 	// CauseProbeFailed leads from HALF_OPEN to OPEN, when failures have used up the
-	// credit.
+	// credit. If a rule of Config.Trip opens HALF_OPEN, the rule is the cause.
 	CauseProbeFailed = "probe failed"
 	// CauseSetMode is a call of SetMode that has changed the state.
 	CauseSetMode = "SetMode"

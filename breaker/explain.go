@@ -60,21 +60,24 @@ func (x Explanation) Next() string {
 	}
 	switch {
 	case s.State == Closed:
-		return x.untilOpen()
+		return "admits every call; opens on " + x.counts()
 	case s.State == Open:
 		return fmt.Sprintf("%s every call for another %v%s; the next call after that is the probe",
 			rejects, rounded(max(0, s.RetryAt.Sub(x.Time))), but)
 	case s.Credit == 1 && s.InFlight == 0:
 		return fmt.Sprintf("%s the next call as the probe and %s others until it has ended%s", admits, rejects, but)
 	}
-	return fmt.Sprintf("%s %s at a time, of which %d in flight, and %s others%s; %s, failures that use up the credit of %d open it",
-		admits, policykit.Count(s.Credit, "call"), s.InFlight, rejects, but, x.untilClosed(), s.Credit)
+	what, or := "failures", ""
+	if len(x.Rules) > 0 {
+		what, or = "timeouts", " or "+x.counts()
+	}
+	return fmt.Sprintf("%s %s at a time, of which %d in flight, and %s others%s; %s, %s that use up the credit of %d%s open it",
+		admits, policykit.Count(s.Credit, "call"), s.InFlight, rejects, but, x.untilClosed(), what, s.Credit, or)
 }
 
-// untilOpen returns the rules and their counts in CLOSED.
-func (x Explanation) untilOpen() string {
+// counts returns the rules and their counts as text.
+func (x Explanation) counts() string {
 	var s strings.Builder
-	s.WriteString("admits every call; opens on ")
 	for i, r := range x.Rules {
 		if i > 0 {
 			s.WriteString(" or ")

@@ -33,6 +33,7 @@ func TestExplain_statesAndModes(t *testing.T) {
 		disabled  = "admits every call and counts no failures until SetMode(Auto), which resumes "
 		next      = "admits the next call as the probe and rejects others until it has ended"
 		shadow    = "; MetricsOnly admits them"
+		untilRule = " or Consecutive{Failures: 2} (0 failed in a row so far) open it"
 	)
 	for name, tt := range map[string]struct {
 		set       func(*rig)
@@ -52,8 +53,17 @@ func TestExplain_statesAndModes(t *testing.T) {
 		}, "a probe failed, after: down; it opened 1.4s ago on " + opened, untilOver},
 		"open time over":    {over, probing, next},
 		"probe in flight":   {probe, probing, "admits 1 call at a time, of which 1 in flight, and rejects others; 4 more successes close it, failures that use up the credit of 1 open it"},
-		"HALF_OPEN":         {half, probing, "admits 3 calls at a time, of which 1 in flight, and rejects others; 2 more successes close it, failures that use up the credit of 3 open it"},
-		"HALF_OPEN, almost": {func(r *rig) { half(r); _ = r.run(nil) }, probing, "admits 4 calls at a time, of which 1 in flight, and rejects others; 1 more success closes it, failures that use up the credit of 4 open it"},
+		"HALF_OPEN":         {half, probing, "admits 3 calls at a time, of which 1 in flight, and rejects others; 2 more successes close it, timeouts that use up the credit of 3" + untilRule},
+		"HALF_OPEN, almost": {func(r *rig) { half(r); _ = r.run(nil) }, probing, "admits 4 calls at a time, of which 1 in flight, and rejects others; 1 more success closes it, timeouts that use up the credit of 4" + untilRule},
+		"HALF_OPEN, a failure": {
+			func(r *rig) { half(r); _ = r.run(errDown) }, probing,
+			"admits 3 calls at a time, of which 1 in flight, and rejects others; 2 more successes close it, timeouts that use up the credit of 3" +
+				strings.Replace(untilRule, "0 failed", "1 failed", 1),
+		},
+		"OPEN by the rule": {
+			func(r *rig) { half(r); r.trip(); r.clock.add(400 * time.Millisecond) },
+			opened + "; it opened 1m0s ago on " + opened, untilOver,
+		},
 
 		"ForcedOpen, CLOSED":         {in(breaker.ForcedOpen, closed), "SetMode(ForcedOpen)", forced + "CLOSED"},
 		"ForcedOpen, OPEN":           {in(breaker.ForcedOpen, open), "SetMode(ForcedOpen)", forced + "OPEN"},
@@ -79,7 +89,7 @@ func TestExplain_statesAndModes(t *testing.T) {
 		"MetricsOnly, open time over": {in(breaker.MetricsOnly, over), probing, "would admit the next call as the probe and would reject others until it has ended" + shadow},
 		"MetricsOnly, HALF_OPEN": {
 			in(breaker.MetricsOnly, half), probing,
-			"would admit 3 calls at a time, of which 0 in flight, and would reject others" + shadow + "; 2 more successes close it, failures that use up the credit of 3 open it",
+			"would admit 3 calls at a time, of which 0 in flight, and would reject others" + shadow + "; 2 more successes close it, timeouts that use up the credit of 3" + untilRule,
 		},
 
 		"Auto after ForcedOpen, CLOSED": {in(breaker.Auto, in(breaker.ForcedOpen, closed)), "SetMode(Auto)", untilOpen},
@@ -87,7 +97,7 @@ func TestExplain_statesAndModes(t *testing.T) {
 		"Auto after Disabled, OPEN":     {in(breaker.Auto, in(breaker.Disabled, open)), "SetMode(Auto); it opened 400ms ago on " + opened, untilOver},
 		"Auto after ForcedOpen, HALF_OPEN": {
 			in(breaker.Auto, in(breaker.ForcedOpen, half)), "SetMode(Auto); it opened 1m0s ago on " + opened,
-			"admits 3 calls at a time, of which 0 in flight, and rejects others; 2 more successes close it, failures that use up the credit of 3 open it",
+			"admits 3 calls at a time, of which 0 in flight, and rejects others; 2 more successes close it, timeouts that use up the credit of 3" + untilRule,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -268,5 +278,18 @@ func TestExplain_began(t *testing.T) {
 	r.Reset()
 	if x := r.Explain(); !x.Began.Time.IsZero() || x.Why() != breaker.CauseReset {
 		t.Errorf("after Reset it began with %v, because of %s", x.Began, x.Why())
+	}
+}
+
+// TestExplain_rateInHalfOpen: with a rule that counts more than failures in a row, every
+// failure uses up credit.
+func TestExplain_rateInHalfOpen(t *testing.T) {
+	r := newRig(t, breaker.Config{Trip: []breaker.Rule{breaker.Rate{Failures: 2, Of: 2}}, OpenFor: time.Second})
+	r.trip()
+	r.clock.add(time.Second)
+	_ = r.run(nil)
+	const want = "; 63 more successes close it, failures that use up the credit of 2 open it"
+	if got := r.Explain().Next(); !strings.HasSuffix(got, want) {
+		t.Errorf("next: %s", got)
 	}
 }

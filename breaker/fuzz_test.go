@@ -3,6 +3,8 @@ package breaker_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
 	"testing"
 	"time"
 
@@ -46,12 +48,19 @@ func (r *rig) begin(permit bool) (settle func(error)) {
 	return func(err error) { op.settler.Settle(op.token, err) }
 }
 
-// results are the ways in which a call ends, by what they mean.
-var results = map[resilience.Outcome]error{
-	resilience.Success: nil,
-	resilience.Failure: errors.New("failed"),
-	resilience.Ignored: &resilience.Rejection{Policy: "inner"},
+// A result is a way in which a call ends.
+type result struct {
+	outcome resilience.Outcome
+	timeout bool // a Failure that is a timeout
+	err     error
 }
+
+var (
+	succeeds = result{outcome: resilience.Success}
+	fails    = result{outcome: resilience.Failure, err: errors.New("failed")}
+	timesOut = result{outcome: resilience.Failure, timeout: true, err: fmt.Errorf("read: %w", os.ErrDeadlineExceeded)}
+	ignored  = result{outcome: resilience.Ignored, err: &resilience.Rejection{Policy: "inner"}}
+)
 
 // FuzzModel runs calls that overlap in any way against the model, with changes of
 // mode and a clock that jumps both ways. The first byte chooses the rules; each
@@ -62,6 +71,9 @@ func FuzzModel(f *testing.F) {
 	f.Add([]byte{2, 0, 0, 0, 0, 1, 1, 1, 1, 0xff, 12, 0, 2, 20, 0, 4, 5})
 	f.Add([]byte{8, 0, 0, 0, 0, 0x73, 2, 2, 2, 2, 0xff, 0, 0, 0x73, 2, 0, 28, 0, 2})
 	f.Add([]byte{4, 0, 1, 0, 1, 0, 1, 0, 1, 0xff, 0, 36, 0, 0, 0, 2, 1, 4, 0x0b, 0, 1})
+	// After a success of HALF_OPEN: failures at once and timeouts, a run that is too old, and
+	// one that opens.
+	f.Add([]byte{17, 0, 1, 0, 1, 0x1b, 0, 1, 0xb3, 0, 2, 0, 0, 1, 0x81, 0, 1, 0xfb, 0, 1, 0x13, 0, 1, 0, 1})
 	f.Fuzz(func(t *testing.T, steps []byte) {
 		if len(steps) == 0 {
 			return
@@ -110,14 +122,17 @@ func step(t *testing.T, r *rig, m *model, flights []flight, i int, b byte) []fli
 		n := arg % len(flights)
 		fl := flights[n]
 		flights = append(flights[:n:n], flights[n+1:]...)
-		o := map[byte]resilience.Outcome{1: resilience.Failure, 2: resilience.Success, 4: resilience.Ignored}[kind]
+		end := map[byte]result{1: fails, 2: succeeds, 4: ignored}[kind]
+		if kind == 1 && arg >= 16 {
+			end = timesOut
+		}
 		if !fl.permit {
 			fl.want.start = m.now // it was quick: Run has returned at once
 		}
-		fl.settle(results[o])
-		m.settle(fl.want, o)
+		fl.settle(end.err)
+		m.settle(fl.want, end)
 		if fl.permit { // again: it counts once
-			fl.settle(results[resilience.Failure])
+			fl.settle(fails.err)
 		}
 	case 3, 7:
 		d := time.Duration(arg) * 10 * time.Millisecond

@@ -2,6 +2,7 @@ package breaker
 
 import (
 	"sync/atomic"
+	"time"
 
 	"github.com/resilience-go/resilience"
 )
@@ -12,31 +13,53 @@ const (
 	maxCredit = 1<<leaseBits - 1
 )
 
+// A half has what only a HALF_OPEN episode needs.
+type half struct {
+	leases []lease // one for each call that may be in flight
+	// runStart is the time of the first of the failures in a row, in ns. The failure that
+	// finds no others stores it before it counts itself.
+	runStart atomic.Int64
+}
+
 // A credit is the word of a HALF_OPEN episode, unpacked.
 type credit struct {
 	left     int  // calls that may be in flight
 	inFlight int  // calls that hold a lease
 	won      bool // there was a success
 	failures int  // failures in a row
+	charged  int  // how many of these took credit; see charge
 }
 
+// The bits of the fields of a credit in a word, from the lowest. The numbers of calls are at
+// most maxCredit + 1. charged needs few bits: 91 failures that take 1 to 91 use up maxCredit.
+const (
+	callBits    = leaseBits + 1
+	wonBit      = 1 << (2 * callBits)
+	chargedBits = 8
+	maxCharged  = 1<<chargedBits - 1
+)
+
 func unpack(w uint64) credit {
-	return credit{int(w & 0xffff), int(w >> 16 & 0xffff), w>>32&1 == 1, int(w >> 33 & 0xffff)}
+	const calls = 1<<callBits - 1
+	return credit{
+		left: int(w & calls), inFlight: int(w >> callBits & calls), won: w&wonBit != 0,
+		failures: int(w >> (2*callBits + 1) & maxRun), charged: int(w >> (2*callBits + 1 + runBits) & maxCharged),
+	}
 }
 
 func (c credit) pack() uint64 {
-	w := uint64(c.left) | uint64(c.inFlight)<<16 | uint64(c.failures)<<33
+	w := uint64(c.left) | uint64(c.inFlight)<<callBits | uint64(c.failures)<<(2*callBits+1) | uint64(c.charged)<<(2*callBits+1+runBits)
 	if c.won {
-		w |= 1 << 32
+		w |= wonBit
 	}
 	return w
 }
 
 // final reports whether c ends the episode. The next one is then being installed.
-func (e *episode) final(c credit) bool { return c.left == 0 || c.left > len(*e.leases) }
+func (e *episode) final(c credit) bool { return c.left == 0 || c.left > len(e.half.leases) }
 
 // closing reports whether CLOSED is being installed.
-func (e *episode) closing() bool { return unpack(e.word.Load()).left > len(*e.leases) }
+func (e *episode) closing() bool { return unpack(e.word.Load()).left > len(e.half.leases) }
 
 // A lease is a slot of HALF_OPEN. It has the id of the call that holds the slot in its
 // upper 20 bits and the end of the lease, in ms, in its lower 44. 0 is a free slot.
@@ -53,9 +76,9 @@ const never = 1<<(64-idBits) - 1
 // from the one that held its slot before.
 var leaseID atomic.Uint64
 
-// take takes a slot, if there is credit for one, and returns its token. end is the end
-// of the lease, in ms.
-func (e *episode) take(end int64) (token uint64, ok bool) {
+// take takes a slot at now, in ns, if there is credit for one, and returns its token. If
+// the failures in a row are too old, the run ends. end is the end of the lease, in ms.
+func (e *episode) take(now, end int64) (token uint64, ok bool) {
 	for {
 		w := e.word.Load()
 		c := unpack(w)
@@ -63,7 +86,11 @@ func (e *episode) take(end int64) (token uint64, ok bool) {
 			return 0, false
 		}
 		c.inFlight++
+		if e.book != nil && e.age.Old(now) {
+			c.failures, c.charged = 0, 0
+		}
 		if e.word.CompareAndSwap(w, c.pack()) {
+			e.age.Enter(now)
 			return e.claim(end), true
 		}
 	}
@@ -75,8 +102,8 @@ func (e *episode) claim(end int64) uint64 {
 	id := leaseID.Add(1)%(1<<idBits-1) + 1 // never 0
 	value := id<<(64-idBits) | uint64(end)
 	for {
-		for slot := range *e.leases {
-			l := &(*e.leases)[slot]
+		for slot := range e.half.leases {
+			l := &e.half.leases[slot]
 			if l.Load() == 0 && l.CompareAndSwap(0, value) {
 				return e.base | uint64(slot)<<idBits | id
 			}
@@ -91,15 +118,15 @@ func (e *episode) free(token uint64) (ends int64, held bool) {
 	if id == 0 {
 		return 0, false
 	}
-	l := &(*e.leases)[slot]
+	l := &e.half.leases[slot]
 	value := l.Load()
 	return int64(value & never), value>>(64-idBits) == id && l.CompareAndSwap(value, 0)
 }
 
 // expired reports whether a lease has ended, so that expire would free a slot.
 func (e *episode) expired(now, latest int64) bool {
-	for slot := range *e.leases {
-		if value := (*e.leases)[slot].Load(); value != 0 && leaseEnded(value, now, latest) {
+	for slot := range e.half.leases {
+		if value := e.half.leases[slot].Load(); value != 0 && leaseEnded(value, now, latest) {
 			return true
 		}
 	}
@@ -116,8 +143,8 @@ func leaseEnded(value uint64, now, latest int64) bool {
 // expire frees the slots whose lease has ended. Before it frees a slot, it reads the clock
 // again, because the lease may be newer than now.
 func (e *episode) expire(now, latest int64, again func() (now, end int64)) (freed int) {
-	for slot := range *e.leases {
-		l := &(*e.leases)[slot]
+	for slot := range e.half.leases {
+		l := &e.half.leases[slot]
 		value := l.Load()
 		if value == 0 || !leaseEnded(value, now, latest) {
 			continue
@@ -126,33 +153,71 @@ func (e *episode) expire(now, latest int64, again func() (now, end int64)) (free
 			continue
 		}
 		if l.CompareAndSwap(value, 0) {
-			e.leave(resilience.Ignored)
+			e.leave(now*int64(time.Millisecond), resilience.Ignored, false)
 			freed++
 		}
 	}
 	return freed
 }
 
-// leave takes a call whose slot is free off the count and moves the credit by its
-// outcome. It returns the credit and whether that ended the episode.
-func (e *episode) leave(o resilience.Outcome) (end credit, ended bool) {
+// leave takes a call whose slot is free off the count at now, in ns, and moves the credit
+// by its outcome. It returns the credit, whether that ended the episode, and, if a rule of
+// Trip ended it, the rule with its counts.
+func (e *episode) leave(now int64, o resilience.Outcome, timeout bool) (end credit, m match, ended bool) {
+	if o == resilience.Failure {
+		e.age.Renew(now)
+	}
 	for {
 		w := e.word.Load()
 		c := unpack(w)
 		if e.final(c) {
-			return c, false
+			return c, match{}, false
 		}
 		c.inFlight--
 		switch o {
 		case resilience.Success:
 			c.left++
-			c.won, c.failures = true, 0
+			c.won, c.failures, c.charged = true, 0, 0
 		case resilience.Failure:
-			c.failures++
-			c.left = max(0, c.left-c.failures)
+			start := e.half.runStart.Load()
+			if c.failures == 0 || now < start { // now < start: the clock was set back
+				start = now
+				e.half.runStart.Store(start)
+			}
+			c.failures = min(c.failures+1, maxRun)
+			c, m = e.charge(c, timeout, time.Duration(now-start))
 		}
 		if e.word.CompareAndSwap(w, c.pack()) {
-			return c, e.final(c)
+			e.age.Leave(now)
+			return c, m, e.final(c)
 		}
 	}
 }
+
+// charge returns c with the credit that its last failure leaves. span is the time from the
+// first of the failures in a row to the last.
+//
+// The k-th failure in a row that takes credit takes k. If all rules of Trip count failures in a row, they judge
+// the failures after the first success instead, and only timeouts take credit. The slow start
+// is there for congestion, which causes timeouts. A failure that is no timeout shows that
+// something answers. If a rule holds, it takes all credit and charge returns its counts.
+func (e *episode) charge(c credit, timeout bool, span time.Duration) (credit, match) {
+	if e.judges(c) {
+		for i := range e.book.tallies {
+			if m, holds := e.book.tallies[i].addRun(c.failures, span); holds {
+				c.left = 0
+				return c, m
+			}
+		}
+		if !timeout {
+			return c, match{}
+		}
+	}
+	c.charged = min(c.charged+1, maxCharged)
+	c.left = max(0, c.left-c.charged)
+	return c, match{}
+}
+
+// judges reports whether the rules of Trip judge the failures of a HALF_OPEN episode with
+// the credit c.
+func (e *episode) judges(c credit) bool { return e.book != nil && c.won }

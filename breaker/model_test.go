@@ -39,6 +39,7 @@ var modelRules = []modelRule{
 	{rule: breaker.Rate{Failures: 3, Of: 5}, percent: 50, calls: 5, last: true},
 	{rule: breaker.Rate{Failures: 60, Of: 100, Over: modelWindow, AtLeast: 4}, percent: 60, calls: 4},
 	{rule: breaker.Slow{LongerThan: modelSlower, Calls: 2, Of: 4, Over: modelWindow}, percent: 50, calls: 4, slow: true},
+	{rule: breaker.Consecutive{Failures: 5}, failed: 5},
 }
 
 func modelConfig(rules []modelRule) breaker.Config {
@@ -70,7 +71,8 @@ type frame struct {
 	young        time.Duration // when the run had the age 0, if there are no such calls
 	age          time.Duration // of the run, if there are
 	rounds       int
-	credit, k    int
+	credit       int
+	k            int // failures since the last success that took credit
 	won          bool
 	slots        map[int]time.Duration // call to the end of its lease
 	results      []modelResult
@@ -120,6 +122,51 @@ func (m *model) frame(s breaker.State) frame {
 
 // old reports whether the run of failures is too old.
 func (m *model) old() bool { return len(m.cur.during) == 0 && m.now-m.cur.young >= 10*time.Second }
+
+// inARow reports whether every rule counts failures in a row.
+func (m *model) inARow() bool {
+	return !slices.ContainsFunc(m.rules, func(r modelRule) bool { return r.failed == 0 })
+}
+
+// run returns the failures in a row, up to now.
+func (m *model) run() int {
+	if m.old() && (m.cur.state == breaker.Closed || m.inARow()) {
+		return 0
+	}
+	return m.cur.run
+}
+
+// begin has a call begin during the run of failures. A run that is too old ends.
+func (m *model) begin(id int) {
+	f := &m.cur
+	if m.run() == 0 {
+		f.run = 0
+		if m.inARow() {
+			f.k = 0
+		}
+	}
+	if len(f.during) == 0 {
+		f.age = max(0, m.now-f.young)
+	}
+	f.during[id] = true
+}
+
+// end ends such a call.
+func (m *model) end(id int) {
+	if m.cur.during[id] {
+		delete(m.cur.during, id)
+		m.cur.young = max(0, m.now-m.cur.age)
+	}
+}
+
+// fail adds a failure to the run.
+func (m *model) fail() {
+	f := &m.cur
+	if f.run++; f.run == 1 || m.now < f.runStart {
+		f.runStart = m.now
+	}
+	f.young, f.age = m.now, 0
+}
 
 // enter leads to s because of a rule that counted so many hits of calls.
 func (m *model) enter(s breaker.State, rule string, hits, calls int) {
@@ -181,19 +228,17 @@ func (m *model) admit(id int) (modelCall, bool) {
 	}
 	ok := m.cur.state == breaker.Closed
 	if ok && m.cur.run > 0 {
-		if m.old() {
-			m.cur.run = 0
-		}
-		if len(m.cur.during) == 0 {
-			m.cur.age = max(0, m.now-m.cur.young)
-		}
-		m.cur.during[id] = true
+		m.begin(id)
 	}
 	if m.cur.state == breaker.HalfOpen {
 		if ok = m.takeSlot(id); !ok {
-			held := len(m.cur.slots)
-			maps.DeleteFunc(m.cur.slots, func(_ int, end time.Duration) bool { return end <= m.now || end > m.now+modelLease })
-			m.leaked += held - len(m.cur.slots)
+			for held, end := range m.cur.slots {
+				if end <= m.now || end > m.now+modelLease {
+					delete(m.cur.slots, held)
+					m.end(held)
+					m.leaked++
+				}
+			}
 			ok = m.takeSlot(id)
 		}
 	}
@@ -205,13 +250,14 @@ func (m *model) takeSlot(id int) bool {
 		return false
 	}
 	m.cur.slots[id] = m.now + modelLease
+	m.begin(id)
 	return true
 }
 
-func (m *model) settle(c modelCall, o resilience.Outcome) {
-	if c.gen == m.gen && m.cur.during[c.id] {
-		delete(m.cur.during, c.id)
-		m.cur.young = max(0, m.now-m.cur.age)
+func (m *model) settle(c modelCall, r result) {
+	o := r.outcome
+	if c.gen == m.gen {
+		m.end(c.id)
 	}
 	if c.gen != m.gen || m.mode == breaker.Disabled || o == resilience.Ignored && m.cur.state == breaker.Closed {
 		return
@@ -222,7 +268,7 @@ func (m *model) settle(c modelCall, o resilience.Outcome) {
 		if end, ok := m.cur.slots[c.id]; ok {
 			delete(m.cur.slots, c.id)
 			if end > m.now && end <= m.now+modelLease {
-				m.probed(o, slow)
+				m.probed(o, slow, r.timeout)
 			} else {
 				m.leaked++
 			}
@@ -236,7 +282,7 @@ func (m *model) slow() bool {
 	return slices.ContainsFunc(m.rules, func(r modelRule) bool { return r.slow })
 }
 
-func (m *model) probed(o resilience.Outcome, slow bool) {
+func (m *model) probed(o resilience.Outcome, slow, timeout bool) {
 	if o == resilience.Success && slow {
 		o = resilience.Failure
 	}
@@ -244,6 +290,12 @@ func (m *model) probed(o resilience.Outcome, slow bool) {
 	switch f := &m.cur; {
 	case o == resilience.Ignored:
 	case o == resilience.Failure:
+		m.fail()
+		if f.won && m.inARow() {
+			if m.tripped(true) || !timeout {
+				return
+			}
+		}
 		f.k++
 		if f.credit -= f.k; f.credit > 0 {
 			break
@@ -252,9 +304,9 @@ func (m *model) probed(o resilience.Outcome, slow bool) {
 		if f.won {
 			rounds = 0
 		}
-		m.trip(rounds, breaker.CauseProbeFailed, f.k, 0)
+		m.trip(rounds, breaker.CauseProbeFailed, f.run, 0)
 	default:
-		f.k, f.won = 0, true
+		f.run, f.k, f.won = 0, 0, true
 		if f.credit++; f.credit > modelClose {
 			m.enter(breaker.Closed, breaker.CauseEnoughSuccesses, 0, 0)
 		}
@@ -263,13 +315,10 @@ func (m *model) probed(o resilience.Outcome, slow bool) {
 
 func (m *model) count(failed, slow bool) {
 	f := &m.cur
-	if !failed {
-		f.run = 0
-	} else if f.run++; f.run == 1 || m.now < f.runStart {
-		f.runStart = m.now
-	}
 	if failed {
-		f.young, f.age = m.now, 0
+		m.fail()
+	} else {
+		f.run = 0
 	}
 	if p := part(m.now); p <= f.latest-10 { // the clock was set back: the window starts again
 		f.latest = p
@@ -280,6 +329,12 @@ func (m *model) count(failed, slow bool) {
 	f.latest = max(f.latest, part(m.now))
 	f.results = append(f.results, modelResult{part(m.now), failed, slow})
 	f.results = f.results[max(0, len(f.results)-200):] // more than any rule sees
+	m.tripped(failed)
+}
+
+// tripped opens the breaker if a rule holds after a call that has failed or not.
+func (m *model) tripped(failed bool) bool {
+	f := &m.cur
 	for _, r := range m.rules {
 		hits, calls := m.counted(r)
 		holds := hits > 0 && calls >= r.calls && 100*hits >= r.percent*calls
@@ -291,19 +346,17 @@ func (m *model) count(failed, slow bool) {
 		}
 		if holds {
 			m.trip(0, r.rule.String(), hits, calls)
-			return
+			return true
 		}
 	}
+	return false
 }
 
 // counted returns what a rule has counted by now.
 func (m *model) counted(r modelRule) (hits, calls int) {
 	f := &m.cur
-	if r.failed > 0 && m.old() {
-		return 0, 0
-	}
 	if r.failed > 0 {
-		return f.run, 0
+		return m.run(), 0
 	}
 	results, from := f.results, max(part(m.now), f.latest)-10
 	if r.last {
@@ -348,7 +401,7 @@ func (m *model) setMode(to breaker.Mode) {
 		m.cur = m.frame(base.state)
 		m.cur.until, m.cur.rounds = base.until, base.rounds
 		if base.state == breaker.HalfOpen {
-			m.cur.credit, m.cur.k, m.cur.won = base.credit, base.k, base.won
+			m.cur.credit, m.cur.won = base.credit, base.won
 		}
 	}
 	m.remember(from, breaker.CauseSetMode, 0, 0)
@@ -380,7 +433,12 @@ func (m *model) describe() string {
 			s += fmt.Sprintf(" %v %d/%d", r.rule, hits, calls)
 		}
 	case breaker.HalfOpen:
-		s += fmt.Sprintf(" credit %d in flight %d failures %d", f.credit, len(f.slots), f.k)
+		s += fmt.Sprintf(" credit %d in flight %d failures %d", f.credit, len(f.slots), m.run())
+		for _, r := range m.rules {
+			if f.won && m.inARow() {
+				s += fmt.Sprintf(" %v %d/0", r.rule, m.run())
+			}
+		}
 	case breaker.Open:
 		switch {
 		case state == breaker.HalfOpen:
@@ -405,6 +463,9 @@ func (r *rig) describe() string {
 		s += fmt.Sprintf(" until %v", st.RetryAt.Sub(time.Unix(1e9, 0)))
 	case st.State == breaker.HalfOpen:
 		s += fmt.Sprintf(" credit %d in flight %d failures %d", st.Credit, st.InFlight, st.FailuresInARow)
+		for _, c := range r.Rules() {
+			s += fmt.Sprintf(" %v %d/%d", c.Rule, c.Hits, c.Calls)
+		}
 	}
 	return s
 }

@@ -111,9 +111,9 @@ func TestOpenFor_afterSuccess(t *testing.T) {
 	r.silence(7, time.Second)
 	r.clock.add(time.Minute)
 	_ = r.run(nil) // credit 2
-	_ = r.run(errDown)
+	_ = r.run(errTimeout)
 	r.want(breaker.HalfOpen)
-	_ = r.run(errDown)
+	_ = r.run(errTimeout)
 	within(t, "open time", r.openTime(), 50*time.Millisecond)
 }
 

@@ -51,7 +51,7 @@ func (b *Breaker) Idle() bool {
 	case e.state == HalfOpen:
 		return unpack(e.word.Load()).inFlight == 0
 	}
-	run := e.run(now)
+	run := e.run(e.word.Load(), now)
 	for i := range e.book.tallies {
 		if e.book.tallies[i].near(now, run) {
 			return false
@@ -97,7 +97,7 @@ func (b *Breaker) stats(e *episode) Stats {
 	}
 	switch e.state {
 	case Closed:
-		s.FailuresInARow = e.run(b.clock.Nanos())
+		s.FailuresInARow = e.run(e.word.Load(), b.clock.Nanos())
 	case Open:
 		now := b.clock.Nanos()
 		s.OpenTime += e.present(now)
@@ -112,8 +112,9 @@ func (b *Breaker) stats(e *episode) Stats {
 			}
 		}
 	case HalfOpen:
-		c := unpack(e.word.Load())
-		s.Credit, s.InFlight, s.FailuresInARow = c.left, c.inFlight, c.failures
+		w := e.word.Load()
+		c := unpack(w)
+		s.Credit, s.InFlight, s.FailuresInARow = c.left, c.inFlight, e.run(w, b.clock.Nanos())
 	}
 	return s
 }
@@ -154,16 +155,17 @@ func (s *shared) counted() Counters {
 // transition and rule, and the counts only grow.
 func (b *Breaker) Transitions() []TransitionCount { return b.transitionCounts() }
 
-// Rules returns the counts of the rules, in the order of Config.Trip. In OPEN and
-// HALF_OPEN, where rules count nothing, it returns nil.
+// Rules returns the counts of the rules, in the order of Config.Trip. Where rules count
+// nothing it returns nil: in OPEN, in HALF_OPEN before its first success, and in HALF_OPEN
+// if a rule is a Rate or a Slow.
 func (b *Breaker) Rules() []RuleStats { return b.ruleStats(b.episode.Load()) }
 
 func (b *Breaker) ruleStats(e *episode) []RuleStats {
-	if e.state != Closed {
+	if e.state == Open || e.state == HalfOpen && !e.judges(unpack(e.word.Load())) {
 		return nil
 	}
 	now := b.clock.Nanos()
-	run := e.run(now)
+	run := e.run(e.word.Load(), now)
 	all := make([]RuleStats, len(e.book.tallies))
 	for i := range all {
 		t := &e.book.tallies[i]
@@ -274,7 +276,11 @@ func (b *Breaker) String() string {
 	if c.CloseAfter == 1 {
 		s.WriteString("at the first success")
 	} else {
-		fmt.Fprintf(&s, "at %d more successes than failures", c.CloseAfter)
+		cost := "timeout"
+		if b.windows {
+			cost = "failure"
+		}
+		fmt.Fprintf(&s, "after %d successes if no %s takes credit", c.CloseAfter, cost)
 	}
 	if c.ProbeTimeout == Unbounded {
 		s.WriteString("; probes have no timeout")

@@ -11,7 +11,8 @@ import (
 )
 
 // A Rule is a condition that opens a closed breaker: a Silence, a Consecutive, a
-// Rate or a Slow. Only this package implements it.
+// Rate or a Slow. If every rule of a breaker is a Silence or a Consecutive, each of them
+// opens HALF_OPEN too, after its first success. Only this package implements Rule.
 type Rule interface {
 	// String returns the rule as a Go literal, without the name of the package.
 	String() string

@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/breaker"
 )
 
@@ -164,11 +163,14 @@ func (r *rig) draw(rng *rand.Rand, permits map[int]*breaker.Permit, round int) (
 		default:
 			for id, p := range permits { // any
 				delete(permits, id)
-				o := resilience.Outcome(rng.IntN(20) / 9) // seldom Ignored
+				end := ignored // seldom
+				if n := rng.IntN(20); n < 18 {
+					end = []result{succeeds, succeeds, fails, timesOut}[n/5]
+				}
 				actions = append(actions, action{
-					do: func() { p.Done(results[o]) },
+					do: func() { p.Done(end.err) },
 					in: func(w world) bool {
-						w.settle(w.calls[id], o)
+						w.settle(w.calls[id], end)
 						delete(w.calls, id)
 						return true
 					},

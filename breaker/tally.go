@@ -10,7 +10,8 @@ import (
 	"github.com/resilience-go/resilience/internal/window"
 )
 
-// A book holds what the rules have counted in one CLOSED episode.
+// A book holds what the rules have counted in one CLOSED episode, apart from failures in a
+// row, which the episode's word has.
 type book struct {
 	tallies []tally                 // in the order of the rules
 	failed  atomic.Pointer[failure] // the last failure, if a success may open the breaker
@@ -120,8 +121,7 @@ func (m match) counted() string {
 func (t *tally) add(now int64, token uint64, failed bool, run int, span time.Duration) (m match, holds bool) {
 	switch t.kind {
 	case silence:
-		m.hits, m.span = run, span
-		holds = run >= t.hits && span >= t.span
+		return t.addRun(run, span)
 	case rate:
 		m.hits = t.hits
 		m.calls, m.span, holds = t.last.Fail(now)
@@ -135,6 +135,15 @@ func (t *tally) add(now int64, token uint64, failed bool, run int, span time.Dur
 		holds = m.calls >= t.atLeast && t.reached(m.hits, m.calls)
 	}
 	if holds {
+		m.rule = t.text
+	}
+	return m, holds
+}
+
+// addRun is add for a rule that counts failures in a row.
+func (t *tally) addRun(run int, span time.Duration) (m match, holds bool) {
+	m = match{hits: run, span: span}
+	if holds = run >= t.hits && span >= t.span; holds {
 		m.rule = t.text
 	}
 	return m, holds

@@ -14,8 +14,8 @@ import (
 // SetMode sets the mode. It is a transition like any other: results of calls admitted
 // before it change nothing after it, and the observer is called if the state changes.
 // The state of ForcedOpen is OPEN and the state of Disabled is CLOSED. When they end,
-// the breaker resumes the state it had: OPEN until its time is over, HALF_OPEN with its
-// credit, and CLOSED with no failures counted. A value that is not a Mode means Auto.
+// the breaker resumes the state it had: OPEN until its time is over, and HALF_OPEN with its
+// credit. No failures are counted then. A value that is not a Mode means Auto.
 //
 // SetMode acts on this breaker and on forks that are made later. The breakers that a
 // keyed.Group has made already are in its All.
@@ -102,19 +102,28 @@ func (b *Breaker) resume(e *episode, now int64) *episode {
 			n.until = now // over, because the clock was set back
 		}
 	case HalfOpen:
-		n.leases = b.newLeases()
+		n.half = b.newHalf()
 		c := unpack(from.word.Load())
 		// A result may have moved the credit to a final value since change looked. It
 		// is newer than this change and must not count.
-		c.inFlight, c.left = 0, min(max(1, c.left), b.cfg.CloseAfter)
-		n.word.Store(c.pack())
+		n.word.Store(credit{left: min(max(1, c.left), b.cfg.CloseAfter), won: c.won}.pack())
 	}
 	return n
 }
 
 // trip opens a closed breaker because the rule of m holds.
 func (b *Breaker) trip(ctx context.Context, e *episode, m match, now int64, err error, wait time.Duration) {
-	why := &outage{silence: now, limit: int64(b.cfg.MaxOpenFor)}
+	why := b.outage(m, now)
+	m.err = err
+	defer func() { // even if a method of err calls runtime.Goexit
+		b.open(ctx, e, b.follow(e, Open, now), &why, wait, m)
+	}()
+	m.because = because(err)
+}
+
+// outage returns the outage that begins at now because the rule of m holds.
+func (b *Breaker) outage(m match, now int64) outage {
+	why := outage{silence: now, limit: int64(b.cfg.MaxOpenFor)}
 	if m.calls == 0 { // in a row
 		why.silence -= int64(m.span)
 	}
@@ -124,11 +133,7 @@ func (b *Breaker) trip(ctx context.Context, e *episode, m match, now int64, err 
 		span := max(int64(m.span), int64(time.Second))
 		why.limit = min(why.limit, silenceShare*span/int64(m.hits))
 	}
-	m.err = err
-	defer func() { // even if a method of err calls runtime.Goexit
-		b.open(ctx, e, b.follow(e, Open, now), why, wait, m)
-	}()
-	m.because = because(err)
+	return why
 }
 
 // open completes the OPEN episode and installs it after e. wait is the RetryAfter of
@@ -167,14 +172,15 @@ func (b *Breaker) halfOpen(e *episode, now int64) (*episode, uint64) {
 	rejection := *e.rejection
 	rejection.RetryAt = time.Time{} // unknown
 	rejection.Detail = "HALF_OPEN without a free slot, after " + rejection.Detail
-	h.rejection, h.leases = &rejection, b.newLeases()
+	h.rejection, h.half = &rejection, b.newHalf()
 	h.word.Store(credit{left: 1, inFlight: 1}.pack())
+	h.age.Enter(now)
 	_, end := b.lease()
 	return h, h.claim(end)
 }
 
-// newLeases returns the leases of a HALF_OPEN episode.
-func (b *Breaker) newLeases() *[]lease { return new(make([]lease, b.cfg.CloseAfter)) }
+// newHalf returns what a HALF_OPEN episode needs.
+func (b *Breaker) newHalf() *half { return &half{leases: make([]lease, b.cfg.CloseAfter)} }
 
 // follow returns an episode in state s that comes after e, in the same mode.
 func (b *Breaker) follow(e *episode, s State, now int64) *episode {
@@ -183,11 +189,9 @@ func (b *Breaker) follow(e *episode, s State, now int64) *episode {
 
 // followAt is follow for a caller that must not read the clock. began is the wall time at now.
 func (b *Breaker) followAt(e *episode, s State, now int64, began time.Time) *episode {
-	next := &episode{state: s, mode: e.mode, base: e.base + generation, since: now, began: began}
-	if s == Closed {
-		if next.book = b.book; b.windows {
-			next.book = newBook(b.rules, now, &b.clock)
-		}
+	next := &episode{state: s, mode: e.mode, base: e.base + generation, since: now, began: began, book: b.book}
+	if s == Closed && b.windows {
+		next.book = newBook(b.rules, now, &b.clock)
 	}
 	return next
 }

@@ -58,7 +58,7 @@ func rows(prefix, name string) map[string]bool {
 // transitions are the transitions of a breaker with the default rule, as "from to rule".
 var transitions = []string{
 	"closed open Silence{Failures: 7, Span: time.Second}", "open half_open open time is over", "half_open closed enough successes",
-	"half_open open probe failed", "closed open SetMode", "closed half_open SetMode", "open closed SetMode",
+	"half_open open Silence{Failures: 7, Span: time.Second}", "half_open open probe failed", "closed open SetMode", "closed half_open SetMode", "open closed SetMode",
 	"open half_open SetMode", "half_open closed SetMode", "half_open open SetMode", "open closed Reset", "half_open closed Reset",
 }
 

@@ -78,7 +78,7 @@ func breakers() []*Panel {
 		},
 		{
 			Title: "Transitions by rule", Unit: "opm", Queries: perMinute(by(series.BreakerTransitions, "from", "to", "rule")),
-			Description: "Transitions per minute and their causes: closed to open is the start of an outage, half_open to open is a failed probe, half_open to closed is a recovery.",
+			Description: "Transitions per minute and their causes: closed to open is the start of an outage, half_open to open is a failed probe or a rule of Trip, half_open to closed is a recovery.",
 		},
 		{
 			Title: "Probes by result", Unit: "ops", Look: stacked, Queries: by(series.BreakerProbes, "result"),
