@@ -9,6 +9,7 @@ package bulkhead
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 
@@ -45,20 +46,25 @@ var ErrFull error = &resilience.Rejection{Policy: policy, Reason: Full}
 // If Config.Slots is 0, the bulkhead sizes itself by Little's law: the average number of
 // calls in flight is the number of calls that are admitted while one call runs. The
 // bulkhead keeps a moving average of how many calls were admitted until each call
-// answered. A call that does not succeed counts as 0. To the average it adds the calls
-// that have answered and go on, such as bodies and streams. The sum is capped at the calls
-// in flight. The number of slots is three times the highest recent sum, and at least 24.
+// answered. A call that fails counts as 0, and so does a timeout if most calls time out. To
+// the average it adds the calls that have answered and go on, such as bodies and streams. The
+// sum is capped at the calls in flight. The number of slots is three times the highest sum,
+// which falls by half in 30 s, and at least 24. So calls that wait for a dependency that hangs
+// do not raise it. A body that hangs looks like a stream: bound it by a timeout, or set
+// Config.Slots.
 //
-// So calls that wait for a dependency that hangs do not raise the number of slots, because
-// they do not answer. Calls that such a dependency still answers quickly do not raise it
-// either, because few other calls are admitted while they run. A healthy dependency gets as
-// many slots as its calls need. The number rises when calls answer, and falls by one slot
-// with each call that ends, even while all slots are taken. A body that hangs looks like a
-// stream: bound it by a timeout, or set Config.Slots.
+// A burst may exceed these slots, up to 10 000, as long as there is no evidence that the
+// dependency hangs. Evidence is that one of five recent calls has timed out, for 30 s. Otherwise
+// it is that the slots have been exceeded for twice the time that calls usually take, at least
+// 25 ms, and less than three quarters as many calls have ended since then as were admitted. A
+// bulkhead that has not yet seen a call succeed does not know that time, so only timeouts are
+// evidence.
 //
-// The rule has a price. If a dependency pauses for more than 200 ms, a process with more
-// than about 100 calls a second must either reject calls or hold that many callers. To
-// hold them, set Config.Slots.
+// If many calls time out and the others take nearly as long, the dependency may be overloaded.
+// Then a congestion window bounds the calls in flight, as in TCP (RFC 5681), if a check shows that
+// this helps. With the window, an overloaded dependency does nearly all that it can. The check
+// costs a dependency that is slow without a queue some seconds once in a while: 24 calls run with
+// a quarter of the slots.
 //
 // A Bulkhead is safe for concurrent use.
 type Bulkhead struct {
@@ -66,12 +72,21 @@ type Bulkhead struct {
 	counts
 	key       string // the fork's key in a keyed.Group
 	sem       *semaphore.Weighted
-	wentOn    atomic.Uint64                        // lasting operations that have answered
-	load      atomic.Uint64                        // see answer
-	slots     atomic.Int64                         // written under mu; never less than the slots that are taken
-	queueFull atomic.Pointer[resilience.Rejection] // the error of calls that found the queue full
-	tooLate   atomic.Pointer[resilience.Rejection] // the error of calls that waited too long
-	mu        sync.Mutex                           // guards moving tokens between the slots and the tokens held back
+	wentOn    atomic.Uint64             // lasting operations that have answered
+	load      atomic.Uint64             // see answer
+	slots     atomic.Int64              // written under mu; never less than the slots that are taken
+	queueFull atomic.Pointer[rejection] // the error of calls that found the queue full
+	tooLate   atomic.Pointer[rejection] // the error of calls that waited too long
+	window    atomic.Int64              // of the congestion, in whole slots
+	untimed   atomic.Int64              // a call is timed if its number has none of these bits
+
+	// mu guards moving tokens between the slots and the tokens held back, and the fields below.
+	mu         sync.Mutex
+	burst      burst
+	congestion congestion
+	changed    int64                        // when a congestion last began or ended
+	forgot     int64                        // when high was last lowered
+	rateFrom   struct{ admitted, at int64 } // when the rate of calls was last measured
 }
 
 // shared is the state that a bulkhead and its forks have in common.
@@ -99,7 +114,7 @@ func New(c Config) (*Bulkhead, error) {
 }
 
 func fork(s *shared, key string) *Bulkhead {
-	b := &Bulkhead{shared: s, key: key, sem: semaphore.NewWeighted(capacity)}
+	b := &Bulkhead{shared: s, key: key, sem: semaphore.NewWeighted(capacity), burst: newBurst()}
 	slots := int64(s.cfg.Slots)
 	if slots == 0 {
 		slots = minSlots
@@ -117,15 +132,16 @@ func (b *Bulkhead) Apply(ctx context.Context, next resilience.Next) (err error) 
 	if err != nil {
 		return err
 	}
+	var t ticket
 	if next.Lasting() { // inline, because this path is hot
 		err = resilience.ErrAborted
 		defer func() { next.Settle(resilience.Ended, err, (*ender)(b), departure(err)) }()
-		defer func() { b.settleAnswer(ctx, next, n, err) }()
-		err = next.Run(ctx)
-		return err
+		defer func() { b.settleAnswer(ctx, next, t, err) }()
+	} else {
+		err = resilience.ErrAborted
+		defer func() { b.release(ctx, t, err) }()
 	}
-	err = resilience.ErrAborted
-	defer func() { b.release(ctx, n, err) }()
+	t = b.ticket(n) // the Clock may panic
 	err = next.Run(ctx)
 	return err
 }
@@ -140,28 +156,36 @@ func (b *Bulkhead) Acquire(ctx context.Context) (*Permit, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Permit{ctx: ctx, n: n}
+	p := &Permit{ctx: ctx}
 	p.held.Store(b)
+	returned := false
+	defer func() { // the Clock may panic
+		if !returned {
+			p.Cancel()
+		}
+	}()
+	p.ticket = b.ticket(n)
+	returned = true
 	return p, nil
 }
 
 // settleAnswer records when a lasting operation answers. A failed one has answered when it
 // returns, even if a part of it goes on.
-func (b *Bulkhead) settleAnswer(ctx context.Context, next resilience.Next, n int64, err error) {
+func (b *Bulkhead) settleAnswer(ctx context.Context, next resilience.Next, t ticket, err error) {
 	switch {
 	case b.cfg.Slots != 0:
 	case err != nil:
-		b.answer(n, resilience.OutcomeOf(ctx, err, nil))
+		b.answer(t, resilience.OutcomeOf(ctx, err, nil), err, ctx.Err() != nil)
 	default:
-		next.Settle(resilience.Answered, nil, (*answerer)(b), uint64(n))
+		next.Settle(resilience.Answered, nil, (*answerer)(b), uint64(t))
 	}
 }
 
 // release ends a call that is over with err.
-func (b *Bulkhead) release(ctx context.Context, n int64, err error) {
+func (b *Bulkhead) release(ctx context.Context, t ticket, err error) {
 	defer b.end(1) // also if a method of err panics
 	if b.cfg.Slots == 0 {
-		b.answer(n, resilience.OutcomeOf(ctx, err, nil))
+		b.answer(t, resilience.OutcomeOf(ctx, err, nil), err, ctx.Err() != nil)
 	}
 }
 
@@ -175,11 +199,18 @@ func (b *Bulkhead) acquire(ctx context.Context) (admitted int64, err error) {
 	if b.sem.TryAcquire(1) {
 		return arrived, nil // the queue is empty then, so all arrived calls were admitted
 	}
+	may := false
+	if b.cfg.Slots == 0 {
+		var has bool
+		if has, may = b.exceed(); has {
+			return arrived, nil
+		}
+	}
 	// Do not compare the length of the queue: a call that has been given a slot is still in
 	// the queue until it wakes up. The number of calls that have not left has no such error,
 	// so no call is rejected while a slot is free for it.
 	slots := b.slots.Load()
-	if here(arrived, b.departed.Load()) > slots+b.maxQueue(slots) {
+	if !may && here(arrived, b.departed.Load()) > max(slots, b.capacity(slots)) {
 		b.rejectedFull.Add(1)
 		b.arrived.Add(-1)
 		return 0, b.reject(ctx, &b.queueFull, "queue is full")
@@ -241,16 +272,48 @@ func (b *Bulkhead) wait(ctx context.Context) bool {
 	return b.sem.Acquire(ctx, 1) == nil
 }
 
+// A rejection is an error for all calls that find the bulkhead in the same state.
+type rejection struct {
+	slots, window int64
+	err           resilience.Rejection
+}
+
 // reject calls the observer, after the call has left the queue, and returns the error.
-func (b *Bulkhead) reject(ctx context.Context, made *atomic.Pointer[resilience.Rejection], reason string) error {
+func (b *Bulkhead) reject(ctx context.Context, made *atomic.Pointer[rejection], reason string) error {
 	if b.cfg.Observer != nil {
 		policykit.Observe(ctx, b.cfg.Observer, resilience.Event{
 			Kind: EventRejected, Time: b.clock.Now(), Policy: policy, Name: b.cfg.Name, Key: b.key, Reason: reason,
 		})
 	}
-	return policykit.Reject(made, resilience.Rejection{
-		Policy: policy, Name: b.cfg.Name, Key: b.key, Reason: Full, Detail: reason,
-	})
+	slots, window := b.slots.Load(), b.window.Load()
+	r := made.Load()
+	if r == nil || r.slots != slots || r.window != window {
+		r = &rejection{slots, window, resilience.Rejection{
+			Policy: policy, Name: b.cfg.Name, Key: b.key, Reason: Full, Detail: reason + b.full(slots, window),
+		}}
+		made.Store(r)
+	}
+	return &r.err
+}
+
+// full returns, as text, what is full and what would hold more.
+func (b *Bulkhead) full(slots, window int64) string {
+	switch {
+	case b.cfg.Slots != 0:
+		return fmt.Sprintf(": %d in flight, as configured", slots)
+	case window > 0:
+		return fmt.Sprintf(": %d in flight, bounded because calls time out", slots)
+	}
+	return fmt.Sprintf(": %d in flight (sizes itself; set bulkhead.Config.Slots to hold more)", slots)
+}
+
+// capacity returns how many calls may be in flight or queued.
+func (b *Bulkhead) capacity(slots int64) int64 {
+	if b.cfg.Slots == 0 {
+		_, high := unpack(b.load.Load())
+		slots = min(slots, b.wanted(high))
+	}
+	return slots + b.maxQueue(slots)
 }
 
 // maxQueue returns how many calls may be queued while there are slots slots.

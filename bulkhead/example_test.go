@@ -60,7 +60,7 @@ func ExampleBulkhead_Acquire() {
 	<-ended
 	fmt.Println(b.Stats().InFlight, "in flight")
 	// Output:
-	// bulkhead "exports": rejected: full: queue is full
+	// bulkhead "exports": rejected: full: queue is full: 1 in flight, as configured
 	// 0 in flight
 }
 

@@ -17,7 +17,7 @@ import (
 type Permit struct {
 	held atomic.Pointer[Bulkhead] // nil once released
 	ctx  context.Context          // of Acquire, for the outcome of the work
-	n    int64                    // how many calls had been admitted, including this one
+	ticket
 }
 
 // Release releases the slot. Only the first call of Release has an effect.
@@ -35,7 +35,7 @@ type Permit struct {
 //	err = work()
 func (p *Permit) Release(err error) {
 	if b := p.held.Swap(nil); b != nil {
-		b.release(p.ctx, p.n, err)
+		b.release(p.ctx, p.ticket, err)
 	}
 }
 

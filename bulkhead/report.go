@@ -2,6 +2,7 @@ package bulkhead
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/internal/policykit"
@@ -15,21 +16,72 @@ var (
 // Report implements resilience.Reporter.
 func (b *Bulkhead) Report(details bool) resilience.Report {
 	r := resilience.Report{Kind: policy, Name: b.cfg.Name}
+	g := b.gauges()
+	if b.cfg.Slots == 0 {
+		r.State, r.Attention = states[g.Congested], g.Congested
+	}
 	if b == b.root { // a fork shares the counters of its origin
 		c := b.counters()
 		r.Values = policykit.AppendCounters(r.Values, "calls_total", outcomes, c.Completed, c.QueueFull+c.WaitExpired, c.Canceled)
 		r.Values = policykit.AppendCounters(r.Values, "rejected_total", reasons, c.QueueFull, c.WaitExpired)
 	}
-	g := b.gauges()
+	congested := 0.0
+	if g.Congested {
+		congested = 1
+	}
 	r.Values = append(r.Values,
 		resilience.Value{Name: "in_flight", Value: float64(g.InFlight), Max: float64(g.Slots)},
 		resilience.Value{Name: "waiting", Value: float64(g.Queued)},
 		resilience.Value{Name: "slots", Value: float64(g.Slots)},
+		resilience.Value{Name: "congested", Value: congested},
 	)
 	if details {
 		r.Settings, r.Time = policykit.Settings(b.String()), b.clock.Now()
+		if b.cfg.Slots == 0 {
+			r.Since, r.Why, r.Next = b.explain()
+		}
 	}
 	return r
+}
+
+// states are the values of State in the reports of a bulkhead that sizes itself.
+var states = map[bool]string{false: "NORMAL", true: "CONGESTED"}
+
+// explain returns since when the bulkhead is in its state, why, and what happens next.
+func (b *Bulkhead) explain() (since time.Time, why, next string) {
+	b.mu.Lock()
+	c, changed := b.congestion, b.changed
+	timedOut, usual := b.burst.timedOut, b.burst.usual
+	b.mu.Unlock()
+	now := b.clock.Nanos()
+	since = b.clock.At(changed)
+	took, timeout := rounded(c.took), rounded(c.timeout)
+	switch {
+	case c.window > 0 && c.checking:
+		return since, fmt.Sprintf("over %.0f %% of the calls timed out after %v, and the others took %v", 100*manyTimeouts, timeout, took),
+			fmt.Sprintf("checks whether calls succeed with %d in flight", int(c.window))
+	case c.window > 0:
+		return since, fmt.Sprintf("calls take %v of %v, and fewer time out with %d in flight", took, timeout, int(c.window)),
+			fmt.Sprintf("ends when %v pass in which no call finds all slots taken", time.Duration(calmFor))
+	case now < c.rest:
+		return since, "calls time out, and fewer calls in flight did not help",
+			fmt.Sprintf("checks that again in %v at the earliest", rounded(float64(c.rest-now)))
+	case c.timeouts > evidence && now-timedOut < halfLife:
+		return since, fmt.Sprintf("%.0f %% of the recent calls timed out, the last one %v ago", 100*c.timeouts, rounded(float64(now-timedOut))),
+			fmt.Sprintf("rejects bursts for %v, or until more calls succeed", rounded(float64(halfLife-now+timedOut)))
+	case usual > 0:
+		return since, "", fmt.Sprintf("admits bursts while calls end within %v", max(time.Duration(leastBurst), rounded(2*usual)))
+	}
+	return since, "", "admits bursts until a call times out"
+}
+
+// rounded converts nanoseconds to a duration for people.
+func rounded(ns float64) time.Duration {
+	unit := time.Second
+	for unit > time.Microsecond && ns < float64(10*unit) {
+		unit /= 10
+	}
+	return time.Duration(ns).Round(unit)
 }
 
 // String returns the settings that the bulkhead uses, for people. The text may change.
@@ -84,10 +136,12 @@ type Gauges struct {
 	InFlight, Queued int
 	// Slots is how many slots there are at this moment.
 	Slots int
+	// Congested reports whether a congestion window bounds the slots.
+	Congested bool
 	// Average is a moving average, over about 32 calls, of the calls that were admitted
 	// while one call ran. High is the recent maximum of Average plus the calls that have
 	// answered and go on. What enters High is capped at the calls in flight, so Average may
-	// be higher. High halves in about 700 calls. Both are 0 with a Config.Slots.
+	// be higher. High halves in 30 s. Both are 0 with a Config.Slots.
 	Average, High float64
 }
 
@@ -107,10 +161,11 @@ func (b *Bulkhead) counters() Counters {
 func (b *Bulkhead) gauges() Gauges {
 	avg, high := unpack(b.load.Load())
 	return Gauges{
-		InFlight: int(b.inFlight()),
-		Queued:   int(b.queued.Load()),
-		Slots:    int(b.slots.Load()),
-		Average:  float64(avg) / (1 << fraction),
-		High:     float64(high) / (1 << fraction),
+		InFlight:  int(b.inFlight()),
+		Queued:    int(b.queued.Load()),
+		Slots:     int(b.slots.Load()),
+		Congested: b.window.Load() > 0,
+		Average:   float64(avg) / (1 << fraction),
+		High:      float64(high) / (1 << fraction),
 	}
 }

@@ -3,9 +3,8 @@ package bulkhead_test
 import (
 	"context"
 	"errors"
+	"math"
 	"math/rand/v2"
-	"runtime"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -91,14 +90,16 @@ func TestSizing_hanging(t *testing.T) {
 	}
 }
 
-// The number of slots falls while all of them are taken and nothing succeeds.
+// The number of slots falls while all of them are taken and nothing succeeds, once calls have
+// begun to time out.
 func TestSizing_fallsWhileTaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBulkhead(t, bulkhead.Config{})
 		rng := rand.New(rand.NewPCG(4, 1))
-		load(b, rng, 700, 5*time.Second, func(context.Context, float64) error { time.Sleep(100 * time.Millisecond); return nil })
+		load(b, rng, 700, 5*time.Second, healthy)
 		before := b.Stats()
-		for last := before.Slots; last > 24; {
+		load(b, rng, 700, 5*time.Second, hang(0))
+		for last := b.Stats().Slots; last > 24; {
 			load(b, rng, 700, 5*time.Second, hang(0))
 			s := b.Stats()
 			if s.Slots >= last || s.InFlight != s.Slots || s.Queued == 0 {
@@ -113,24 +114,29 @@ func TestSizing_fallsWhileTaken(t *testing.T) {
 	})
 }
 
-// The number of slots follows a model of the moving average.
+// The number of slots follows a model of the moving average, of which the highest value halves
+// in 30 s.
 func TestSizing_model(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBulkhead(t, bulkhead.Config{})
 		rng := rand.New(rand.NewPCG(2, 1))
 		var avg, high float64
-		for range 400 {
+		last := time.Now()
+		for range 2000 {
 			n := 1 + rng.IntN(24)
 			held := make([]*bulkhead.Permit, n)
 			for i := range held {
 				held[i] = acquire(t, b)
 			}
+			time.Sleep(time.Duration(rng.IntN(500)) * time.Millisecond)
 			for inFlight, i := range rng.Perm(n) {
+				high *= math.Exp2(-time.Since(last).Seconds() / 30)
+				last = time.Now()
 				held[i].Release(nil)
 				avg += (float64(n-i) - avg) / 32
-				high = max(min(avg, float64(n-inFlight)), high-high/1024)
-				want := max(24, 3*high)
-				if got := float64(b.Stats().Slots); got > want+0.25 || got < want-1.25 { // whole slots, and fixed point
+				high = max(min(avg, float64(n-inFlight)), high)
+				want, wantLater := max(24, 3*high), max(24, 3*high*math.Exp2(0.25/30))        // high falls every 250 ms
+				if got := float64(b.Stats().Slots); got > wantLater+1.25 || got < want-1.25 { // whole slots, and fixed point
 					t.Fatalf("%v slots, model %.2f", got, want)
 				}
 			}
@@ -138,22 +144,24 @@ func TestSizing_model(t *testing.T) {
 	})
 }
 
-// The number of slots falls to its minimum after the load has ended.
+// After the load has ended, the number of slots falls to its minimum, by one for each call.
 func TestSizing_fallsAfterLoad(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBulkhead(t, bulkhead.Config{})
 		rng := rand.New(rand.NewPCG(3, 1))
-		load(b, rng, 1000, 2*time.Second, func(context.Context, float64) error { time.Sleep(100 * time.Millisecond); return nil })
-		if s := b.Stats(); s.Slots < 200 {
-			t.Fatalf("stats %+v", s)
+		load(b, rng, 1000, 2*time.Second, healthy)
+		before := b.Stats()
+		if before.Slots < 200 {
+			t.Fatalf("stats %+v", before)
 		}
-		time.Sleep(time.Second)
-		for range 10000 {
+		time.Sleep(4 * time.Minute) // eight times the time in which high halves
+		for range before.Slots - 23 {
 			_ = resilience.Run(context.Background(), b, nothing)
 		}
 		if s := b.Stats(); s.Slots != 24 {
 			t.Errorf("stats %+v", s)
 		}
+		timeOut(t, b)
 		free := occupy(b, 24+12) // the slots and the queue
 		if err := resilience.Run(context.Background(), b, nothing); !errors.Is(err, bulkhead.ErrFull) {
 			t.Error("there are more slots than Stats says")
@@ -174,7 +182,8 @@ func TestSizing_concurrentAnswers(t *testing.T) {
 		}
 	}
 	for range 20 {
-		one, many := newBulkhead(t, bulkhead.Config{}), newBulkhead(t, bulkhead.Config{})
+		c := bulkhead.Config{Clock: testkit.NewClock()} // it stands still, so that high does not fall
+		one, many := newBulkhead(t, c), newBulkhead(t, c)
 		for _, b := range []*bulkhead.Bulkhead{one, many} {
 			for range 40 {
 				var held [24]*bulkhead.Permit
@@ -192,50 +201,5 @@ func TestSizing_concurrentAnswers(t *testing.T) {
 		if got.High != want.High || got.Average != want.Average || want.High < 1 {
 			t.Fatalf("average %v and high %v, want %v and %v", got.Average, got.High, want.Average, want.High)
 		}
-	}
-}
-
-// Resizing under load loses no slot and adds none.
-func TestSizing_losesNoSlot(t *testing.T) {
-	for range 3 {
-		b := newBulkhead(t, bulkhead.Config{MaxWait: time.Minute})
-		var wg sync.WaitGroup
-		for i := range 16 {
-			wg.Go(func() {
-				for n := range 1000 {
-					p, err := b.Acquire(context.Background())
-					if err != nil {
-						continue
-					}
-					if i%4 == 0 {
-						runtime.Gosched()
-					}
-					if n%64 < 32 && i < 12 {
-						err = errors.New("counts as 0")
-					}
-					p.Release(err)
-				}
-			})
-		}
-		wg.Wait()
-		s := b.Stats()
-		if s.InFlight != 0 || s.Queued != 0 || s.Completed+s.QueueFull != 16*1000 {
-			t.Fatalf("stats %+v", s)
-		}
-		for range s.Slots {
-			acquire(t, b) // blocks forever if there are fewer slots than Stats says
-		}
-		ctx, cancel := context.WithCancel(context.Background())
-		wg.Go(func() {
-			if _, err := b.Acquire(ctx); !errors.Is(err, context.Canceled) {
-				t.Errorf("got %v: there are more slots than Stats says", err)
-				cancel()
-			}
-		})
-		for b.Stats().Queued == 0 && ctx.Err() == nil {
-			runtime.Gosched()
-		}
-		cancel()
-		wg.Wait()
 	}
 }

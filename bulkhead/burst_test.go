@@ -1,0 +1,255 @@
+package bulkhead_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/bulkhead"
+	"github.com/resilience-go/resilience/internal/testkit"
+)
+
+// timeout is an error of a call that has timed out.
+type timeout struct{}
+
+func (timeout) Error() string { return "timed out" }
+func (timeout) Timeout() bool { return true }
+
+// timeouts is how many calls of timeOut time out: over a fifth of the recent calls, then.
+const timeouts = 3
+
+// timeOut makes calls that time out, so that bursts are rejected for 30 s.
+func timeOut(t *testing.T, b *bulkhead.Bulkhead) {
+	t.Helper()
+	for range timeouts {
+		if err := resilience.Run(t.Context(), b, func(context.Context) error { return timeout{} }); !errors.Is(err, timeout{}) {
+			t.Fatal(err)
+		}
+	}
+}
+
+// takes returns a service whose calls take d and end with err.
+func takes(d time.Duration, err error) func(context.Context, float64) error {
+	return func(context.Context, float64) error { time.Sleep(d); return err }
+}
+
+// burst makes n calls at once in a synctest bubble. It returns how many were rejected.
+func burst(b resilience.Policy, n int, serve func(context.Context, float64) error) (rejected int) {
+	var rejections atomic.Int64
+	done := make(chan struct{}, n)
+	for range n {
+		go func() {
+			if errors.Is(resilience.Run(context.Background(), b, func(ctx context.Context) error { return serve(ctx, 0) }), bulkhead.ErrFull) {
+				rejections.Add(1)
+			}
+			done <- struct{}{}
+		}()
+	}
+	for range n {
+		<-done
+	}
+	return int(rejections.Load())
+}
+
+// A cold bulkhead rejects none of a thousand calls at once.
+func TestBurst_cold(t *testing.T) {
+	for _, takesTime := range []time.Duration{time.Millisecond, 50 * time.Millisecond, time.Second} {
+		for _, queue := range []int{0, bulkhead.NoQueue} {
+			t.Run(fmt.Sprint(takesTime, ",", queue), func(t *testing.T) {
+				for range 5 {
+					synctest.Test(t, func(t *testing.T) {
+						b := newBulkhead(t, bulkhead.Config{MaxQueue: queue})
+						if n := burst(b, 1000, takes(takesTime, nil)); n != 0 {
+							t.Errorf("%d rejected: %+v", n, b.Stats())
+						}
+					})
+				}
+			})
+		}
+	}
+}
+
+// A cold bulkhead rejects none of the calls of many threads that arrive at the same instant.
+func TestBurst_coldAtOnce(t *testing.T) {
+	const callers = 200
+	for range 20 {
+		b := newBulkhead(t, bulkhead.Config{})
+		var rejected, in atomic.Int64
+		testkit.AtOnce(callers, func(int) {
+			if resilience.Run(context.Background(), b, func(context.Context) error {
+				in.Add(1)
+				for in.Load()+rejected.Load() < callers { // until all are in flight
+					runtime.Gosched()
+				}
+				return nil
+			}) != nil {
+				rejected.Add(1)
+			}
+		})
+		if s := b.Stats(); s.QueueFull+s.WaitExpired != 0 {
+			t.Fatalf("rejected without evidence: %+v", s)
+		}
+	}
+}
+
+// A quiet client, with one call a second, may make many calls at once.
+func TestBurst_quietClient(t *testing.T) {
+	for _, d := range []time.Duration{time.Millisecond, 20 * time.Millisecond, 500 * time.Millisecond} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBulkhead(t, bulkhead.Config{})
+			for range 60 {
+				burst(b, 1, takes(d, nil))
+				time.Sleep(time.Second)
+			}
+			for range 3 {
+				if n := burst(b, 200, takes(d, nil)); n != 0 {
+					t.Errorf("%v: %d of 200 rejected: %+v", d, n, b.Stats())
+				}
+				time.Sleep(time.Second)
+			}
+		})
+	}
+}
+
+// After an hour without calls, a burst is not rejected, whatever the load was before.
+func TestBurst_afterIdleHour(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBulkhead(t, bulkhead.Config{})
+		rng := rand.New(rand.NewPCG(8, 1))
+		for range 3 {
+			load(b, rng, 700, 5*time.Second, healthy)
+			burst(b, 50, takes(3*time.Second, timeout{}))
+			time.Sleep(time.Hour)
+			if n := burst(b, 1000, takes(service, nil)); n != 0 {
+				t.Errorf("%d rejected: %+v", n, b.Stats())
+			}
+			time.Sleep(time.Hour)
+		}
+	})
+}
+
+// The slots above those wanted that a burst leaves behind are no evidence against the next one.
+func TestBurst_afterLeftoverSlots(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBulkhead(t, bulkhead.Config{})
+		for range 20 {
+			burst(b, 1, takes(10*time.Millisecond, nil))
+		}
+		for range 5 {
+			if n := burst(b, 500, takes(10*time.Millisecond, nil)); n != 0 {
+				t.Errorf("%d rejected: %+v", n, b.Stats())
+			}
+			time.Sleep(time.Hour)
+		}
+	})
+}
+
+// A dependency that hangs from the first call on is bounded after the first timeouts. The first
+// two count in the load, because it is not known yet that most calls time out. Of 200 calls in
+// flight they are 3 x 200 x (1 - (31/32)^2) = 37 slots, and three deviations of the arrivals more
+// are 45.
+func TestBurst_hangsFromTheStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBulkhead(t, bulkhead.Config{})
+		rng := rand.New(rand.NewPCG(9, 1))
+		if _, n := load(b, rng, 200, 990*time.Millisecond, takes(time.Second, timeout{})); n != 0 {
+			t.Errorf("%d rejected before the first timeout", n)
+		}
+		first := b.Stats().Slots
+		for range 10 {
+			load(b, rng, 200, time.Second, takes(time.Second, timeout{}))
+			if s := b.Stats(); s.Slots > first+10 {
+				t.Fatalf("%d slots after the first timeout: %+v", first, s)
+			}
+		}
+		if s := b.Stats(); s.Slots > 45 || s.QueueFull == 0 {
+			t.Errorf("after ten timeouts' time: %+v", s)
+		}
+		time.Sleep(2 * time.Second)
+	})
+}
+
+// A dependency that begins to hang is bounded: the slots are those wanted and what arrives in
+// twice the time that calls usually take.
+func TestBurst_hangsAfterHealth(t *testing.T) {
+	for name, before := range map[string]func(*testing.T, *bulkhead.Bulkhead, *rand.Rand){
+		"at once": func(*testing.T, *bulkhead.Bulkhead, *rand.Rand) {},
+		"after a quiet hour with one call": func(_ *testing.T, b *bulkhead.Bulkhead, _ *rand.Rand) {
+			time.Sleep(time.Hour)
+			burst(b, 1, takes(10*time.Millisecond, nil))
+		},
+		"after a burst": func(_ *testing.T, b *bulkhead.Bulkhead, _ *rand.Rand) {
+			burst(b, 500, takes(10*time.Millisecond, nil))
+		},
+		"after a quiet minute": func(_ *testing.T, b *bulkhead.Bulkhead, rng *rand.Rand) {
+			load(b, rng, 10, time.Minute, takes(10*time.Millisecond, nil))
+		},
+		"after a minute of quick failures": func(_ *testing.T, b *bulkhead.Bulkhead, rng *rand.Rand) {
+			load(b, rng, 700, time.Minute, takes(50*time.Millisecond, errWork))
+		},
+	} {
+		for _, warm := range []float64{200, 700, 3000} {
+			t.Run(fmt.Sprint(name, ",", warm), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					b := newBulkhead(t, bulkhead.Config{})
+					rng := rand.New(rand.NewPCG(10, 1))
+					load(b, rng, warm, 5*time.Second, takes(10*time.Millisecond, nil))
+					before(t, b, rng)
+					slots := b.Stats().Slots
+					load(b, rng, 2000, time.Second, takes(5*time.Second, timeout{}))
+					most := slots + 2000*25/1000 + 25 // 25 ms, and three deviations of the arrivals
+					if s := b.Stats(); s.Slots > most || s.QueueFull+s.WaitExpired == 0 {
+						t.Errorf("%d slots before, want at most %d: %+v", slots, most, s)
+					}
+					time.Sleep(6 * time.Second)
+				})
+			})
+		}
+	}
+}
+
+// Without evidence there are at most 10 000 slots.
+func TestBurst_mostSlots(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBulkhead(t, bulkhead.Config{MaxQueue: bulkhead.NoQueue})
+		if n := burst(b, 12_000, takes(time.Minute, nil)); n < 2000 || n > 2100 {
+			t.Errorf("%d of 12 000 rejected: %+v", n, b.Stats())
+		}
+	})
+}
+
+// Timeouts of up to a fifth of the recent calls are no evidence.
+func TestBurst_fewTimeouts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBulkhead(t, bulkhead.Config{})
+		burst(b, 1, takes(time.Second, timeout{}))
+		burst(b, 1, takes(time.Second, timeout{})) // a share of 0.19
+		if n := burst(b, 1000, takes(service, nil)); n != 0 {
+			t.Errorf("%d rejected: %+v", n, b.Stats())
+		}
+	})
+}
+
+// Timeouts of over a fifth of the recent calls are evidence for 30 s.
+func TestBurst_timeoutIsEvidence(t *testing.T) {
+	for _, tt := range []struct {
+		after    time.Duration
+		rejected int
+	}{{0, 64}, {29 * time.Second, 64}, {30 * time.Second, 0}} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBulkhead(t, bulkhead.Config{})
+			timeOut(t, b)
+			time.Sleep(tt.after)
+			if n := burst(b, 100, takes(time.Minute, nil)); n != 100-24 && n != 0 || (n == 0) != (tt.rejected == 0) {
+				t.Errorf("%d rejected %v after a timeout, want %d", n, tt.after, tt.rejected)
+			}
+		})
+	}
+}
