@@ -75,7 +75,8 @@ var Alerts = []*Alert{
 		Means: "For five minutes more than one call of twenty was rejected or canceled in the queue. " +
 			"There are more concurrent calls than slots, or calls hold their slots for too long.",
 		Look: "at \"Rejected by reason\" and \"In flight and slots\". queue_full: too many concurrent calls. wait_expired: the dependency has become slow, or pauses. " +
-			"If few calls are in flight and there are few slots, one key of a group is full, or calls fail, which does not add slots.",
+			"If \"Congested\" is above 0, the dependency is overloaded, and the bulkhead bounds the calls to what it can answer in time. " +
+			"If few calls are in flight and there are few slots, one key of a group is full, or calls hang, which does not add slots.",
 		Do: "if the dependency is slow or hangs, repair it, and give attempts a timeout. " +
 			"If it is healthy and Slots is fixed and too small, raise Slots or set it to 0. If it pauses by nature, set Slots to the number of calls that arrive in a pause.",
 		Ignore: "in front of a server that sheds load on purpose, and during a planned load test.",

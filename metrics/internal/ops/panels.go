@@ -142,6 +142,10 @@ func bulkheads() []*Panel {
 			Description: "Calls queued for a slot at the scrape: more than a short peak means that calls hold their slots for too long.",
 		},
 		{
+			Title: "Congested", Unit: "short", Width: 12, Queries: one(d.level(series.BulkheadCongested)),
+			Description: "Bulkheads whose slots are bounded because calls time out while others are slow: the dependency is overloaded.",
+		},
+		{
 			Title: "Slots asked for, by outcome", Unit: "ops", Look: stacked, Queries: by(series.BulkheadCalls, "outcome"),
 			Description: "Calls per second: a completed call released its slot, whatever its result was, and the caller of a canceled call left the queue.",
 		},

@@ -136,6 +136,10 @@ var (
 		Name: "resilience_bulkhead_slots", Type: Gauge,
 		Help: "Slots at present. For a group it is the sum over its keys.",
 	}
+	BulkheadCongested = &Metric{
+		Name: "resilience_bulkhead_congested", Type: Gauge,
+		Help: "1 while a congestion window bounds the slots, because calls time out. For a group it is the number of its keys with one.",
+	}
 )
 
 // The metrics of limits.
@@ -230,7 +234,7 @@ var (
 var All = []*Metric{
 	BreakerCalls, BreakerWouldReject, BreakerState, BreakerMode, BreakerTransitions, BreakerOpenSeconds, BreakerProbes,
 	RetryCalls, RetryAttempts, RetrySuppressed, RetryBudget, RetryCapacity,
-	BulkheadCalls, BulkheadRejected, BulkheadInFlight, BulkheadWaiting, BulkheadSlots,
+	BulkheadCalls, BulkheadRejected, BulkheadInFlight, BulkheadWaiting, BulkheadSlots, BulkheadCongested,
 	LimitCalls, LimitRejected, LimitOverload, LimitOverloads, LimitInFlight, LimitWaiting, LimitInForce, LimitKnee, LimitTests,
 	TimeoutCalls, TimeoutExceeded, FallbackCalls, StaleCalls, StaleFetches, StaleKeys, KeyedKeys, KeyedEvicted, CallDuration,
 }
