@@ -13,6 +13,10 @@ var failing = []scenario{
 	replicas("one of two replicas refuses", refuses, 2),
 	replicas("one of two replicas hangs", hangs, 2),
 
+	called(scenario{name: "a tenth answers at once with a timeout", trouble: 30 * time.Second, closed: true, reply: some(gaveUp, 0.1)}, few, alone),
+	called(scenario{name: "2 % hang, and bursts of 200", trouble: 5 * time.Minute, reply: some(hangs, 0.02), surge: bursts(200), service: ample}, quiet),
+	slowByNature(0.05), slowByNature(0.1), slowByNature(0.2),
+
 	{name: "5 % errors", trouble: time.Minute, closed: true, reply: some(refuses, 0.05)},
 	failed(30), failed(50), failed(70), failed(90),
 
@@ -40,6 +44,28 @@ func back(percent float64, atLeast map[fleet]float64) scenario {
 			}
 			return up(at, luck)
 		}}
+}
+
+// quiet is one process with few calls.
+var quiet = fleet{processes: 1, rate: 5, seeds: 1}
+
+// ample is a service with as many workers as anyone needs.
+var ample = service{workers: 100_000, mean: 20 * time.Millisecond}
+
+// bursts are so many calls in a fifth of a second once in a minute, instead of one.
+func bursts(calls float64) func(time.Duration) float64 {
+	return func(at time.Duration) float64 {
+		if at%time.Minute < 200*time.Millisecond {
+			return calls
+		}
+		return 1
+	}
+}
+
+// slowByNature becomes slow without a queue: calls take 0.6 of their timeout, and some hang.
+func slowByNature(hanging float64) scenario {
+	return scenario{name: fmt.Sprintf("takes 0.6 of the timeout, %v %% hang", 100*hanging), trouble: time.Minute, fleets: []fleet{alone, {processes: 1, rate: 50, seeds: 3}},
+		service: ample, reply: some(hangs, hanging), work: func(_, busy time.Duration) time.Duration { return 6*attempt/10 + busy/2 }}
 }
 
 // some is what a share of the requests gets, while the others are served.

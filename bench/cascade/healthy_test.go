@@ -22,6 +22,13 @@ var healthy = []scenario{
 			}
 			return 0
 		}},
+	{name: "a quarter of the callers have 10 ms", trouble: time.Minute, fleets: []fleet{few, alone},
+		hurries: func(luck *rand.Rand) time.Duration {
+			if luck.Float64() < 0.25 {
+				return 10 * time.Millisecond
+			}
+			return time.Hour
+		}},
 	{name: "all callers start at once", lead: cold, trouble: time.Minute, admitsAll: true, short: true,
 		service: service{workers: 1000, mean: 20 * time.Millisecond},
 		fleets:  []fleet{{processes: 1, callers: 100, seeds: 1}, {processes: 1, callers: 200, seeds: 1}, {processes: 1, callers: 1000, seeds: 1}}},

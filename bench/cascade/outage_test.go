@@ -17,7 +17,7 @@ var outages = []scenario{
 	behind(3, 1.5, outage("hangs for 30 s, three hops away", hangs, 30*time.Second)), // loses 0.9 points, but not always
 
 	called(outage("refuses for 10 s", refuses, 10*time.Second), small...),
-	called(outage("refuses for 63 s", refuses, 63*time.Second), small...),
+	worse(1.5, called(outage("refuses for 63 s", refuses, 63*time.Second), small...)), // few calls notice late
 	since(cold, called(outage("hangs for 10 s from the first call on", hangs, 10*time.Second), every...)),
 	since(time.Second, called(outage("hangs for 10 s after 1 s", hangs, 10*time.Second), every...)),
 	withTimeout(50*time.Millisecond, outage("hangs for 10 s", hangs, 10*time.Second)),
@@ -46,8 +46,8 @@ func since(lead time.Duration, s scenario) scenario {
 	return s
 }
 
-// leaving has all callers leave that wait for so long. Their calls end before the timeout of
-// an attempt, so nothing says whether the dependency would have answered.
+// leaving has all callers leave that wait for so long, before the timeout of an attempt. Their
+// calls do not count, so the calls that the open breaker rejects are all that is lost.
 func leaving(after time.Duration, s scenario) scenario {
 	s.leaves = func(*rand.Rand) time.Duration { return after }
 	s.recovery, s.reported = 0, true

@@ -45,8 +45,9 @@ type need struct {
 	lead  time.Duration // as in scenario
 	reply func(time.Duration, *rand.Rand) answer
 	work  func(at, busy time.Duration) time.Duration
-	// reported says that there is no demand: a dependency that pauses and then hangs has
-	// the pool of its caller for as long as it could be a pause.
+	// reported says that there is no demand. A dependency that pauses and then hangs has the
+	// pool of its caller for as long as it could be a pause. One that hangs from the first
+	// call on has it until the first timeout: before that, a burst is no evidence.
 	reported bool
 }
 
@@ -55,7 +56,7 @@ var needs = []need{
 	{name: "82 %", reply: some(hangs, 0.82)},
 	{name: "100 %", reply: some(hangs, 1)},
 	{name: "100 %, after 1 s", lead: time.Second, reply: some(hangs, 1)},
-	{name: "100 %, from the first call on", lead: cold, reply: some(hangs, 1)},
+	{name: "100 %, from the first call on", lead: cold, reply: some(hangs, 1), reported: true},
 	{name: "100 %, after three pauses of 400 ms", reply: beginning(10*time.Second, some(hangs, 1)), work: pausing(400 * time.Millisecond), reported: true},
 }
 

@@ -188,7 +188,11 @@ func (s *scenario) call(hops [][]resilience.Policy, process int, luck *rand.Rand
 			return nil
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience*cmp.Or(s.attempt, attempt))
+	deadline := patience * cmp.Or(s.attempt, attempt)
+	if s.hurries != nil {
+		deadline = min(deadline, s.hurries(luck))
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), deadline)
 	defer cancel()
 	if s.leaves != nil {
 		if d := s.leaves(luck); d > 0 {

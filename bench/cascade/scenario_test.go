@@ -33,6 +33,8 @@ type scenario struct {
 	slow, surge func(at time.Duration) float64
 	// leaves returns after what time the caller of a call leaves by itself, 0 for never.
 	leaves func(luck *rand.Rand) time.Duration
+	// hurries returns the deadline of a call, if that is shorter than usual.
+	hurries func(luck *rand.Rand) time.Duration
 
 	// worse is by how many points the stack may be worse than no protection, 0 for
 	// one point. atLeast is how many percent must succeed.
@@ -76,6 +78,9 @@ var small = []fleet{{processes: 100, rate: 1, seeds: 3}, {processes: 20, rate: 5
 func withTimeout(timeout time.Duration, s scenario) scenario {
 	s.name = fmt.Sprintf("%s, timeout %v s", s.name, timeout.Seconds())
 	s.attempt = timeout
+	if s.recovery > time.Second { // the last call that hangs fails after the timeout
+		s.recovery += timeout - attempt
+	}
 	s.service.mean = usual.mean * timeout / attempt
 	s.service.workers = usual.workers * int64(timeout) / int64(attempt)
 	return s

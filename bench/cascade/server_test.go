@@ -21,7 +21,14 @@ const (
 	serves  answer = iota
 	refuses        // at once
 	hangs          // never says anything
+	gaveUp         // at once, with an error that is a timeout
 )
+
+// errGaveUp is the error of a dependency that has not waited for another one.
+type errGaveUp struct{}
+
+func (errGaveUp) Error() string { return "gave up waiting" }
+func (errGaveUp) Timeout() bool { return true }
 
 // A service is how well a dependency works. Each worker serves one request at a time.
 type service struct {
@@ -80,6 +87,8 @@ func (s *server) serve(ctx context.Context, luck *rand.Rand) error {
 		switch s.reply(at, luck) {
 		case refuses:
 			return errRefused
+		case gaveUp:
+			return errGaveUp{}
 		case hangs:
 			<-ctx.Done()
 			return ctx.Err()
