@@ -16,6 +16,7 @@ const (
 	p99Factor    = 1.5   // times the p99 of the healthy phase ...
 	p99Extra     = 10.0  // ... plus so many ms, or
 	p99Floor     = 150.0 // ms, whichever is more
+	minWhileSlow = 50    // percent of what the slow service can do, broken route of the protected system
 	maxAmplified = 0.3
 	maxRecovery  = 2 * time.Second
 	// maxLate is in ms. An answer needs several wake-ups of the kind that the load
@@ -95,6 +96,7 @@ func judge(r result) []demo.Check {
 	return []demo.Check{
 		judgeGoodput(r.Systems[protected].Routes[healthy].Phases),
 		judgeP99(r.Systems[protected].Routes[healthy].Phases),
+		judgeSlow(r.Script, r.Systems[protected].Routes[broken].Phases),
 		judgeAmplification(r.Script, r.Systems[protected]),
 		judgeRecovery(r.Systems[protected]),
 		judgeFall(r.Systems[unprotected].Routes[healthy].Phases),
@@ -143,6 +145,19 @@ func judgeP99(phases []figure) demo.Check {
 	}
 	c.Got = fmt.Sprintf("%.0f ms (%s)", worst, in)
 	c.OK = worst <= bound
+	return c
+}
+
+// judgeSlow fails if the slow service answers less than half of the requests that it could.
+func judgeSlow(s script, phases []figure) demo.Check {
+	const able = 100 * workers * int(time.Second) / int(work) / slowdown / rate // percent of the requests
+	c := demo.Check{What: "protected: broken goodput", Want: fmt.Sprintf("while slow >= %d %%", minWhileSlow*able/100)}
+	for i, f := range phases {
+		if s.Phases[i].Fault == slow {
+			c.Got = fmt.Sprintf("%.1f %% of %d %%", f.percent(), able)
+			c.OK = f.Requests > 0 && f.atLeast(minWhileSlow*able/100)
+		}
+	}
 	return c
 }
 

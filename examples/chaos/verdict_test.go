@@ -25,7 +25,7 @@ func ideal() measured {
 			for system := range systemNames {
 				for route := range routeNames {
 					r := record{System: system, Route: route, At: at, Took: 22 * ms, Status: 200}
-					if route == broken && f != noFault || system == unprotected && f == hanging && n < 20 {
+					if route == broken && f != noFault && (f != slow || n >= 20) || system == unprotected && f == hanging && n < 20 {
 						r.Status = 503
 					}
 					m.records = append(m.records, r)
@@ -51,7 +51,7 @@ func (m measured) spoil(system, route, from, to int, change func(n int, r *recor
 }
 
 // The checks of a verdict, in order.
-const goodput, latency, amplified, recovered, fall, onTime = 0, 1, 2, 3, 4, 5
+const goodput, latency, whileSlow, amplified, recovered, fall, onTime = 0, 1, 2, 3, 4, 5, 6
 
 type verdictCase struct {
 	name  string
@@ -94,6 +94,7 @@ func verdictCases() []verdictCase {
 			m.spoil(protected, healthy, 0, 5, took(200*ms, 500))
 			m.spoil(protected, healthy, 5, 10, took(311*ms, 6))
 		}, []int{latency}},
+		{"less than half of what the slow service can do", func(m *measured) { m.spoil(protected, broken, 5, 10, status(503, 1)) }, []int{whileSlow}},
 		{"0.3 attempts a request", func(m *measured) { m.attempts[protected][10] = 270 - 8*5 }, nil},
 		{"more than 0.3 attempts a request", func(m *measured) { m.attempts[protected][10] = 271 - 8*5 }, []int{amplified}},
 		{"recovery after 2 s", func(m *measured) { m.spoil(protected, broken, 19, 21, status(503, 200)) }, nil},
@@ -113,7 +114,7 @@ func verdictCases() []verdictCase {
 		{"the generator fell behind", func(m *measured) {
 			m.spoil(unprotected, healthy, 0, 5, func(_ int, r *record) { r.Late = 51 * ms })
 		}, []int{onTime}},
-		{"nothing was measured", func(m *measured) { m.records = nil }, []int{goodput, latency, amplified, recovered, fall, onTime}},
+		{"nothing was measured", func(m *measured) { m.records = nil }, []int{goodput, latency, whileSlow, amplified, recovered, fall, onTime}},
 	}
 }
 
