@@ -130,7 +130,6 @@ type Search struct {
 	left     int64  // when a request last left
 	queued   int64  // when a request was last queued
 	empty    int64  // when none was last queued
-	backlog  int    // requests queued when one last left the handler
 	waited   int64  // how long requests that entered lately waited for a processor
 	draining int64  // until when requests are served that a stall has left
 
@@ -206,9 +205,9 @@ func bounded(ns float64) int64 { return int64(min(ns, math.MaxInt64/8)) }
 // queued requests.
 func (s *Search) tolerated() int64 { return max(overloadTime, bounded(2*s.service)) }
 
-// backlogged reports whether the handler needs longer than that to answer the queued requests.
-func (s *Search) backlogged() bool {
-	return float64(s.backlog) > s.verdict.throughput*float64(s.tolerated())
+// backlogged reports whether the handler needs longer than that to answer so many requests.
+func (s *Search) backlogged(queued int) bool {
+	return float64(queued) > s.verdict.throughput*float64(s.tolerated())
 }
 
 // stall is how long no useful completion may come without being a stall.
@@ -321,7 +320,6 @@ func (s *Search) Leave(now, entered int64, useful bool, inFlight, queued int) (e
 		s.learn(took)
 	}
 	s.left = now
-	s.backlog = queued
 	w := &s.window
 	w.completions++
 	w.took += s.counted(took)
@@ -336,7 +334,9 @@ func (s *Search) Leave(now, entered int64, useful bool, inFlight, queued int) (e
 	}
 	s.lasting.leave(now, entered)
 	s.suspects(now, inFlight-1-s.lasting.count)
+	overload := s.overload
 	ended = s.advance(now, inFlight-s.lasting.count)
+	s.overload = s.overload && (overload || s.backlogged(queued)) // it begins with a long queue
 	s.Tick(now, inFlight-1, queued)
 	return ended
 }

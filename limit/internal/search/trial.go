@@ -168,7 +168,7 @@ func (s *Search) check(now int64) {
 	} else {
 		s.pressure = max(0, s.pressure-long)
 	}
-	s.overload = s.pressure >= s.tolerated() && s.backlogged() || s.overload && s.pressure > 0
+	s.overload = s.pressure >= s.tolerated() || s.overload && s.pressure > 0
 	if !w.binds() || s.shadow {
 		s.checked = window{}
 		return
@@ -298,7 +298,7 @@ func (s *Search) judgeFirst(now int64, x float64, same bool) {
 		s.rest = now + (s.rest-now)/4
 	}
 	if s.growing = grew; grew { // otherwise it was a burst
-		s.pressure, s.overload = s.tolerated(), s.backlogged()
+		s.pressure, s.overload = s.tolerated(), true
 	}
 }
 
