@@ -33,9 +33,10 @@ var ErrOpen error = &resilience.Rejection{Policy: policy, Reason: resilience.Ope
 // until its time is over; the next call is then admitted as the probe. HALF_OPEN has a
 // credit, the number of calls that may be in flight. The credit starts at 1, so that a
 // failed probe opens the breaker. A success adds 1. After the first success, the k-th
-// timeout in a row takes k, and any other failure takes nothing. Whatever fails, a rule of
-// Trip that holds opens the breaker. So HALF_OPEN is a slow start: each round of successes
-// doubles the calls that it admits, and a dependency that is overloaded again gets few calls.
+// timeout since the last success takes k, and any other failure takes nothing. Whatever
+// fails, a rule of Trip that holds opens the breaker. So HALF_OPEN is a slow start: each
+// round of successes doubles the calls that it admits, and a dependency that is overloaded
+// again gets few calls.
 //
 // A timeout is a failure whose error has a method Timeout() bool that returns true or
 // matches context.DeadlineExceeded, or of a call whose context a timeout has ended. Other

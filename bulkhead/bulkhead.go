@@ -54,9 +54,9 @@ var ErrFull error = &resilience.Rejection{Policy: policy, Reason: Full}
 // Config.Slots.
 //
 // A burst may exceed these slots, up to 10 000, as long as there is no evidence that the
-// dependency hangs. Evidence is that one of five recent calls has timed out, for 30 s. Otherwise
+// dependency hangs. Evidence is that over one of five recent calls has timed out, for 30 s. Otherwise
 // it is that the slots have been exceeded for twice the time that calls usually take, at least
-// 25 ms, and less than three quarters as many calls have ended since then as were admitted. A
+// 25 ms, and less than three quarters as many calls have answered since then as were admitted. A
 // bulkhead that has not yet seen a call succeed does not know that time, so only timeouts are
 // evidence.
 //
@@ -64,7 +64,7 @@ var ErrFull error = &resilience.Rejection{Policy: policy, Reason: Full}
 // Then a congestion window bounds the calls in flight, as in TCP (RFC 5681), if a check shows that
 // this helps. With the window, an overloaded dependency does nearly all that it can. The check
 // costs a dependency that is slow without a queue some seconds once in a while: 24 calls run with
-// a quarter of the slots.
+// a quarter of the calls in flight.
 //
 // A Bulkhead is safe for concurrent use.
 type Bulkhead struct {

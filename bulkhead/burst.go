@@ -8,19 +8,19 @@ import (
 // A burst decides whether calls may exceed the slots that the bulkhead wants. It has no clock
 // and no lock.
 //
-// A burst may exceed them, because it is no evidence of a dependency that hangs. Evidence is that
-// one of five recent calls has timed out, for 30 s, or that calls do not end: while the slots were
-// exceeded for twice the time that calls usually take, less than three quarters as many calls
-// have ended as were admitted. Before the first success it is not known how long calls take.
+// Calls may exceed the slots unless there is evidence that the dependency hangs. Evidence is that
+// over one of five recent calls has timed out, for 30 s, or that calls do not answer: while the
+// slots were exceeded for twice the time that calls usually take, less than three quarters as many
+// calls have answered as were admitted. Before the first success that time is not known.
 type burst struct {
 	usual    float64 // how long calls that succeed take, in nanoseconds, 0 before the first one
 	timedOut int64   // when a call last timed out
-	began    flow    // when the slots were exceeded, or calls last ended as fast as they came
+	began    flow    // when the slots were exceeded, or calls last answered as fast as they came
 	at       int64   // the time of that
 }
 
-// A flow is how many calls have been admitted and have ended.
-type flow struct{ admitted, ended int64 }
+// A flow is how many calls have been admitted, and how many of them have answered or ended.
+type flow struct{ admitted, answered int64 }
 
 const (
 	// mostSlots is how many slots there can be without evidence. It protects memory.
@@ -57,7 +57,7 @@ func (b *burst) admits(now, slots, wanted int64, f flow, timeouts float64) bool 
 	if b.usual == 0 || now-b.at <= max(leastBurst, int64(2*b.usual)) {
 		return true
 	}
-	if admitted, ended := f.admitted-b.began.admitted, f.ended-b.began.ended; 4*ended < 3*admitted {
+	if admitted, answered := f.admitted-b.began.admitted, f.answered-b.began.answered; 4*answered < 3*admitted {
 		return false
 	}
 	b.began, b.at = f, now

@@ -184,7 +184,7 @@ func FuzzBurst(f *testing.F) {
 				share := float64(x) / 255
 				got := b.admits(now, slots, 24, flow{admitted, ended}, share)
 				late := b.usual > 0 && now-exceeded > max(25*millisecond, int64(2*b.usual))
-				few := 4*(ended-began.ended) < 3*(admitted-began.admitted)
+				few := 4*(ended-began.answered) < 3*(admitted-began.admitted)
 				if hangs := now-b.timedOut < 30*second && share > 0.2; got != (!hangs && slots < 10_000 && !(late && few)) {
 					t.Fatalf("step %d: %v with a share of %v: %+v", i/2, got, share, b)
 				}

@@ -26,7 +26,8 @@ type Config struct {
 	// itself; see Bulkhead.
 	Slots int
 	// MaxQueue is how many callers may wait for a slot, by default half of the slots,
-	// rounded up. NoQueue rejects instead.
+	// rounded up. NoQueue rejects instead. If the bulkhead sizes itself, the slots that a burst
+	// has added take the place of the queue.
 	MaxQueue int
 	// MaxWait is how long a caller may wait for a slot, by default 100 ms. With Unbounded
 	// it waits until its context ends.

@@ -64,7 +64,7 @@ func (b *Bulkhead) explain() (since time.Time, why, next string) {
 		return since, fmt.Sprintf("calls take %v of %v, and fewer time out with %d in flight", took, timeout, int(c.window)),
 			fmt.Sprintf("ends when %v pass in which no call finds all slots taken", time.Duration(calmFor))
 	case now < c.rest:
-		return since, "calls time out, and fewer calls in flight did not help",
+		return since, "calls timed out, and fewer calls in flight did not help",
 			fmt.Sprintf("checks that again in %v at the earliest", rounded(float64(c.rest-now)))
 	case c.timeouts > evidence && now-timedOut < halfLife:
 		return since, fmt.Sprintf("%.0f %% of the recent calls timed out, the last one %v ago", 100*c.timeouts, rounded(float64(now-timedOut))),
