@@ -158,7 +158,7 @@ func TestBulkhead_Report_rests(t *testing.T) {
 		}
 		ended := time.Now()
 		time.Sleep(18 * time.Second)
-		checkReport(t, b, "NORMAL", ended, "calls time out, and fewer calls in flight did not help", "checks that again in 42s at the earliest")
+		checkReport(t, b, "NORMAL", ended, "calls timed out, and fewer calls in flight did not help", "checks that again in 42s at the earliest")
 	})
 }
 
