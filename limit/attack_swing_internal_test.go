@@ -15,7 +15,8 @@ func swings() (all []attack) {
 			turn      int64   // how long each lasts
 			slack     float64
 		}{
-			{1.2, .5, 500 * ms, 1}, {1.1, .5, sec, 1}, {1.4, .4, 300 * ms, 1}, {1.8, .1, 150 * ms, 1}, {1.05, .5, 2 * sec, 1},
+			{1.2, .5, 500 * ms, 1}, {1.1, .5, sec, 1}, {1.4, .4, 300 * ms, 1}, {1.05, .5, 2 * sec, 1},
+			{1.8, .1, 150 * ms, 4}, // queues of 120 ms in the mean
 			{1.2, .6, 800 * ms, 4}, // queues of 160 ms in the mean
 			{1.2, .3, 5 * sec, 13}, // and of 1 s
 		} {
