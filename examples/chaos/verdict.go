@@ -150,7 +150,7 @@ func judgeP99(phases []figure) demo.Check {
 
 // judgeSlow fails if the slow service answers less than half of the requests that it could.
 func judgeSlow(s script, phases []figure) demo.Check {
-	const able = 100 * workers * int(time.Second) / int(work) / slowdown / rate // percent of the requests
+	const able = int(100 * workers * time.Second / work / (slowdown * rate)) // percent of the requests
 	c := demo.Check{What: "protected: broken goodput", Want: fmt.Sprintf("while slow >= %d %%", minWhileSlow*able/100)}
 	for i, f := range phases {
 		if s.Phases[i].Fault == slow {
