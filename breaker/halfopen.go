@@ -197,10 +197,11 @@ func (e *episode) leave(now int64, o resilience.Outcome, timeout bool) (end cred
 // charge returns c with the credit that its last failure leaves. span is the time from the
 // first of the failures in a row to the last.
 //
-// The k-th failure in a row that takes credit takes k. If all rules of Trip count failures in a row, they judge
-// the failures after the first success instead, and only timeouts take credit. The slow start
-// is there for congestion, which causes timeouts. A failure that is no timeout shows that
-// something answers. If a rule holds, it takes all credit and charge returns its counts.
+// The k-th failure in a row that takes credit takes k. If all rules of Trip count failures in
+// a row, they judge the failures after the first success instead, and only timeouts take
+// credit. The slow start is there for congestion, which causes timeouts. A failure that is no
+// timeout shows that something answers. If a rule holds, it takes all credit and charge
+// returns its counts.
 func (e *episode) charge(c credit, timeout bool, span time.Duration) (credit, match) {
 	if e.judges(c) {
 		for i := range e.book.tallies {

@@ -54,11 +54,11 @@ var ErrFull error = &resilience.Rejection{Policy: policy, Reason: Full}
 // Config.Slots.
 //
 // A burst may exceed these slots, up to 10 000, as long as there is no evidence that the
-// dependency hangs. Evidence is that over one of five recent calls has timed out, for 30 s. Otherwise
-// it is that the slots have been exceeded for twice the time that calls usually take, at least
-// 25 ms, and less than three quarters as many calls have answered since then as were admitted. A
-// bulkhead that has not yet seen a call succeed does not know that time, so only timeouts are
-// evidence.
+// dependency hangs. Evidence is that over one of five recent calls has timed out, for 30 s.
+// Otherwise it is that the slots have been exceeded for twice the time that calls usually take,
+// at least 25 ms, and less than three quarters as many calls have answered since then as were
+// admitted. A bulkhead that has not yet seen a call succeed does not know that time, so only
+// timeouts are evidence.
 //
 // If many calls time out and the others take nearly as long, the dependency may be overloaded.
 // Then a congestion window bounds the calls in flight, as in TCP (RFC 5681), if a check shows that
@@ -133,12 +133,11 @@ func (b *Bulkhead) Apply(ctx context.Context, next resilience.Next) (err error) 
 		return err
 	}
 	var t ticket
+	err = resilience.ErrAborted
 	if next.Lasting() { // inline, because this path is hot
-		err = resilience.ErrAborted
 		defer func() { next.Settle(resilience.Ended, err, (*ender)(b), departure(err)) }()
 		defer func() { b.settleAnswer(ctx, next, t, err) }()
 	} else {
-		err = resilience.ErrAborted
 		defer func() { b.release(ctx, t, err) }()
 	}
 	t = b.ticket(n) // the Clock may panic
@@ -274,8 +273,9 @@ func (b *Bulkhead) wait(ctx context.Context) bool {
 
 // A rejection is an error for all calls that find the bulkhead in the same state.
 type rejection struct {
-	slots, window int64
-	err           resilience.Rejection
+	slots     int64
+	congested bool
+	err       resilience.Rejection
 }
 
 // reject calls the observer, after the call has left the queue, and returns the error.
@@ -285,11 +285,11 @@ func (b *Bulkhead) reject(ctx context.Context, made *atomic.Pointer[rejection], 
 			Kind: EventRejected, Time: b.clock.Now(), Policy: policy, Name: b.cfg.Name, Key: b.key, Reason: reason,
 		})
 	}
-	slots, window := b.slots.Load(), b.window.Load()
+	slots, congested := b.slots.Load(), b.window.Load() > 0
 	r := made.Load()
-	if r == nil || r.slots != slots || r.window != window {
-		r = &rejection{slots, window, resilience.Rejection{
-			Policy: policy, Name: b.cfg.Name, Key: b.key, Reason: Full, Detail: reason + b.full(slots, window),
+	if r == nil || r.slots != slots || r.congested != congested {
+		r = &rejection{slots, congested, resilience.Rejection{
+			Policy: policy, Name: b.cfg.Name, Key: b.key, Reason: Full, Detail: reason + b.full(slots, congested),
 		}}
 		made.Store(r)
 	}
@@ -297,11 +297,11 @@ func (b *Bulkhead) reject(ctx context.Context, made *atomic.Pointer[rejection], 
 }
 
 // full returns, as text, what is full and what would hold more.
-func (b *Bulkhead) full(slots, window int64) string {
+func (b *Bulkhead) full(slots int64, congested bool) string {
 	switch {
 	case b.cfg.Slots != 0:
 		return fmt.Sprintf(": %d in flight, as configured", slots)
-	case window > 0:
+	case congested:
 		return fmt.Sprintf(": %d in flight, bounded because calls time out", slots)
 	}
 	return fmt.Sprintf(": %d in flight (sizes itself; set bulkhead.Config.Slots to hold more)", slots)

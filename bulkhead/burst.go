@@ -45,13 +45,18 @@ func (b *burst) succeeded(took int64) {
 	b.usual += (float64(took) - b.usual) / smoothing
 }
 
+// timeOut reports whether that share of timeouts is evidence now.
+func (b *burst) timeOut(now int64, timeouts float64) bool {
+	return timeouts > evidence && now-b.timedOut < halfLife
+}
+
 // admits reports whether one more call may be in flight than there are slots, with that share of
 // timeouts.
 func (b *burst) admits(now, slots, wanted int64, f flow, timeouts float64) bool {
 	if slots <= wanted {
 		b.began, b.at = f, now
 	}
-	if slots >= mostSlots || timeouts > evidence && now-b.timedOut < halfLife {
+	if slots >= mostSlots || b.timeOut(now, timeouts) {
 		return false
 	}
 	if b.usual == 0 || now-b.at <= max(leastBurst, int64(2*b.usual)) {

@@ -8,24 +8,25 @@ import (
 // A congestion finds how many calls an overloaded dependency can answer in time. It has no
 // clock and no lock.
 //
-// The dependency may have a queue if over 30 % of the calls time out, and if those that succeed take
-// nearly as long as that and over four times as long as in the minutes before. From then on no more
-// calls than the window are in flight, at first a quarter of those in flight now. The next eight
-// calls check whether that helps. If all of them time out, half of the window is checked. If some
-// of them time out, the next eight are checked. If that happens three times in a row, the calls do
-// not wait for each other: the congestion ends, and none begins for a minute, twice as long each
-// time. If none times out, the window follows the rules of TCP (RFC 5681): it is halved and checked
-// again when over 30 % time out, it shrinks to 0.7 once in a round trip while successes take over
-// half of a timeout, and otherwise it grows by one call in a round trip, or for each success while
-// successes are quick. If an eighth of the window has not made calls quicker, the congestion ends in
-// the same way. It also ends when no call has found the window full for three seconds. After half a
-// minute, and twice as long each time, the window grows by one call for each success, until over
-// 30 % time out again.
+// The dependency may have a queue if over 30 % of the calls time out, and if those that succeed
+// take nearly as long as that and over four times as long as in the minutes before. From then on
+// no more calls than the window are in flight, at first a quarter of those in flight now. The next
+// eight calls check whether that helps. If all of them time out, half of the window is checked. If
+// some of them time out, the next eight are checked. If that happens three times in a row, the
+// calls do not wait for each other: the congestion ends, and none begins for a minute, twice as
+// long each time. If none times out, the window follows the rules of TCP (RFC 5681): it is halved
+// and checked again when over 30 % time out, it shrinks to 0.7 once in a round trip while
+// successes take over half of a timeout, and otherwise it grows by one call in a round trip, or
+// for each success while successes are quick. If an eighth of the window has not made calls
+// quicker, the congestion ends in the same way. It also ends when no call has found the window
+// full for three seconds. After half a minute, and twice as long each time, the window grows by
+// one call for each success, until over 30 % time out again.
 //
 // A healthy dependency is not taken for a congested one, because its calls do not time out. Neither
 // is one of which a replica hangs, because the others answer quickly, nor one that pauses: calls
-// that were admitted while successes were quick are no evidence. A timeout is no evidence if the
-// caller's own deadline has caused it, or if successes take longer.
+// that were admitted while successes were quick are no evidence. A timeout that the caller's own
+// deadline has caused, or that was quicker than successes are, counts in the share of timeouts,
+// but begins no congestion and fails no check.
 type congestion struct {
 	window   float64 // calls in flight, 0 if there is no congestion
 	timeouts float64 // the recent share of timeouts among timeouts and successes
@@ -106,7 +107,7 @@ func (c *congestion) timedOut(now, took, n, admitted, inFlight int64, own bool) 
 	switch {
 	case c.checking:
 		c.check(now, n, admitted, true)
-	case c.window == 0 && (c.took < slow*c.timeout || c.took < slower*c.usual):
+	case c.window == 0 && c.hasNoQueue():
 		c.last = admitted
 	case c.timeouts <= manyTimeouts || n <= c.last:
 	case c.isOld(now):
@@ -135,7 +136,7 @@ func (c *congestion) succeeded(now, took, n, admitted int64) {
 	}
 	switch {
 	case c.window == 0:
-		if c.took < slow*c.timeout || c.took < slower*c.usual {
+		if c.hasNoQueue() {
 			c.last = admitted
 		}
 	case c.checking:
@@ -157,6 +158,11 @@ func (c *congestion) succeeded(now, took, n, admitted int64) {
 	if c.window > c.peak {
 		c.peak, c.before = c.window, c.steady
 	}
+}
+
+// hasNoQueue reports whether successes are so quick that the calls did not wait in a queue.
+func (c *congestion) hasNoQueue() bool {
+	return c.took < slow*c.timeout || c.took < slower*c.usual
 }
 
 // learn moves the usual time.

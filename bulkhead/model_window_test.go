@@ -105,8 +105,8 @@ func (m *model) cut(window float64) {
 	w.checking, w.began, w.ends, w.evidence = true, m.now(), nil, m.admitted
 }
 
-// check adds the end of a call to the check, if there is one, unless it is none of the eight calls. A check that
-// takes as long as sixteen timeouts begins again.
+// check adds the end of a call to the check, if there is one, unless it is none of the eight
+// calls. A check that takes as long as sixteen timeouts begins again.
 func (m *model) check(c *caller, timedOut bool) {
 	w := &m.congested
 	if !w.checking {

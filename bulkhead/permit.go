@@ -24,8 +24,8 @@ type Permit struct {
 //
 // err is how the work ended. A bulkhead that sizes itself needs it. resilience.OutcomeOf
 // decides what err means, with the context of Acquire: a success makes the bulkhead grow. A
-// failure counts as 0, so that a dependency that hangs cannot raise its own bound. With
-// Config.Slots set, err has no effect.
+// failure counts as 0, so that a dependency that hangs cannot raise its own bound. A timeout
+// counts as a success does, unless most calls time out. With Config.Slots set, err has no effect.
 //
 // A deferred call evaluates its arguments at once, so defer a closure. Preset the error,
 // so that a panic counts as a failure:

@@ -50,8 +50,7 @@ var states = map[bool]string{false: "NORMAL", true: "CONGESTED"}
 // explain returns since when the bulkhead is in its state, why, and what happens next.
 func (b *Bulkhead) explain() (since time.Time, why, next string) {
 	b.mu.Lock()
-	c, changed := b.congestion, b.changed
-	timedOut, usual := b.burst.timedOut, b.burst.usual
+	c, burst, changed := b.congestion, b.burst, b.changed
 	b.mu.Unlock()
 	now := b.clock.Nanos()
 	since = b.clock.At(changed)
@@ -66,11 +65,11 @@ func (b *Bulkhead) explain() (since time.Time, why, next string) {
 	case now < c.rest:
 		return since, "calls timed out, and fewer calls in flight did not help",
 			fmt.Sprintf("checks that again in %v at the earliest", rounded(float64(c.rest-now)))
-	case c.timeouts > evidence && now-timedOut < halfLife:
-		return since, fmt.Sprintf("%.0f %% of the recent calls timed out, the last one %v ago", 100*c.timeouts, rounded(float64(now-timedOut))),
-			fmt.Sprintf("rejects bursts for %v, or until more calls succeed", rounded(float64(halfLife-now+timedOut)))
-	case usual > 0:
-		return since, "", fmt.Sprintf("admits bursts while calls end within %v", max(time.Duration(leastBurst), rounded(2*usual)))
+	case burst.timeOut(now, c.timeouts):
+		return since, fmt.Sprintf("%.0f %% of the recent calls timed out, the last one %v ago", 100*c.timeouts, rounded(float64(now-burst.timedOut))),
+			fmt.Sprintf("rejects bursts for %v, or until more calls succeed", rounded(float64(halfLife-now+burst.timedOut)))
+	case burst.usual > 0:
+		return since, "", fmt.Sprintf("admits bursts while calls end within %v", max(time.Duration(leastBurst), rounded(2*burst.usual)))
 	}
 	return since, "", "admits bursts until a call times out"
 }

@@ -73,7 +73,8 @@ func (b *Bulkhead) learn(t ticket, o resilience.Outcome, timedOut, own bool) (co
 // chooseTimed decides which calls are timed: while there are many and none has timed out lately,
 // one in sixteen. The caller holds mu.
 func (b *Bulkhead) chooseTimed(now, admitted int64) {
-	untimed := b.untimed.Load()
+	before := b.untimed.Load()
+	untimed := before
 	if calls := admitted - b.rateFrom.admitted; calls >= rateCalls {
 		untimed = 0
 		if float64(now-b.rateFrom.at) < float64(calls)/manyCalls*float64(time.Second) {
@@ -84,7 +85,7 @@ func (b *Bulkhead) chooseTimed(now, admitted int64) {
 	if b.congestion.recent() {
 		untimed = 0
 	}
-	if untimed != b.untimed.Load() {
+	if untimed != before {
 		b.untimed.Store(untimed)
 	}
 }
@@ -156,9 +157,9 @@ func (b *Bulkhead) exceed() (has, may bool) {
 //
 //	avg, the average number admitted while a call ran, 32 bits | high 32 bits
 //
-// Calls write it when they answer, and learn lowers high. A call that loses the exchange starts again from the
-// winner's value. A load that stays the same is not written, as with one caller that makes
-// one call after another.
+// Calls write it when they answer, and learn lowers high. A call that loses the exchange
+// starts again from the winner's value. A load that stays the same is not written, as with
+// one caller that makes one call after another.
 //
 // A call that ran for a long time may have seen more calls admitted than were ever in
 // flight at once. It counts in full, because the many short calls see few. But high does
