@@ -184,8 +184,7 @@ func load(t *testing.T, call func(i int), during func()) {
 	select {
 	case <-over:
 	case <-time.After(patience):
-		ours, _ := stacks()
-		t.Fatalf("calls go on:\n%s", strings.Join(ours, "\n\n"))
+		t.Fatalf("calls go on:\n%s", strings.Join(stacks(), "\n\n"))
 	}
 }
 

@@ -133,9 +133,7 @@ func TestClient_retryMarkToConnect(t *testing.T) {
 		t.Errorf("attempts %v of a stream", attempts)
 	}
 	free(t, o.slots)
-	if got, want := judged(o.breaker), (outcomes{1, 3, 0}); got != want { // the stream has sent a message
-		t.Errorf("the breaker heard %+v, want %+v", got, want)
-	}
+	wantJudged(t, o.breaker, outcomes{1, 3, 0}) // the stream has sent a message
 }
 
 // A client obeys the pushback of a Connect server.

@@ -125,6 +125,12 @@ func TestExempt_healthAndReflection(t *testing.T) {
 					t.Errorf("%s: %v, want %v", kind, err, test.code)
 				}
 			}
+			if !test.open || !test.inside {
+				eventually(t, "the breaker has judged the calls", func() bool {
+					o := judged(o.breaker)
+					return o.successes+o.failures+o.ignored == uint64(len(calls))
+				})
+			}
 			before := [2]outcomes{judged(o.breaker), judged(i.breaker)}
 			for name, call := range infrastructure {
 				if err := call(limit(t), conn); err != nil {

@@ -80,6 +80,17 @@ func judged(b *breaker.Breaker) outcomes {
 	return outcomes{s.Successes, s.Failures, s.Ignored}
 }
 
+// wantJudged waits until the breaker has judged calls as want says. gRPC may end a stream on
+// a goroutine of its own, which tells the breaker after it has freed the slot.
+func wantJudged(t testing.TB, b *breaker.Breaker, want outcomes) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); judged(b) != want; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("the breaker judged %+v, want %+v", judged(b), want)
+		}
+	}
+}
+
 // in is the policy of a server with access to its parts.
 type in struct {
 	grpcmw.Server

@@ -160,12 +160,8 @@ func TestServer_recoveredPanic(t *testing.T) {
 							t.Errorf("code %v", code)
 						}
 						free(t, i.slots, o.slots)
-						if got, want := judged(i.breaker), (outcomes{failures: calls}); got != want {
-							t.Errorf("the server's breaker heard %+v, want %+v", got, want)
-						}
-						if got, want := judged(o.breaker), (outcomes{failures: calls}); got != want {
-							t.Errorf("the client's breaker heard %+v, want %+v", got, want)
-						}
+						wantJudged(t, i.breaker, outcomes{failures: calls})
+						wantJudged(t, o.breaker, outcomes{failures: calls})
 					}
 				})
 			}
@@ -196,8 +192,9 @@ func TestClient_panicInside(t *testing.T) {
 			_ = call(limit(t), conn)
 		}()
 		failures++
-		if got, want := judged(o.breaker), (outcomes{failures: failures}); got != want || o.slots.Stats().InFlight != 0 {
-			t.Errorf("%s: the breaker heard %+v, want %+v, and %d slots are held", kind, got, want, o.slots.Stats().InFlight)
+		wantJudged(t, o.breaker, outcomes{failures: failures})
+		if held := o.slots.Stats().InFlight; held != 0 {
+			t.Errorf("%s: %d slots are held", kind, held)
 		}
 	}
 }

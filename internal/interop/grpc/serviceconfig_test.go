@@ -107,8 +107,8 @@ func TestClient_serviceConfigRetries(t *testing.T) {
 				if got := drain(b.marks); !slices.Equal(got, want) {
 					t.Errorf("attempts of gRPC and of ours: %q, want %q", got, want)
 				}
-				if got, want := judged(o.breaker).failures, uint64(b.runs.Load()); test.options == nil && got != want {
-					t.Errorf("the breaker heard of %d failures, want %d", got, want)
+				if test.options == nil {
+					wantJudged(t, o.breaker, outcomes{failures: uint64(b.runs.Load())})
 				}
 				if n := b.most.Load(); n != 1 {
 					t.Errorf("%d attempts at a time", n)
@@ -139,8 +139,9 @@ func TestClient_serviceConfigIsOneAttempt(t *testing.T) {
 				t.Error(err)
 			}
 			free(t, o.slots)
-			if got, want := judged(o.breaker), (outcomes{successes: 1}); got != want || runs.Load() != 3 {
-				t.Errorf("the breaker heard %+v after %d runs", got, runs.Load())
+			wantJudged(t, o.breaker, outcomes{successes: 1})
+			if n := runs.Load(); n != 3 {
+				t.Errorf("%d runs", n)
 			}
 			if s := o.retry.Stats(); s.Retries != 0 {
 				t.Errorf("%d retries are ours", s.Retries)
@@ -157,13 +158,12 @@ func TestClient_serviceConfigTimeout(t *testing.T) {
 		return ctx.Err()
 	}).register)
 	conn := n.dial(t, append(o.options(), grpc.WithDefaultServiceConfig(`{"methodConfig": [{"name": [{}], "timeout": "0.02s"}]}`))...)
-	for kind, call := range calls {
-		before := judged(o.breaker).failures
+	var want outcomes
+	for _, call := range calls {
 		wantCode(t, call(limit(t), conn), codes.DeadlineExceeded)
+		want.failures++
+		wantJudged(t, o.breaker, want)
 		free(t, o.slots)
-		if got := judged(o.breaker).failures - before; got != 1 {
-			t.Errorf("%s: %d failures", kind, got)
-		}
 	}
 }
 
@@ -302,9 +302,7 @@ func TestClient_transparentRetry(t *testing.T) {
 			if got := drain(server.marks); !slices.Equal(got, test.want) {
 				t.Errorf("marks of the streams: %q, want %q", got, test.want)
 			}
-			if got := judged(o.breaker); got != test.heard {
-				t.Errorf("the breaker heard %+v, want %+v", got, test.heard)
-			}
+			wantJudged(t, o.breaker, test.heard)
 		})
 	}
 }
@@ -314,12 +312,11 @@ func TestClient_waitForReady(t *testing.T) {
 	o, n := newOut(func(c *stack.ClientConfig) { c.Retry.MaxAttempts = 1; c.Attempt.Timeout = 50 * time.Millisecond }), inMemory(t)
 	n.Close() // no server accepts
 	conn := n.dial(t, append(o.options(), grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))...)
-	for kind, call := range calls {
-		before := judged(o.breaker).failures
+	var want outcomes
+	for _, call := range calls {
 		wantCode(t, call(limit(t), conn), codes.DeadlineExceeded)
-		if got := judged(o.breaker).failures - before; got != 1 {
-			t.Errorf("%s: %d failures", kind, got)
-		}
+		want.failures++
+		wantJudged(t, o.breaker, want)
 		free(t, o.slots)
 	}
 }
