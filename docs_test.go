@@ -267,13 +267,13 @@ func TestBreaker_costWithoutBenefit(t *testing.T) {
 		ok, rejected          float64 // percent
 		within                float64
 	}{
-		"half back, timeouts":              {50, 60, 0.5, context.DeadlineExceeded, 36, 28, 2},
-		"almost two thirds back, timeouts": {50, 60, 0.35, context.DeadlineExceeded, 65, 0, 1},
-		"half back":                        {50, 60, 0.5, errDown, 50, 0, 1},
-		"a tenth back":                     {50, 60, 0.9, errDown, 10, 2, 1},
-		"half of 50 a second":              {50, 0, 0.5, errDown, 50, 0, 1},
-		"half of 10 a second":              {10, 0, 0.5, errDown, 50, 0, 1},
-		"half of five calls a second":      {5, 0, 0.5, errDown, 50, 0, 1},
+		"half back, timeouts":         {50, 60, 0.5, context.DeadlineExceeded, 50, 0, 1},
+		"a tenth back, timeouts":      {50, 60, 0.9, context.DeadlineExceeded, 4, 57, 2},
+		"half back":                   {50, 60, 0.5, errDown, 50, 0, 1},
+		"a tenth back":                {50, 60, 0.9, errDown, 10, 2, 1},
+		"half of 50 a second":         {50, 0, 0.5, errDown, 50, 0, 1},
+		"half of 10 a second":         {10, 0, 0.5, errDown, 50, 0, 1},
+		"half of five calls a second": {5, 0, 0.5, errDown, 50, 0, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

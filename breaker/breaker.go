@@ -25,23 +25,23 @@ var ErrOpen error = &resilience.Rejection{Policy: policy, Reason: resilience.Ope
 //
 //	         a rule of Trip holds
 //	CLOSED ------------------------> OPEN <-------------------+
-//	  ^                               | first call after      | credit used up, or
+//	  ^                               | first call after      | the probe fails, or
 //	  |    credit above CloseAfter    v the open time         | a rule of Trip holds
 //	  +--------------------------- HALF_OPEN -----------------+
 //
 // CLOSED admits every call and counts failures for the rules. OPEN rejects every call
 // until its time is over; the next call is then admitted as the probe. HALF_OPEN has a
-// credit, the number of calls that may be in flight. The credit starts at 1, so that a
-// failed probe opens the breaker. A success adds 1. After the first success, the k-th
-// timeout since the last success takes k, and any other failure takes nothing. Whatever
-// fails, a rule of Trip that holds opens the breaker. So HALF_OPEN is a slow start: each
-// round of successes doubles the calls that it admits, and a dependency that is overloaded
-// again gets few calls.
+// credit, the number of calls that may be in flight. It starts at 1, and if that probe fails,
+// the breaker opens again. A success adds 1. So HALF_OPEN is a slow start: each round of
+// successes doubles the calls that it admits. After the first success, the rules of Trip judge
+// the failures of HALF_OPEN as they do in CLOSED, but with less patience: a Silence need not
+// last for its Span if as many calls in a row have failed as may be in flight and the last
+// of them has timed out.
 //
 // A timeout is a failure whose error has a method Timeout() bool that returns true or
-// matches context.DeadlineExceeded, or of a call whose context a timeout has ended. Other
-// failures show that something answers. If Trip has a Rate or a Slow, no rule judges
-// HALF_OPEN, and the k-th failure in a row takes k, whether it is a timeout or not.
+// matches context.DeadlineExceeded, or of a call whose context a timeout has ended. If Trip
+// has a Rate or a Slow, no rule judges HALF_OPEN. Then the k-th failure in a row takes k from
+// the credit, and the breaker opens when there is none left.
 //
 // resilience.OutcomeOf decides the outcome of a call. A call is Ignored if its caller
 // canceled it or an inner policy rejected it: it frees its slot and changes nothing. A

@@ -258,12 +258,12 @@ func TestSettler_twice(t *testing.T) {
 					t.Fatal(err)
 				}
 				wg.Wait()
-				want := 4
+				credit, failures := 4, 0
 				if outcome != nil {
-					want = 2
+					credit, failures = 3, 1
 				}
-				if s := r.Stats(); s.Credit != want || s.InFlight != 0 {
-					t.Fatalf("credit %d, in flight %d; want %d, 0", s.Credit, s.InFlight, want)
+				if s := r.Stats(); s.Credit != credit || s.InFlight != 0 || s.FailuresInARow != failures {
+					t.Fatalf("%+v; want a credit of %d, 0 in flight and %d failures in a row", s, credit, failures)
 				}
 			}
 		})

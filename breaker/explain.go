@@ -67,12 +67,12 @@ func (x Explanation) Next() string {
 	case s.Credit == 1 && s.InFlight == 0:
 		return fmt.Sprintf("%s the next call as the probe and %s others until it has ended%s", admits, rejects, but)
 	}
-	what, or := "failures", ""
+	opens := fmt.Sprintf("failures that use up the credit of %d open it", s.Credit)
 	if len(x.Rules) > 0 {
-		what, or = "timeouts", " or "+x.counts()
+		opens = "opens on " + x.counts()
 	}
-	return fmt.Sprintf("%s %s at a time, of which %d in flight, and %s others%s; %s, %s that use up the credit of %d%s open it",
-		admits, policykit.Count(s.Credit, "call"), s.InFlight, rejects, but, x.untilClosed(), what, s.Credit, or)
+	return fmt.Sprintf("%s %s at a time, of which %d in flight, and %s others%s; %s, %s",
+		admits, policykit.Count(s.Credit, "call"), s.InFlight, rejects, but, x.untilClosed(), opens)
 }
 
 // counts returns the rules and their counts as text.

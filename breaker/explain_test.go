@@ -33,7 +33,7 @@ func TestExplain_statesAndModes(t *testing.T) {
 		disabled  = "admits every call and counts no failures until SetMode(Auto), which resumes "
 		next      = "admits the next call as the probe and rejects others until it has ended"
 		shadow    = "; MetricsOnly admits them"
-		untilRule = " or Consecutive{Failures: 2} (0 failed in a row so far) open it"
+		untilRule = "opens on Consecutive{Failures: 2} (0 failed in a row so far)"
 	)
 	for name, tt := range map[string]struct {
 		set       func(*rig)
@@ -53,11 +53,11 @@ func TestExplain_statesAndModes(t *testing.T) {
 		}, "a probe failed, after: down; it opened 1.4s ago on " + opened, untilOver},
 		"open time over":    {over, probing, next},
 		"probe in flight":   {probe, probing, "admits 1 call at a time, of which 1 in flight, and rejects others; 4 more successes close it, failures that use up the credit of 1 open it"},
-		"HALF_OPEN":         {half, probing, "admits 3 calls at a time, of which 1 in flight, and rejects others; 2 more successes close it, timeouts that use up the credit of 3" + untilRule},
-		"HALF_OPEN, almost": {func(r *rig) { half(r); _ = r.run(nil) }, probing, "admits 4 calls at a time, of which 1 in flight, and rejects others; 1 more success closes it, timeouts that use up the credit of 4" + untilRule},
+		"HALF_OPEN":         {half, probing, "admits 3 calls at a time, of which 1 in flight, and rejects others; 2 more successes close it, " + untilRule},
+		"HALF_OPEN, almost": {func(r *rig) { half(r); _ = r.run(nil) }, probing, "admits 4 calls at a time, of which 1 in flight, and rejects others; 1 more success closes it, " + untilRule},
 		"HALF_OPEN, a failure": {
 			func(r *rig) { half(r); _ = r.run(errDown) }, probing,
-			"admits 3 calls at a time, of which 1 in flight, and rejects others; 2 more successes close it, timeouts that use up the credit of 3" +
+			"admits 3 calls at a time, of which 1 in flight, and rejects others; 2 more successes close it, " +
 				strings.Replace(untilRule, "0 failed", "1 failed", 1),
 		},
 		"OPEN by the rule": {
@@ -89,7 +89,7 @@ func TestExplain_statesAndModes(t *testing.T) {
 		"MetricsOnly, open time over": {in(breaker.MetricsOnly, over), probing, "would admit the next call as the probe and would reject others until it has ended" + shadow},
 		"MetricsOnly, HALF_OPEN": {
 			in(breaker.MetricsOnly, half), probing,
-			"would admit 3 calls at a time, of which 0 in flight, and would reject others" + shadow + "; 2 more successes close it, timeouts that use up the credit of 3" + untilRule,
+			"would admit 3 calls at a time, of which 0 in flight, and would reject others" + shadow + "; 2 more successes close it, " + untilRule,
 		},
 
 		"Auto after ForcedOpen, CLOSED": {in(breaker.Auto, in(breaker.ForcedOpen, closed)), "SetMode(Auto)", untilOpen},
@@ -97,7 +97,7 @@ func TestExplain_statesAndModes(t *testing.T) {
 		"Auto after Disabled, OPEN":     {in(breaker.Auto, in(breaker.Disabled, open)), "SetMode(Auto); it opened 400ms ago on " + opened, untilOver},
 		"Auto after ForcedOpen, HALF_OPEN": {
 			in(breaker.Auto, in(breaker.ForcedOpen, half)), "SetMode(Auto); it opened 1m0s ago on " + opened,
-			"admits 3 calls at a time, of which 0 in flight, and rejects others; 2 more successes close it, timeouts that use up the credit of 3" + untilRule,
+			"admits 3 calls at a time, of which 0 in flight, and rejects others; 2 more successes close it, " + untilRule,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

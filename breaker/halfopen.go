@@ -27,28 +27,25 @@ type credit struct {
 	inFlight int  // calls that hold a lease
 	won      bool // there was a success
 	failures int  // failures in a row
-	charged  int  // how many of these took credit; see charge
 }
 
 // The bits of the fields of a credit in a word, from the lowest. The numbers of calls are at
-// most maxCredit + 1. charged needs few bits: 91 failures that take 1 to 91 use up maxCredit.
+// most maxCredit + 1.
 const (
-	callBits    = leaseBits + 1
-	wonBit      = 1 << (2 * callBits)
-	chargedBits = 8
-	maxCharged  = 1<<chargedBits - 1
+	callBits = leaseBits + 1
+	wonBit   = 1 << (2 * callBits)
 )
 
 func unpack(w uint64) credit {
 	const calls = 1<<callBits - 1
 	return credit{
 		left: int(w & calls), inFlight: int(w >> callBits & calls), won: w&wonBit != 0,
-		failures: int(w >> (2*callBits + 1) & maxRun), charged: int(w >> (2*callBits + 1 + runBits) & maxCharged),
+		failures: int(w >> (2*callBits + 1) & maxRun),
 	}
 }
 
 func (c credit) pack() uint64 {
-	w := uint64(c.left) | uint64(c.inFlight)<<callBits | uint64(c.failures)<<(2*callBits+1) | uint64(c.charged)<<(2*callBits+1+runBits)
+	w := uint64(c.left) | uint64(c.inFlight)<<callBits | uint64(c.failures)<<(2*callBits+1)
 	if c.won {
 		w |= wonBit
 	}
@@ -87,7 +84,7 @@ func (e *episode) take(now, end int64) (token uint64, ok bool) {
 		}
 		c.inFlight++
 		if e.book != nil && e.age.Old(now) {
-			c.failures, c.charged = 0, 0
+			c.failures = 0
 		}
 		if e.word.CompareAndSwap(w, c.pack()) {
 			e.age.Enter(now)
@@ -177,7 +174,7 @@ func (e *episode) leave(now int64, o resilience.Outcome, timeout bool) (end cred
 		switch o {
 		case resilience.Success:
 			c.left++
-			c.won, c.failures, c.charged = true, 0, 0
+			c.won, c.failures = true, 0
 		case resilience.Failure:
 			start := e.half.runStart.Load()
 			if c.failures == 0 || now < start { // now < start: the clock was set back
@@ -197,25 +194,22 @@ func (e *episode) leave(now int64, o resilience.Outcome, timeout bool) (end cred
 // charge returns c with the credit that its last failure leaves. span is the time from the
 // first of the failures in a row to the last.
 //
-// The k-th failure in a row that takes credit takes k. If all rules of Trip count failures in
-// a row, they judge the failures after the first success instead, and only timeouts take
-// credit. The slow start is there for congestion, which causes timeouts. A failure that is no
-// timeout shows that something answers. If a rule holds, it takes all credit and charge
-// returns its counts.
+// The k-th failure in a row takes k. But if all rules of Trip count failures in a row, they judge
+// the failures after the first success instead: a rule that holds takes all credit, and charge
+// returns its counts. If the last of the failures is a timeout and they are as many as the calls
+// that may be in flight, a rule holds however quickly they came.
 func (e *episode) charge(c credit, timeout bool, span time.Duration) (credit, match) {
-	if e.judges(c) {
-		for i := range e.book.tallies {
-			if m, holds := e.book.tallies[i].addRun(c.failures, span); holds {
-				c.left = 0
-				return c, m
-			}
-		}
-		if !timeout {
-			return c, match{}
+	if !e.judges(c) {
+		c.left = max(0, c.left-c.failures)
+		return c, match{}
+	}
+	all := timeout && c.failures >= c.left
+	for i := range e.book.tallies {
+		if m, holds := e.book.tallies[i].addRun(c.failures, span, all); holds {
+			c.left = 0
+			return c, m
 		}
 	}
-	c.charged = min(c.charged+1, maxCharged)
-	c.left = max(0, c.left-c.charged)
 	return c, match{}
 }
 

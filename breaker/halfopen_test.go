@@ -122,20 +122,55 @@ func TestHalfOpen_runsOfClosed(t *testing.T) {
 	}
 }
 
-// TestHalfOpen_timeouts: after the first success, the k-th timeout in a row takes k from the
-// credit. A success starts the count again, a quick failure does not count.
+// TestHalfOpen_timeouts: after the first success, a rule holds however quickly its failures came
+// if they are as many as may be in flight and the last of them is a timeout.
 func TestHalfOpen_timeouts(t *testing.T) {
-	r := defaultHalfOpen(t, 10)
-	for _, step := range []struct {
-		err  error
-		want int
+	for _, tt := range []struct {
+		credit, quick, timeouts int // failures that are no timeouts, and then timeouts
+		want                    breaker.State
 	}{
-		{errDown, 10}, {errTimeout, 9}, {errDown, 9}, {errDown, 9}, {errTimeout, 7}, {nil, 8},
-		{errTimeout, 7}, {errTimeout, 5}, {resilience.Ignore(errDown), 5}, {errTimeout, 2},
+		{2, 0, 6, breaker.HalfOpen}, // too few for the rule
+		{2, 0, 7, breaker.Open},
+		{2, 6, 1, breaker.Open},
+		{2, 1000, 0, breaker.HalfOpen}, // something answers
+		{7, 0, 7, breaker.Open},
+		{8, 0, 7, breaker.HalfOpen}, // another call may be in flight
+		{8, 0, 8, breaker.Open},
+		{60, 0, 59, breaker.HalfOpen},
+		{60, 0, 60, breaker.Open},
 	} {
-		_ = r.run(step.err)
-		r.wantCredit(step.want)
+		r := defaultHalfOpen(t, tt.credit)
+		for range tt.quick {
+			_ = r.run(errDown)
+		}
+		for range tt.timeouts {
+			r.wantCredit(tt.credit)
+			_ = r.run(errTimeout)
+		}
+		if r.want(tt.want); tt.want == breaker.HalfOpen {
+			continue
+		}
+		e := r.seen[len(r.seen)-1]
+		if n := tt.quick + tt.timeouts; e.Reason != "Silence{Failures: 7, Span: time.Second}" || e.Failures != n || e.Err != errTimeout {
+			t.Errorf("%+v: event %+v", tt, e)
+		}
+		within(t, "open time", r.openTime(), 50*time.Millisecond) // the failures show no long silence
 	}
+}
+
+// TestHalfOpen_successEndsRun: a success starts the count of the timeouts again. A call that is
+// ignored does not.
+func TestHalfOpen_successEndsRun(t *testing.T) {
+	r := defaultHalfOpen(t, 2)
+	for range 6 {
+		_ = r.run(errTimeout)
+	}
+	_ = r.run(nil)
+	for range 6 {
+		_ = r.run(errTimeout)
+	}
+	_ = r.run(resilience.Ignore(errDown))
+	r.wantCredit(3)
 	_ = r.run(errTimeout)
 	r.want(breaker.Open)
 }
@@ -144,7 +179,7 @@ func TestHalfOpen_timeouts(t *testing.T) {
 func TestHalfOpen_timeoutsCountForRule(t *testing.T) {
 	r := defaultHalfOpen(t, 60)
 	for i := range 7 {
-		r.want(breaker.HalfOpen)
+		r.wantCredit(60)
 		r.clock.add(time.Second)
 		_ = r.run([]error{errDown, errTimeout}[i%2])
 	}
@@ -206,12 +241,15 @@ func TestHalfOpen_whatIsATimeout(t *testing.T) {
 		}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := defaultHalfOpen(t, 10)
+			r := defaultHalfOpen(t, 7)
+			for range 6 {
+				_ = r.run(errDown)
+			}
 			tt.call(r)
-			if s := r.Stats(); s.FailuresInARow != 1 {
+			if s := r.Stats(); s.FailuresInARow != 7 && !tt.want {
 				t.Errorf("%d failures in a row", s.FailuresInARow)
 			}
-			r.wantCredit(map[bool]int{false: 10, true: 9}[tt.want])
+			r.want(map[bool]breaker.State{false: breaker.HalfOpen, true: breaker.Open}[tt.want])
 		})
 	}
 }
@@ -290,15 +328,15 @@ func TestHalfOpen_severalRules(t *testing.T) {
 }
 
 // TestHalfOpen_oldRun: after ten seconds without a failure and without a call in flight, a
-// run of failures in HALF_OPEN is no evidence, and its timeouts are not either.
+// run of failures in HALF_OPEN is no evidence.
 func TestHalfOpen_oldRun(t *testing.T) {
 	for pause, want := range map[time.Duration]breaker.State{
 		10*time.Second - time.Millisecond: breaker.Open,
 		10 * time.Second:                  breaker.HalfOpen,
 	} {
-		r := defaultHalfOpen(t, 9)
+		r := defaultHalfOpen(t, 2)
 		for range 3 {
-			_, _ = r.run(errDown), r.run(errTimeout) // 9 - 1 - 2 - 3
+			_, _ = r.run(errDown), r.run(errTimeout)
 		}
 		r.clock.add(pause)
 		if s, n := r.Stats(), map[breaker.State]int{breaker.Open: 6}[want]; s.FailuresInARow != n || r.Rules()[0].Hits != n {
@@ -307,11 +345,8 @@ func TestHalfOpen_oldRun(t *testing.T) {
 		_ = r.run(resilience.Ignore(errDown))
 		_ = r.run(errTimeout)
 		r.want(want)
-		if want == breaker.HalfOpen {
-			r.wantCredit(2)
-			if s := r.Stats(); s.FailuresInARow != 1 {
-				t.Errorf("%d failures in a row", s.FailuresInARow)
-			}
+		if s := r.Stats(); want == breaker.HalfOpen && s.FailuresInARow != 1 {
+			t.Errorf("%d failures in a row", s.FailuresInARow)
 		}
 	}
 }
@@ -380,9 +415,9 @@ func TestHalfOpen_fewCallsFailing(t *testing.T) {
 
 // TestHalfOpen_modeEndsRun: a change of the mode keeps the credit and no failures.
 func TestHalfOpen_modeEndsRun(t *testing.T) {
-	r := defaultHalfOpen(t, 10)
-	for range 3 {
-		_ = r.run(errTimeout) // 10 - 1 - 2 - 3
+	r := defaultHalfOpen(t, 7)
+	for range 6 {
+		_ = r.run(errTimeout)
 	}
 	r.SetMode(breaker.MetricsOnly)
 	r.SetMode(breaker.Auto)
@@ -390,7 +425,5 @@ func TestHalfOpen_modeEndsRun(t *testing.T) {
 		t.Errorf("%d failures in a row", s.FailuresInARow)
 	}
 	_ = r.run(errTimeout)
-	r.wantCredit(3)
-	_ = r.run(errDown)
-	r.wantCredit(3) // the success before the change counts
+	r.wantCredit(7) // the success before the change counts: no failure takes credit
 }

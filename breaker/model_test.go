@@ -72,7 +72,6 @@ type frame struct {
 	age          time.Duration // of the run, if there are
 	rounds       int
 	credit       int
-	k            int // failures since the last success that took credit
 	won          bool
 	slots        map[int]time.Duration // call to the end of its lease
 	results      []modelResult
@@ -141,9 +140,6 @@ func (m *model) begin(id int) {
 	f := &m.cur
 	if m.run() == 0 {
 		f.run = 0
-		if m.inARow() {
-			f.k = 0
-		}
 	}
 	if len(f.during) == 0 {
 		f.age = max(0, m.now-f.young)
@@ -292,12 +288,10 @@ func (m *model) probed(o resilience.Outcome, slow, timeout bool) {
 	case o == resilience.Failure:
 		m.fail()
 		if f.won && m.inARow() {
-			if m.tripped(true) || !timeout {
-				return
-			}
+			m.tripped(true, timeout && f.run >= f.credit)
+			return
 		}
-		f.k++
-		if f.credit -= f.k; f.credit > 0 {
+		if f.credit -= f.run; f.credit > 0 {
 			break
 		}
 		rounds := f.rounds + 1
@@ -306,7 +300,7 @@ func (m *model) probed(o resilience.Outcome, slow, timeout bool) {
 		}
 		m.trip(rounds, breaker.CauseProbeFailed, f.run, 0)
 	default:
-		f.run, f.k, f.won = 0, 0, true
+		f.run, f.won = 0, true
 		if f.credit++; f.credit > modelClose {
 			m.enter(breaker.Closed, breaker.CauseEnoughSuccesses, 0, 0)
 		}
@@ -329,11 +323,12 @@ func (m *model) count(failed, slow bool) {
 	f.latest = max(f.latest, part(m.now))
 	f.results = append(f.results, modelResult{part(m.now), failed, slow})
 	f.results = f.results[max(0, len(f.results)-200):] // more than any rule sees
-	m.tripped(failed)
+	m.tripped(failed, false)
 }
 
-// tripped opens the breaker if a rule holds after a call that has failed or not.
-func (m *model) tripped(failed bool) bool {
+// tripped opens the breaker if a rule holds after a call that has failed or not. anySpan has a
+// rule that counts failures in a row hold however quickly they came.
+func (m *model) tripped(failed, anySpan bool) {
 	f := &m.cur
 	for _, r := range m.rules {
 		hits, calls := m.counted(r)
@@ -342,14 +337,13 @@ func (m *model) tripped(failed bool) bool {
 		case r.last:
 			holds = failed && 100*hits >= r.percent*r.calls
 		case r.failed > 0:
-			holds = f.run >= r.failed && m.now-f.runStart >= r.span
+			holds = f.run >= r.failed && (anySpan || m.now-f.runStart >= r.span)
 		}
 		if holds {
 			m.trip(0, r.rule.String(), hits, calls)
-			return true
+			return
 		}
 	}
-	return false
 }
 
 // counted returns what a rule has counted by now.

@@ -276,11 +276,10 @@ func (b *Breaker) String() string {
 	if c.CloseAfter == 1 {
 		s.WriteString("at the first success")
 	} else {
-		cost := "timeout"
+		fmt.Fprintf(&s, "after %d successes", c.CloseAfter)
 		if b.windows {
-			cost = "failure"
+			s.WriteString(" if no failure takes credit")
 		}
-		fmt.Fprintf(&s, "after %d successes if no %s takes credit", c.CloseAfter, cost)
 	}
 	if c.ProbeTimeout == Unbounded {
 		s.WriteString("; probes have no timeout")

@@ -121,7 +121,7 @@ func (m match) counted() string {
 func (t *tally) add(now int64, token uint64, failed bool, run int, span time.Duration) (m match, holds bool) {
 	switch t.kind {
 	case silence:
-		return t.addRun(run, span)
+		return t.addRun(run, span, false)
 	case rate:
 		m.hits = t.hits
 		m.calls, m.span, holds = t.last.Fail(now)
@@ -140,10 +140,11 @@ func (t *tally) add(now int64, token uint64, failed bool, run int, span time.Dur
 	return m, holds
 }
 
-// addRun is add for a rule that counts failures in a row.
-func (t *tally) addRun(run int, span time.Duration) (m match, holds bool) {
+// addRun is add for a rule that counts failures in a row. anySpan has it hold however short the
+// span is.
+func (t *tally) addRun(run int, span time.Duration, anySpan bool) (m match, holds bool) {
 	m = match{hits: run, span: span}
-	if holds = run >= t.hits && span >= t.span; holds {
+	if holds = run >= t.hits && (anySpan || span >= t.span); holds {
 		m.rule = t.text
 	}
 	return m, holds

@@ -23,7 +23,7 @@ func ExampleClientConfig_String() {
 	// Output:
 	// keyed "payments": up to 1000 keys, each with a state of its own
 	//   retry "payments": 3 attempts, waits of up to 1s, budget of 20 at 5 a retry, 20 after a timeout
-	//     breaker "payments": opens on Silence{Failures: 7, Span: time.Second}, for about 1/32 of the silence, 50ms to 5s, or for the RetryAfter of a failure up to 1m0s; closes after 64 successes if no timeout takes credit; probes have 15s; a success counts when answered
+	//     breaker "payments": opens on Silence{Failures: 7, Span: time.Second}, for about 1/32 of the silence, 50ms to 5s, or for the RetryAfter of a failure up to 1m0s; closes after 64 successes; probes have 15s; a success counts when answered
 	//       bulkhead "payments": 24 slots or more, sizes itself, queue of half as many, waits of up to 100ms
 	//         timeout "payments": 10s until answered
 	//           operation
@@ -63,7 +63,7 @@ func TestDescribe_numbers(t *testing.T) {
 	newBulkhead := func(c bulkhead.Config) resilience.Policy { return resilience.Must(bulkhead.New(c)) }
 	newLimit := func(c limit.Config) resilience.Policy { return resilience.Must(limit.New(c)) }
 	answer := func(context.Context, error) error { return nil }
-	const open, rest = "opens on Consecutive{Failures: 2}, ", ", or for the RetryAfter of a failure up to 1m0s; closes after 64 successes if no timeout takes credit; probes have 15s; a success counts when answered"
+	const open, rest = "opens on Consecutive{Failures: 2}, ", ", or for the RetryAfter of a failure up to 1m0s; closes after 64 successes; probes have 15s; a success counts when answered"
 	trip := []breaker.Rule{breaker.Consecutive{Failures: 2}}
 	for _, test := range []struct {
 		policy resilience.Policy

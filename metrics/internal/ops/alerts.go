@@ -33,7 +33,7 @@ var Alerts = []*Alert{
 			"To find the process, choose a single instance on the dashboard. Its /debug/resilience, or its log, has the key.",
 		Do: "repair the host or the method of the key, or take it out of use. " +
 			"If only one process is affected, check its network and its credentials.",
-		Ignore: "if the share rejected stays small: a dependency that lets half of its calls time out keeps a breaker in HALF_OPEN, which rejects some calls. " +
+		Ignore: "if the share rejected stays small: a dependency of which most calls hang opens a breaker from time to time, which rejects some calls. " +
 			"In a large group, several keys with short failures can look like one key that is down.",
 	},
 	{
