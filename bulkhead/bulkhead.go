@@ -46,7 +46,7 @@ var ErrFull error = &resilience.Rejection{Policy: policy, Reason: Full}
 // If Config.Slots is 0, the bulkhead sizes itself by Little's law: the average number of
 // calls in flight is the number of calls that are admitted while one call runs. The
 // bulkhead keeps a moving average of how many calls were admitted until each call
-// answered. A call that fails counts as 0, and so does a timeout if most calls time out. To
+// answered. A call that fails counts as 0, and so does a timeout if seven of ten calls time out. To
 // the average it adds the calls that have answered and go on, such as bodies and streams. The
 // sum is capped at the calls in flight. The number of slots is three times the highest sum,
 // which falls by half in 30 s, and at least 24. So calls that wait for a dependency that hangs
@@ -58,13 +58,14 @@ var ErrFull error = &resilience.Rejection{Policy: policy, Reason: Full}
 // Otherwise it is that the slots have been exceeded for twice the time that calls usually take,
 // at least 25 ms, and less than three quarters as many calls have answered since then as were
 // admitted. A bulkhead that has not yet seen a call succeed does not know that time, so only
-// timeouts are evidence.
+// timeouts are evidence. After a pause in which no call succeeded, the next ones of that length are
+// waited for.
 //
 // If many calls time out and the others take nearly as long, the dependency may be overloaded.
 // Then a congestion window bounds the calls in flight, as in TCP (RFC 5681), if a check shows that
 // this helps. With the window, an overloaded dependency does nearly all that it can. The check
-// costs a dependency that is slow without a queue some seconds once in a while: 24 calls run with
-// a quarter of the calls in flight.
+// costs a dependency that is slow without a queue some timeouts once in a while, with a quarter of
+// the calls in flight.
 //
 // A Bulkhead is safe for concurrent use.
 type Bulkhead struct {

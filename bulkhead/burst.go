@@ -12,11 +12,19 @@ import (
 // over one of five recent calls has timed out, for 30 s, or that calls do not answer: while the
 // slots were exceeded for twice the time that calls usually take, less than three quarters as many
 // calls have answered as were admitted. Before the first success that time is not known.
+//
+// If no call succeeded from when the slots were exceeded without such a timeout, and then one did
+// within two seconds, that was a pause. For 30 s after one, calls may exceed the slots for a quarter
+// longer than it took, whatever becomes evidence meanwhile. So the first pause is taken for a hang,
+// and the next ones are not.
 type burst struct {
 	usual    float64 // how long calls that succeed take, in nanoseconds, 0 before the first one
 	timedOut int64   // when a call last timed out
 	began    flow    // when the slots were exceeded, or calls last answered as fast as they came
 	at       int64   // the time of that
+	quiet    int64   // when a silence began that may be a pause, 0 if there is none
+	pause    int64   // how long the last pause took, and when it ended
+	paused   int64
 }
 
 // A flow is how many calls have been admitted, and how many of them have answered or ended.
@@ -30,12 +38,19 @@ const (
 	// leastBurst is how long the slots may be exceeded, at least: a process may be paused for
 	// some milliseconds.
 	leastBurst = int64(25 * time.Millisecond)
+	// longestPause is how long a pause may take. A collection of garbage, a failover and a lock
+	// take less.
+	longestPause = int64(2 * time.Second)
 )
 
 func newBurst() burst { return burst{timedOut: math.MinInt64 / 2} }
 
 // succeeded records that a call has succeeded. took is 0 if it is not known.
-func (b *burst) succeeded(took int64) {
+func (b *burst) succeeded(now, took int64) {
+	if silence := now - b.quiet; b.quiet != 0 && b.usual > 0 && silence > leastBurst && silence <= longestPause {
+		b.pause, b.paused = silence, now
+	}
+	b.quiet = 0
 	if took == 0 {
 		return
 	}
@@ -55,8 +70,17 @@ func (b *burst) timeOut(now int64, timeouts float64) bool {
 func (b *burst) admits(now, slots, wanted int64, f flow, timeouts float64) bool {
 	if slots <= wanted {
 		b.began, b.at = f, now
+		if b.quiet == 0 && !b.timeOut(now, timeouts) {
+			b.quiet = now
+		}
 	}
-	if slots >= mostSlots || b.timeOut(now, timeouts) {
+	if slots >= mostSlots {
+		return false
+	}
+	if b.quiet != 0 && now-b.quiet < b.pause*5/4 && now-b.paused < halfLife {
+		return true
+	}
+	if b.timeOut(now, timeouts) {
 		return false
 	}
 	if b.usual == 0 || now-b.at <= max(leastBurst, int64(2*b.usual)) {

@@ -12,7 +12,7 @@ const millisecond = int64(time.Millisecond)
 func used(usual int64) burst {
 	b := newBurst()
 	for range 100 {
-		b.succeeded(usual)
+		b.succeeded(0, usual)
 	}
 	return b
 }
@@ -21,16 +21,16 @@ func used(usual int64) burst {
 // that are not timed do not change it.
 func TestBurst_usual(t *testing.T) {
 	b := newBurst()
-	b.succeeded(0)
+	b.succeeded(0, 0)
 	if b.usual != 0 {
 		t.Errorf("usual %v after a call that is not timed", b.usual)
 	}
-	b.succeeded(64)
+	b.succeeded(0, 64)
 	if b.usual != 64 {
 		t.Errorf("usual %v after the first success", b.usual)
 	}
-	b.succeeded(128)
-	b.succeeded(0)
+	b.succeeded(0, 128)
+	b.succeeded(0, 0)
 	if b.usual != 66 {
 		t.Errorf("usual %v, want 66", b.usual)
 	}
@@ -147,6 +147,74 @@ func TestBurst_admits_noCredit(t *testing.T) {
 	}
 }
 
+// paused returns a burst after a pause of that length, which ended at the returned time.
+func paused(pause int64) (b burst, now int64) {
+	b = used(millisecond)
+	b.succeeded(100*second, millisecond)
+	b.admits(100*second+1, 24, 24, flow{100, 76}, 0)
+	now = 100*second + 1 + pause
+	b.succeeded(now, millisecond)
+	return b, now
+}
+
+// A silence of up to two seconds that ends with a success is a pause. After it the slots may be
+// exceeded for a quarter longer, whatever else is evidence.
+func TestBurst_admits_pause(t *testing.T) {
+	for pause, learned := range map[int64]bool{
+		25 * millisecond: false, 26 * millisecond: true, 400 * millisecond: true, 2 * second: true, 2*second + 1: false,
+	} {
+		for _, share := range []float64{0, 1} {
+			for _, passed := range []int64{0, pause, pause*5/4 - 1, pause * 5 / 4} {
+				b, now := paused(pause)
+				now += 3 * second
+				b.admits(now, 24, 24, flow{200, 176}, 0)
+				b.timedOut = now
+				want := learned && passed < pause*5/4 || share == 0 && passed <= 25*millisecond
+				if got := b.admits(now+passed, 30, 24, flow{300, 176}, share); got != want {
+					t.Errorf("%v after a pause of %v, with a share of %v: %v", time.Duration(passed), time.Duration(pause), share, got)
+				}
+			}
+		}
+	}
+}
+
+// A pause is known for 30 s.
+func TestBurst_admits_oldPause(t *testing.T) {
+	for age, want := range map[int64]bool{halfLife - 1: true, halfLife: false} {
+		b, now := paused(second)
+		b.admits(now+age-1, 24, 24, flow{200, 176}, 0)
+		b.timedOut = now + age
+		if got := b.admits(now+age, 25, 24, flow{201, 176}, 1); got != want {
+			t.Errorf("%v after a pause: %v", time.Duration(age), got)
+		}
+	}
+}
+
+// A silence in which the slots sufficed is no pause, and neither is the time before the first
+// success, nor one that begins with evidence of timeouts.
+func TestBurst_noPause(t *testing.T) {
+	b := used(millisecond)
+	b.admits(99*second, 24, 24, flow{100, 76}, 0)
+	b.succeeded(99*second+millisecond, millisecond)
+	b.succeeded(100*second, millisecond)
+	if b.pause != 0 {
+		t.Errorf("a silence with free slots: %+v", b)
+	}
+	b = newBurst()
+	b.admits(100*millisecond, 24, 24, flow{100, 76}, 0)
+	b.succeeded(second, millisecond)
+	if b.pause != 0 {
+		t.Errorf("the time before the first success: %+v", b)
+	}
+	b = used(millisecond)
+	b.timedOut = 99 * second
+	b.admits(99*second, 24, 24, flow{100, 76}, 1)
+	b.succeeded(100*second, millisecond)
+	if b.pause != 0 {
+		t.Errorf("calls time out: %+v", b)
+	}
+}
+
 // There are never more than 10 000 slots without evidence.
 func TestBurst_admits_mostSlots(t *testing.T) {
 	b := newBurst()
@@ -165,12 +233,17 @@ func FuzzBurst(f *testing.F) {
 		b := newBurst()
 		now, slots, ended, admitted := int64(0), int64(24), int64(0), int64(24)
 		exceeded, began := int64(0), flow{}
+		quiet, pause, paused := int64(0), int64(0), int64(0)
 		for i := 0; i+1 < len(steps); i += 2 {
 			what, x := steps[i], int64(steps[i+1])
 			now += x << (what >> 2 & 31)
 			switch what % 4 {
 			case 0:
-				b.succeeded(x << (what >> 3))
+				if silence := now - quiet; quiet != 0 && b.usual > 0 && silence > 25*millisecond && silence <= 2*second {
+					pause, paused = silence, now
+				}
+				b.succeeded(now, x<<(what>>3))
+				quiet = 0
 			case 1:
 				if x < 20 {
 					b.timedOut = now
@@ -178,18 +251,23 @@ func FuzzBurst(f *testing.F) {
 				ended = min(admitted, ended+x)
 				slots = max(24, slots-x)
 			default:
+				share := float64(x) / 255
+				hangs := now-b.timedOut < 30*second && share > 0.2
 				if slots == 24 {
 					exceeded, began = now, flow{admitted, ended}
+					if quiet == 0 && !hangs {
+						quiet = now
+					}
 				}
-				share := float64(x) / 255
 				got := b.admits(now, slots, 24, flow{admitted, ended}, share)
 				late := b.usual > 0 && now-exceeded > max(25*millisecond, int64(2*b.usual))
 				few := 4*(ended-began.answered) < 3*(admitted-began.admitted)
-				if hangs := now-b.timedOut < 30*second && share > 0.2; got != (!hangs && slots < 10_000 && !(late && few)) {
+				pauses := quiet != 0 && now-paused < 30*second && now-quiet < pause*5/4
+				if got != (slots < 10_000 && (pauses || !hangs && !(late && few))) {
 					t.Fatalf("step %d: %v with a share of %v: %+v", i/2, got, share, b)
 				}
 				if got {
-					if late {
+					if late && !pauses {
 						exceeded, began = now, flow{admitted, ended}
 					}
 					slots, admitted = slots+1, admitted+1

@@ -12,15 +12,17 @@ import (
 // take nearly as long as that and over four times as long as in the minutes before. From then on
 // no more calls than the window are in flight, at first a quarter of those in flight now. The next
 // eight calls check whether that helps. If all of them time out, half of the window is checked. If
-// some of them time out, the next eight are checked. If that happens three times in a row, the
-// calls do not wait for each other: the congestion ends, and none begins for a minute, twice as
-// long each time. If none times out, the window follows the rules of TCP (RFC 5681): it is halved
-// and checked again when over 30 % time out, it shrinks to 0.7 once in a round trip while
-// successes take over half of a timeout, and otherwise it grows by one call in a round trip, or
-// for each success while successes are quick. If an eighth of the window has not made calls
-// quicker, the congestion ends in the same way. It also ends when no call has found the window
-// full for three seconds. After half a minute, and twice as long each time, the window grows by
-// one call for each success, until over 30 % time out again.
+// some of them time out, the next eight are checked: the queue may be getting shorter. But then
+// calls succeed that are admitted later. If three time out that were admitted after another had
+// succeeded with this window, the calls do not wait for each other: the congestion ends, and none
+// begins for a minute or 120 timeouts, whichever is longer, and twice as long each time. If none
+// times out, the window follows the rules of TCP (RFC 5681): it is halved and checked again when
+// over 30 % time out, it shrinks to 0.7 once in a round trip while successes take over half of a
+// timeout, and otherwise it grows by one call in a round trip, or for each success while successes
+// are quick. If an eighth of the window has not made calls quicker, the congestion ends in the same
+// way. It also ends when no call has found the window full for three seconds. After half of that
+// minute, and twice as long each time, the window grows by one call for each success, until over
+// 30 % time out again.
 //
 // A healthy dependency is not taken for a congested one, because its calls do not time out. Neither
 // is one of which a replica hangs, because the others answer quickly, nor one that pauses: calls
@@ -46,7 +48,8 @@ type congestion struct {
 	before float64 // steady at that time
 
 	checking bool
-	mixed    int   // checks in a row in which some calls timed out
+	eased    int64 // how many had been admitted when a call first succeeded with the window, or never
+	late     int   // calls of checks that were admitted after that and have timed out
 	began    int64 // when the present check began
 	checked  int   // calls of it that have ended
 	failed   int   // calls of it that have timed out
@@ -78,18 +81,21 @@ const (
 	// checkCalls is how many calls a check lasts. If a third of all calls time out, one check
 	// in 25 sees none that does.
 	checkCalls = 8
-	// mixedChecks is how many checks in a row in which some calls time out end a congestion.
-	mixedChecks = 3
+	// lateTimeouts is how many calls must time out that were admitted after another had succeeded
+	// with the window, for the congestion to end. One may be chance.
+	lateTimeouts = 3
+	never        = math.MaxInt64
 	// A window that is smaller by a factor of much helps if successes take less than equal of
 	// the time.
 	much, equal = 8, 0.8
 	// calmFor is how long no call must find the window full for the congestion to end.
 	calmFor = int64(3 * time.Second)
-	// holdTime is how long the window is trusted at first, and restTime the least time after a
-	// congestion that was none. They double up to doublings times.
-	holdTime  = int64(30 * time.Second)
-	restTime  = int64(time.Minute)
-	doublings = 4
+	// The window is trusted for trustTime or trustTimeouts timeouts at first, whichever is longer,
+	// and none begins for twice as long after a congestion that was none. Both double up to
+	// doublings times. A check takes some timeouts, so it must be rare in timeouts too.
+	trustTime     = int64(30 * time.Second)
+	trustTimeouts = 60
+	doublings     = 4
 )
 
 // timedOut records that the n-th admitted call has timed out. So many have been admitted, and
@@ -140,6 +146,9 @@ func (c *congestion) succeeded(now, took, n, admitted int64) {
 			c.last = admitted
 		}
 	case c.checking:
+		if n > c.last {
+			c.eased = min(c.eased, admitted)
+		}
 		c.check(now, n, admitted, false)
 	case c.isOld(now):
 		c.window++
@@ -187,8 +196,11 @@ func (c *congestion) endedOtherwise(now, n, admitted int64) {
 // isOld reports whether the congestion has lasted for so long that the window grows until over
 // 30 % time out again.
 func (c *congestion) isOld(now int64) bool {
-	return c.window > 0 && now-c.since > holdTime<<c.holds
+	return c.window > 0 && now-c.since > c.trusted()<<c.holds
 }
+
+// trusted returns how long a window is trusted at first.
+func (c *congestion) trusted() int64 { return max(trustTime, int64(trustTimeouts*c.timeout)) }
 
 // expire ends a congestion that has not been full for calmFor.
 func (c *congestion) expire(now int64) {
@@ -203,7 +215,7 @@ func (c *congestion) end(now int64) { c.window, c.checking, c.sampled = 0, false
 // cut sets a smaller window and begins to check it.
 func (c *congestion) cut(now int64, window float64, admitted int64) {
 	c.window, c.full = max(1, window), now
-	c.checking, c.mixed = true, 0
+	c.checking, c.eased, c.late = true, never, 0
 	c.begin(now, admitted)
 }
 
@@ -221,30 +233,31 @@ func (c *congestion) check(now, n, admitted int64, timedOut bool) {
 	if n <= c.last || n > c.last+checkCalls {
 		return
 	}
+	c.checked++
 	if timedOut {
 		c.failed++
-	}
-	if c.checked++; c.checked < checkCalls {
-		return
+		if n > c.eased {
+			c.late++
+		}
 	}
 	switch {
+	case c.late == lateTimeouts:
+		c.giveUp(now)
+	case c.checked < checkCalls:
 	case c.failed == checkCalls:
 		c.cut(now, c.window/2, admitted)
 	case c.failed == 0:
-		c.checking, c.last, c.mixed, c.rests = false, admitted, 0, 0
+		c.checking, c.last, c.rests = false, admitted, 0
 		c.peak, c.before = c.window, c.steady
-	case c.mixed+1 < mixedChecks: // a queue that gets shorter lets the later calls succeed
-		c.mixed++
-		c.begin(now, admitted)
 	default:
-		c.giveUp(now)
+		c.begin(now, admitted)
 	}
 }
 
 // giveUp ends a congestion whose window does not help, and lets none begin for a while.
 func (c *congestion) giveUp(now int64) {
 	c.end(now)
-	c.rest = now + restTime<<c.rests
+	c.rest = now + 2*c.trusted()<<c.rests
 	c.rests = min(c.rests+1, doublings)
 }
 
@@ -258,9 +271,8 @@ func (c *congestion) isFull(now int64) bool {
 	return c.window > 0
 }
 
-// mostTimeOut reports whether most calls time out: by their share, or because three in a row
-// have.
-func (c *congestion) mostTimeOut() bool { return c.timeouts >= 0.5 || c.inRow >= 3 }
+// mostTimeOut reports whether most calls time out: seven of ten recent ones, or the last three.
+func (c *congestion) mostTimeOut() bool { return c.timeouts >= 0.7 || c.inRow >= 3 }
 
 // recent reports whether there were timeouts lately, so that each call must be recorded.
 func (c *congestion) recent() bool { return c.window > 0 || c.timeouts > 1./64 }

@@ -217,66 +217,88 @@ func (s *stream) useless(failed int) {
 	s.serves(checkCalls-failed, middling)
 }
 
-// If some of the calls of three checks in a row time out, and not all, the congestion ends and
-// rests.
+// If three calls time out that were admitted after another had succeeded with the window, the
+// congestion ends and rests. Timeouts before that do not count, however many there are.
 func TestCongestion_check_useless(t *testing.T) {
 	for failed := 1; failed < checkCalls; failed++ {
 		for _, helped := range []bool{false, true} {
 			s := overloaded(0, 40)
 			if helped {
-				s.useless(1)
+				s.useless(3)
+				s.fails(2)
+				s.serves(checkCalls-2, middling)
 				s.serves(checkCalls, middling)
 				s.failsUntilChecked()
 			}
 			window := s.window
-			for check := range 3 {
-				if !s.checking || s.window != window {
-					t.Fatalf("before check %d: %+v", check, s.congestion)
+			s.useless(failed)
+			for late := range lateTimeouts {
+				if !s.checking || s.window != window || s.late != late {
+					t.Fatalf("after %d late timeouts: %+v", late, s.congestion)
 				}
-				s.useless(failed)
+				s.fails(1)
 			}
-			if s.window != 0 || s.checking || s.rest != s.now+int64(time.Minute) {
-				t.Errorf("%d timed out: %+v", failed, s.congestion)
+			if s.window != 0 || s.checking || s.rest != s.now+int64(2*time.Minute) {
+				t.Errorf("%d timed out first: %+v", failed, s.congestion)
 			}
 		}
 	}
 }
 
-// One useless check, or two, is no reason to end, because the next one may help.
-func TestCongestion_check_oneUseless(t *testing.T) {
-	s := overloaded(0, 40)
-	s.useless(2)
-	s.useless(2)
-	s.serves(8, middling)
-	if s.window != 10 || s.checking {
-		t.Errorf("after two useless checks and one that helped: %+v", s.congestion)
+// Timeouts of calls that were admitted before the first success with the window say nothing: the
+// queue may be getting shorter. A success of a call from before the cut is not with the window.
+func TestCongestion_check_queueGetsShorter(t *testing.T) {
+	s := overloaded(100, 40)
+	cut := s.n
+	s.succeeded(s.now, int64(middling), cut, cut)
+	s.succeeded(s.now, int64(middling), cut+1, cut+8)
+	for n := cut + 2; n <= cut+8; n++ {
+		s.timedOut(s.now, second, n, cut+8, 10, false)
+	}
+	if !s.checking || s.late != 0 || s.eased != cut+8 || s.checked != 0 || s.last != cut+8 {
+		t.Errorf("%+v", s.congestion)
+	}
+	s.n = cut + 8
+	s.serves(checkCalls, middling)
+	if s.checking || s.window != 10 {
+		t.Errorf("after a check that helps: %+v", s.congestion)
 	}
 }
 
-// A check in which all calls time out begins a new count of the useless ones.
-func TestCongestion_check_allTimeOutBetween(t *testing.T) {
-	s := overloaded(0, 40)
-	s.useless(1)
-	s.useless(1)
-	s.fails(checkCalls)
-	s.useless(1)
-	s.useless(1)
-	if s.window != 5 || !s.checking {
-		t.Fatalf("two useless checks in a row ended it: %+v", s.congestion)
-	}
-	s.useless(1)
-	if s.window != 0 {
-		t.Errorf("three in a row did not end it: %+v", s.congestion)
+// A call that ends otherwise is no success with the window.
+func TestCongestion_check_easedBySuccess(t *testing.T) {
+	s := overloaded(100, 40)
+	s.n++
+	s.endedOtherwise(s.now, s.n, s.n)
+	s.fails(3)
+	if s.eased != never || s.late != 0 {
+		t.Errorf("%+v", s.congestion)
 	}
 }
 
-// Most calls time out if half of the recent ones have, or the last three.
+// A window is trusted for half a minute, or for sixty timeouts if that is longer, and a congestion
+// that was none rests for twice as long.
+func TestCongestion_trusted(t *testing.T) {
+	for timeout, want := range map[int64]int64{
+		0: 30 * second, 100 * millisecond: 30 * second, second / 2: 30 * second, second: 60 * second, 10 * second: 600 * second,
+	} {
+		s := congestion{window: 10, timeout: float64(timeout), holds: 2, rests: 1}
+		if s.isOld(4*want) || !s.isOld(4*want+1) {
+			t.Errorf("a timeout of %v: old at another time than %v", time.Duration(timeout), 4*time.Duration(want))
+		}
+		if s.giveUp(second); s.rest != second+4*want {
+			t.Errorf("a timeout of %v: rests until %v", time.Duration(timeout), time.Duration(s.rest))
+		}
+	}
+}
+
+// Most calls time out if seven of ten recent ones have, or the last three.
 func TestCongestion_mostTimeOut(t *testing.T) {
 	for _, tt := range []struct {
 		share float64
 		inRow int
 		want  bool
-	}{{0, 0, false}, {0.49, 2, false}, {0.5, 1, true}, {0.5, 0, true}, {0, 3, true}, {0.1, 4, true}} {
+	}{{0, 0, false}, {0.69, 2, false}, {0.7, 1, true}, {0.7, 0, true}, {0, 3, true}, {0.1, 4, true}} {
 		if got := (&congestion{timeouts: tt.share, inRow: tt.inRow}).mostTimeOut(); got != tt.want {
 			t.Errorf("a share of %v and %d in a row: %v", tt.share, tt.inRow, got)
 		}
@@ -339,8 +361,8 @@ func TestCongestion_check_missingCall(t *testing.T) {
 	}
 }
 
-// After useless checks none begins for 1, 2, 4, 8, 16, 16 minutes. A check that helps
-// resets them.
+// After useless checks none begins for 120, 240, 480, 960, 1920, 1920 timeouts of a second. A check
+// that helps resets them.
 func TestCongestion_rests(t *testing.T) {
 	s := overloaded(0, 40)
 	before := s.congestion
@@ -368,7 +390,7 @@ func TestCongestion_rests(t *testing.T) {
 			t.Errorf("not begun after %v: %+v", want, s.congestion)
 		}
 	}
-	for _, minutes := range []time.Duration{1, 2, 4, 8, 16, 16} {
+	for _, minutes := range []time.Duration{2, 4, 8, 16, 32, 32} {
 		start := s.now
 		useless(minutes * time.Minute)
 		if d := time.Duration(s.now - start); d != minutes*time.Minute {

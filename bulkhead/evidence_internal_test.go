@@ -186,12 +186,12 @@ func TestCongestion_usual_afterCongestion(t *testing.T) {
 	}
 }
 
-// A congestion that is older than half a minute lets its window grow by one call for each success,
-// however long it takes. If over 30 % time out again, a quarter of it is checked, and it may grow
-// after twice as long, up to eight minutes.
+// A congestion that is older than sixty timeouts of a second lets its window grow by one call for
+// each success, however long it takes. If over 30 % time out again, a quarter of it is checked, and
+// it may grow after twice as long, up to sixteen minutes.
 func TestCongestion_old(t *testing.T) {
 	s := narrowed(40)
-	for i, want := range []int64{30, 60, 120, 240, 480, 480} {
+	for i, want := range []int64{60, 120, 240, 480, 960, 960} {
 		s.now = s.since + want*second
 		s.full, s.window = s.now, 40
 		s.serves(1, slowly)
@@ -233,7 +233,7 @@ func TestCongestion_givesUp(t *testing.T) {
 		}
 		if ended := s.window == 0; ended != tt.ends {
 			t.Errorf("calls take %v: %+v", tt.later, s.congestion)
-		} else if ended && (trips != 6 || s.rest != s.now+restTime || s.rests != 1 || s.checking) {
+		} else if ended && (trips != 6 || s.rest != s.now+120*second || s.rests != 1 || s.checking) {
 			t.Errorf("after %d round trips: %+v", trips, s.congestion)
 		}
 	}

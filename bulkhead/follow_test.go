@@ -126,7 +126,7 @@ func follow(t *testing.T, slots, queue int, steps []byte) (peak, congestions int
 		switch {
 		case what < 90:
 			for range 1 + n%4 {
-				time.Sleep(16 * tick) // more than 1000 calls a second are not all timed
+				time.Sleep(16 * tick) // more than 4000 calls a second are not all timed
 				m.expire()
 				c := arrive(b, int(what)%kinds)
 				synctest.Wait()

@@ -31,6 +31,8 @@ type model struct {
 		at              time.Duration
 		admitted, ended int
 	}
+	quiet     time.Duration                    // when a silence began that may be a pause, or 0
+	paused    struct{ at, long time.Duration } // when the last pause ended
 	congested struct {
 		window, begun int
 		exact         float64       // the window, not rounded
@@ -42,7 +44,8 @@ type model struct {
 		evidence      int           // calls up to this number are none
 		checking      bool
 		ends          []bool // of the present check: which calls timed out
-		mixed, rests  int
+		eased, late   int    // how many were admitted when a call first succeeded, -1 before; timeouts of later ones
+		rests         int
 		rest          time.Duration // until when there is none
 	}
 }
@@ -78,7 +81,7 @@ func (m *model) share() (s float64) {
 	return s
 }
 
-// mostTimeOut reports whether the share of timeouts is a half, or the last three answers are all
+// mostTimeOut reports whether the share of timeouts is 0.7, or the last three answers are all
 // timeouts.
 func (m *model) mostTimeOut() bool {
 	inRow := 0
@@ -88,7 +91,7 @@ func (m *model) mostTimeOut() bool {
 			inRow = 0
 		}
 	}
-	return m.share() >= 0.5 || inRow >= 3
+	return m.share() >= 0.7 || inRow >= 3
 }
 
 // times returns how long calls take.
@@ -127,11 +130,15 @@ func (m *model) evidence() bool {
 	ended := m.admitted - len(m.in) + m.goingOn()
 	if m.slots <= m.wanted() {
 		m.exceeded.at, m.exceeded.admitted, m.exceeded.ended = m.now(), m.admitted, ended
-	}
-	for _, a := range m.past {
-		if a.timedOut && m.now()-a.at < 30*time.Second && m.share() > 0.2 {
-			return true
+		if m.quiet == 0 && !m.timedOut() {
+			m.quiet = m.now()
 		}
+	}
+	if m.quiet > 0 && m.now()-m.quiet < m.paused.long*5/4 && m.now()-m.paused.at < 30*time.Second {
+		return false
+	}
+	if m.timedOut() {
+		return true
 	}
 	if usual := m.times().bursts; usual > 0 {
 		late := m.now()-m.exceeded.at > max(25*time.Millisecond, time.Duration(2*usual))
@@ -142,6 +149,13 @@ func (m *model) evidence() bool {
 		return late && few
 	}
 	return false
+}
+
+// timedOut reports whether timeouts are evidence.
+func (m *model) timedOut() bool {
+	return m.share() > 0.2 && slices.ContainsFunc(m.past, func(a answer) bool {
+		return a.timedOut && m.now()-a.at < 30*time.Second
+	})
 }
 
 func (m *model) goingOn() (n int) {

@@ -13,7 +13,12 @@ func (m *model) outlive() {
 // isOld reports whether the window grows until calls time out again.
 func (m *model) isOld() bool {
 	w := &m.congested
-	return w.exact > 0 && m.now()-w.since > 30*time.Second<<w.holds
+	return w.exact > 0 && m.now()-w.since > m.trusted()<<w.holds
+}
+
+// trusted returns how long a window is trusted at first.
+func (m *model) trusted() time.Duration {
+	return max(30*time.Second, time.Duration(60*m.times().timeout))
 }
 
 func (m *model) endCongestion() {
@@ -26,7 +31,7 @@ func (m *model) endCongestion() {
 func (m *model) giveUp() {
 	m.endCongestion()
 	w := &m.congested
-	w.rest = m.now() + time.Minute<<w.rests
+	w.rest = m.now() + 2*m.trusted()<<w.rests
 	w.rests = min(w.rests+1, 4)
 }
 
@@ -36,12 +41,22 @@ func (m *model) follow(c *caller, timedOut bool) {
 	m.outlive()
 	a := answer{at: m.now(), took: m.now() - c.admitted, timedOut: timedOut, congested: w.exact > 0, ended: w.ended}
 	a.evidence = timedOut && !c.deadlinePassed() && float64(max(1, a.took)) > m.times().took
+	if !timedOut {
+		silence := m.now() - m.quiet
+		if m.quiet > 0 && m.times().bursts > 0 && silence > 25*time.Millisecond && silence <= 2*time.Second {
+			m.paused.at, m.paused.long = m.now(), silence
+		}
+		m.quiet = 0
+	}
 	m.past = append(m.past, a)
 	t := m.times()
 	switch {
 	case timedOut && !a.evidence:
 		m.check(c, false)
 	case w.checking:
+		if !timedOut && c.n > w.evidence && w.eased < 0 {
+			w.eased = m.admitted
+		}
 		m.check(c, timedOut)
 	case w.exact == 0 && (t.took < 0.4*t.timeout || t.took < 4*t.usual):
 		w.evidence = m.admitted
@@ -101,7 +116,7 @@ func (m *model) resize(c *caller, t times) {
 
 func (m *model) cut(window float64) {
 	w := &m.congested
-	w.exact, w.full, w.mixed = max(1, window), m.now(), 0
+	w.exact, w.full, w.eased, w.late = max(1, window), m.now(), -1, 0
 	w.checking, w.began, w.ends, w.evidence = true, m.now(), nil, m.admitted
 }
 
@@ -117,8 +132,14 @@ func (m *model) check(c *caller, timedOut bool) {
 	}
 	if c.n > w.evidence && c.n <= w.evidence+8 {
 		w.ends = append(w.ends, timedOut)
+		if timedOut && w.eased >= 0 && c.n > w.eased {
+			w.late++
+		}
 	}
-	if len(w.ends) == 8 {
+	switch {
+	case w.late == 3:
+		m.giveUp()
+	case len(w.ends) == 8:
 		m.checked()
 	}
 }
@@ -137,13 +158,8 @@ func (m *model) checked() {
 		m.cut(w.exact / 2)
 		return
 	case failed == 0:
-		w.checking, w.mixed, w.rests = false, 0, 0
+		w.checking, w.rests = false, 0
 		w.peak, w.before = w.exact, m.times().steady
-	case w.mixed < 2:
-		w.mixed++
-	default:
-		m.giveUp()
-		return
 	}
 	w.began, w.ends, w.evidence = m.now(), nil, m.admitted
 }

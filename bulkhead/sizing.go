@@ -56,7 +56,7 @@ func (b *Bulkhead) learn(t ticket, o resilience.Outcome, timedOut, own bool) (co
 		b.burst.timedOut = now
 		c.timedOut(now, took, n, admitted, inFlight, own)
 	case o == resilience.Success:
-		b.burst.succeeded(took)
+		b.burst.succeeded(now, took)
 		c.succeeded(now, took, n, admitted)
 	default:
 		c.endedOtherwise(now, n, admitted)
@@ -71,7 +71,7 @@ func (b *Bulkhead) learn(t ticket, o resilience.Outcome, timedOut, own bool) (co
 }
 
 // chooseTimed decides which calls are timed: while there are many and none has timed out lately,
-// one in sixteen. The caller holds mu.
+// one in 64. The caller holds mu.
 func (b *Bulkhead) chooseTimed(now, admitted int64) {
 	before := b.untimed.Load()
 	untimed := before
@@ -137,6 +137,7 @@ func (b *Bulkhead) exceed() (has, may bool) {
 	if congested {
 		return false, false
 	}
+	b.untimed.Store(0) // the burst must hear of the next success
 	slots := b.slots.Load()
 	_, high := unpack(b.load.Load())
 	switch want := wanted(high); {

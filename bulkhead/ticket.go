@@ -13,10 +13,10 @@ const (
 	tick = 16
 	// timedShare is how many calls there are for each one that is timed, while there are many
 	// of them: a reading of the clock takes as long as the rest of a call in the bulkhead.
-	timedShare = 16
+	timedShare = 64
 	// manyCalls is how many calls a second are many, and rateCalls how many calls that is
 	// measured with.
-	manyCalls = 1000
+	manyCalls = 4000
 	rateCalls = 64
 )
 

@@ -62,9 +62,9 @@ func TestTicket_took_clockSetBack(t *testing.T) {
 	}
 }
 
-// While there are many calls, one in sixteen is timed, and otherwise each.
+// While there are many calls, one in 64 is timed, and otherwise each.
 func TestBulkhead_ticket_timedShare(t *testing.T) {
-	for rate, share := range map[int]int{900: 1, 2000: timedShare} {
+	for rate, share := range map[int]int{3600: 1, 8000: timedShare} {
 		synctest.Test(t, func(t *testing.T) {
 			b := sizing(t, Config{})
 			for range 2 * rate {
@@ -72,13 +72,13 @@ func TestBulkhead_ticket_timedShare(t *testing.T) {
 				_ = resilience.Run(t.Context(), b, func(context.Context) error { return nil })
 			}
 			timed := 0
-			for n := range int64(800) {
+			for n := range int64(6400) {
 				if b.ticket(n).timed() {
 					timed++
 				}
 			}
-			if timed != 800/share {
-				t.Errorf("%d calls a second: %d of 800 are timed, want one in %d", rate, timed, share)
+			if timed != 6400/share {
+				t.Errorf("%d calls a second: %d of 6400 are timed, want one in %d", rate, timed, share)
 			}
 		})
 	}

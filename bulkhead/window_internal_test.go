@@ -267,13 +267,14 @@ func FuzzCongestion(f *testing.F) {
 	f.Add(int64(1<<32-3), []byte("\x01\x01\x01\x01\x01\x01\x02\x02\x02\x02\x02\x02\x02\x02\x03\x03"))
 	f.Fuzz(func(t *testing.T, n int64, steps []byte) {
 		var c congestion
-		now, rest := int64(0), int64(0)
+		now, rest, longest := int64(0), int64(0), int64(0)
 		for i := 0; i+1 < len(steps); i += 2 {
 			what, x := steps[i], int64(steps[i+1])
 			now += (x * x * x) << (what >> 5) // up to two seconds
 			took, back := x<<(what>>3), int64(x)%64
 			n += int64(x) % 7
 			before, own := c, what%8 == 1
+			longest = max(longest, took)
 			switch what % 4 {
 			case 0, 1:
 				c.timedOut(now, took, n-back, n, x, own)
@@ -289,11 +290,11 @@ func FuzzCongestion(f *testing.F) {
 				t.Fatalf("step %d: %+v", i/2, c)
 			case c.window != 0 && c.window < 1, c.checking && c.window == 0:
 				t.Fatalf("step %d: %+v", i/2, c)
-			case c.checking && (c.failed > c.checked || c.checked >= checkCalls || c.mixed < 0 || c.mixed >= mixedChecks):
+			case c.checking && (c.failed > c.checked || c.checked >= checkCalls || c.late >= lateTimeouts || c.late < 0):
 				t.Fatalf("step %d: %+v", i/2, c)
 			case !finite(c.usual) || !finite(c.steady) || !finite(c.before) || c.holds > doublings:
 				t.Fatalf("step %d: %+v", i/2, c)
-			case c.rest < rest || c.rest > now+16*int64(time.Minute) || c.rests > doublings:
+			case c.rest < rest || c.rest > now+2*max(trustTime, trustTimeouts*longest)<<doublings || c.rests > doublings:
 				t.Fatalf("step %d: %+v", i/2, c)
 			case before.window == 0 && c.window > 0 && (now < c.rest || what%4 > 1 || own || float64(took) <= c.took):
 				t.Fatalf("step %d: begun from %+v: %+v", i/2, before, c)

@@ -21,8 +21,10 @@ var failing = []scenario{
 	failed(30), failed(50), failed(70), failed(90),
 
 	called(failed(50), small...),
+	hanging(50), worse(2, hanging(70)), worse(9, hanging(90)), // nine of ten hang: that is nearly an outage
 
-	back(30, nil), back(50, map[fleet]float64{few: 55}), back(70, nil),
+	back(refuses, 30, nil), back(refuses, 50, map[fleet]float64{few: 55}), back(refuses, 70, nil),
+	worse(4, back(hangs, 30, nil)), back(hangs, 50, nil), back(hangs, 70, nil),
 }
 
 // replicas is a dependency of which one replica is down. A call goes to any of them.
@@ -34,16 +36,24 @@ func failed(percent float64) scenario {
 	return scenario{name: fmt.Sprintf("%v %% errors", percent), trouble: 30 * time.Second, reply: some(refuses, percent/100)}
 }
 
-// back is a dependency that refuses everything for 10 s, and is not quite well after that.
-func back(percent float64, atLeast map[fleet]float64) scenario {
-	up := some(refuses, 1-percent/100)
-	return scenario{name: fmt.Sprintf("back at %v %%", percent), trouble: 60 * time.Second, skip: 10 * time.Second, atLeast: atLeast,
+func hanging(percent float64) scenario {
+	return scenario{name: fmt.Sprintf("%v %% hang", percent), trouble: 30 * time.Second, reply: some(hangs, percent/100), fleets: every}
+}
+
+// back is a dependency that is down for 10 s, and serves that share of the requests after that.
+func back(how answer, percent float64, atLeast map[fleet]float64) scenario {
+	up := some(how, 1-percent/100)
+	s := scenario{name: fmt.Sprintf("back at %v %%", percent), trouble: 60 * time.Second, skip: 10 * time.Second, atLeast: atLeast,
 		reply: func(at time.Duration, luck *rand.Rand) answer {
 			if at < 10*time.Second {
-				return refuses
+				return how
 			}
 			return up(at, luck)
 		}}
+	if how == hangs {
+		s.name += ", the others hang"
+	}
+	return s
 }
 
 // quiet is one process with few calls.

@@ -14,7 +14,7 @@ var slow = []scenario{
 	alonePauses(200*time.Millisecond, 3*time.Second, 97, 2000),
 	alonePauses(400*time.Millisecond, 3*time.Second, 97, 500, 750),
 	alonePauses(400*time.Millisecond, 2*time.Second, 97, 500, 750),
-	worse(3, alonePauses(800*time.Millisecond, 3*time.Second, 0, 500)), // the first two are lost
+	alonePauses(800*time.Millisecond, 3*time.Second, 0, 500),
 
 	{name: "pauses 800 ms every 3 s", trouble: 30 * time.Second, work: pausing(800 * time.Millisecond), closed: true,
 		fleets: []fleet{{processes: 10, rate: 75, seeds: 3}, {processes: 250, rate: 3, seeds: 1}}, worse: 1.5},
@@ -34,17 +34,19 @@ var slow = []scenario{
 	withTimeout(50*time.Millisecond, brownOut(5, nil)),
 	withTimeout(10*time.Second, longer(30*time.Second, brownOut(5, nil))),
 	queueLeft(brownOut(5, nil)),
-	withoutQueue("0.9 of the timeout", func(u float64) float64 { return -.9 * math.Log(1-u) }),
-	withoutQueue("half or twice the timeout", func(u float64) float64 {
+	withoutQueue("0.9 of the timeout", attempt, func(u float64) float64 { return -.9 * math.Log(1-u) }),
+	withoutQueue("half or twice the timeout", attempt, func(u float64) float64 {
 		if u < .6 {
 			return .5
 		}
 		return 2
 	}),
-	// The bulkhead cannot tell it from an overload without a check. A process with few calls needs
-	// ten seconds for one.
-	called(worse(2.5, withoutQueue("0.9 to 1.1 of the timeout", aboutTheTimeout)), few, alone),
-	called(worse(9, withoutQueue("0.9 to 1.1 of the timeout", aboutTheTimeout)), many),
+	// The bulkhead cannot tell it from an overload without a check, which takes some timeouts. A
+	// process with few calls needs more of them.
+	called(withoutQueue("0.9 to 1.1 of the timeout", attempt, aboutTheTimeout), few, alone),
+	called(worse(4.5, withoutQueue("0.9 to 1.1 of the timeout", attempt, aboutTheTimeout)), many),
+	called(worse(13, longer(time.Minute, withoutQueue("0.9 to 1.1 of the timeout", 2*time.Second, aboutTheTimeout))),
+		few, fleet{processes: 10, rate: 1, seeds: 3}, fleet{processes: 10, rate: 5, seeds: 3}),
 	queueLeft(twiceTheLoad("overload 2x", nil)),
 	{name: "back cold, 20 to 100 % in 20 s", service: service{workers: 14, mean: 20 * time.Millisecond},
 		trouble: 40 * time.Second, skip: 10 * time.Second, reply: down(refuses, 10*time.Second),
@@ -141,20 +143,29 @@ func worse(points float64, s scenario) scenario {
 	return s
 }
 
-// withoutQueue is a dependency that becomes slower for each call, however many there are.
-func withoutQueue(name string, takes quantile) scenario {
-	return scenario{name: "takes " + name + ", without a queue", fleets: every, trouble: time.Minute,
+// withoutQueue is a dependency that becomes slower for each call, however many there are. takes is
+// in timeouts.
+func withoutQueue(name string, timeout time.Duration, takes quantile) scenario {
+	s := scenario{name: "takes " + name + ", without a queue", fleets: every, trouble: time.Minute,
 		service: service{workers: 100_000, mean: 20 * time.Millisecond},
 		work: func(_, busy time.Duration) time.Duration {
 			u := 1 - math.Exp(-busy.Seconds()/0.02) // busy is exponentially distributed
-			return time.Duration(takes(u) * float64(attempt))
+			return time.Duration(takes(u) * float64(timeout))
 		}}
+	if timeout != attempt {
+		s.attempt = timeout
+		s.name = fmt.Sprintf("%s, timeout %v s", s.name, timeout.Seconds())
+	}
+	return s
 }
 
-// longer has the trouble of s last longer, for what takes longer than usual to show.
+// longer has the trouble of s last longer, for what takes longer than usual to show. What does not
+// count lasts longer in proportion.
 func longer(by time.Duration, s scenario) scenario {
+	if s.skip > 0 {
+		s.skip += by / 3
+	}
 	s.trouble += by
-	s.skip += by / 3
 	return s
 }
 
