@@ -46,7 +46,7 @@ var ErrFull error = &resilience.Rejection{Policy: policy, Reason: Full}
 // If Config.Slots is 0, the bulkhead sizes itself by Little's law: the average number of
 // calls in flight is the number of calls that are admitted while one call runs. The
 // bulkhead keeps a moving average of how many calls were admitted until each call
-// answered. A call that fails counts as 0, and so does a timeout if seven of ten calls time out. To
+// answered. A call that fails counts as 0, and so does a timeout if two of three calls time out. To
 // the average it adds the calls that have answered and go on, such as bodies and streams. The
 // sum is capped at the calls in flight. The number of slots is three times the highest sum,
 // which falls by half in 30 s, and at least 24. So calls that wait for a dependency that hangs

@@ -271,8 +271,8 @@ func (c *congestion) isFull(now int64) bool {
 	return c.window > 0
 }
 
-// mostTimeOut reports whether most calls time out: seven of ten recent ones, or the last three.
-func (c *congestion) mostTimeOut() bool { return c.timeouts >= 0.7 || c.inRow >= 3 }
+// mostTimeOut reports whether most calls time out: two of three recent ones, or the last three.
+func (c *congestion) mostTimeOut() bool { return c.timeouts >= 2./3 || c.inRow >= 3 }
 
 // recent reports whether there were timeouts lately, so that each call must be recorded.
 func (c *congestion) recent() bool { return c.window > 0 || c.timeouts > 1./64 }

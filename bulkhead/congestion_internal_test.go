@@ -292,13 +292,13 @@ func TestCongestion_trusted(t *testing.T) {
 	}
 }
 
-// Most calls time out if seven of ten recent ones have, or the last three.
+// Most calls time out if two of three recent ones have, or the last three.
 func TestCongestion_mostTimeOut(t *testing.T) {
 	for _, tt := range []struct {
 		share float64
 		inRow int
 		want  bool
-	}{{0, 0, false}, {0.69, 2, false}, {0.7, 1, true}, {0.7, 0, true}, {0, 3, true}, {0.1, 4, true}} {
+	}{{0, 0, false}, {0.66, 2, false}, {0.67, 1, true}, {0.67, 0, true}, {0, 3, true}, {0.1, 4, true}} {
 		if got := (&congestion{timeouts: tt.share, inRow: tt.inRow}).mostTimeOut(); got != tt.want {
 			t.Errorf("a share of %v and %d in a row: %v", tt.share, tt.inRow, got)
 		}

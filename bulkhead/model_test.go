@@ -81,7 +81,7 @@ func (m *model) share() (s float64) {
 	return s
 }
 
-// mostTimeOut reports whether the share of timeouts is 0.7, or the last three answers are all
+// mostTimeOut reports whether the share of timeouts is two thirds, or the last three answers are all
 // timeouts.
 func (m *model) mostTimeOut() bool {
 	inRow := 0
@@ -91,7 +91,7 @@ func (m *model) mostTimeOut() bool {
 			inRow = 0
 		}
 	}
-	return m.share() >= 0.7 || inRow >= 3
+	return m.share() >= 2./3 || inRow >= 3
 }
 
 // times returns how long calls take.
