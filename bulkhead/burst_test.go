@@ -215,6 +215,37 @@ func TestBurst_hangsAfterHealth(t *testing.T) {
 	}
 }
 
+// The first pause rejects calls, because it could be a hang. The next ones of that length reject
+// none, also if calls time out in them.
+func TestBurst_pauses(t *testing.T) {
+	const every, patience = 3 * time.Second, 500 * time.Millisecond
+	for _, pause := range []time.Duration{100 * time.Millisecond, 400 * time.Millisecond, 800 * time.Millisecond, 1900 * time.Millisecond} {
+		for seed := range uint64(3) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBulkhead(t, bulkhead.Config{})
+				rng := rand.New(rand.NewPCG(seed, 1))
+				load(b, rng, 500, every, takes(10*time.Millisecond, nil))
+				begin := time.Now()
+				serve := func(context.Context, float64) error {
+					wait := max(0, pause-time.Since(begin)%every)
+					if time.Sleep(min(wait, patience)); wait > patience {
+						return timeout{}
+					}
+					time.Sleep(10 * time.Millisecond)
+					return nil
+				}
+				for i := range 4 {
+					_, n := load(b, rng, 500, every, serve)
+					if first := i == 0; n > 0 != first {
+						t.Errorf("pause %d of %v, seed %d: %d rejected", i+1, pause, seed, n)
+					}
+				}
+				time.Sleep(time.Second)
+			})
+		}
+	}
+}
+
 // Without evidence there are at most 10 000 slots.
 func TestBurst_mostSlots(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
