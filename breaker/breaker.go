@@ -36,7 +36,8 @@ var ErrOpen error = &resilience.Rejection{Policy: policy, Reason: resilience.Ope
 // successes doubles the calls that it admits. After the first success, the rules of Trip judge
 // the failures of HALF_OPEN as they do in CLOSED, but with less patience: a Silence need not
 // last for its Span if as many calls in a row have failed as may be in flight and the last
-// of them has timed out.
+// of them has timed out. A failure of a call that was admitted before the last success does
+// not count.
 //
 // A timeout is a failure whose error has a method Timeout() bool that returns true or
 // matches context.DeadlineExceeded, or of a call whose context a timeout has ended. If Trip
@@ -203,7 +204,7 @@ func (b *Breaker) cancel(token uint64) {
 	case e.state == HalfOpen:
 		now := b.clock.Nanos() // before the slot is free, because Clock may be user code
 		if _, held := e.free(token); held {
-			e.leave(now, resilience.Ignored, false)
+			e.leave(now, 0, resilience.Ignored, false)
 		}
 	case e.state == Closed && token&duringRun != 0:
 		e.age.Leave(b.clock.Nanos())
@@ -450,7 +451,7 @@ func (b *Breaker) recordProbe(ctx context.Context, e *episode, token uint64, o r
 		o = resilience.Ignored // although no other call has needed the slot
 		b.outages().late.Add(1)
 	}
-	c, m, ended := e.leave(now, o, f.timeout)
+	c, m, ended := e.leave(now, token, o, f.timeout)
 	if !late && (ended || !e.final(c)) { // not if another result ended the episode first
 		b.outages().probes[o].Add(1)
 	}

@@ -36,7 +36,7 @@ func TestEpisode_closingNeedsNoSlot(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, _, ended := h.leave(0, resilience.Failure, false); ended {
+	if _, _, ended := h.leave(0, 1, resilience.Failure, false); ended {
 		t.Error("it has ended twice")
 	}
 	if c := unpack(h.word.Load()); c.inFlight != 0 || c.left != 4 {
@@ -80,7 +80,7 @@ func TestBreaker_changeAwaitsEpisode(t *testing.T) {
 // TestLease_idIsNeverZero: the id of a lease is never 0, which is a free slot.
 func TestLease_idIsNeverZero(t *testing.T) {
 	_, h := final(t, 2)
-	leaseID.Store(1<<idBits - 3)
+	lastLease.Store(1<<idBits - 3)
 	for range 4 {
 		token := h.claim(never)
 		if _, held := h.free(token); !held {
@@ -163,5 +163,23 @@ func TestEpisode_replacedHasNoTime(t *testing.T) {
 	}
 	if s := b.stats(e); s.OpenTime != time.Second {
 		t.Errorf("open for %v, want a second", s.OpenTime)
+	}
+}
+
+// TestCredit_admittedBefore: a call was admitted before the last success if its id is not newer,
+// also where the ids wrap. Without a success there is none.
+func TestCredit_admittedBefore(t *testing.T) {
+	for _, seen := range []uint64{1, 2, 1000, ids / 2, ids - 1, ids} {
+		c := credit{seen: int(seen)}
+		for _, d := range []uint64{0, 1, 2, 100, ids/2 - 1} {
+			older := leaseID(seen - 1 + ids - d)
+			newer := leaseID(seen + d)
+			if !c.admittedBefore(older) || c.admittedBefore(newer) {
+				t.Errorf("seen %d: %d is older: %v, %d is: %v", seen, older, c.admittedBefore(older), newer, c.admittedBefore(newer))
+			}
+		}
+		if (credit{}).admittedBefore(seen) {
+			t.Errorf("%d is older without a success", seen)
+		}
 	}
 }

@@ -27,6 +27,7 @@ type credit struct {
 	inFlight int  // calls that hold a lease
 	won      bool // there was a success
 	failures int  // failures in a row
+	seen     int  // the id of the last call that was admitted before the last success, 0 if there was none
 }
 
 // The bits of the fields of a credit in a word, from the lowest. The numbers of calls are at
@@ -40,12 +41,12 @@ func unpack(w uint64) credit {
 	const calls = 1<<callBits - 1
 	return credit{
 		left: int(w & calls), inFlight: int(w >> callBits & calls), won: w&wonBit != 0,
-		failures: int(w >> (2*callBits + 1) & maxRun),
+		failures: int(w >> (2*callBits + 1) & maxRun), seen: int(w >> (2*callBits + 1 + runBits)),
 	}
 }
 
 func (c credit) pack() uint64 {
-	w := uint64(c.left) | uint64(c.inFlight)<<callBits | uint64(c.failures)<<(2*callBits+1)
+	w := uint64(c.left) | uint64(c.inFlight)<<callBits | uint64(c.failures)<<(2*callBits+1) | uint64(c.seen)<<(2*callBits+1+runBits)
 	if c.won {
 		w |= wonBit
 	}
@@ -69,9 +70,20 @@ type lease struct{ atomic.Uint64 }
 // never is the end of a lease that does not end.
 const never = 1<<(64-idBits) - 1
 
-// leaseID is the last id of a lease. All breakers share it: a lease must differ only
-// from the one that held its slot before.
-var leaseID atomic.Uint64
+// lastLease counts the leases. All breakers share it: a lease must differ only from the one that
+// held its slot before.
+var lastLease atomic.Uint64
+
+// ids is how many ids there are. They wrap, and 0 is none.
+const ids = 1<<idBits - 1
+
+// leaseID returns the id of the n-th lease.
+func leaseID(n uint64) uint64 { return n%ids + 1 }
+
+// admittedBefore reports whether the call with that id was admitted before the last success.
+func (c credit) admittedBefore(id uint64) bool {
+	return c.seen != 0 && (uint64(c.seen)+ids-id)%ids < ids/2
+}
 
 // take takes a slot at now, in ns, if there is credit for one, and returns its token. If
 // the failures in a row are too old, the run ends. end is the end of the lease, in ms.
@@ -96,7 +108,7 @@ func (e *episode) take(now, end int64) (token uint64, ok bool) {
 // claim finds a free slot for a call that is counted as in flight. There is one,
 // because a slot is freed before its call is taken off the count.
 func (e *episode) claim(end int64) uint64 {
-	id := leaseID.Add(1)%(1<<idBits-1) + 1 // never 0
+	id := leaseID(lastLease.Add(1))
 	value := id<<(64-idBits) | uint64(end)
 	for {
 		for slot := range e.half.leases {
@@ -150,7 +162,7 @@ func (e *episode) expire(now, latest int64, again func() (now, end int64)) (free
 			continue
 		}
 		if l.CompareAndSwap(value, 0) {
-			e.leave(now*int64(time.Millisecond), resilience.Ignored, false)
+			e.leave(now*int64(time.Millisecond), 0, resilience.Ignored, false)
 			freed++
 		}
 	}
@@ -160,7 +172,11 @@ func (e *episode) expire(now, latest int64, again func() (now, end int64)) (free
 // leave takes a call whose slot is free off the count at now, in ns, and moves the credit
 // by its outcome. It returns the credit, whether that ended the episode, and, if a rule of
 // Trip ended it, the rule with its counts.
-func (e *episode) leave(now int64, o resilience.Outcome, timeout bool) (end credit, m match, ended bool) {
+//
+// A failure that a rule judges does not count if its call was admitted before the last success:
+// it says nothing about the time after that. Otherwise calls that hang would use up the credit
+// between the successes of the others, and then look like a run when they time out.
+func (e *episode) leave(now int64, token uint64, o resilience.Outcome, timeout bool) (end credit, m match, ended bool) {
 	if o == resilience.Failure {
 		e.age.Renew(now)
 	}
@@ -174,8 +190,11 @@ func (e *episode) leave(now int64, o resilience.Outcome, timeout bool) (end cred
 		switch o {
 		case resilience.Success:
 			c.left++
-			c.won, c.failures = true, 0
+			c.won, c.failures, c.seen = true, 0, int(leaseID(lastLease.Load()))
 		case resilience.Failure:
+			if e.judges(c) && c.admittedBefore(token&ids) {
+				break
+			}
 			start := e.half.runStart.Load()
 			if c.failures == 0 || now < start { // now < start: the clock was set back
 				start = now

@@ -175,6 +175,32 @@ func TestHalfOpen_successEndsRun(t *testing.T) {
 	r.want(breaker.Open)
 }
 
+// TestHalfOpen_admittedBeforeSuccess: a failure of a call that was admitted before the last success
+// does not count, so calls that hang beside others that succeed do not look like a run when they
+// time out together.
+func TestHalfOpen_admittedBeforeSuccess(t *testing.T) {
+	r := defaultHalfOpen(t, 9)
+	var hung []*held
+	for range 8 {
+		hung = append(hung, r.start(t.Context()))
+	}
+	_ = r.run(nil)
+	late := r.start(t.Context())
+	for i, h := range hung {
+		_ = h.finish([]error{errTimeout, errDown}[i%2])
+		r.clock.add(time.Second)
+	}
+	if s := r.Stats(); s.FailuresInARow != 0 || s.ProbesFailed != 8 || s.Credit != 10 || s.InFlight != 1 {
+		t.Fatalf("%+v", s)
+	}
+	_ = late.finish(errTimeout)
+	if s := r.Stats(); s.FailuresInARow != 1 {
+		t.Errorf("%d failures in a row after one of a later call", s.FailuresInARow)
+	}
+	r.silence(6, time.Second)
+	r.want(breaker.Open)
+}
+
 // TestHalfOpen_timeoutsCountForRule: timeouts and other failures are one run for the rule.
 func TestHalfOpen_timeoutsCountForRule(t *testing.T) {
 	r := defaultHalfOpen(t, 60)

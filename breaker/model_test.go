@@ -73,6 +73,7 @@ type frame struct {
 	rounds       int
 	credit       int
 	won          bool
+	seen         int                   // the last call that was admitted before the last success, -1 if there was none
 	slots        map[int]time.Duration // call to the end of its lease
 	results      []modelResult
 	latest       int64 // part of the window
@@ -90,6 +91,8 @@ type model struct {
 	mode  breaker.Mode
 	cur   frame
 	under *frame // in ForcedOpen and Disabled
+
+	newest int // the last call that HALF_OPEN admitted
 
 	open   time.Duration // spent in OPEN before cur
 	probes [3]int        // by outcome
@@ -116,7 +119,7 @@ func (m *model) clone() *model {
 func part(at time.Duration) int64 { return int64(at / (modelWindow / 10)) }
 
 func (m *model) frame(s breaker.State) frame {
-	return frame{state: s, since: m.now, credit: 1, slots: map[int]time.Duration{}, latest: part(m.now), during: map[int]bool{}}
+	return frame{state: s, since: m.now, credit: 1, seen: -1, slots: map[int]time.Duration{}, latest: part(m.now), during: map[int]bool{}}
 }
 
 // old reports whether the run of failures is too old.
@@ -246,6 +249,7 @@ func (m *model) takeSlot(id int) bool {
 		return false
 	}
 	m.cur.slots[id] = m.now + modelLease
+	m.newest = id
 	m.begin(id)
 	return true
 }
@@ -264,7 +268,7 @@ func (m *model) settle(c modelCall, r result) {
 		if end, ok := m.cur.slots[c.id]; ok {
 			delete(m.cur.slots, c.id)
 			if end > m.now && end <= m.now+modelLease {
-				m.probed(o, slow, r.timeout)
+				m.probed(c.id, o, slow, r.timeout)
 			} else {
 				m.leaked++
 			}
@@ -278,13 +282,15 @@ func (m *model) slow() bool {
 	return slices.ContainsFunc(m.rules, func(r modelRule) bool { return r.slow })
 }
 
-func (m *model) probed(o resilience.Outcome, slow, timeout bool) {
+func (m *model) probed(id int, o resilience.Outcome, slow, timeout bool) {
 	if o == resilience.Success && slow {
 		o = resilience.Failure
 	}
 	m.probes[o]++
 	switch f := &m.cur; {
 	case o == resilience.Ignored:
+	case o == resilience.Failure && f.won && m.inARow() && id <= f.seen:
+		f.young, f.age = m.now, 0
 	case o == resilience.Failure:
 		m.fail()
 		if f.won && m.inARow() {
@@ -300,7 +306,7 @@ func (m *model) probed(o resilience.Outcome, slow, timeout bool) {
 		}
 		m.trip(rounds, breaker.CauseProbeFailed, f.run, 0)
 	default:
-		f.run, f.won = 0, true
+		f.run, f.won, f.seen = 0, true, m.newest
 		if f.credit++; f.credit > modelClose {
 			m.enter(breaker.Closed, breaker.CauseEnoughSuccesses, 0, 0)
 		}
