@@ -80,6 +80,7 @@ type Bulkhead struct {
 	tooLate   atomic.Pointer[rejection] // the error of calls that waited too long
 	window    atomic.Int64              // of the congestion, in whole slots
 	untimed   atomic.Int64              // a call is timed if its number has none of these bits
+	waited    atomic.Int64              // the number of the last call that was admitted before the end of a pause
 
 	// mu guards moving tokens between the slots and the tokens held back, and the fields below.
 	mu         sync.Mutex

@@ -15,8 +15,8 @@ import (
 //
 // If no call succeeded from when the slots were exceeded without such a timeout, and then one did
 // within two seconds, that was a pause. For 30 s after one, calls may exceed the slots for a quarter
-// longer than it took, whatever becomes evidence meanwhile. So the first pause is taken for a hang,
-// and the next ones are not.
+// longer than it took and 25 ms, whatever becomes evidence meanwhile. So the first pause is taken for a
+// hang, and the next ones are not.
 type burst struct {
 	usual    float64 // how long calls that succeed take, in nanoseconds, 0 before the first one
 	timedOut int64   // when a call last timed out
@@ -45,19 +45,21 @@ const (
 
 func newBurst() burst { return burst{timedOut: math.MinInt64 / 2} }
 
-// succeeded records that a call has succeeded. took is 0 if it is not known.
-func (b *burst) succeeded(now, took int64) {
+// succeeded records that a call has succeeded, and reports whether that ended a pause. took is 0 if
+// it is not known.
+func (b *burst) succeeded(now, took int64) (endsPause bool) {
 	if silence := now - b.quiet; b.quiet != 0 && b.usual > 0 && silence > leastBurst && silence <= longestPause {
-		b.pause, b.paused = silence, now
+		b.pause, b.paused, endsPause = silence, now, true
 	}
 	b.quiet = 0
 	if took == 0 {
-		return
+		return endsPause
 	}
 	if b.usual == 0 {
 		b.usual = float64(took)
 	}
 	b.usual += (float64(took) - b.usual) / smoothing
+	return endsPause
 }
 
 // timeOut reports whether that share of timeouts is evidence now.
@@ -77,7 +79,7 @@ func (b *burst) admits(now, slots, wanted int64, f flow, timeouts float64) bool 
 	if slots >= mostSlots {
 		return false
 	}
-	if b.quiet != 0 && now-b.quiet < b.pause*5/4 && now-b.paused < halfLife {
+	if silence := now - b.quiet; b.quiet != 0 && b.pause > 0 && silence >= 0 && silence < b.pause*5/4+leastBurst && now-b.paused < halfLife {
 		return true
 	}
 	if b.timeOut(now, timeouts) {

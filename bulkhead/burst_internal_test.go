@@ -158,23 +158,34 @@ func paused(pause int64) (b burst, now int64) {
 }
 
 // A silence of up to two seconds that ends with a success is a pause. After it the slots may be
-// exceeded for a quarter longer, whatever else is evidence.
+// exceeded for a quarter longer and 25 ms, whatever else is evidence.
 func TestBurst_admits_pause(t *testing.T) {
 	for pause, learned := range map[int64]bool{
 		25 * millisecond: false, 26 * millisecond: true, 400 * millisecond: true, 2 * second: true, 2*second + 1: false,
 	} {
 		for _, share := range []float64{0, 1} {
-			for _, passed := range []int64{0, pause, pause*5/4 - 1, pause * 5 / 4} {
+			longest := pause*5/4 + 25*millisecond
+			for _, passed := range []int64{0, pause, longest - 1, longest} {
 				b, now := paused(pause)
 				now += 3 * second
 				b.admits(now, 24, 24, flow{200, 176}, 0)
 				b.timedOut = now
-				want := learned && passed < pause*5/4 || share == 0 && passed <= 25*millisecond
+				want := learned && passed < longest || share == 0 && passed <= 25*millisecond
 				if got := b.admits(now+passed, 30, 24, flow{300, 176}, share); got != want {
 					t.Errorf("%v after a pause of %v, with a share of %v: %v", time.Duration(passed), time.Duration(pause), share, got)
 				}
 			}
 		}
+	}
+}
+
+// A clock that is set back ends the patience with a silence.
+func TestBurst_admits_pauseClockSetBack(t *testing.T) {
+	b, now := paused(second)
+	b.admits(now, 24, 24, flow{200, 176}, 0)
+	b.timedOut = now - int64(time.Hour)
+	if b.admits(now-int64(time.Hour), 25, 24, flow{201, 176}, 1) {
+		t.Error("admitted an hour before the silence began")
 	}
 }
 
@@ -262,7 +273,7 @@ func FuzzBurst(f *testing.F) {
 				got := b.admits(now, slots, 24, flow{admitted, ended}, share)
 				late := b.usual > 0 && now-exceeded > max(25*millisecond, int64(2*b.usual))
 				few := 4*(ended-began.answered) < 3*(admitted-began.admitted)
-				pauses := quiet != 0 && now-paused < 30*second && now-quiet < pause*5/4
+				pauses := quiet != 0 && pause > 0 && now-paused < 30*second && now-quiet < pause*5/4+25*millisecond
 				if got != (slots < 10_000 && (pauses || !hangs && !(late && few))) {
 					t.Fatalf("step %d: %v with a share of %v: %+v", i/2, got, share, b)
 				}

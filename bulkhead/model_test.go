@@ -31,6 +31,7 @@ type model struct {
 		at              time.Duration
 		admitted, ended int
 	}
+	waited    int                              // calls up to this number were admitted before the end of a pause
 	quiet     time.Duration                    // when a silence began that may be a pause, or 0
 	paused    struct{ at, long time.Duration } // when the last pause ended
 	congested struct {
@@ -134,7 +135,7 @@ func (m *model) evidence() bool {
 			m.quiet = m.now()
 		}
 	}
-	if m.quiet > 0 && m.now()-m.quiet < m.paused.long*5/4 && m.now()-m.paused.at < 30*time.Second {
+	if m.quiet > 0 && m.paused.long > 0 && m.now()-m.quiet < m.paused.long*5/4+25*time.Millisecond && m.now()-m.paused.at < 30*time.Second {
 		return false
 	}
 	if m.timedOut() {
@@ -244,7 +245,7 @@ func (m *model) answer(c *caller, err error) {
 			m.lowered = m.now()
 		}
 	}
-	if m.sizes && !c.answered && !ignored {
+	if m.sizes && !c.answered && !ignored && (c.n > m.waited || err != nil && !(timedOut && !m.mostTimeOut())) {
 		ran, most := 0, 0
 		if err == nil || timedOut && !m.mostTimeOut() {
 			ran, most = m.admitted-c.n+1, len(m.in)

@@ -44,7 +44,7 @@ func (m *model) follow(c *caller, timedOut bool) {
 	if !timedOut {
 		silence := m.now() - m.quiet
 		if m.quiet > 0 && m.times().bursts > 0 && silence > 25*time.Millisecond && silence <= 2*time.Second {
-			m.paused.at, m.paused.long = m.now(), silence
+			m.paused.at, m.paused.long, m.waited = m.now(), silence, m.admitted
 		}
 		m.quiet = 0
 	}

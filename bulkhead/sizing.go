@@ -56,7 +56,9 @@ func (b *Bulkhead) learn(t ticket, o resilience.Outcome, timedOut, own bool) (co
 		b.burst.timedOut = now
 		c.timedOut(now, took, n, admitted, inFlight, own)
 	case o == resilience.Success:
-		b.burst.succeeded(now, took)
+		if b.burst.succeeded(now, took) {
+			b.waited.Store(admitted)
+		}
 		c.succeeded(now, took, n, admitted)
 	default:
 		c.endedOtherwise(now, n, admitted)
@@ -164,7 +166,8 @@ func (b *Bulkhead) exceed() (has, may bool) {
 //
 // A call that ran for a long time may have seen more calls admitted than were ever in
 // flight at once. It counts in full, because the many short calls see few. But high does
-// not rise above the number in flight. A call that is Ignored changes nothing.
+// not rise above the number in flight. A call that is Ignored changes nothing, and neither does one
+// that waited for a pause to end.
 func (b *Bulkhead) answer(t ticket, o resilience.Outcome, err error, own bool) {
 	if o == resilience.Ignored {
 		if b.window.Load() > 0 {
@@ -180,7 +183,11 @@ func (b *Bulkhead) answer(t ticket, o resilience.Outcome, err error, own bool) {
 	var ran, goingOn, inFlight int64
 	if counts {
 		ran, inFlight, goingOn = b.look()
-		ran = min(max(1, ran-t.number(ran)+1), maxLoad)
+		n := t.number(ran)
+		if n <= b.waited.Load() {
+			return // the burst remembers the pause
+		}
+		ran = min(max(1, ran-n+1), maxLoad)
 		goingOn, inFlight = goingOn<<fraction, min(inFlight, maxLoad)<<fraction
 	}
 	for {
