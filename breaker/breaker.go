@@ -34,10 +34,9 @@ var ErrOpen error = &resilience.Rejection{Policy: policy, Reason: resilience.Ope
 // credit, the number of calls that may be in flight. It starts at 1, and if that probe fails,
 // the breaker opens again. A success adds 1. So HALF_OPEN is a slow start: each round of
 // successes doubles the calls that it admits. After the first success, the rules of Trip judge
-// the failures of HALF_OPEN as they do in CLOSED, but with less patience: a Silence need not
-// last for its Span if as many calls in a row have failed as may be in flight and the last
-// of them has timed out. A failure of a call that was admitted before the last success does
-// not count.
+// the failures of HALF_OPEN, with two exceptions: the Span of a Silence does not apply if as
+// many calls in a row have failed as may be in flight and the last of them has timed out. And a
+// failure of a call that was admitted before the last success is no part of a row.
 //
 // A timeout is a failure whose error has a method Timeout() bool that returns true or
 // matches context.DeadlineExceeded, or of a call whose context a timeout has ended. If Trip
@@ -468,7 +467,7 @@ func (b *Breaker) recordProbe(ctx context.Context, e *episode, token uint64, o r
 	switch {
 	case m.rule != "":
 		why = b.outage(m, now)
-	case c.won:
+	case c.won():
 		why.silence, why.rounds = now, 0
 	default:
 		why.rounds++

@@ -39,7 +39,7 @@
 //	              FailureThresholdPeriod  no rule counts failures in a period; Rate with Over, or Silence
 //	              Delay                   OpenFor; an error with RetryAfter() for DelayFunc
 //	              SuccessThreshold        CloseAfter
-//	              SuccessThresholdRatio   none; CloseAfter counts successes less timeouts
+//	              SuccessThresholdRatio   none; CloseAfter counts successes
 //	              HandleIf                Classify, which returns an Outcome
 //	              OnOpen, OnClose         Observer; To of the event is the state
 //	              Open, Close             SetMode(ForcedOpen), which lasts; Reset

@@ -61,7 +61,7 @@ type episode struct {
 	// admitted and recorded and, in OPEN, when its time is moved to the counters.
 	//
 	//	CLOSED      failures in a row 16 | time of the first of them 48, in µs
-	//	HALF_OPEN   charged 8 | failures in a row 16 | won 1 | in flight 13 | credit 13
+	//	HALF_OPEN   newest lease at the last success 20 | failures in a row 16 | in flight 13 | credit 13
 	//	OPEN        how much of its time the counters have 64, in ns; see uncounted
 	//
 	// In HALF_OPEN a credit of 0 or of more than CloseAfter is final: the call that

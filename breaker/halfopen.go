@@ -23,34 +23,30 @@ type half struct {
 
 // A credit is the word of a HALF_OPEN episode, unpacked.
 type credit struct {
-	left     int  // calls that may be in flight
-	inFlight int  // calls that hold a lease
-	won      bool // there was a success
-	failures int  // failures in a row
-	seen     int  // the id of the last call that was admitted before the last success, 0 if there was none
+	left     int    // calls that may be in flight
+	inFlight int    // calls that hold a lease
+	failures int    // failures in a row
+	newest   uint64 // the id of the newest lease of any breaker at the last success, 0 if there was none
 }
 
 // The bits of the fields of a credit in a word, from the lowest. The numbers of calls are at
 // most maxCredit + 1.
 const (
-	callBits = leaseBits + 1
-	wonBit   = 1 << (2 * callBits)
+	callBits    = leaseBits + 1
+	failureBits = 2 * callBits          // and above
+	newestBits  = failureBits + runBits // and above
 )
 
 func unpack(w uint64) credit {
 	const calls = 1<<callBits - 1
 	return credit{
-		left: int(w & calls), inFlight: int(w >> callBits & calls), won: w&wonBit != 0,
-		failures: int(w >> (2*callBits + 1) & maxRun), seen: int(w >> (2*callBits + 1 + runBits)),
+		left: int(w & calls), inFlight: int(w >> callBits & calls),
+		failures: int(w >> failureBits & maxRun), newest: w >> newestBits,
 	}
 }
 
 func (c credit) pack() uint64 {
-	w := uint64(c.left) | uint64(c.inFlight)<<callBits | uint64(c.failures)<<(2*callBits+1) | uint64(c.seen)<<(2*callBits+1+runBits)
-	if c.won {
-		w |= wonBit
-	}
-	return w
+	return uint64(c.left) | uint64(c.inFlight)<<callBits | uint64(c.failures)<<failureBits | c.newest<<newestBits
 }
 
 // final reports whether c ends the episode. The next one is then being installed.
@@ -70,8 +66,8 @@ type lease struct{ atomic.Uint64 }
 // never is the end of a lease that does not end.
 const never = 1<<(64-idBits) - 1
 
-// lastLease counts the leases. All breakers share it: a lease must differ only from the one that
-// held its slot before.
+// lastLease counts the leases of all breakers. The id of a lease must differ from the id of the
+// lease that held its slot before, and two ids must show which lease is newer.
 var lastLease atomic.Uint64
 
 // ids is how many ids there are. They wrap, and 0 is none.
@@ -80,10 +76,12 @@ const ids = 1<<idBits - 1
 // leaseID returns the id of the n-th lease.
 func leaseID(n uint64) uint64 { return n%ids + 1 }
 
-// admittedBefore reports whether the call with that id was admitted before the last success.
-func (c credit) admittedBefore(id uint64) bool {
-	return c.seen != 0 && (uint64(c.seen)+ids-id)%ids < ids/2
-}
+// won reports whether there was a success.
+func (c credit) won() bool { return c.newest != 0 }
+
+// admittedBefore reports whether the call with that id was admitted before the last success, if
+// there was one. It is right while fewer than half of the ids lie between the two.
+func (c credit) admittedBefore(id uint64) bool { return (c.newest+ids-id)%ids < ids/2 }
 
 // take takes a slot at now, in ns, if there is credit for one, and returns its token. If
 // the failures in a row are too old, the run ends. end is the end of the lease, in ms.
@@ -123,7 +121,7 @@ func (e *episode) claim(end int64) uint64 {
 // free frees the slot of token. It returns when the lease ends, in ms, and whether the
 // token still held the slot.
 func (e *episode) free(token uint64) (ends int64, held bool) {
-	slot, id := token>>idBits&maxCredit, token&(1<<idBits-1)
+	slot, id := token>>idBits&maxCredit, token&ids
 	if id == 0 {
 		return 0, false
 	}
@@ -190,7 +188,7 @@ func (e *episode) leave(now int64, token uint64, o resilience.Outcome, timeout b
 		switch o {
 		case resilience.Success:
 			c.left++
-			c.won, c.failures, c.seen = true, 0, int(leaseID(lastLease.Load()))
+			c.failures, c.newest = 0, leaseID(lastLease.Load())
 		case resilience.Failure:
 			if e.judges(c) && c.admittedBefore(token&ids) {
 				break
@@ -215,16 +213,16 @@ func (e *episode) leave(now int64, token uint64, o resilience.Outcome, timeout b
 //
 // The k-th failure in a row takes k. But if all rules of Trip count failures in a row, they judge
 // the failures after the first success instead: a rule that holds takes all credit, and charge
-// returns its counts. If the last of the failures is a timeout and they are as many as the calls
-// that may be in flight, a rule holds however quickly they came.
+// returns its counts. If the failures are at least as many as the calls that may be in flight, and
+// the last of them is a timeout, the Span of a rule does not apply.
 func (e *episode) charge(c credit, timeout bool, span time.Duration) (credit, match) {
 	if !e.judges(c) {
 		c.left = max(0, c.left-c.failures)
 		return c, match{}
 	}
-	all := timeout && c.failures >= c.left
+	anySpan := timeout && c.failures >= c.left
 	for i := range e.book.tallies {
-		if m, holds := e.book.tallies[i].addRun(c.failures, span, all); holds {
+		if m, holds := e.book.tallies[i].addRun(c.failures, span, anySpan); holds {
 			c.left = 0
 			return c, m
 		}
@@ -234,4 +232,4 @@ func (e *episode) charge(c credit, timeout bool, span time.Duration) (credit, ma
 
 // judges reports whether the rules of Trip judge the failures of a HALF_OPEN episode with
 // the credit c.
-func (e *episode) judges(c credit) bool { return e.book != nil && c.won }
+func (e *episode) judges(c credit) bool { return e.book != nil && c.won() }

@@ -106,7 +106,7 @@ func (b *Breaker) resume(e *episode, now int64) *episode {
 		c := unpack(from.word.Load())
 		// A result may have moved the credit to a final value since change looked. It
 		// is newer than this change and must not count.
-		n.word.Store(credit{left: min(max(1, c.left), b.cfg.CloseAfter), won: c.won}.pack())
+		n.word.Store(credit{left: min(max(1, c.left), b.cfg.CloseAfter), newest: c.newest}.pack())
 	}
 	return n
 }

@@ -46,7 +46,7 @@ var ErrFull error = &resilience.Rejection{Policy: policy, Reason: Full}
 // If Config.Slots is 0, the bulkhead sizes itself by Little's law: the average number of
 // calls in flight is the number of calls that are admitted while one call runs. The
 // bulkhead keeps a moving average of how many calls were admitted until each call
-// answered. A call that fails counts as 0, and so does a timeout if two of three calls time out. To
+// answered. A call that fails counts as 0, and so does a timeout if two of three calls, or the last three, time out. To
 // the average it adds the calls that have answered and go on, such as bodies and streams. The
 // sum is capped at the calls in flight. The number of slots is three times the highest sum,
 // which falls by half in 30 s, and at least 24. So calls that wait for a dependency that hangs
@@ -71,16 +71,16 @@ var ErrFull error = &resilience.Rejection{Policy: policy, Reason: Full}
 type Bulkhead struct {
 	*shared
 	counts
-	key       string // the fork's key in a keyed.Group
-	sem       *semaphore.Weighted
-	wentOn    atomic.Uint64             // lasting operations that have answered
-	load      atomic.Uint64             // see answer
-	slots     atomic.Int64              // written under mu; never less than the slots that are taken
-	queueFull atomic.Pointer[rejection] // the error of calls that found the queue full
-	tooLate   atomic.Pointer[rejection] // the error of calls that waited too long
-	window    atomic.Int64              // of the congestion, in whole slots
-	untimed   atomic.Int64              // a call is timed if its number has none of these bits
-	waited    atomic.Int64              // the number of the last call that was admitted before the end of a pause
+	key         string // the fork's key in a keyed.Group
+	sem         *semaphore.Weighted
+	wentOn      atomic.Uint64             // lasting operations that have answered
+	load        atomic.Uint64             // see answer
+	slots       atomic.Int64              // written under mu; never less than the slots that are taken
+	queueFull   atomic.Pointer[rejection] // the error of calls that found the queue full
+	tooLate     atomic.Pointer[rejection] // the error of calls that waited too long
+	window      atomic.Int64              // of the congestion, in whole slots
+	untimed     atomic.Int64              // a call is timed if its number has none of these bits
+	beforePause atomic.Int64              // the number of the last call that was admitted before the end of a pause
 
 	// mu guards moving tokens between the slots and the tokens held back, and the fields below.
 	mu         sync.Mutex

@@ -10,21 +10,22 @@ import (
 //
 // Calls may exceed the slots unless there is evidence that the dependency hangs. Evidence is that
 // over one of five recent calls has timed out, for 30 s, or that calls do not answer: while the
-// slots were exceeded for twice the time that calls usually take, less than three quarters as many
-// calls have answered as were admitted. Before the first success that time is not known.
+// slots were exceeded for twice the time that calls usually take, at least 25 ms, less than three
+// quarters as many calls have answered as were admitted. Before the first success that time is not
+// known.
 //
-// If no call succeeded from when the slots were exceeded without such a timeout, and then one did
-// within two seconds, that was a pause. For 30 s after one, calls may exceed the slots for a quarter
-// longer than it took and 25 ms, whatever becomes evidence meanwhile. So the first pause is taken for a
-// hang, and the next ones are not.
+// A pause is the time from when the slots were exceeded, without evidence of timeouts, to the next
+// success, if that is longer than that time and at most two seconds. For 30 s after a pause, a further silence may
+// exceed the slots for 5/4 of the pause and 25 ms, even with evidence that the dependency hangs. So
+// the first pause costs calls, and the next ones of its length do not.
 type burst struct {
-	usual    float64 // how long calls that succeed take, in nanoseconds, 0 before the first one
-	timedOut int64   // when a call last timed out
-	began    flow    // when the slots were exceeded, or calls last answered as fast as they came
-	at       int64   // the time of that
-	quiet    int64   // when a silence began that may be a pause, 0 if there is none
-	pause    int64   // how long the last pause took, and when it ended
-	paused   int64
+	usual       float64 // how long calls that succeed take, in nanoseconds, 0 before the first one
+	timedOut    int64   // when a call last timed out
+	began       flow    // when the slots were exceeded, or calls last answered as fast as they came
+	at          int64   // the time of that
+	silentSince int64   // when a silence began that may be a pause, 0 if there is none
+	pause       int64   // how long the last pause took
+	pauseEnded  int64   // when it ended
 }
 
 // A flow is how many calls have been admitted, and how many of them have answered or ended.
@@ -38,8 +39,7 @@ const (
 	// leastBurst is how long the slots may be exceeded, at least: a process may be paused for
 	// some milliseconds.
 	leastBurst = int64(25 * time.Millisecond)
-	// longestPause is how long a pause may take. A collection of garbage, a failover and a lock
-	// take less.
+	// longestPause is how long a pause may take. A collection of garbage and a lock take less.
 	longestPause = int64(2 * time.Second)
 )
 
@@ -48,10 +48,10 @@ func newBurst() burst { return burst{timedOut: math.MinInt64 / 2} }
 // succeeded records that a call has succeeded, and reports whether that ended a pause. took is 0 if
 // it is not known.
 func (b *burst) succeeded(now, took int64) (endsPause bool) {
-	if silence := now - b.quiet; b.quiet != 0 && b.usual > 0 && silence > leastBurst && silence <= longestPause {
-		b.pause, b.paused, endsPause = silence, now, true
+	if silence := now - b.silentSince; b.silentSince != 0 && b.usual > 0 && silence > b.patience() && silence <= longestPause {
+		b.pause, b.pauseEnded, endsPause = silence, now, true
 	}
-	b.quiet = 0
+	b.silentSince = 0
 	if took == 0 {
 		return endsPause
 	}
@@ -62,8 +62,11 @@ func (b *burst) succeeded(now, took int64) (endsPause bool) {
 	return endsPause
 }
 
-// timeOut reports whether that share of timeouts is evidence now.
-func (b *burst) timeOut(now int64, timeouts float64) bool {
+// patience returns how long the slots may be exceeded while calls do not answer.
+func (b *burst) patience() int64 { return max(leastBurst, int64(2*b.usual)) }
+
+// timeoutsAreEvidence reports whether that share of timeouts is evidence now.
+func (b *burst) timeoutsAreEvidence(now int64, timeouts float64) bool {
 	return timeouts > evidence && now-b.timedOut < halfLife
 }
 
@@ -72,20 +75,20 @@ func (b *burst) timeOut(now int64, timeouts float64) bool {
 func (b *burst) admits(now, slots, wanted int64, f flow, timeouts float64) bool {
 	if slots <= wanted {
 		b.began, b.at = f, now
-		if b.quiet == 0 && !b.timeOut(now, timeouts) {
-			b.quiet = now
+		if b.silentSince == 0 && !b.timeoutsAreEvidence(now, timeouts) {
+			b.silentSince = now
 		}
 	}
 	if slots >= mostSlots {
 		return false
 	}
-	if silence := now - b.quiet; b.quiet != 0 && b.pause > 0 && silence >= 0 && silence < b.pause*5/4+leastBurst && now-b.paused < halfLife {
+	if silence := now - b.silentSince; b.silentSince != 0 && b.pause > 0 && silence >= 0 && silence < b.pause*5/4+leastBurst && now-b.pauseEnded < halfLife {
 		return true
 	}
-	if b.timeOut(now, timeouts) {
+	if b.timeoutsAreEvidence(now, timeouts) {
 		return false
 	}
-	if b.usual == 0 || now-b.at <= max(leastBurst, int64(2*b.usual)) {
+	if b.usual == 0 || now-b.at <= b.patience() {
 		return true
 	}
 	if admitted, answered := f.admitted-b.began.admitted, f.answered-b.began.answered; 4*answered < 3*admitted {

@@ -201,6 +201,18 @@ func TestBurst_admits_oldPause(t *testing.T) {
 	}
 }
 
+// A silence of up to twice the usual time is no pause.
+func TestBurst_pauseIsLong(t *testing.T) {
+	for silence, learned := range map[int64]bool{200 * millisecond: false, 200*millisecond + 1: true} {
+		b := used(100 * millisecond)
+		b.admits(99*second, 24, 24, flow{100, 76}, 0)
+		b.succeeded(99*second+silence, 100*millisecond)
+		if b.pause > 0 != learned {
+			t.Errorf("a silence of %v: %+v", time.Duration(silence), b)
+		}
+	}
+}
+
 // A silence in which the slots sufficed is no pause, and neither is the time before the first
 // success, nor one that begins with evidence of timeouts.
 func TestBurst_noPause(t *testing.T) {
@@ -250,7 +262,7 @@ func FuzzBurst(f *testing.F) {
 			now += x << (what >> 2 & 31)
 			switch what % 4 {
 			case 0:
-				if silence := now - quiet; quiet != 0 && b.usual > 0 && silence > 25*millisecond && silence <= 2*second {
+				if silence := now - quiet; quiet != 0 && b.usual > 0 && silence > max(25*millisecond, int64(2*b.usual)) && silence <= 2*second {
 					pause, paused = silence, now
 				}
 				b.succeeded(now, x<<(what>>3))

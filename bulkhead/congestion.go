@@ -12,17 +12,16 @@ import (
 // take nearly as long as that and over four times as long as in the minutes before. From then on
 // no more calls than the window are in flight, at first a quarter of those in flight now. The next
 // eight calls check whether that helps. If all of them time out, half of the window is checked. If
-// some of them time out, the next eight are checked: the queue may be getting shorter. But then
-// calls succeed that are admitted later. If three time out that were admitted after another had
-// succeeded with this window, the calls do not wait for each other: the congestion ends, and none
-// begins for a minute or 120 timeouts, whichever is longer, and twice as long each time. If none
-// times out, the window follows the rules of TCP (RFC 5681): it is halved and checked again when
+// some of them time out, the next eight are checked: a queue that gets shorter lets later calls
+// succeed. So if three time out that were admitted after another had succeeded with this window, the
+// calls do not wait for each other: the congestion ends, and none begins for a minute or 120
+// timeouts, whichever is longer, and twice as long each time, up to sixteenfold. If none times out, the window follows the rules of TCP (RFC 5681): it is halved and checked again when
 // over 30 % time out, it shrinks to 0.7 once in a round trip while successes take over half of a
 // timeout, and otherwise it grows by one call in a round trip, or for each success while successes
 // are quick. If an eighth of the window has not made calls quicker, the congestion ends in the same
-// way. It also ends when no call has found the window full for three seconds. After half of that
-// minute, and twice as long each time, the window grows by one call for each success, until over
-// 30 % time out again.
+// way. It also ends when no call has found the window full for three seconds. A window that lasts for
+// half of that time, which doubles too, grows by one call for each success, until over 30 % time out
+// again.
 //
 // A healthy dependency is not taken for a congested one, because its calls do not time out. Neither
 // is one of which a replica hangs, because the others answer quickly, nor one that pauses: calls
@@ -48,8 +47,8 @@ type congestion struct {
 	before float64 // steady at that time
 
 	checking bool
-	eased    int64 // how many had been admitted when a call first succeeded with the window, or never
-	late     int   // calls of checks that were admitted after that and have timed out
+	worked   int64 // how many had been admitted when a call first succeeded with the window, or never
+	useless  int   // calls of checks that were admitted after that and have timed out
 	began    int64 // when the present check began
 	checked  int   // calls of it that have ended
 	failed   int   // calls of it that have timed out
@@ -81,18 +80,19 @@ const (
 	// checkCalls is how many calls a check lasts. If a third of all calls time out, one check
 	// in 25 sees none that does.
 	checkCalls = 8
-	// lateTimeouts is how many calls must time out that were admitted after another had succeeded
-	// with the window, for the congestion to end. One may be chance.
-	lateTimeouts = 3
-	never        = math.MaxInt64
+	// uselessTimeouts is how many timeouts end the congestion, of calls that were admitted after
+	// another had succeeded with the window. One may be chance.
+	uselessTimeouts = 3
+	// never is worked before the first success.
+	never = math.MaxInt64
 	// A window that is smaller by a factor of much helps if successes take less than equal of
 	// the time.
 	much, equal = 8, 0.8
 	// calmFor is how long no call must find the window full for the congestion to end.
 	calmFor = int64(3 * time.Second)
-	// The window is trusted for trustTime or trustTimeouts timeouts at first, whichever is longer,
-	// and none begins for twice as long after a congestion that was none. Both double up to
-	// doublings times. A check takes some timeouts, so it must be rare in timeouts too.
+	// A window is trusted for trustTime or trustTimeouts timeouts, whichever is longer, because a
+	// check takes some timeouts. After a window that did not help, no congestion begins for twice as
+	// long. Both times double up to doublings times.
 	trustTime     = int64(30 * time.Second)
 	trustTimeouts = 60
 	doublings     = 4
@@ -147,7 +147,7 @@ func (c *congestion) succeeded(now, took, n, admitted int64) {
 		}
 	case c.checking:
 		if n > c.last {
-			c.eased = min(c.eased, admitted)
+			c.worked = min(c.worked, admitted)
 		}
 		c.check(now, n, admitted, false)
 	case c.isOld(now):
@@ -215,7 +215,7 @@ func (c *congestion) end(now int64) { c.window, c.checking, c.sampled = 0, false
 // cut sets a smaller window and begins to check it.
 func (c *congestion) cut(now int64, window float64, admitted int64) {
 	c.window, c.full = max(1, window), now
-	c.checking, c.eased, c.late = true, never, 0
+	c.checking, c.worked, c.useless = true, never, 0
 	c.begin(now, admitted)
 }
 
@@ -236,12 +236,12 @@ func (c *congestion) check(now, n, admitted int64, timedOut bool) {
 	c.checked++
 	if timedOut {
 		c.failed++
-		if n > c.eased {
-			c.late++
+		if n > c.worked {
+			c.useless++
 		}
 	}
 	switch {
-	case c.late == lateTimeouts:
+	case c.useless == uselessTimeouts:
 		c.giveUp(now)
 	case c.checked < checkCalls:
 	case c.failed == checkCalls:

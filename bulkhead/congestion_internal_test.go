@@ -232,8 +232,8 @@ func TestCongestion_check_useless(t *testing.T) {
 			}
 			window := s.window
 			s.useless(failed)
-			for late := range lateTimeouts {
-				if !s.checking || s.window != window || s.late != late {
+			for late := range uselessTimeouts {
+				if !s.checking || s.window != window || s.congestion.useless != late {
 					t.Fatalf("after %d late timeouts: %+v", late, s.congestion)
 				}
 				s.fails(1)
@@ -255,7 +255,7 @@ func TestCongestion_check_queueGetsShorter(t *testing.T) {
 	for n := cut + 2; n <= cut+8; n++ {
 		s.timedOut(s.now, second, n, cut+8, 10, false)
 	}
-	if !s.checking || s.late != 0 || s.eased != cut+8 || s.checked != 0 || s.last != cut+8 {
+	if !s.checking || s.congestion.useless != 0 || s.worked != cut+8 || s.checked != 0 || s.last != cut+8 {
 		t.Errorf("%+v", s.congestion)
 	}
 	s.n = cut + 8
@@ -271,7 +271,7 @@ func TestCongestion_check_easedBySuccess(t *testing.T) {
 	s.n++
 	s.endedOtherwise(s.now, s.n, s.n)
 	s.fails(3)
-	if s.eased != never || s.late != 0 {
+	if s.worked != never || s.congestion.useless != 0 {
 		t.Errorf("%+v", s.congestion)
 	}
 }

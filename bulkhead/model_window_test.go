@@ -43,7 +43,8 @@ func (m *model) follow(c *caller, timedOut bool) {
 	a.evidence = timedOut && !c.deadlinePassed() && float64(max(1, a.took)) > m.times().took
 	if !timedOut {
 		silence := m.now() - m.quiet
-		if m.quiet > 0 && m.times().bursts > 0 && silence > 25*time.Millisecond && silence <= 2*time.Second {
+		usual := m.times().bursts
+		if m.quiet > 0 && usual > 0 && silence > max(25*time.Millisecond, time.Duration(2*usual)) && silence <= 2*time.Second {
 			m.paused.at, m.paused.long, m.waited = m.now(), silence, m.admitted
 		}
 		m.quiet = 0

@@ -65,7 +65,7 @@ func (b *Bulkhead) explain() (since time.Time, why, next string) {
 	case now < c.rest:
 		return since, "calls timed out, and fewer calls in flight did not help",
 			fmt.Sprintf("checks that again in %v at the earliest", rounded(float64(c.rest-now)))
-	case burst.timeOut(now, c.timeouts):
+	case burst.timeoutsAreEvidence(now, c.timeouts):
 		return since, fmt.Sprintf("%.0f %% of the recent calls timed out, the last one %v ago", 100*c.timeouts, rounded(float64(now-burst.timedOut))),
 			fmt.Sprintf("rejects bursts for %v, or until more calls succeed", rounded(float64(halfLife-now+burst.timedOut)))
 	case burst.usual > 0:

@@ -19,7 +19,8 @@ const (
 	// 32, so that one slow call moves it little.
 	smoothing = 32
 
-	// halfLife is the time in which high falls by half, and how long a timeout is evidence.
+	// halfLife is the time in which high falls by half, and how long a timeout is evidence and a
+	// pause is remembered.
 	halfLife = int64(30 * time.Second)
 	// forgetEvery is the least time after which high is lowered again.
 	forgetEvery = int64(250 * time.Millisecond)
@@ -57,7 +58,7 @@ func (b *Bulkhead) learn(t ticket, o resilience.Outcome, timedOut, own bool) (co
 		c.timedOut(now, took, n, admitted, inFlight, own)
 	case o == resilience.Success:
 		if b.burst.succeeded(now, took) {
-			b.waited.Store(admitted)
+			b.beforePause.Store(admitted)
 		}
 		c.succeeded(now, took, n, admitted)
 	default:
@@ -139,7 +140,7 @@ func (b *Bulkhead) exceed() (has, may bool) {
 	if congested {
 		return false, false
 	}
-	b.untimed.Store(0) // the burst must hear of the next success
+	b.untimed.Store(0) // so that burst.succeeded is called for the next success
 	slots := b.slots.Load()
 	_, high := unpack(b.load.Load())
 	switch want := wanted(high); {
@@ -167,7 +168,7 @@ func (b *Bulkhead) exceed() (has, may bool) {
 // A call that ran for a long time may have seen more calls admitted than were ever in
 // flight at once. It counts in full, because the many short calls see few. But high does
 // not rise above the number in flight. A call that is Ignored changes nothing, and neither does one
-// that waited for a pause to end.
+// that was admitted before the end of a pause, unless it adds 0.
 func (b *Bulkhead) answer(t ticket, o resilience.Outcome, err error, own bool) {
 	if o == resilience.Ignored {
 		if b.window.Load() > 0 {
@@ -184,8 +185,8 @@ func (b *Bulkhead) answer(t ticket, o resilience.Outcome, err error, own bool) {
 	if counts {
 		ran, inFlight, goingOn = b.look()
 		n := t.number(ran)
-		if n <= b.waited.Load() {
-			return // the burst remembers the pause
+		if n <= b.beforePause.Load() {
+			return // its wait for the end of the pause is no load
 		}
 		ran = min(max(1, ran-n+1), maxLoad)
 		goingOn, inFlight = goingOn<<fraction, min(inFlight, maxLoad)<<fraction

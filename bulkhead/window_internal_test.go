@@ -290,7 +290,7 @@ func FuzzCongestion(f *testing.F) {
 				t.Fatalf("step %d: %+v", i/2, c)
 			case c.window != 0 && c.window < 1, c.checking && c.window == 0:
 				t.Fatalf("step %d: %+v", i/2, c)
-			case c.checking && (c.failed > c.checked || c.checked >= checkCalls || c.late >= lateTimeouts || c.late < 0):
+			case c.checking && (c.failed > c.checked || c.checked >= checkCalls || c.useless >= uselessTimeouts || c.useless < 0):
 				t.Fatalf("step %d: %+v", i/2, c)
 			case !finite(c.usual) || !finite(c.steady) || !finite(c.before) || c.holds > doublings:
 				t.Fatalf("step %d: %+v", i/2, c)

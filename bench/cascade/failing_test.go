@@ -36,6 +36,7 @@ func failed(percent float64) scenario {
 	return scenario{name: fmt.Sprintf("%v %% errors", percent), trouble: 30 * time.Second, reply: some(refuses, percent/100)}
 }
 
+// hanging is a dependency that hangs for that share of the calls.
 func hanging(percent float64) scenario {
 	return scenario{name: fmt.Sprintf("%v %% hang", percent), trouble: 30 * time.Second, reply: some(hangs, percent/100), fleets: every}
 }

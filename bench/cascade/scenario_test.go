@@ -70,7 +70,7 @@ var usual = service{workers: 20, mean: 20 * time.Millisecond}
 // every is the same load in processes of three sizes.
 var every = []fleet{few, many, alone}
 
-// small are processes with few calls. The more seeds, the less chance is in a row.
+// small are processes with few calls.
 var small = []fleet{{processes: 100, rate: 1, seeds: 10}, {processes: 20, rate: 5, seeds: 10}, {processes: 10, rate: 10, seeds: 10}}
 
 // withTimeout has attempts with another timeout. The work of the dependency takes the same

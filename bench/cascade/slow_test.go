@@ -159,8 +159,8 @@ func withoutQueue(name string, timeout time.Duration, takes quantile) scenario {
 	return s
 }
 
-// longer has the trouble of s last longer, for what takes longer than usual to show. What does not
-// count lasts longer in proportion.
+// longer has the trouble of s last longer, for what takes longer than usual to show. A third of that
+// does not count, if s skips a time.
 func longer(by time.Duration, s scenario) scenario {
 	if s.skip > 0 {
 		s.skip += by / 3

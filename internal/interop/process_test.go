@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// usage holds the resources that the process uses. What toxiproxy uses does not count: a
-// link that a toxic closed while data arrived stays forever, with up to 1024 buffers.
+// usage holds the resources that the process uses. Goroutines and heap of toxiproxy do not
+// count: a link that a toxic closed while data arrived stays forever, with up to 1024 buffers.
 type usage struct {
 	goroutines int
 	files      int // 0 without /proc, toxiproxy's included
@@ -51,15 +51,15 @@ func heap() (bytes int64) {
 		n, ok = runtime.MemProfile(records, false)
 	}
 	for _, r := range records[:n] {
-		if !calls(r.Stack(), toxiproxys) {
+		if !onStack(r.Stack(), toxiproxys) {
 			bytes += r.InUseBytes()
 		}
 	}
 	return bytes
 }
 
-// calls reports whether the name of a function on a stack contains name.
-func calls(stack []uintptr, name string) bool {
+// onStack reports whether the name of a function on a stack contains name.
+func onStack(stack []uintptr, name string) bool {
 	for frames := runtime.CallersFrames(stack); ; {
 		f, more := frames.Next()
 		if strings.Contains(f.Function, name) {

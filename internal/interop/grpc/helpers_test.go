@@ -81,7 +81,7 @@ func judged(b *breaker.Breaker) outcomes {
 }
 
 // wantJudged waits until the breaker has judged calls as want says. gRPC may end a stream on
-// a goroutine of its own, which tells the breaker after it has freed the slot.
+// a goroutine of its own, which records the result after it has freed the slot.
 func wantJudged(t testing.TB, b *breaker.Breaker, want outcomes) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); judged(b) != want; time.Sleep(time.Millisecond) {
