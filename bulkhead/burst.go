@@ -16,8 +16,9 @@ import (
 //
 // A pause is the time from when the slots were exceeded, without evidence of timeouts, to the next
 // success, if that is longer than that time and at most two seconds. For 30 s after a pause, a further silence may
-// exceed the slots for 5/4 of the pause and 25 ms, even with evidence that the dependency hangs. So
-// the first pause costs calls, and the next ones of its length do not.
+// exceed the slots for 5/4 of the pause and 25 ms, even with evidence that the dependency hangs. So may
+// calls that come within its length after a pause, while those that waited are answered. So the first
+// pause costs calls, and the next ones of its length do not.
 type burst struct {
 	usual       float64 // how long calls that succeed take, in nanoseconds, 0 before the first one
 	timedOut    int64   // when a call last timed out
@@ -70,6 +71,15 @@ func (b *burst) timeoutsAreEvidence(now int64, timeouts float64) bool {
 	return timeouts > evidence && now-b.timedOut < halfLife
 }
 
+// waits reports whether calls wait for a pause to end, or leave the queue after one.
+func (b *burst) waits(now int64) bool {
+	silence, since := now-b.silentSince, now-b.pauseEnded
+	if b.pause == 0 || since < 0 || since >= halfLife {
+		return false
+	}
+	return since < b.pause || b.silentSince != 0 && silence >= 0 && silence < b.pause*5/4+leastBurst
+}
+
 // admits reports whether one more call may be in flight than there are slots, with that share of
 // timeouts.
 func (b *burst) admits(now, slots, wanted int64, f flow, timeouts float64) bool {
@@ -82,7 +92,7 @@ func (b *burst) admits(now, slots, wanted int64, f flow, timeouts float64) bool 
 	if slots >= mostSlots {
 		return false
 	}
-	if silence := now - b.silentSince; b.silentSince != 0 && b.pause > 0 && silence >= 0 && silence < b.pause*5/4+leastBurst && now-b.pauseEnded < halfLife {
+	if b.waits(now) {
 		return true
 	}
 	if b.timeoutsAreEvidence(now, timeouts) {

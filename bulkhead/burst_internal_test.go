@@ -179,6 +179,17 @@ func TestBurst_admits_pause(t *testing.T) {
 	}
 }
 
+// After a pause calls may exceed the slots for as long again, while those that waited are answered.
+func TestBurst_admits_afterPause(t *testing.T) {
+	for passed, want := range map[int64]bool{0: true, second - 1: true, second: false} {
+		b, now := paused(second)
+		b.timedOut = now
+		if got := b.admits(now+passed, 30, 24, flow{200, 176}, 1); got != want {
+			t.Errorf("%v after a pause of a second: %v", time.Duration(passed), got)
+		}
+	}
+}
+
 // A clock that is set back ends the patience with a silence.
 func TestBurst_admits_pauseClockSetBack(t *testing.T) {
 	b, now := paused(second)
@@ -285,7 +296,7 @@ func FuzzBurst(f *testing.F) {
 				got := b.admits(now, slots, 24, flow{admitted, ended}, share)
 				late := b.usual > 0 && now-exceeded > max(25*millisecond, int64(2*b.usual))
 				few := 4*(ended-began.answered) < 3*(admitted-began.admitted)
-				pauses := quiet != 0 && pause > 0 && now-paused < 30*second && now-quiet < pause*5/4+25*millisecond
+				pauses := pause > 0 && now-paused < 30*second && (now-paused < pause || quiet != 0 && now-quiet < pause*5/4+25*millisecond)
 				if got != (slots < 10_000 && (pauses || !hangs && !(late && few))) {
 					t.Fatalf("step %d: %v with a share of %v: %+v", i/2, got, share, b)
 				}

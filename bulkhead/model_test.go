@@ -135,7 +135,8 @@ func (m *model) evidence() bool {
 			m.quiet = m.now()
 		}
 	}
-	if m.quiet > 0 && m.paused.long > 0 && m.now()-m.quiet < m.paused.long*5/4+25*time.Millisecond && m.now()-m.paused.at < 30*time.Second {
+	if since := m.now() - m.paused.at; m.paused.long > 0 && since < 30*time.Second &&
+		(since < m.paused.long || m.quiet > 0 && m.now()-m.quiet < m.paused.long*5/4+25*time.Millisecond) {
 		return false
 	}
 	if m.timedOut() {
