@@ -34,8 +34,8 @@ var ErrOpen error = &resilience.Rejection{Policy: policy, Reason: resilience.Ope
 // credit, the number of calls that may be in flight. It starts at 1, and if that probe fails,
 // the breaker opens again. A success adds 1. So HALF_OPEN is a slow start: each round of
 // successes doubles the calls that it admits. After the first success, the rules of Trip judge
-// the failures of HALF_OPEN, with two exceptions: the Span of a Silence does not apply if as
-// many calls in a row have failed as may be in flight and the last of them has timed out. And a
+// the failures of HALF_OPEN, with two exceptions. The Span of a Silence does not apply if as
+// many calls in a row have failed as may be in flight and the last of them has timed out. A
 // failure of a call that was admitted before the last success is no part of a row.
 //
 // A timeout is a failure whose error has a method Timeout() bool that returns true or

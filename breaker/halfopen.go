@@ -70,7 +70,7 @@ const never = 1<<(64-idBits) - 1
 // lease that held its slot before, and two ids must show which lease is newer.
 var lastLease atomic.Uint64
 
-// ids is how many ids there are. They wrap, and 0 is none.
+// ids is how many ids there are, and the mask of an id in a token. They wrap, and 0 is none.
 const ids = 1<<idBits - 1
 
 // leaseID returns the id of the n-th lease.

@@ -15,10 +15,10 @@ import (
 // known.
 //
 // A pause is the time from when the slots were exceeded, without evidence of timeouts, to the next
-// success, if that is longer than that time and at most two seconds. For 30 s after a pause, a further silence may
-// exceed the slots for 5/4 of the pause and 25 ms, even with evidence that the dependency hangs. So may
-// calls that come within its length after a pause, while those that waited are answered. So the first
-// pause costs calls, and the next ones of its length do not.
+// success, if that is longer than a burst may last and at most two seconds. For 30 s after a pause,
+// calls may exceed the slots even with evidence: in a further silence for 5/4 of the pause and
+// 25 ms, and after a pause for its length, while those that waited are answered. So the first pause
+// costs calls, and the next ones of its length do not.
 type burst struct {
 	usual       float64 // how long calls that succeed take, in nanoseconds, 0 before the first one
 	timedOut    int64   // when a call last timed out
@@ -53,13 +53,12 @@ func (b *burst) succeeded(now, took int64) (endsPause bool) {
 		b.pause, b.pauseEnded, endsPause = silence, now, true
 	}
 	b.silentSince = 0
-	if took == 0 {
-		return endsPause
-	}
 	if b.usual == 0 {
 		b.usual = float64(took)
 	}
-	b.usual += (float64(took) - b.usual) / smoothing
+	if took > 0 {
+		b.usual += (float64(took) - b.usual) / smoothing
+	}
 	return endsPause
 }
 

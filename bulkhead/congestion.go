@@ -13,15 +13,15 @@ import (
 // no more calls than the window are in flight, at first a quarter of those in flight now. The next
 // eight calls check whether that helps. If all of them time out, half of the window is checked. If
 // some of them time out, the next eight are checked: a queue that gets shorter lets later calls
-// succeed. So if three time out that were admitted after another had succeeded with this window, the
-// calls do not wait for each other: the congestion ends, and none begins for a minute or 120
-// timeouts, whichever is longer, and twice as long each time, up to sixteenfold. If none times out, the window follows the rules of TCP (RFC 5681): it is halved and checked again when
-// over 30 % time out, it shrinks to 0.7 once in a round trip while successes take over half of a
-// timeout, and otherwise it grows by one call in a round trip, or for each success while successes
-// are quick. If an eighth of the window has not made calls quicker, the congestion ends in the same
-// way. It also ends when no call has found the window full for three seconds. A window that lasts for
-// half of that time, which doubles too, grows by one call for each success, until over 30 % time out
-// again.
+// succeed. So if three time out that were admitted after another had succeeded with this window,
+// the calls do not wait for each other: the congestion ends, and none begins for a minute or 120
+// timeouts, whichever is longer, and twice as long each time, up to sixteenfold. If none times out,
+// the window follows the rules of TCP (RFC 5681): it is halved and checked again when over 30 % time
+// out, it shrinks to 0.7 once in a round trip while successes take over half of a timeout, and
+// otherwise it grows by one call in a round trip, or for each success while successes are quick. If
+// an eighth of the window has not made calls quicker, the congestion ends in the same way. It also
+// ends when no call has found the window full for three seconds. A window that lasts for half of
+// that time, which doubles too, grows by one call for each success, until over 30 % time out again.
 //
 // A healthy dependency is not taken for a congested one, because its calls do not time out. Neither
 // is one of which a replica hangs, because the others answer quickly, nor one that pauses: calls
@@ -83,7 +83,7 @@ const (
 	// uselessTimeouts is how many timeouts end the congestion, of calls that were admitted after
 	// another had succeeded with the window. One may be chance.
 	uselessTimeouts = 3
-	// never is worked before the first success.
+	// never is the value of worked before such a success.
 	never = math.MaxInt64
 	// A window that is smaller by a factor of much helps if successes take less than equal of
 	// the time.

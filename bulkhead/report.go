@@ -69,7 +69,7 @@ func (b *Bulkhead) explain() (since time.Time, why, next string) {
 		return since, fmt.Sprintf("%.0f %% of the recent calls timed out, the last one %v ago", 100*c.timeouts, rounded(float64(now-burst.timedOut))),
 			fmt.Sprintf("rejects bursts for %v, or until more calls succeed", rounded(float64(halfLife-now+burst.timedOut)))
 	case burst.usual > 0:
-		return since, "", fmt.Sprintf("admits bursts while calls end within %v", max(time.Duration(leastBurst), rounded(2*burst.usual)))
+		return since, "", fmt.Sprintf("admits bursts while calls end within %v", rounded(float64(burst.patience())))
 	}
 	return since, "", "admits bursts until a call times out"
 }

@@ -84,11 +84,12 @@ func judged(b *breaker.Breaker) outcomes {
 // a goroutine of its own, which records the result after it has freed the slot.
 func wantJudged(t testing.TB, b *breaker.Breaker, want outcomes) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); judged(b) != want; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("the breaker judged %+v, want %+v", judged(b), want)
+	defer func() {
+		if got := judged(b); got != want {
+			t.Errorf("the breaker judged %+v, want %+v", got, want)
 		}
-	}
+	}()
+	eventually(t, "the breaker has judged all calls", func() bool { return judged(b) == want })
 }
 
 // in is the policy of a server with access to its parts.
