@@ -38,9 +38,11 @@ type Event struct {
 	// Key is the key of the policy in a keyed.Group, such as a host or a method. A
 	// timeout and a fallback, which have no state, report the key of the operation.
 	Key string
+	// Endpoint is the address of the replica that an event is about.
+	Endpoint string
 
 	// From and To are states: of a breaker "CLOSED", "OPEN" and "HALF_OPEN", of a
-	// limit "NORMAL" and "OVERLOAD".
+	// limit "NORMAL" and "OVERLOAD", of an endpoint "IN", "EJECTED" and "RETURNING".
 	From, To string
 	// Mode is the mode of a breaker, "" for Auto.
 	Mode string
@@ -90,6 +92,7 @@ func logEvent(ctx context.Context, l *slog.Logger, e Event) {
 		}
 	}
 	text("key", e.Key)
+	text("endpoint", e.Endpoint)
 	text("from", e.From)
 	text("to", e.To)
 	text("mode", e.Mode)

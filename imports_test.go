@@ -19,25 +19,26 @@ const (
 	adapter    = module + "/internal/adapter"
 	series     = module + "/metrics/internal/series"
 	ranks      = module + "/limit/internal/rank"
+	endpoints  = module + "/endpoint"
 	googleRPC  = "google.golang.org/genproto/googleapis/rpc/..." // the details of a gRPC status
 	protobuf   = "google.golang.org/protobuf/..."
 )
 
-var policies = []string{"breaker", "retry", "bulkhead", "timeout", "fallback", "limit", "stale"}
+var policies = []string{"breaker", "retry", "bulkhead", "timeout", "fallback", "limit", "stale", "endpoint"}
 
 // imports maps a package to its imports, without the standard library.
 type imports map[string][]string
 
 // allowed returns the imports that packages of the module may have besides the standard
-// library. A package without a rule may import anything except programs. httpmw, grpcmw,
-// metrics and debug import the core and no policy.
+// library. A package without a rule may import anything except programs. metrics and debug
+// import the core and no policy; httpmw and grpcmw also import package endpoint.
 func allowed() map[string][]string {
 	rules := map[string][]string{
 		module:              {},
 		internal:            {module, clock, sync_, internal},
 		module + "/keyed":   {module, clock, sync_, internal},
-		module + "/httpmw":  {module, adapter},
-		module + "/grpcmw":  {module, adapter, grpc, googleRPC, protobuf},
+		module + "/httpmw":  {module, adapter, endpoints},
+		module + "/grpcmw":  {module, adapter, endpoints, grpc, googleRPC, protobuf},
 		module + "/stack":   {module, clock, sync_, internal, module + "/keyed"},
 		module + "/debug":   {module},
 		series:              {},

@@ -16,6 +16,7 @@ import (
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/breaker"
 	"github.com/resilience-go/resilience/bulkhead"
+	"github.com/resilience-go/resilience/endpoint"
 	"github.com/resilience-go/resilience/fallback"
 	"github.com/resilience-go/resilience/keyed"
 	"github.com/resilience-go/resilience/limit"
@@ -123,6 +124,12 @@ var configs = map[string]func(set func(config any)) error{
 		c := fallback.Config{Handle: func(context.Context, error) error { return nil }}
 		set(&c)
 		_, err := fallback.New(c)
+		return err
+	},
+	"endpoint.Config": func(set func(any)) error {
+		c := endpoint.Config{}
+		set(&c)
+		_, err := endpoint.New(c)
 		return err
 	},
 	"stale.Config": func(set func(any)) error { c := stale.Config{}; set(&c); _, err := stale.New[int](c); return err },

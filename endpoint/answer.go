@@ -1,0 +1,140 @@
+package endpoint
+
+import "math"
+
+const (
+	// latencyWeight and failureWeight are the weights of one sample in the averages. A
+	// change of the latency is known after some sixteen answers, of the failures after
+	// eight.
+	latencyWeight = 1. / 16
+	failureWeight = 1. / 8
+	// slowStart is how many attempts an endpoint has in flight when its slow start is over.
+	slowStart = 64
+	// chance is how rarely an endpoint that is as good as the others has a run of failures
+	// that ejects it. With 1e-4, fifteen times as many healthy endpoints are ejected where
+	// all fail alike. With 1e-6, a replica that answers 503 gets one more attempt.
+	chance = 1e-5
+	// leastShare and mostShare bound the share of failures of the others in the
+	// computation of chance, so that between 4 and 110 failures in a row eject.
+	leastShare = .03
+	mostShare  = .9
+	// unreachableShare and lateShare are the shares of failures of the others below which
+	// an attempt that was not answered at all ejects by itself. In a brown-out all are
+	// late, and slow is not dead.
+	unreachableShare = .5
+	lateShare        = .2
+)
+
+// Answered records that the attempt came to its result: for HTTP the headers are there. err
+// is the error of a failed attempt, for events and reports; it may be nil. Answered must be
+// called before End.
+func (p *Pick) Answered(r Result, err error) {
+	if p.endpoint == nil || p.progress.Or(pickAnswered)&pickAnswered != 0 {
+		return
+	}
+	e := p.endpoint
+	e.answered.Add(1)
+	if p.alone {
+		e.countRun(r, 0)
+		return
+	}
+	s := e.set
+	now := s.clock.Nanos()
+	took := now - p.at
+	// Another attempt, which started later, may have been answered.
+	heardSince := e.heard.Load() > p.at
+	switch r {
+	case Success:
+		e.heard.Store(now)
+		e.latency.add(float64(took), now, latencyWeight)
+		e.failures.add(0, now, failureWeight)
+	case Busy:
+		e.heard.Store(now)
+		e.failures.add(1, now, failureWeight)
+	case Failure:
+		e.heard.Store(now)
+		e.failures.add(1, now, failureWeight)
+	case Timeout:
+		e.latency.raise(float64(took), now)
+		e.failures.add(1, now, failureWeight)
+	case Unreachable:
+		e.failures.add(1, now, failureWeight)
+	default:
+		e.latency.raise(float64(took), now)
+	}
+	run := e.countRun(r, p.at)
+	switch r {
+	case Success, Busy:
+		if e.ejected.Load() || r == Success && e.credit.Load() > 0 {
+			s.succeeded(e, p)
+		}
+	case Failure, Timeout, Unreachable:
+		unanswered := r == Unreachable || r == Timeout && !heardSince
+		if unanswered || p.probe || e.credit.Load() > 0 || run >= failingRun {
+			s.failed(e, p, failure{r, unanswered, took, err}, now)
+		}
+	default:
+		if p.probe {
+			s.release(e)
+		}
+	}
+}
+
+// End records that nothing of the attempt is left: for HTTP the body was read or closed.
+func (p *Pick) End() {
+	if p.endpoint == nil {
+		return
+	}
+	p.Answered(Ignored, nil)
+	if p.progress.Or(pickEnded)&pickEnded == 0 {
+		p.endpoint.ended.Add(1)
+	}
+}
+
+// countRun counts r in the run of failures and returns its length.
+func (e *Endpoint) countRun(r Result, started int64) int64 {
+	switch r {
+	case Success:
+		if e.run.Load() != 0 { // a load is cheaper than a store for other processors
+			e.run.Store(0)
+		}
+	case Failure, Timeout, Unreachable:
+		n := e.run.Add(1)
+		if n == 1 {
+			e.runStart.Store(started)
+		}
+		return n
+	}
+	return 0
+}
+
+// others returns the mean share of failures and the mean latency in ns of the endpoints that
+// are in, without e. Both are 0 if they are unknown.
+func (s *Set) others(e *Endpoint, now int64) (failures, latency float64) {
+	others, known := 0., 0.
+	for _, o := range s.view.Load().in {
+		if o == e {
+			continue
+		}
+		others++
+		failures += o.failures.at(now)
+		if l := o.latency.at(now); l > 0 {
+			known++
+			latency += l
+		}
+	}
+	return failures / max(1, others), latency / max(1, known)
+}
+
+// enough returns how many failures in a row eject e.
+func (s *Set) enough(e *Endpoint, f failure, now int64) int64 {
+	failures, latency := s.others(e, now)
+	switch {
+	case f.result == Unreachable && failures < unreachableShare:
+		return 1
+	case f.unanswered && failures < lateShare && float64(f.took) > silent*latency:
+		// If it took less, the timeout of the attempt may just have been short.
+		return 1
+	}
+	return int64(math.Ceil(math.Log(chance) / math.Log(min(mostShare, max(leastShare, failures)))))
+}

@@ -1,0 +1,98 @@
+package endpoint
+
+import (
+	"math"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// halfLife is the time without a sample in which an average loses half of its value.
+	// With 5 s a client of two calls a second forgets a slow endpoint between its calls.
+	// With 20 s one bad sample keeps work away from a healthy endpoint twice as long.
+	halfLife = 10 * time.Second
+	// sure is the number of samples from which an average fades with halfLife. With fewer
+	// samples it fades proportionally faster, so that one slow first call does not keep
+	// work away from an endpoint for long.
+	sure = 10
+)
+
+// average is a moving average that fades while it gets no samples. The zero value has no
+// sample and the value 0. An average is safe for concurrent use: of two samples at the same
+// time one may be lost.
+type average struct {
+	// word has the value as a float32 in its upper 32 bits, then 27 bits for the time of
+	// the last sample in ms, which wrap after 37 hours, and 5 bits for the number of
+	// samples that have not faded, in thirds.
+	word atomic.Uint64
+}
+
+const (
+	timeBits  = 27
+	countBits = 5
+	timeMask  = 1<<timeBits - 1
+	countMask = 1<<countBits - 1
+	thirds    = 3
+)
+
+func pack(value float64, now int64, samples float64) uint64 {
+	ms := uint64(now/int64(time.Millisecond)) & timeMask
+	return uint64(math.Float32bits(float32(value)))<<32 | ms<<countBits | uint64(min(countMask, samples*thirds+.5))
+}
+
+// unpack returns the value, the time since the last sample, and the number of samples.
+func unpack(word uint64, now int64) (value, age, samples float64) {
+	ms := (uint64(now/int64(time.Millisecond)) - word>>countBits) & timeMask
+	if ms > timeMask/2 {
+		ms = 0 // the sample is newer than now, because another goroutine has read the clock later
+	}
+	return float64(math.Float32frombits(uint32(word >> 32))), float64(ms) * float64(time.Millisecond), float64(word&countMask) / thirds
+}
+
+// fade returns the share that is left of a value after age. Below a 64th of the half-life
+// it is 1, which saves the exponential.
+func fade(age, halfLife float64) float64 {
+	if age < halfLife/64 {
+		return 1
+	}
+	return math.Exp2(-age / halfLife)
+}
+
+// add adds a sample with weight, or with the weight of one of few samples.
+func (a *average) add(sample float64, now int64, weight float64) {
+	old := a.word.Load()
+	if sample == 0 && old>>32 == 0 {
+		return // the average stays 0, and is not written
+	}
+	value, age, samples := unpack(old, now)
+	samples = min(sure, samples*fade(age, float64(halfLife))+1)
+	value += max(weight, 1/samples) * (sample - value)
+	if sample == 0 && value < negligible {
+		value = 0
+	}
+	a.word.CompareAndSwap(old, pack(value, now, samples))
+}
+
+// negligible is the share of failures below which an average becomes 0, so that it is no
+// longer written.
+const negligible = 0.01
+
+// raise sets the value to least if it is lower.
+func (a *average) raise(least float64, now int64) {
+	old := a.word.Load()
+	if value, _, samples := unpack(old, now); value < least {
+		a.word.CompareAndSwap(old, pack(least, now, max(samples, 1)))
+	}
+}
+
+// at returns the value at now.
+func (a *average) at(now int64) float64 {
+	word := a.word.Load()
+	if word>>32 == 0 {
+		return 0
+	}
+	value, age, samples := unpack(word, now)
+	return value * fade(age, float64(halfLife)*max(.1, min(1, samples/sure)))
+}
+
+func (a *average) reset() { a.word.Store(0) }

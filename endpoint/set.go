@@ -1,0 +1,288 @@
+// Package endpoint chooses among the replicas behind a name, so that a replica that is
+// down, hangs, fails or is slow costs neither success nor time.
+//
+// httpmw.Endpoints and grpcmw.WithEndpoints use it for HTTP and gRPC. For a client with
+// replicas of its own, such as one of a database or a cache, a Set is also a policy. Put it
+// innermost:
+//
+//	set, err := endpoint.New(endpoint.Config{Name: "orders"})
+//	set.Update([]string{"db-1:5432", "db-2:5432", "db-3:5432"}, connect)
+//	p := resilience.Compose(stack.Client("orders"), set)
+//	err = resilience.Run(ctx, p, func(ctx context.Context) error {
+//		return query(ctx, endpoint.Of(ctx).Value().(*sql.DB))
+//	})
+package endpoint
+
+import (
+	"cmp"
+	"fmt"
+	"hash/maphash"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/benbjohnson/clock"
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/internal/counters"
+	"github.com/resilience-go/resilience/internal/vclock"
+)
+
+// policy is the kind of a Set in events and reports.
+const policy = "endpoint"
+
+// defaultSubset is the default of Config.Subset. A call of a Set with more endpoints finds
+// out no more, and each endpoint costs the client connections.
+const defaultSubset = 100
+
+// All is a Config.Subset without a bound.
+const All = -1
+
+// Config configures a Set. The zero value is a good default.
+type Config struct {
+	// Name appears in events and reports.
+	Name string
+	// Subset is how many of the addresses given to Update are used, by default 100. The
+	// set chooses them at random, and keeps its choice while they are in use. With All it
+	// uses all.
+	Subset int
+	// Observer is called when an endpoint is ejected and when it returns. nil: none.
+	Observer resilience.Observer
+	// Clock is the time to use, nil for real time.
+	Clock clock.Clock
+	// Rand returns random numbers, nil for those of math/rand/v2. It must be safe for
+	// concurrent use.
+	Rand func() uint64
+}
+
+// Set is the endpoints behind a name. It chooses one for each attempt, by what it has seen
+// of them itself. It has no goroutine, no timer and no network.
+//
+// Of two endpoints taken at random (power of two choices), Pick returns the one that is
+// expected to answer sooner, which has less of
+//
+//	(in flight + 1) × latency ÷ (1.02 − failures)⁴
+//
+// latency and failures, the share of attempts that failed, are moving averages. They fade
+// within seconds without samples. Differences in latency and failures of less than 1.5
+// times are noise: then only the attempts in flight decide. An endpoint that owes answers
+// and has given none for four times its latency counts with that time as its latency, so a
+// hang is noticed before a timeout has passed.
+//
+// An endpoint is ejected when it cannot be connected, or when an attempt timed out and the
+// endpoint has answered no other attempt since it began. It is also ejected after so many
+// failures in a row that an endpoint as good as the others would have them once in 100 000
+// runs: four if the others do not fail, seventeen if half of their answers are failures.
+// Where all fail alike, none is ejected. The last endpoint is never ejected. While all that
+// are left fail, Pick chooses among all.
+//
+// An ejected endpoint gets one attempt at a time, as a probe: after a second and 200 picks,
+// or after about 30 s, and at once when another endpoint is ejected or returns. All ejected
+// endpoints together get at most one pick in 100, or one in five seconds. A probe that
+// succeeds ends the ejection. The endpoint then starts slowly, with one attempt in flight
+// and one more after each success.
+//
+// A Set is safe for concurrent use.
+type Set struct {
+	*shared
+	key  string
+	fork bool
+
+	view atomic.Pointer[view]
+	// picks are counted while an endpoint is ejected. A probe may be due from probeAt, or
+	// from the pick probePick on.
+	picks     atomic.Uint64
+	probeAt   atomic.Int64
+	probePick atomic.Uint64
+
+	mu     sync.Mutex // guards changes of view, and the ejection of each endpoint
+	events []resilience.Event
+	busy   bool // a goroutine is calling the observer
+}
+
+// shared is what the forks of a Set share.
+type shared struct {
+	counters counters.Set
+	cfg      Config
+	clock    vclock.Clock
+	rand     func() uint64
+	seed     maphash.Seed // of the subset
+}
+
+// view is the endpoints of a Set at one time. It never changes.
+type view struct {
+	all     []*Endpoint
+	in      []*Endpoint // not ejected; empty only if all is
+	ejected []*Endpoint
+}
+
+// New returns a Set without endpoints, or an error that says what to change in c.
+func New(c Config) (*Set, error) {
+	if c.Subset < All {
+		return nil, fmt.Errorf("endpoint %q: Config.Subset is %d: must not be negative; for all endpoints use endpoint.All", c.Name, c.Subset)
+	}
+	c.Subset = cmp.Or(c.Subset, defaultSubset)
+	s := &shared{cfg: c, clock: vclock.New(c.Clock), rand: c.Rand, seed: maphash.MakeSeed()}
+	if s.rand == nil {
+		s.rand = rand.Uint64
+	}
+	set := &Set{shared: s}
+	set.view.Store(&view{})
+	return set, nil
+}
+
+// Name returns the name from the Config.
+func (s *Set) Name() string { return s.cfg.Name }
+
+// Fork implements resilience.Forker. The fork has no endpoints before its Update is called,
+// and shares the configuration and the counters of s.
+func (s *Set) Fork(key string) resilience.Policy {
+	fork := &Set{shared: s.shared, key: key, fork: true}
+	fork.view.Store(&view{})
+	return fork
+}
+
+// Idle reports whether a keyed.Group may drop the set: no attempt is in flight, and no
+// endpoint is ejected.
+func (s *Set) Idle() bool {
+	return !slices.ContainsFunc(s.view.Load().all, func(e *Endpoint) bool { return e.InFlight() > 0 || e.ejected.Load() })
+}
+
+// Update replaces the addresses. Duplicates count once. An address that stays keeps its
+// Endpoint. For a new one, Update calls value, which may be nil, to make Endpoint.Value. An
+// endpoint that is added to others starts slowly. Update returns the endpoints whose
+// addresses are gone; attempts may still be in flight there. Without addresses, Pick returns
+// false.
+func (s *Set) Update(addresses []string, value func(address string) any) (dropped []*Endpoint) {
+	s.mu.Lock()
+	defer s.unlock()
+	gone := map[string]*Endpoint{}
+	for _, e := range s.view.Load().all {
+		gone[e.address] = e
+	}
+	first := len(gone) == 0
+	now := s.clock.Nanos()
+	var all []*Endpoint
+	for _, a := range s.subset(addresses) {
+		e := gone[a]
+		if e == nil {
+			e = &Endpoint{set: s, address: a, since: now}
+			if value != nil {
+				e.value = value(a)
+			}
+			if !first {
+				e.credit.Store(1)
+			}
+		}
+		delete(gone, a)
+		all = append(all, e)
+	}
+	for _, e := range gone {
+		e.dropped = true
+	}
+	s.install(all)
+	return slices.Collect(maps.Values(gone))
+}
+
+// subset returns the addresses to use, sorted and without duplicates. Of too many it
+// returns those with the least hashes (rendezvous hashing), so that most of them stay the
+// same when other addresses come and go.
+func (s *Set) subset(addresses []string) []string {
+	sorted := slices.Compact(slices.Sorted(slices.Values(addresses)))
+	if s.cfg.Subset == All || len(sorted) <= s.cfg.Subset {
+		return sorted
+	}
+	hashes := make(map[string]uint64, len(sorted))
+	for _, a := range sorted {
+		hashes[a] = maphash.String(s.seed, a)
+	}
+	slices.SortFunc(sorted, func(a, b string) int { return cmp.Compare(hashes[a], hashes[b]) })
+	return sorted[:s.cfg.Subset]
+}
+
+// install makes all the endpoints of the set. mu is held.
+func (s *Set) install(all []*Endpoint) {
+	v := &view{all: all}
+	for _, e := range all {
+		if e.out == nil {
+			v.in = append(v.in, e)
+		} else {
+			v.ejected = append(v.ejected, e)
+		}
+	}
+	if len(v.in) == 0 && len(all) > 0 {
+		// The endpoints that were in are gone. Those that are left may fail, but Pick
+		// needs one.
+		for _, e := range all {
+			s.admit(e)
+		}
+		v = &view{all: all, in: all}
+	}
+	s.view.Store(v)
+}
+
+// Endpoints returns the endpoints, sorted by address unless they are a subset.
+func (s *Set) Endpoints() []*Endpoint { return slices.Clone(s.view.Load().all) }
+
+// Endpoint is one address of a Set. It is safe for concurrent use.
+type Endpoint struct {
+	set     *Set
+	address string
+	value   any
+
+	// Attempts that have started, answered and ended.
+	started, answered, ended atomic.Int64
+
+	// heard is when the endpoint last answered, or when an attempt started while it owed
+	// no answer.
+	heard    atomic.Int64
+	latency  average      // in ns, of attempts that succeeded
+	failures average      // the share of attempts that failed
+	run      atomic.Int64 // failures since the last success
+	runStart atomic.Int64 // when the first attempt of the run started
+	// credit is how many attempts may be in flight during a slow start, 0 for any number.
+	credit atomic.Int64
+
+	ejected atomic.Bool // out is not nil
+
+	// Guarded by set.mu:
+
+	out     *ejection // nil while the endpoint is in
+	dropped bool      // the address is gone
+	since   int64     // when the state changed last
+	why     string    // of the last ejection that has ended
+}
+
+// Address returns the address given to Set.Update.
+func (e *Endpoint) Address() string { return e.address }
+
+// Value returns the value that Set.Update has made for the address.
+func (e *Endpoint) Value() any { return e.value }
+
+// InFlight returns how many attempts have started and not ended.
+func (e *Endpoint) InFlight() int64 {
+	ended := e.ended.Load() // first, so that no attempt is seen ended and not started
+	return e.started.Load() - ended
+}
+
+// owes reports whether an attempt waits for an answer.
+func (e *Endpoint) owes() bool {
+	answered := e.answered.Load()
+	return e.started.Load() > answered
+}
+
+// full reports whether a slow start admits no further attempt.
+func (e *Endpoint) full() bool {
+	credit := e.credit.Load()
+	return credit > 0 && e.InFlight() >= credit
+}
+
+// silence returns how long the endpoint has owed an answer at now, 0 if it owes none.
+func (e *Endpoint) silence(now int64) time.Duration {
+	if !e.owes() {
+		return 0
+	}
+	return time.Duration(now - e.heard.Load())
+}
