@@ -138,18 +138,17 @@ func (s *Set) Nodes() iter.Seq[resilience.Node] {
 
 // The labels of the values.
 var (
-	picks    = policykit.Labels("kind", "in", "probe", "all_failing")
+	kinds    = policykit.Labels("kind", "in", "probe", "all_failing")
 	reasons  = policykit.Labels("reason", "unreachable", "timeout", "failures")
-	states   = []string{In, Ejected, Returning}
 	byStates = policykit.Labels("state", "in", "ejected", "returning")
 )
 
 // Report implements resilience.Reporter.
 func (s *Set) Report(details bool) resilience.Report {
-	r := resilience.Report{Kind: policy, Name: s.cfg.Name, State: "WORKING"}
+	r := resilience.Report{Kind: policy, Name: s.cfg.Name}
 	if !s.fork { // the forks share its counters
 		c := s.countersNow()
-		r.Values = policykit.AppendCounters(r.Values, "picks_total", picks, c.Picks, c.Probes, c.PicksOfFailing)
+		r.Values = policykit.AppendCounters(r.Values, "picks_total", kinds, c.Picks, c.Probes, c.PicksOfFailing)
 		r.Values = policykit.AppendCounters(r.Values, "ejections_total", reasons, c.Unreachable, c.Timeouts, c.Failures)
 	}
 	v := s.view.Load()
@@ -163,13 +162,7 @@ func (s *Set) Report(details bool) resilience.Report {
 	}
 	counts[1] = len(v.ejected)
 	for i, n := range counts {
-		r.Values = append(r.Values, resilience.Value{Name: "endpoints", Labels: byStates[i], Value: float64(n)})
-	}
-	switch {
-	case len(v.ejected) > 0 && allFailing(v.in, failingRun):
-		r.State, r.Attention = "ALL_FAILING", true
-	case len(v.ejected) > 0:
-		r.State, r.Attention = "DEGRADED", true
+		r.Values = append(r.Values, resilience.Value{Name: "replicas", Labels: byStates[i], Value: float64(n)})
 	}
 	if details {
 		r.Settings, r.Time = policykit.Settings(s.String()), s.clock.Now()
@@ -184,22 +177,35 @@ func (e *Endpoint) Report(details bool) resilience.Report {
 		Kind: policy, Name: e.set.cfg.Name, State: st.State,
 		Attention: st.State == Ejected, Recovering: st.State == Returning,
 	}
-	if details {
-		r.Time, r.Since, r.Why, r.RetryAt = e.set.clock.Now(), st.Since, st.Why, st.ProbeAt
-		r.Values = []resilience.Value{
-			{Name: "attempts_total", Value: float64(st.Attempts)},
-			{Name: "in_flight", Value: float64(st.InFlight)},
-			{Name: "latency_seconds", Value: st.Latency.Seconds()},
-			{Name: "failures", Value: st.Failures, Max: 1},
-		}
-		switch st.State {
-		case Ejected:
-			r.Next = fmt.Sprintf("gets a probe in %v at the latest, if there are calls", rounded(int64(st.ProbeAt.Sub(r.Time))))
-		case Returning:
-			r.Next = fmt.Sprintf("starts slowly, with %d in flight at most", e.credit.Load())
-		}
+	if !details {
+		return r
+	}
+	r.Time, r.Since, r.Why, r.RetryAt = e.set.clock.Now(), st.Since, st.Why, st.ProbeAt
+	r.Values = []resilience.Value{
+		{Name: "attempts_total", Value: float64(st.Attempts)},
+		{Name: "in_flight", Value: float64(st.InFlight)},
+		{Name: "share_of_attempts", Value: e.share()},
+		{Name: "latency_seconds", Value: st.Latency.Seconds()},
+		{Name: "failures", Value: st.Failures, Max: 1},
+	}
+	switch st.State {
+	case Ejected:
+		r.Next = fmt.Sprintf("gets a probe in %v at the latest, if there are calls", rounded(int64(st.ProbeAt.Sub(r.Time))))
+	case Returning:
+		r.Next = fmt.Sprintf("starts slowly, with %d in flight at most", e.credit.Load())
+	default:
+		r.Next = fmt.Sprintf("gets attempts; it answers in %v, and %.0f %% fail", rounded(int64(st.Latency)), 100*st.Failures)
 	}
 	return r
+}
+
+// share returns the share that e has of the attempts at the present endpoints.
+func (e *Endpoint) share() float64 {
+	sum := int64(0)
+	for _, o := range e.set.view.Load().all {
+		sum += o.started.Load()
+	}
+	return float64(e.started.Load()) / float64(max(1, sum))
 }
 
 // String returns the settings, for people. The text may change.

@@ -27,7 +27,7 @@ import (
 // A second policy of the same kind and name is an error, wherever it is.
 func TestCollectorAdd_nameTaken(t *testing.T) {
 	words := map[string]string{
-		"breaker_": "breaker", "retry_": "retry", "bulkhead_": "bulkhead", "limit_": "limit", "timeout_": "timeout", "fallback_": "fallback", "stale_": "stale", "call_": "histogram",
+		"breaker_": "breaker", "retry_": "retry", "bulkhead_": "bulkhead", "limit_": "limit", "endpoint_": "endpoint", "timeout_": "timeout", "fallback_": "fallback", "stale_": "stale", "call_": "histogram",
 	}
 	for prefix, p := range kinds("p") {
 		other := kinds("p")[prefix]

@@ -10,6 +10,7 @@ import (
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/breaker"
+	"github.com/resilience-go/resilience/endpoint"
 	"github.com/resilience-go/resilience/fallback"
 	"github.com/resilience-go/resilience/keyed"
 	"github.com/resilience-go/resilience/limit"
@@ -27,6 +28,7 @@ func kinds(name string) map[string]resilience.Policy {
 		"retry_":    resilience.Must(retry.New(retry.Config{Name: name})),
 		"bulkhead_": newBulkhead(name, 0),
 		"limit_":    resilience.Must(limit.New(limit.Config{Name: name, Max: 64})),
+		"endpoint_": resilience.Must(endpoint.New(endpoint.Config{Name: name})),
 		"timeout_":  resilience.Must(timeout.New(timeout.Config{Name: name})),
 		"fallback_": resilience.Must(fallback.New(fallback.Config{
 			Name: name, Handle: func(_ context.Context, err error) error { return err },

@@ -82,6 +82,20 @@ var Alerts = []*Alert{
 		Ignore: "in front of a server that sheds load on purpose, and during a planned load test.",
 	},
 	{
+		Name: "ResilienceEndpointEjected", Severity: "warning", For: "10m",
+		Expr: processes(join("and",
+			inProcess.level(series.EndpointReplicas, is("state", "ejected"))+" > 0",
+			inProcess.flow(series.EndpointPicks)+" > 0",
+		)),
+		Summary: "{{ $value }} process(es) of {{ $labels.job }} have had a replica of {{ $labels.name }} ejected for at least ten minutes.",
+		Means: "For ten minutes at least one process sent an endpoint under this name nothing but probes, and the probes failed. " +
+			"Calls succeed on the other endpoints, which have the load of the ejected one in addition.",
+		Look: "at \"Ejections by reason\" for why, and at /debug/resilience of a process, or its log, for the address. " +
+			"If all processes have it ejected, the replica is down. If one has, the network between the two is.",
+		Do:     "restart or replace the replica, or take its address out of the name. It returns without help with the first probe that succeeds.",
+		Ignore: "if the replica is down on purpose and the others have room for its load.",
+	},
+	{
 		Name: "ResilienceLimitRefusesMany", Severity: "critical", For: "5m",
 		Expr:    limitRefused.Name + " > 0.25",
 		Summary: "Limit {{ $labels.name }} of {{ $labels.job }} keeps {{ $value | humanizePercentage }} of its requests from the handler.",

@@ -9,6 +9,7 @@ func Rows() []Row {
 		{"Retries", retries()},
 		{"Bulkheads", bulkheads()},
 		{"Limits", limits()},
+		{"Endpoints", endpoints()},
 		{"Timeouts and fallbacks", others()},
 		{"Groups", groups()},
 		{"Duration of calls", durations()},
@@ -156,6 +157,26 @@ func bulkheads() []*Panel {
 		{
 			Title: "Rejected by reason", Unit: "ops", Look: stacked, Queries: by(series.BulkheadRejected, "reason"),
 			Description: "Rejected calls per second: queue_full means too many concurrent calls for the slots and the queue, and wait_expired means that the queue moves too slowly because the dependency is slow or pauses.",
+		},
+	}
+}
+
+func endpoints() []*Panel {
+	d := onDashboard
+	replicas := series.EndpointReplicas
+	return []*Panel{
+		{
+			Title: "Endpoints not in", Unit: "short", Look: stacked,
+			Queries:     []Query{{d.total(replicas, d.of(replicas, is("state", "ejected", "returning")), "state"), legend("state")}},
+			Description: "Endpoints that get probes only or start slowly, summed over processes: each process finds out for itself, so a replica that is down counts once in each process that calls it.",
+		},
+		{
+			Title: "Attempts by endpoint chosen", Unit: "ops", Look: stacked, Queries: by(series.EndpointPicks, "kind"),
+			Description: "Attempts per second: probes check ejected endpoints, and all_failing means that no endpoint works, so any is chosen.",
+		},
+		{
+			Title: "Ejections by reason", Unit: "opm", Queries: perMinute(by(series.EndpointEjections, "reason")),
+			Description: "Ejections per minute: unreachable is a replica that is down or restarts, timeout one that hangs, and failures one that answers with failures.",
 		},
 	}
 }

@@ -186,6 +186,25 @@ var (
 	}
 )
 
+// The metrics of endpoints.
+var (
+	EndpointPicks = &Metric{
+		Name: "resilience_endpoint_picks_total", Type: Counter,
+		Labels: []Label{{"kind", []string{"in", "probe", "all_failing"}}},
+		Help:   "Attempts by the endpoint that was chosen: one that is not ejected, an ejected one as a probe, or any one because all that are left fail.",
+	}
+	EndpointEjections = &Metric{
+		Name: "resilience_endpoint_ejections_total", Type: Counter,
+		Labels: []Label{{"reason", []string{"unreachable", "timeout", "failures"}}},
+		Help:   "Ejections by reason: no connection, no answer in time, or several failures in a row.",
+	}
+	EndpointReplicas = &Metric{
+		Name: "resilience_endpoint_replicas", Type: Gauge,
+		Labels: []Label{{"state", []string{"in", "ejected", "returning"}}},
+		Help:   "Endpoints in the state. Those of a set with origins or connections are summed.",
+	}
+)
+
 // The metrics of the other policies, and of groups.
 var (
 	TimeoutCalls = &Metric{
@@ -236,5 +255,6 @@ var All = []*Metric{
 	RetryCalls, RetryAttempts, RetrySuppressed, RetryBudget, RetryCapacity,
 	BulkheadCalls, BulkheadRejected, BulkheadInFlight, BulkheadWaiting, BulkheadSlots, BulkheadCongested,
 	LimitCalls, LimitRejected, LimitOverload, LimitOverloads, LimitInFlight, LimitWaiting, LimitInForce, LimitKnee, LimitTests,
+	EndpointPicks, EndpointEjections, EndpointReplicas,
 	TimeoutCalls, TimeoutExceeded, FallbackCalls, StaleCalls, StaleFetches, StaleKeys, KeyedKeys, KeyedEvicted, CallDuration,
 }
