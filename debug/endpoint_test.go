@@ -46,7 +46,7 @@ func TestHandler_endpoints(t *testing.T) {
 	if g.Keys[2].Policies[0].value(t, "attempts_total", "") > in.value(t, "attempts_total", "") {
 		in = g.Keys[2].Policies[0]
 	}
-	if in.Next != "gets attempts; it answers in 20ms, and 0 % fail" || in.value(t, "latency_seconds", "") != .02 || in.value(t, "share_of_attempts", "") == 0 {
+	if in.Next != "gets attempts; it answers in 20ms, and 0 % fail" || in.value(t, "latency_ms", "") != 20 || in.value(t, "attempts_percent", "") == 0 {
 		t.Errorf("endpoint %+v", in)
 	}
 	page := text(asHTML(t, s))

@@ -184,9 +184,9 @@ func (e *Endpoint) Report(details bool) resilience.Report {
 	r.Values = []resilience.Value{
 		{Name: "attempts_total", Value: float64(st.Attempts)},
 		{Name: "in_flight", Value: float64(st.InFlight)},
-		{Name: "share_of_attempts", Value: e.share()},
-		{Name: "latency_seconds", Value: st.Latency.Seconds()},
-		{Name: "failures", Value: st.Failures, Max: 1},
+		{Name: "attempts_percent", Value: 100 * e.share()},
+		{Name: "failed_percent", Value: 100 * st.Failures},
+		{Name: "latency_ms", Value: float64(st.Latency) / float64(time.Millisecond)},
 	}
 	switch st.State {
 	case Ejected:
