@@ -22,8 +22,8 @@ const (
 // time one may be lost.
 type average struct {
 	// word has the value as a float32 in its upper 32 bits, then 27 bits for the time of
-	// the last sample in ms, which wrap after 37 hours, and 5 bits for the number of
-	// samples that have not faded, in thirds.
+	// the last sample in ticks, and 5 bits for the number of samples that have not faded,
+	// in thirds.
 	word atomic.Uint64
 }
 
@@ -33,20 +33,25 @@ const (
 	timeMask  = 1<<timeBits - 1
 	countMask = 1<<countBits - 1
 	thirds    = 3
+	// tickBits makes a tick of 67 ms, so that the time wraps after 104 days.
+	tickBits = 26
+	// skew is by how many ticks a sample may be newer than now, because another goroutine
+	// has read the clock later. It is a minute.
+	skew = 1 << 10
 )
 
 func pack(value float64, now int64, samples float64) uint64 {
-	ms := uint64(now/int64(time.Millisecond)) & timeMask
-	return uint64(math.Float32bits(float32(value)))<<32 | ms<<countBits | uint64(min(countMask, samples*thirds+.5))
+	tick := uint64(now>>tickBits) & timeMask
+	return uint64(math.Float32bits(float32(value)))<<32 | tick<<countBits | uint64(min(countMask, samples*thirds+.5))
 }
 
 // unpack returns the value, the time since the last sample, and the number of samples.
 func unpack(word uint64, now int64) (value, age, samples float64) {
-	ms := (uint64(now/int64(time.Millisecond)) - word>>countBits) & timeMask
-	if ms > timeMask/2 {
-		ms = 0 // the sample is newer than now, because another goroutine has read the clock later
+	ticks := (uint64(now>>tickBits) - word>>countBits) & timeMask
+	if ticks > timeMask-skew {
+		ticks = 0
 	}
-	return float64(math.Float32frombits(uint32(word >> 32))), float64(ms) * float64(time.Millisecond), float64(word&countMask) / thirds
+	return float64(math.Float32frombits(uint32(word >> 32))), float64(ticks << tickBits), float64(word&countMask) / thirds
 }
 
 // fade returns the share that is left of a value after age. Below a 64th of the half-life
@@ -77,12 +82,18 @@ func (a *average) add(sample float64, now int64, weight float64) {
 // longer written.
 const negligible = 0.01
 
-// raise sets the value to least if it is lower.
+// raise sets the value at now to least if it is lower.
 func (a *average) raise(least float64, now int64) {
 	old := a.word.Load()
-	if value, _, samples := unpack(old, now); value < least {
+	if a.at(now) < least {
+		_, _, samples := unpack(old, now)
 		a.word.CompareAndSwap(old, pack(least, now, max(samples, 1)))
 	}
+}
+
+// last returns the value at the last sample.
+func (a *average) last() float64 {
+	return float64(math.Float32frombits(uint32(a.word.Load() >> 32)))
 }
 
 // at returns the value at now.
