@@ -24,16 +24,18 @@ const (
 )
 
 const (
-	// leastOut is how long an endpoint is ejected at least, unless it was down for longer
-	// than outShare times that.
+	// leastOut is the least time before a probe, after an ejection or a failed probe.
 	leastOut = time.Second
-	// outShare: after a long outage the first probe comes after this share of it.
+	// outShare is the part of an ejection's duration that comes before its next probe, so
+	// that probes become rarer in a long outage.
 	outShare = 8
 	// outPicks is how many picks of the set come before the next probe of an endpoint, so
 	// that an endpoint that is down gets half a percent of the attempts.
 	outPicks = 200
-	// mostOut is the time after which a probe is due whatever the picks, ±20 % at random so
-	// that the clients of an endpoint do not return together.
+	// mostOut is the time after which a probe is due after fewer picks, ±20 % at random so
+	// that the clients of an endpoint do not return together. There must be as many picks
+	// as endpoints. Without that condition, where calls are rarer than mostOut, each of
+	// them would be a probe.
 	mostOut = 30 * time.Second
 	// probeGap is the time between two probes of the ejected endpoints together, unless
 	// outPicks/2 picks come before. Without it the probes of a set that is half down would
@@ -48,14 +50,14 @@ const (
 // it.
 type ejection struct {
 	failure
-	run   int64 // failures in a row before it
-	at    int64 // when it began, or when the last probe failed
-	first int64 // when it began
-	picks uint64
-	least int64  // a probe is due after this time and outPicks picks
-	most  int64  // or after this time
-	lease int64  // until this time a probe holds the endpoint
-	text  string // of failure.err
+	began  int64
+	failed int64 // when it began, or when the last probe failed
+	lease  int64 // until this time a probe holds the endpoint
+
+	// A probe is due from soon and the pick soonPick on, and from late and the pick
+	// latePick on.
+	soon, late         int64
+	soonPick, latePick uint64
 }
 
 // failure is a failed attempt.
@@ -63,20 +65,29 @@ type failure struct {
 	result     Result
 	unanswered bool // there was no answer, and no other since the attempt began
 	took       int64
+	run        int64 // failures in a row
 	err        error
+	text       string // of err
+}
+
+// ahead reports whether t, which was at most d after the time at which it was set, is still
+// to come. If it is further away, the clock was set back.
+func ahead(t, now int64, d time.Duration) bool {
+	const slack = int64(time.Second) // between two goroutines that have read the clock
+	return t > now && t-now <= int64(d)+slack
 }
 
 // dueProbe returns an ejected endpoint that a probe is due for, and leases it to the caller.
 // It returns nil if there is none. Only one goroutine looks at a time; the others go on.
 func (s *Set) dueProbe(v *view, t *Trail, now int64) *Endpoint {
 	picks := s.picks.Add(1)
-	if now < s.probeAt.Load() && picks < s.probePick.Load() || !s.mu.TryLock() {
+	if ahead(s.probeAt.Load(), now, probeGap) && picks < s.probePick.Load() || !s.mu.TryLock() {
 		return nil
 	}
 	defer s.mu.Unlock()
 	var due *Endpoint
 	for _, e := range v.ejected {
-		if e.leasable(t, now) && e.out.due(picks, now) && (due == nil || e.out.at < due.out.at) {
+		if e.leasable(t, now) && e.out.due(picks, now) && (due == nil || e.out.failed < due.out.failed) {
 			due = e
 		}
 	}
@@ -90,13 +101,19 @@ func (s *Set) dueProbe(v *view, t *Trail, now int64) *Endpoint {
 
 // due reports whether a probe is due.
 func (o *ejection) due(picks uint64, now int64) bool {
-	out := now - o.at
-	return out >= o.most || out >= o.least && picks-o.picks >= outPicks
+	return picks >= o.soonPick && !ahead(o.soon, now, 2*mostOut) ||
+		picks >= o.latePick && !ahead(o.late, now, 2*mostOut)
 }
 
 // leasable reports whether e may get a probe of a call with the trail t. mu is held.
 func (e *Endpoint) leasable(t *Trail, now int64) bool {
-	return e.out != nil && e.out.lease <= now && !t.has(e)
+	return e.out != nil && !ahead(e.out.lease, now, probeLease) && !t.has(e)
+}
+
+// holds reports whether p is the probe that has leased its endpoint. mu is held.
+func (p *Pick) holds() bool {
+	o := p.endpoint.out
+	return p.probe && o != nil && o.lease == p.at+int64(probeLease)
 }
 
 // probeUntried leases an ejected endpoint that is not in t, whether or not a probe is due.
@@ -117,92 +134,96 @@ func (s *Set) probeUntried(v *view, t *Trail, now int64) *Endpoint {
 }
 
 // release ends the lease of a probe that has shown nothing.
-func (s *Set) release(e *Endpoint) {
+func (s *Set) release(p *Pick) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if e.out != nil {
-		e.out.lease = 0
+	if p.holds() {
+		p.endpoint.out.lease = 0
 	}
 }
 
-// succeeded ends the ejection of e, or goes on with its slow start.
-func (s *Set) succeeded(e *Endpoint, p *Pick) {
+// current reports whether p started in the present generation of its endpoint. mu is held.
+func (p *Pick) current() bool {
+	return !p.endpoint.dropped && p.generation == uint32(p.endpoint.owed.Load()>>32)
+}
+
+// succeeded ends the ejection of the endpoint, or goes on with its slow start.
+func (s *Set) succeeded(p *Pick, now int64) {
 	s.mu.Lock()
 	defer s.unlock()
-	switch {
-	case e.out == nil:
-		if credit := e.credit.Load() + 1; credit <= slowStart {
-			e.credit.Store(credit)
-		} else {
-			e.credit.Store(0)
-		}
-	case e.out.at <= p.at && !e.dropped: // otherwise it has failed since the attempt began
-		s.admit(e)
-		s.install(s.view.Load().all)
-		s.probeNow(s.clock.Nanos()) // others may have recovered with it
+	e := p.endpoint
+	switch credit := e.credit.Load(); {
+	case !p.current():
+	case e.out != nil:
+		s.admit(e, now)
+		s.install(s.view.Load().all, now)
+		s.probeNow(now) // others may have recovered with it
+	case credit == slowStart:
+		e.credit.Store(0)
+	case credit > 0:
+		e.credit.Store(credit + 1)
 	}
 }
 
-// admit ends the ejection of e, if it is ejected. mu is held.
-func (s *Set) admit(e *Endpoint) {
-	if e.out == nil {
-		return
-	}
-	now := s.clock.Nanos()
-	e.why = fmt.Sprintf("was ejected for %v: it %s", rounded(now-e.out.first), e.out)
+// admit ends the ejection of e. mu is held.
+func (s *Set) admit(e *Endpoint, now int64) {
+	e.why = fmt.Sprintf("was ejected for %v: it %s", rounded(now-e.out.began), e.out)
 	s.announce(e, now, resilience.Event{Kind: EventReturned, From: Ejected, To: Returning, Reason: e.why})
 	e.out = nil
 	e.ejected.Store(false)
-	e.latency.reset()
-	e.failures.reset()
-	e.run.Store(0)
+	e.forget()
 	e.credit.Store(2) // one, and one more for the success of the probe
 }
 
-// failed ejects e after f, if that is enough and another endpoint is left. If e is ejected
-// and f is the result of its probe, the ejection goes on.
-func (s *Set) failed(e *Endpoint, p *Pick, f failure, now int64) {
+// failed ejects the endpoint after f, if that is enough and another one is left. If f is the
+// result of the endpoint's probe, the ejection goes on.
+func (s *Set) failed(p *Pick, f failure, now int64) {
+	e := p.endpoint
+	enough := !e.ejected.Load() && f.run >= s.enough(e, f, now)
+	if !enough && !p.probe {
+		return
+	}
+	if enough && f.err != nil && len(s.view.Load().in) > 1 {
+		f.text = (&resilience.Rejection{Cause: f.err}).CauseText() // calls user code, so mu is not held
+	}
 	s.mu.Lock()
 	defer s.unlock()
-	if e.dropped || e.out != nil && !p.probe {
-		return // the attempt began before the ejection
+	switch {
+	case !p.current():
+	case p.holds():
+		e.out.failed = now
+		s.schedule(e.out, now)
+		e.out.lease = 0
+	case enough:
+		s.probeNow(now) // in a rolling restart another endpoint is back
+		if len(s.view.Load().in) > 1 {
+			s.eject(e, f, now)
+		}
 	}
-	if e.out != nil {
-		e.out.at = now
-		s.schedule(e, now)
-		return
-	}
-	run := e.run.Load()
-	if run < s.enough(e, f, now) {
-		return
-	}
-	s.probeNow(now) // in a rolling restart another endpoint is back
-	v := s.view.Load()
-	if len(v.in) == 1 {
-		return
-	}
-	e.out = &ejection{failure: f, run: run, first: now, at: now}
-	if f.err != nil {
-		e.out.text = (&resilience.Rejection{Cause: f.err}).CauseText()
-	}
-	e.ejected.Store(true)
-	s.schedule(e, now)
-	s.install(v.all)
-	s.counters.Add(ejections[f.result])
-	s.announce(e, now, resilience.Event{
-		Kind: EventEjected, Level: slog.LevelWarn, From: In, To: Ejected, Reason: e.out.String(), Failures: int(run), Err: f.err,
-	})
-	e.out.err = nil // e.out.text is kept instead
 }
 
-// schedule sets when the next probe of e is due. mu is held.
-func (s *Set) schedule(e *Endpoint, now int64) {
-	o := e.out
-	o.lease = 0
-	o.picks = s.picks.Load()
-	o.least = max(int64(leastOut), (now-e.runStart.Load())/outShare)
+// eject ejects e after f. mu is held.
+func (s *Set) eject(e *Endpoint, f failure, now int64) {
+	o := &ejection{failure: f, began: now, failed: now}
+	o.err = nil // the text is kept instead
+	s.schedule(o, now)
+	e.out = o
+	e.ejected.Store(true)
+	e.renew()
+	s.install(s.view.Load().all, now)
+	s.counters.Add(ejections[f.result])
+	s.announce(e, now, resilience.Event{
+		Kind: EventEjected, Level: slog.LevelWarn, From: In, To: Ejected, Reason: o.String(), Failures: int(f.run), Err: f.err,
+	})
+}
+
+// schedule sets when the next probe is due. mu is held.
+func (s *Set) schedule(o *ejection, now int64) {
 	random := float64(s.rand()>>11) / (1 << 53)
-	o.most = max(o.least, int64(float64(mostOut)*(.8+.4*random)))
+	late := int64(float64(mostOut) * (.8 + .4*random))
+	picks := s.picks.Load()
+	o.late, o.latePick = now+late, picks+uint64(len(s.view.Load().all))
+	o.soon, o.soonPick = now+min(late, max(int64(leastOut), (now-o.began)/outShare)), picks+outPicks
 }
 
 // probeNow makes a probe due for the endpoint that has been ejected for the longest time. mu
@@ -210,12 +231,12 @@ func (s *Set) schedule(e *Endpoint, now int64) {
 func (s *Set) probeNow(now int64) {
 	var oldest *Endpoint
 	for _, e := range s.view.Load().ejected {
-		if e.out != nil && now-e.out.at > int64(leastOut) && (oldest == nil || e.out.at < oldest.out.at) {
+		if now-e.out.failed > int64(leastOut) && (oldest == nil || e.out.failed < oldest.out.failed) {
 			oldest = e
 		}
 	}
 	if oldest != nil {
-		oldest.out.most = 0
+		oldest.out.late, oldest.out.latePick = 0, 0
 		s.probeAt.Store(now)
 	}
 }
@@ -238,48 +259,58 @@ func (o *ejection) String() string {
 	return why
 }
 
+// queued is an event for the observer.
+type queued struct {
+	resilience.Event
+	at int64 // Event.Time, in ns
+}
+
 // announce queues an event for the observer, and notes the time of the change. mu is held.
 func (s *Set) announce(e *Endpoint, now int64, event resilience.Event) {
 	e.since = now
 	if s.cfg.Observer == nil {
 		return
 	}
-	event.Time, event.Policy, event.Name, event.Key, event.Endpoint = s.clock.At(now), policy, s.cfg.Name, s.key, e.address
-	s.events = append(s.events, event)
+	event.Policy, event.Name, event.Key, event.Endpoint = policy, s.cfg.Name, s.key, e.address
+	s.events = append(s.events, queued{event, now})
 }
 
-// unlock unlocks mu and then calls the observer with the queued events, the oldest first.
+// unlock unlocks mu and then calls the observer with the queued events, the oldest first,
+// unless another goroutine is doing so.
 func (s *Set) unlock() {
-	deliver := len(s.events) > 0 && !s.busy
-	s.busy = s.busy || deliver
+	deliver := len(s.events) > 0 && !s.delivering
+	s.delivering = s.delivering || deliver
 	s.mu.Unlock()
 	if deliver {
 		s.deliver()
 	}
 }
 
-// deliver calls the observer with the queued events. The observer may use the set, panic or
-// end the goroutine. After runtime.Goexit the next change delivers the rest.
+// deliver calls the observer with all queued events. The observer may use the set.
 func (s *Set) deliver() {
+	for s.deliverOne() {
+	}
+}
+
+// deliverOne calls the observer with the oldest event. It returns false if there is none.
+func (s *Set) deliverOne() bool {
+	s.mu.Lock()
+	if len(s.events) == 0 {
+		s.events, s.delivering = nil, false
+		s.mu.Unlock()
+		return false
+	}
+	event := s.events[0]
+	s.events = s.events[1:]
+	s.mu.Unlock()
 	returned := false
 	defer func() {
 		if !returned {
-			s.mu.Lock()
-			s.busy = false
-			s.mu.Unlock()
+			s.deliver() // the observer called runtime.Goexit, which ends the loop
 		}
 	}()
-	for {
-		s.mu.Lock()
-		if len(s.events) == 0 {
-			s.busy = false
-			s.mu.Unlock()
-			returned = true
-			return
-		}
-		event := s.events[0]
-		s.events = s.events[1:]
-		s.mu.Unlock()
-		policykit.Observe(context.Background(), s.cfg.Observer, event)
-	}
+	event.Time = s.clock.At(event.at)
+	policykit.Observe(context.Background(), s.cfg.Observer, event.Event)
+	returned = true
+	return true
 }

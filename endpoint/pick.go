@@ -26,11 +26,11 @@ const (
 // calls do nothing, and End before Answered counts the attempt as Ignored. The methods of a
 // Pick are safe for concurrent use. A Pick must not be copied.
 type Pick struct {
-	endpoint *Endpoint
-	at       int64
-	probe    bool
-	alone    bool // the only endpoint: nothing was measured
-	progress atomic.Uint32
+	endpoint   *Endpoint
+	at         int64
+	generation uint32 // 0 if the endpoint is the only one: then nothing is measured
+	progress   atomic.Uint32
+	probe      bool
 }
 
 // The bits of Pick.progress.
@@ -52,20 +52,23 @@ func (s *Set) Pick(t *Trail) (Pick, bool) {
 		t.add(e)
 		e.started.Add(1)
 		s.counters.Add(picked)
-		return Pick{endpoint: e, alone: true}, true
+		return Pick{endpoint: e}, true
 	}
 	now := s.clock.Nanos()
 	e, kind := s.choose(v, t, now)
 	t.add(e)
-	s.start(e, now)
 	s.counters.Add(kind)
-	return Pick{endpoint: e, at: now, probe: kind == probed}, true
+	return Pick{endpoint: e, at: now, generation: e.start(now), probe: kind == probed}, true
 }
 
-func (s *Set) start(e *Endpoint, now int64) {
-	if started := e.started.Add(1); started-1 == e.answered.Load() {
+// start counts an attempt and returns its generation.
+func (e *Endpoint) start(now int64) (generation uint32) {
+	e.started.Add(1)
+	owed := e.owed.Add(1)
+	if uint32(owed) == 1 {
 		e.heard.Store(now)
 	}
+	return uint32(owed >> 32)
 }
 
 // choose returns the endpoint of an attempt and the counter of that kind of pick.

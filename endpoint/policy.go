@@ -38,9 +38,9 @@ func (e *Endpoint) Apply(ctx context.Context, next resilience.Next) error {
 		return resilience.ContextError(ctx)
 	}
 	now := e.set.clock.Nanos()
-	e.set.start(e, now)
+	TrailOf(ctx).add(e)
 	e.set.counters.Add(picked)
-	return (&attempt{pick: Pick{endpoint: e, at: now}}).run(ctx, next)
+	return (&attempt{pick: Pick{endpoint: e, at: now, generation: e.start(now)}}).run(ctx, next)
 }
 
 // attempt is a Pick as a Settler.
@@ -51,10 +51,10 @@ func (a *attempt) Settle(uint64, error) { a.pick.End() }
 
 func (a *attempt) run(ctx context.Context, next resilience.Next) error {
 	err := resilience.ErrAborted
-	defer func() {
-		a.pick.Answered(ResultOf(ctx, err), err)
-		next.Settle(resilience.Ended, err, a, 0)
-	}()
+	// Two calls of defer, because methods of err and the observer may panic or end the
+	// goroutine.
+	defer func() { next.Settle(resilience.Ended, err, a, 0) }()
+	defer func() { a.pick.Answered(ResultOf(ctx, err), err) }()
 	err = next.Run(context.WithValue(ctx, endpointKey{}, a.pick.endpoint))
 	return err
 }

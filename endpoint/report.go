@@ -54,8 +54,8 @@ type EndpointStats struct {
 	// not measured.
 	Latency  time.Duration
 	Failures float64
-	// ProbeAt is when a probe of an ejected endpoint is due at the latest, if there are
-	// calls.
+	// ProbeAt is when a probe of an ejected endpoint is due at the latest, if there have
+	// been as many picks as endpoints. Probes of other endpoints may come first.
 	ProbeAt time.Time
 }
 
@@ -91,7 +91,7 @@ func (e *Endpoint) stats() EndpointStats {
 	st.State, st.Since, st.Why = e.state(), s.clock.At(e.since), e.why
 	if o := e.out; o != nil {
 		st.Why = o.String()
-		st.ProbeAt = s.clock.At(max(now, o.at+o.most, o.lease))
+		st.ProbeAt = s.clock.At(max(now, o.late, o.lease))
 	}
 	return st
 }
@@ -190,7 +190,7 @@ func (e *Endpoint) Report(details bool) resilience.Report {
 	}
 	switch st.State {
 	case Ejected:
-		r.Next = fmt.Sprintf("gets a probe in %v at the latest, if there are calls", rounded(int64(st.ProbeAt.Sub(r.Time))))
+		r.Next = fmt.Sprintf("is due for a probe in %v at the latest, if there are calls", rounded(int64(st.ProbeAt.Sub(r.Time))))
 	case Returning:
 		r.Next = fmt.Sprintf("starts slowly, with %d in flight at most", e.credit.Load())
 	default:

@@ -45,8 +45,8 @@ type Config struct {
 	// Name appears in events and reports.
 	Name string
 	// Subset is how many of the addresses given to Update are used, by default 100. The
-	// set chooses them at random, and keeps its choice while they are in use. With All it
-	// uses all.
+	// set chooses them at random. When an address comes or goes, at most one endpoint is
+	// replaced. With All it uses all addresses.
 	Subset int
 	// Observer is called when an endpoint is ejected and when it returns. nil: none.
 	Observer resilience.Observer
@@ -97,9 +97,11 @@ type Set struct {
 	probeAt   atomic.Int64
 	probePick atomic.Uint64
 
-	mu     sync.Mutex // guards changes of view, and the ejection of each endpoint
-	events []resilience.Event
-	busy   bool // a goroutine is calling the observer
+	updating sync.Mutex // held by Update, which alone changes view.all
+
+	mu         sync.Mutex // guards changes of view, and the ejection of each endpoint
+	events     []queued
+	delivering bool // a goroutine is calling the observer with events
 }
 
 // shared is what the forks of a Set share.
@@ -151,13 +153,21 @@ func (s *Set) Idle() bool {
 }
 
 // Update replaces the addresses. Duplicates count once. An address that stays keeps its
-// Endpoint. For a new one, Update calls value, which may be nil, to make Endpoint.Value. An
-// endpoint that is added to others starts slowly. Update returns the endpoints whose
-// addresses are gone; attempts may still be in flight there. Without addresses, Pick returns
-// false.
+// Endpoint. For a new one, Update calls value, which may be nil, to make Endpoint.Value;
+// value must not call Update. An endpoint that is added to others starts slowly. Update
+// returns the endpoints whose addresses are gone; attempts may still be in flight there.
+// Without addresses, Pick returns false.
 func (s *Set) Update(addresses []string, value func(address string) any) (dropped []*Endpoint) {
+	dropped = s.replace(addresses, value)
 	s.mu.Lock()
-	defer s.unlock()
+	s.unlock() // calls the observer
+	return dropped
+}
+
+// replace is Update, except that it calls no observer.
+func (s *Set) replace(addresses []string, value func(address string) any) (dropped []*Endpoint) {
+	s.updating.Lock()
+	defer s.updating.Unlock()
 	gone := map[string]*Endpoint{}
 	for _, e := range s.view.Load().all {
 		gone[e.address] = e
@@ -169,6 +179,7 @@ func (s *Set) Update(addresses []string, value func(address string) any) (droppe
 		e := gone[a]
 		if e == nil {
 			e = &Endpoint{set: s, address: a, since: now}
+			e.renew()
 			if value != nil {
 				e.value = value(a)
 			}
@@ -179,10 +190,12 @@ func (s *Set) Update(addresses []string, value func(address string) any) (droppe
 		delete(gone, a)
 		all = append(all, e)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.install(all, now)
 	for _, e := range gone {
 		e.dropped = true
 	}
-	s.install(all)
 	return slices.Collect(maps.Values(gone))
 }
 
@@ -203,7 +216,7 @@ func (s *Set) subset(addresses []string) []string {
 }
 
 // install makes all the endpoints of the set. mu is held.
-func (s *Set) install(all []*Endpoint) {
+func (s *Set) install(all []*Endpoint, now int64) {
 	v := &view{all: all}
 	for _, e := range all {
 		if e.out == nil {
@@ -216,9 +229,13 @@ func (s *Set) install(all []*Endpoint) {
 		// The endpoints that were in are gone. Those that are left may fail, but Pick
 		// needs one.
 		for _, e := range all {
-			s.admit(e)
+			s.admit(e, now)
 		}
 		v = &view{all: all, in: all}
+	}
+	if len(all) == 1 { // it gets all the work, and nothing is measured
+		all[0].forget()
+		all[0].credit.Store(0)
 	}
 	s.view.Store(v)
 }
@@ -232,16 +249,20 @@ type Endpoint struct {
 	address string
 	value   any
 
-	// Attempts that have started, answered and ended.
-	started, answered, ended atomic.Int64
+	// Attempts that have started and ended.
+	started, ended atomic.Int64
 
+	// owed has the generation of the endpoint in its upper 32 bits, and in the lower ones
+	// how many attempts of that generation wait for an answer. Each ejection and each
+	// return starts a generation. The results of the attempts before it change nothing.
+	owed atomic.Uint64
 	// heard is when the endpoint last answered, or when an attempt started while it owed
 	// no answer.
 	heard    atomic.Int64
 	latency  average      // in ns, of attempts that succeeded
 	failures average      // the share of attempts that failed
-	run      atomic.Int64 // failures since the last success
-	runStart atomic.Int64 // when the first attempt of the run started
+	run      atomic.Int64 // failures in a row
+	failedAt atomic.Int64 // when the last one was counted
 	// credit is how many attempts may be in flight during a slow start, 0 for any number.
 	credit atomic.Int64
 
@@ -261,16 +282,21 @@ func (e *Endpoint) Address() string { return e.address }
 // Value returns the value that Set.Update has made for the address.
 func (e *Endpoint) Value() any { return e.value }
 
+// renew starts a generation. set.mu is held, or e is new.
+func (e *Endpoint) renew() { e.owed.Store((e.owed.Load()>>32 + 1) << 32) }
+
+// forget starts a generation of which nothing is known. set.mu is held.
+func (e *Endpoint) forget() {
+	e.renew()
+	e.latency.reset()
+	e.failures.reset()
+	e.run.Store(0)
+}
+
 // InFlight returns how many attempts have started and not ended.
 func (e *Endpoint) InFlight() int64 {
 	ended := e.ended.Load() // first, so that no attempt is seen ended and not started
 	return e.started.Load() - ended
-}
-
-// owes reports whether an attempt waits for an answer.
-func (e *Endpoint) owes() bool {
-	answered := e.answered.Load()
-	return e.started.Load() > answered
 }
 
 // full reports whether a slow start admits no further attempt.
@@ -281,7 +307,7 @@ func (e *Endpoint) full() bool {
 
 // silence returns how long the endpoint has owed an answer at now, 0 if it owes none.
 func (e *Endpoint) silence(now int64) time.Duration {
-	if !e.owes() {
+	if uint32(e.owed.Load()) == 0 {
 		return 0
 	}
 	return time.Duration(now - e.heard.Load())

@@ -20,7 +20,7 @@ func (t *Trail) add(e *Endpoint) {
 		return
 	}
 	for i := range t.used {
-		if t.used[i].CompareAndSwap(nil, e) {
+		if t.used[i].CompareAndSwap(nil, e) || t.used[i].Load() == e {
 			return
 		}
 	}
