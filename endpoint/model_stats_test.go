@@ -99,12 +99,9 @@ func (m *model) schedule(e *modelEndpoint) {
 
 // probeNow makes the first probe due if its endpoint has had none for a second.
 func (m *model) probeNow() {
-	for _, e := range m.ejected() {
-		if m.now-e.out.failed > 1e9 {
-			e.out.late, e.out.latePick = 0, 0
-			m.probeAt = m.now
-		}
-		return
+	if out := m.ejected(); len(out) > 0 && m.now-out[0].out.failed > 1e9 {
+		out[0].out.late, out[0].out.latePick = 0, 0
+		m.probeAt = m.now
 	}
 }
 

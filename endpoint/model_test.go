@@ -31,7 +31,6 @@ type modelEndpoint struct {
 }
 
 type modelEjection struct {
-	why                string
 	began, failed      int64
 	probe              *modelPick // the last one, nil if its lease was ended
 	leased             int64
