@@ -29,8 +29,7 @@ const (
 )
 
 // Answered records that the attempt came to its result: for HTTP the headers are there. err
-// is the error of a failed attempt, for events and reports; it may be nil. Answered must be
-// called before End.
+// is the error of a failed attempt, for events and reports; it may be nil.
 func (p *Pick) Answered(r Result, err error) {
 	if p.endpoint != nil && p.progress.Or(pickAnswered)&pickAnswered == 0 {
 		p.record(r, err)
@@ -53,22 +52,6 @@ func (p *Pick) record(r Result, err error) {
 		e.heard.Store(now)
 		e.latency.add(float64(took), now, latencyWeight)
 		e.failures.add(0, now, failureWeight)
-	case Busy:
-		e.heard.Store(now)
-		e.failures.add(1, now, failureWeight)
-	case Failure:
-		e.heard.Store(now)
-		e.failures.add(1, now, failureWeight)
-	case Timeout:
-		e.latency.raise(float64(took), now)
-		e.failures.add(1, now, failureWeight)
-	case Unreachable:
-		e.failures.add(1, now, failureWeight)
-	default:
-		e.latency.raise(float64(took), now)
-	}
-	switch r {
-	case Success:
 		if e.run.Load() != 0 { // a load is cheaper than a store for other processors
 			e.run.Store(0)
 		}
@@ -76,23 +59,34 @@ func (p *Pick) record(r Result, err error) {
 			s.succeeded(p, now)
 		}
 	case Busy: // it is neither part of a run of failures nor its end
+		e.heard.Store(now)
+		e.failures.add(1, now, failureWeight)
 		if e.ejected.Load() {
 			s.succeeded(p, now)
 		}
 	case Failure, Timeout, Unreachable:
+		switch r {
+		case Failure:
+			e.heard.Store(now)
+		case Timeout:
+			e.latency.raise(float64(took), now)
+		}
+		e.failures.add(1, now, failureWeight)
 		run := e.countFailure(p.at, now)
-		unanswered := r == Unreachable || r == Timeout && !heardSince
+		unanswered := r != Failure && !heardSince
 		if unanswered || p.probe || run >= failingRun {
 			s.failed(p, failure{result: r, unanswered: unanswered, took: took, run: run, err: err}, now)
 		}
 	default:
+		e.latency.raise(float64(took), now)
 		if p.probe {
 			s.release(p)
 		}
 	}
 }
 
-// answer counts an answer to an attempt of the generation. It returns false if that is over.
+// answer counts an answer to an attempt. It returns false if the attempt's generation is
+// over.
 func (e *Endpoint) answer(generation uint32) bool {
 	for {
 		owed := e.owed.Load()
@@ -119,9 +113,8 @@ func (p *Pick) End() {
 	}
 }
 
-// runAge is how long after the last failure of a run an attempt may start whose failure is
-// the next one. In a set of 20 that a client calls twice a second, an endpoint gets a call in
-// 10 s.
+// runAge is the time without attempts that ends a run of failures. If a client calls a set of
+// 20 endpoints twice a second, each gets an attempt in 10 s.
 const runAge = time.Minute
 
 // countFailure adds the failure of an attempt to the run of failures and returns its length.
@@ -133,8 +126,8 @@ func (e *Endpoint) countFailure(started, now int64) int64 {
 }
 
 // others returns the mean share of failures and the mean latency in ns of the endpoints that
-// are in, without e. Both are 0 if they are unknown. The latency does not fade: after a pause
-// the others are not expected to be quicker.
+// are in, without e. Both are 0 if they are unknown. The latency does not fade: a pause does not
+// make the others quicker.
 func (s *Set) others(e *Endpoint, now int64) (failures, latency float64) {
 	others, known := 0., 0.
 	for _, o := range s.view.Load().in {
@@ -155,7 +148,7 @@ func (s *Set) others(e *Endpoint, now int64) (failures, latency float64) {
 func (s *Set) enough(e *Endpoint, f failure, now int64) int64 {
 	failures, latency := s.others(e, now)
 	switch {
-	case f.result == Unreachable && failures < unreachableShare:
+	case f.unanswered && f.result == Unreachable && failures < unreachableShare:
 		return 1
 	case f.unanswered && failures < lateShare && latency > 0 && float64(f.took) > silent*latency:
 		// If it took less, the timeout of the attempt may just have been short.

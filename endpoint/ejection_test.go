@@ -19,6 +19,16 @@ func TestSet_ejects_unreachable(t *testing.T) {
 	}
 }
 
+// An endpoint that has answered another attempt since the dial began is not ejected at once.
+func TestSet_ejects_unreachableAnswered(t *testing.T) {
+	r := newRig(t, 3)
+	dial := r.at(1)
+	r.clock.Move(time.Second)
+	r.attempt(1, endpoint.Success, ms)
+	dial.Answered(endpoint.Unreachable, nil)
+	r.want(1, endpoint.In)
+}
+
 // An endpoint is ejected when an attempt timed out and it has answered no other attempt since
 // that began.
 func TestSet_ejects_timeout(t *testing.T) {

@@ -82,7 +82,7 @@ func (m *model) enough(e *modelEndpoint, r endpoint.Result, unanswered bool, too
 		}
 	}
 	failures, latency = failures/max(1, others), latency/max(1, known)
-	if r == endpoint.Unreachable && failures < .5 || r == endpoint.Timeout && unanswered && failures < .2 && known > 0 && float64(took) > 4*latency {
+	if unanswered && (r == endpoint.Unreachable && failures < .5 || failures < .2 && known > 0 && float64(took) > 4*latency) {
 		return 1
 	}
 	return int(math.Ceil(math.Log(1e-5) / math.Log(min(.9, max(.03, failures)))))

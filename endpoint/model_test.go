@@ -349,7 +349,7 @@ func (m *model) answered(p *modelPick, r endpoint.Result) {
 		}
 		e.run++
 		e.failedAt = m.now
-		m.failed(p, r, r == endpoint.Unreachable || r == endpoint.Timeout && !heardSince, took)
+		m.failed(p, r, r != endpoint.Failure && !heardSince, took)
 	default:
 		if e.out != nil && e.out.probe == p {
 			e.out.probe = nil

@@ -71,18 +71,28 @@ type Config struct {
 // and has given none for four times its latency counts with that time as its latency, so a
 // hang is noticed before a timeout has passed.
 //
-// An endpoint is ejected when it cannot be connected, or when an attempt timed out and the
-// endpoint has answered no other attempt since it began. It is also ejected after so many
-// failures in a row that an endpoint as good as the others would have them once in 100 000
-// runs: four if the others do not fail, seventeen if half of their answers are failures.
-// Where all fail alike, none is ejected. The last endpoint is never ejected. While all that
-// are left fail, Pick chooses among all.
+// An endpoint is ejected when an attempt could not connect, or timed out after more than four
+// times the latency of the others, and the endpoint has answered no other attempt since that
+// one began. The others must be better: they fail in less than half of their attempts, or in
+// less than a fifth for a timeout.
 //
-// An ejected endpoint gets one attempt at a time, as a probe: after a second and 200 picks,
-// or after about 30 s, and at once when another endpoint is ejected or returns. All ejected
-// endpoints together get at most one pick in 100, or one in five seconds. A probe that
-// succeeds ends the ejection. The endpoint then starts slowly, with one attempt in flight
-// and one more after each success.
+// An endpoint is also ejected after so many failures in a row that an endpoint as good as the
+// others would have them once in 100 000 runs: four if the others do not fail, seventeen if
+// half of their answers are failures. A minute without attempts ends the row. Where all fail
+// alike, none is ejected. The last endpoint is never ejected. While all that are left fail,
+// Pick chooses among all.
+//
+// An ejected endpoint gets one attempt at a time, as a probe:
+//
+//   - after a second, or an eighth of the ejection's duration, and 200 picks;
+//   - after about 30 s, if there were as many picks as endpoints;
+//   - at once when another endpoint is ejected or returns;
+//   - when a call has tried all other endpoints.
+//
+// Apart from the last case, all ejected endpoints together get at most one pick in 100, or
+// one in five seconds. A probe that succeeds ends the ejection. The endpoint then starts
+// slowly, with one attempt in flight and one more after each success. Attempts that began
+// before an ejection or a return change nothing.
 //
 // A Set is safe for concurrent use.
 type Set struct {
