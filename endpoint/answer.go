@@ -17,8 +17,9 @@ const (
 	// that ejects it. With 1e-4, fifteen times as many healthy endpoints are ejected where
 	// all fail alike. With 1e-6, a replica that answers 503 gets one more attempt.
 	chance = 1e-5
-	// leastShare and mostShare bound the share of failures of the others in the
-	// computation of chance, so that between 4 and 110 failures in a row eject.
+	// leastShare and mostShare bound the share of failures of the others for which chance
+	// is computed: it takes 4 to 110 failures in a row. If hardly any attempt at the
+	// others succeeds, no number of failures is evidence.
 	leastShare = .03
 	mostShare  = .9
 	// unreachableShare and lateShare are the shares of failures of the others below which
@@ -153,6 +154,8 @@ func (s *Set) enough(e *Endpoint, f failure, now int64) int64 {
 	case f.unanswered && failures < lateShare && latency > 0 && float64(f.took) > silent*latency:
 		// If it took less, the timeout of the attempt may just have been short.
 		return 1
+	case failures > mostShare:
+		return math.MaxInt64
 	}
-	return int64(math.Ceil(math.Log(chance) / math.Log(min(mostShare, max(leastShare, failures)))))
+	return int64(math.Ceil(math.Log(chance) / math.Log(max(leastShare, failures))))
 }

@@ -116,19 +116,20 @@ func TestSet_ejects_failuresOfHalf(t *testing.T) {
 
 // Where all fail alike, none is ejected.
 func TestSet_ejects_noneIfAllFail(t *testing.T) {
-	r := newRig(t, 3)
-	r.warm()
-	for range 200 {
-		for i := range 3 {
-			result := endpoint.Success
-			if r.rand()%2 == 0 {
-				result = endpoint.Failure
+	for _, succeed := range []uint64{0, 1, 5, 9} { // of ten
+		r := newRig(t, 3)
+		for round := range uint64(500) {
+			for i := range 3 {
+				result := endpoint.Success
+				if round >= 3 && r.rand()%10 >= succeed {
+					result = endpoint.Failure
+				}
+				r.attempt(i, result, ms)
 			}
-			r.attempt(i, result, ms)
 		}
-	}
-	if c := r.Stats().Counters; c.Failures != 0 {
-		t.Errorf("%+v", c)
+		if c := r.Stats().Counters; c.Failures != 0 {
+			t.Errorf("%d of ten succeed: %+v", succeed, c)
+		}
 	}
 }
 

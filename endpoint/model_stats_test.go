@@ -85,7 +85,10 @@ func (m *model) enough(e *modelEndpoint, r endpoint.Result, unanswered bool, too
 	if unanswered && (r == endpoint.Unreachable && failures < .5 || failures < .2 && known > 0 && float64(took) > 4*latency) {
 		return 1
 	}
-	return int(math.Ceil(math.Log(1e-5) / math.Log(min(.9, max(.03, failures)))))
+	if failures > .9 {
+		return math.MaxInt
+	}
+	return int(math.Ceil(math.Log(1e-5) / math.Log(max(.03, failures))))
 }
 
 // schedule sets when the next probe of e is due, after a failure.
