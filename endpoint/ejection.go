@@ -160,6 +160,7 @@ func (s *Set) succeeded(p *Pick, now int64) {
 		s.probeNow(now) // others may have recovered with it
 	case credit == slowStart:
 		e.credit.Store(0)
+		e.since = now
 	case credit > 0:
 		e.credit.Store(credit + 1)
 	}

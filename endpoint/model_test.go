@@ -120,8 +120,11 @@ func (m *model) update(addresses []string) (dropped int) {
 		}
 	}
 	if len(m.all) == 1 {
-		m.all[0].forget()
-		m.all[0].credit = 0
+		e := m.all[0]
+		e.forget()
+		if e.credit > 0 {
+			e.credit, e.since = 0, m.now
+		}
 	}
 	for _, e := range old {
 		if !slices.Contains(m.all, e) {
@@ -364,7 +367,9 @@ func (m *model) worked(e *modelEndpoint, r endpoint.Result) {
 		m.admit(e)
 		m.probeNow()
 	case e.credit > 0 && r == endpoint.Success:
-		e.credit = (e.credit + 1) % 65
+		if e.credit = (e.credit + 1) % 65; e.credit == 0 {
+			e.since = m.now
+		}
 	}
 }
 

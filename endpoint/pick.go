@@ -27,7 +27,7 @@ const (
 // Pick are safe for concurrent use. A Pick must not be copied.
 type Pick struct {
 	endpoint   *Endpoint
-	at         int64
+	at         int64  // when it started; probes of one endpoint start at different times
 	generation uint32 // 0 if the endpoint is the only one: then nothing is measured
 	progress   atomic.Uint32
 	probe      bool

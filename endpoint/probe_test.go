@@ -261,6 +261,9 @@ func TestSet_slowStart(t *testing.T) {
 		r.attempt(1, endpoint.Success, ms)
 	}
 	r.want(1, endpoint.In)
+	if since := r.Stats().Endpoints[1].Since; since != r.clock.Now() {
+		t.Errorf("IN since %v", since)
+	}
 }
 
 // During a slow start, only a success adds to the attempts in flight. An endpoint whose

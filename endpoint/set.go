@@ -245,7 +245,9 @@ func (s *Set) install(all []*Endpoint, now int64) {
 	}
 	if len(all) == 1 { // it gets all the work, and nothing is measured
 		all[0].forget()
-		all[0].credit.Store(0)
+		if all[0].credit.Swap(0) > 0 {
+			all[0].since = now
+		}
 	}
 	s.view.Store(v)
 }
