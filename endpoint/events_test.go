@@ -3,10 +3,12 @@ package endpoint_test
 import (
 	"fmt"
 	"log/slog"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+	"weak"
 
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/endpoint"
@@ -153,7 +155,7 @@ func TestObserver_order(t *testing.T) {
 	}
 }
 
-// An error's text is one line without secrets, and the error is not kept.
+// An error's text is one line without secrets.
 func TestObserver_text(t *testing.T) {
 	r := newRig(t, 2)
 	p := r.at(0)
@@ -161,5 +163,30 @@ func TestObserver_text(t *testing.T) {
 	why := r.Stats().Endpoints[0].Why
 	if strings.Contains(why, "secret") || strings.Contains(why, "\n") || len(why) > 250 {
 		t.Errorf("%q", why)
+	}
+}
+
+// bigError is an error that costs memory.
+type bigError struct{ body [1 << 10]byte }
+
+func (*bigError) Error() string { return "big" }
+
+// A set does not keep the error of an ejection, only its text.
+func TestSet_ejects_errorNotKept(t *testing.T) {
+	s := newSet(t, endpoint.Config{})
+	s.Update(addresses(2), nil)
+	fail := func() weak.Pointer[bigError] {
+		err := new(bigError)
+		p := s.Endpoints()[0].PickAt()
+		p.Answered(endpoint.Unreachable, err)
+		return weak.Make(err)
+	}
+	err := fail()
+	runtime.GC()
+	if err.Value() != nil {
+		t.Error("the error is kept")
+	}
+	if why := s.Stats().Endpoints[0].Why; why != "could not be connected: big" {
+		t.Error(why)
 	}
 }

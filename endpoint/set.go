@@ -33,8 +33,8 @@ import (
 // policy is the kind of a Set in events and reports.
 const policy = "endpoint"
 
-// defaultSubset is the default of Config.Subset. A call of a Set with more endpoints finds
-// out no more, and each endpoint costs the client connections.
+// defaultSubset is the default of Config.Subset. More endpoints do not help a call, and each
+// costs the client connections.
 const defaultSubset = 100
 
 // All is a Config.Subset without a bound.
@@ -53,7 +53,7 @@ type Config struct {
 	// Clock is the time to use, nil for real time.
 	Clock clock.Clock
 	// Rand returns random numbers, nil for those of math/rand/v2. It must be safe for
-	// concurrent use.
+	// concurrent use, and must not use the set.
 	Rand func() uint64
 }
 
@@ -86,7 +86,7 @@ type Config struct {
 //
 //   - after a second, or an eighth of the ejection's duration, and 200 picks;
 //   - after about 30 s, if there were as many picks as endpoints;
-//   - at once when another endpoint is ejected or returns;
+//   - at once when another endpoint is ejected or returns, if it was probed least recently;
 //   - when a call has tried all other endpoints.
 //
 // Apart from the last case, all ejected endpoints together get at most one pick in 100, or
