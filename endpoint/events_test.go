@@ -167,7 +167,7 @@ func TestObserver_text(t *testing.T) {
 }
 
 // bigError is an error that costs memory.
-type bigError struct{ body [1 << 10]byte }
+type bigError struct{ _ [1 << 10]byte }
 
 func (*bigError) Error() string { return "big" }
 

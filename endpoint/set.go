@@ -157,9 +157,14 @@ func (s *Set) Fork(key string) resilience.Policy {
 }
 
 // Idle reports whether a keyed.Group may drop the set: no attempt is in flight, and no
-// endpoint is ejected.
+// endpoint is ejected, or a probe of each is due because of the time since it was ejected.
 func (s *Set) Idle() bool {
-	return !slices.ContainsFunc(s.view.Load().all, func(e *Endpoint) bool { return e.InFlight() > 0 || e.ejected.Load() })
+	now := s.clock.Nanos()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !slices.ContainsFunc(s.view.Load().all, func(e *Endpoint) bool {
+		return e.InFlight() > 0 || e.out != nil && ahead(e.out.late, now, 2*mostOut)
+	})
 }
 
 // Update replaces the addresses. Duplicates count once. An address that stays keeps its

@@ -278,7 +278,8 @@ func TestSet_Fork(t *testing.T) {
 	}
 }
 
-// A set is idle if no attempt is in flight and no endpoint is ejected.
+// A set is idle if no attempt is in flight and no endpoint is ejected, or has been for so long
+// that a probe is due.
 func TestSet_Idle(t *testing.T) {
 	r := newRig(t, 2)
 	if !r.Idle() || !newRig(t, 0).Idle() {
@@ -296,6 +297,14 @@ func TestSet_Idle(t *testing.T) {
 	r.eject(1)
 	if r.Idle() {
 		t.Error("idle with an ejected endpoint")
+	}
+	r.clock.Move(36 * time.Second)
+	if !r.Idle() {
+		t.Error("not idle although no call has come for 36 s")
+	}
+	r.at(1)
+	if r.Idle() {
+		t.Error("idle with a probe")
 	}
 }
 
