@@ -194,7 +194,10 @@ func (e *Endpoint) Report(details bool) resilience.Report {
 	case Returning:
 		r.Next = fmt.Sprintf("starts slowly, with %d in flight at most", e.credit.Load())
 	default:
-		r.Next = fmt.Sprintf("gets attempts; it answers in %v, and %.0f %% fail", rounded(int64(st.Latency)), 100*st.Failures)
+		r.Next = "gets attempts"
+		if st.Latency > 0 {
+			r.Next += fmt.Sprintf("; it answers in %v, and %.0f %% fail", rounded(int64(st.Latency)), 100*st.Failures)
+		}
 	}
 	return r
 }
