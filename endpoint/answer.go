@@ -32,17 +32,20 @@ const (
 // Answered records that the attempt came to its result: for HTTP the headers are there. err
 // is the error of a failed attempt, for events and reports; it may be nil.
 func (p *Pick) Answered(r Result, err error) {
-	if p.endpoint != nil && p.progress.Or(pickAnswered)&pickAnswered == 0 {
-		p.record(r, err)
+	if p.endpoint == nil {
+		return
+	}
+	if before := p.progress.Or(pickAnswered); before&pickAnswered == 0 {
+		p.record(r, err, before&pickUntimed == 0)
 	}
 }
 
-// record is Answered, called once.
-func (p *Pick) record(r Result, err error) {
+// record is Answered, called once. timed is false after Untimed.
+func (p *Pick) record(r Result, err error, timed bool) {
 	e := p.endpoint
 	// Another attempt, which started later, may have been answered.
 	heardSince := e.heard.Load() > p.at
-	if !e.answer(p.generation) {
+	if timed && !e.answer(p.generation) || !timed && p.generation != e.generation() {
 		return
 	}
 	s := e.set
@@ -51,7 +54,9 @@ func (p *Pick) record(r Result, err error) {
 	switch r {
 	case Success:
 		e.heard.Store(now)
-		e.latency.add(float64(took), now, latencyWeight)
+		if timed {
+			e.latency.add(float64(took), now, latencyWeight)
+		}
 		e.failures.add(0, now, failureWeight)
 		if e.run.Load() != 0 { // a load is cheaper than a store for other processors
 			e.run.Store(0)
@@ -66,20 +71,22 @@ func (p *Pick) record(r Result, err error) {
 			s.succeeded(p, now)
 		}
 	case Failure, Timeout, Unreachable:
-		switch r {
-		case Failure:
+		switch {
+		case r == Failure:
 			e.heard.Store(now)
-		case Timeout:
+		case r == Timeout && timed:
 			e.latency.raise(float64(took), now)
 		}
 		e.failures.add(1, now, failureWeight)
 		run := e.countFailure(p.at, now)
-		unanswered := r != Failure && !heardSince
+		unanswered := !heardSince && (r == Unreachable || r == Timeout && timed)
 		if unanswered || p.probe || run >= failingRun {
 			s.failed(p, failure{result: r, unanswered: unanswered, took: took, run: run, err: err}, now)
 		}
 	default:
-		e.latency.raise(float64(took), now)
+		if timed {
+			e.latency.raise(float64(took), now)
+		}
 		if p.probe {
 			s.release(p)
 		}
@@ -110,7 +117,7 @@ func (p *Pick) End() {
 		p.endpoint.ended.Add(1)
 	}
 	if before&pickAnswered == 0 {
-		p.record(Ignored, nil) // last, because it calls user code
+		p.record(Ignored, nil, before&pickUntimed == 0) // last, because it calls user code
 	}
 }
 

@@ -21,6 +21,7 @@ const (
 	In        = "IN"        // gets work
 	Ejected   = "EJECTED"   // gets probes only
 	Returning = "RETURNING" // starts slowly
+	Suspended = "SUSPENDED" // gets nothing, see Set.Suspend
 )
 
 const (
@@ -144,7 +145,7 @@ func (s *Set) release(p *Pick) {
 
 // current reports whether p started in the present generation of its endpoint. mu is held.
 func (p *Pick) current() bool {
-	return !p.endpoint.dropped && p.generation == uint32(p.endpoint.owed.Load()>>32)
+	return !p.endpoint.dropped && p.generation == p.endpoint.generation()
 }
 
 // succeeded ends the ejection of the endpoint, or goes on with its slow start.
@@ -184,7 +185,7 @@ func (s *Set) failed(p *Pick, f failure, now int64) {
 	if !enough && !p.probe {
 		return
 	}
-	if enough && f.err != nil && len(s.view.Load().in) > 1 {
+	if enough && f.err != nil && s.spares(e) {
 		f.text = (&resilience.Rejection{Cause: f.err}).CauseText() // calls user code, so mu is not held
 	}
 	s.mu.Lock()
@@ -197,10 +198,16 @@ func (s *Set) failed(p *Pick, f failure, now int64) {
 		e.out.lease = 0
 	case enough:
 		s.probeNow(now) // in a rolling restart another endpoint is back
-		if len(s.view.Load().in) > 1 {
+		if s.spares(e) {
 			s.eject(e, f, now)
 		}
 	}
+}
+
+// spares reports whether e, which is not ejected, is not the last endpoint that is in.
+func (s *Set) spares(e *Endpoint) bool {
+	in := s.view.Load().in
+	return len(in) != 1 || in[0] != e
 }
 
 // eject ejects e after f. mu is held.

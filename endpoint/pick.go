@@ -37,6 +37,7 @@ type Pick struct {
 const (
 	pickAnswered = 1 << iota
 	pickEnded
+	pickUntimed
 )
 
 // Pick chooses the endpoint of an attempt and starts the attempt. It avoids the endpoints
@@ -44,10 +45,10 @@ const (
 // endpoint.
 func (s *Set) Pick(t *Trail) (Pick, bool) {
 	v := s.view.Load()
-	switch len(v.all) {
-	case 0:
+	switch {
+	case len(v.usable) == 0:
 		return Pick{}, false
-	case 1:
+	case len(v.all) == 1:
 		e := v.all[0]
 		t.add(e)
 		e.started.Add(1)
@@ -75,10 +76,10 @@ func (e *Endpoint) start(now int64) (generation uint32) {
 func (s *Set) choose(v *view, t *Trail, now int64) (e *Endpoint, kind int) {
 	if len(v.ejected) > 0 {
 		if allFailing(v.in, failingRun) {
-			if e := s.better(v.all, t, now); e != nil {
+			if e := s.better(v.usable, t, now); e != nil {
 				return e, despiteFailures
 			}
-			return s.better(v.all, nil, now), despiteFailures
+			return s.better(v.usable, nil, now), despiteFailures
 		}
 		if e := s.dueProbe(v, t, now); e != nil {
 			return e, probed
@@ -184,6 +185,15 @@ func (e *Endpoint) expected(latency, other float64, now int64) float64 {
 	return usual
 }
 
+// Untimed marks an attempt whose answer may come late although the endpoint works, such as a
+// stream that waits for an event. The endpoint then owes no answer to it, and the time until
+// Answered is not part of the endpoint's latency. Call it before Answered.
+func (p *Pick) Untimed() {
+	if p.endpoint != nil && p.progress.Or(pickUntimed)&(pickUntimed|pickAnswered) == 0 {
+		p.endpoint.answer(p.generation)
+	}
+}
+
 // Endpoint returns the endpoint of the attempt.
 func (p *Pick) Endpoint() *Endpoint { return p.endpoint }
 
@@ -217,7 +227,8 @@ const (
 // Working reports whether the set has an endpoint that is not in t, is not ejected, and did
 // not fail last. Then an attempt that could not be connected may go on there at once.
 func (s *Set) Working(t *Trail) bool {
-	return slices.ContainsFunc(s.view.Load().in, func(e *Endpoint) bool {
-		return !t.has(e) && e.run.Load() == 0
-	})
+	return slices.ContainsFunc(s.view.Load().in, func(e *Endpoint) bool { return !t.has(e) && e.Working() })
 }
+
+// Working reports whether the endpoint is not ejected, and did not fail last.
+func (e *Endpoint) Working() bool { return !e.ejected.Load() && e.run.Load() == 0 }

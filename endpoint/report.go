@@ -44,7 +44,7 @@ type Stats struct {
 // was added.
 type EndpointStats struct {
 	Address string
-	State   string    // In, Ejected or Returning
+	State   string    // In, Ejected, Returning or Suspended
 	Since   time.Time // the wall time at which State began
 	Why     string    // of an ejection: the present one, or else the last one; "" if there was none
 	// Attempts have been made, InFlight have not ended.
@@ -99,6 +99,8 @@ func (e *Endpoint) stats() EndpointStats {
 // state returns the state. set.mu is held.
 func (e *Endpoint) state() string {
 	switch {
+	case e.suspended:
+		return Suspended
 	case e.out != nil:
 		return Ejected
 	case e.credit.Load() > 0:
@@ -140,7 +142,7 @@ func (s *Set) Nodes() iter.Seq[resilience.Node] {
 var (
 	kinds    = policykit.Labels("kind", "in", "probe", "all_failing")
 	reasons  = policykit.Labels("reason", "unreachable", "timeout", "failures")
-	byStates = policykit.Labels("state", "in", "ejected", "returning")
+	byStates = policykit.Labels("state", "in", "ejected", "returning", "suspended")
 )
 
 // Report implements resilience.Reporter.
@@ -152,7 +154,7 @@ func (s *Set) Report(details bool) resilience.Report {
 		r.Values = policykit.AppendCounters(r.Values, "ejections_total", reasons, c.Unreachable, c.Timeouts, c.Failures)
 	}
 	v := s.view.Load()
-	counts := [3]int{}
+	counts := [4]int{1: len(v.ejected), 3: len(v.all) - len(v.usable)}
 	for _, e := range v.in {
 		if e.credit.Load() > 0 {
 			counts[2]++
@@ -160,7 +162,6 @@ func (s *Set) Report(details bool) resilience.Report {
 			counts[0]++
 		}
 	}
-	counts[1] = len(v.ejected)
 	for i, n := range counts {
 		r.Values = append(r.Values, resilience.Value{Name: "replicas", Labels: byStates[i], Value: float64(n)})
 	}
@@ -191,6 +192,8 @@ func (e *Endpoint) Report(details bool) resilience.Report {
 	switch st.State {
 	case Ejected:
 		r.Next = fmt.Sprintf("is due for a probe in %v at the latest, if there are calls", rounded(int64(st.ProbeAt.Sub(r.Time))))
+	case Suspended:
+		r.Next = "gets no attempts while it is suspended"
 	case Returning:
 		r.Next = fmt.Sprintf("starts slowly, with %d in flight at most", e.credit.Load())
 	default:

@@ -126,8 +126,9 @@ type shared struct {
 // view is the endpoints of a Set at one time. It never changes.
 type view struct {
 	all     []*Endpoint
-	in      []*Endpoint // not ejected; empty only if all is
-	ejected []*Endpoint
+	usable  []*Endpoint // not suspended
+	in      []*Endpoint // usable and not ejected; empty only if usable is
+	ejected []*Endpoint // usable and ejected
 }
 
 // New returns a Set without endpoints, or an error that says what to change in c.
@@ -234,19 +235,23 @@ func (s *Set) subset(addresses []string) []string {
 func (s *Set) install(all []*Endpoint, now int64) {
 	v := &view{all: all}
 	for _, e := range all {
-		if e.out == nil {
+		switch {
+		case e.suspended:
+			continue
+		case e.out == nil:
 			v.in = append(v.in, e)
-		} else {
+		default:
 			v.ejected = append(v.ejected, e)
 		}
+		v.usable = append(v.usable, e)
 	}
-	if len(v.in) == 0 && len(all) > 0 {
+	if len(v.in) == 0 && len(v.usable) > 0 {
 		// The endpoints that were in are gone. Those that are left may fail, but Pick
 		// needs one.
-		for _, e := range all {
+		for _, e := range v.usable {
 			s.admit(e, now)
 		}
-		v = &view{all: all, in: all}
+		v.in, v.ejected = v.usable, nil
 	}
 	if len(all) == 1 { // it gets all the work, and nothing is measured
 		all[0].forget()
@@ -255,6 +260,55 @@ func (s *Set) install(all []*Endpoint, now int64) {
 		}
 	}
 	s.view.Store(v)
+}
+
+// Suspend makes Pick skip the endpoints for which suspended returns true, for instance those
+// without a connection, and no others. The set keeps what it has seen of them, and the
+// results of their attempts still count. An ejected endpoint that is no longer suspended is
+// soon due for a probe.
+func (s *Set) Suspend(suspended func(*Endpoint) bool) {
+	s.updating.Lock()
+	defer s.updating.Unlock()
+	all := s.view.Load().all
+	var changed []*Endpoint
+	for _, e := range all {
+		if suspended(e) != e.suspended { // which only Suspend sets
+			changed = append(changed, e)
+		}
+	}
+	if len(changed) == 0 {
+		return
+	}
+	now := s.clock.Nanos()
+	s.mu.Lock()
+	defer s.unlock()
+	for _, e := range changed {
+		e.suspended = !e.suspended
+		e.since = now
+		if o := e.out; o != nil && !e.suspended {
+			o.late, o.latePick = min(o.late, o.failed+int64(leastOut)), 0
+		}
+	}
+	s.install(all, now)
+}
+
+// Forget ends the ejection of e and discards what its set has seen of it, for instance
+// because another process has the address now. e starts slowly, as a new endpoint does.
+func (e *Endpoint) Forget() {
+	s := e.set
+	now := s.clock.Nanos()
+	s.mu.Lock()
+	defer s.unlock()
+	if e.dropped {
+		return
+	}
+	if e.out != nil {
+		s.admit(e, now)
+	}
+	e.forget()
+	e.credit.Store(1)
+	e.since = now
+	s.install(s.view.Load().all, now)
 }
 
 // Endpoints returns the endpoints, sorted by address unless they are a subset.
@@ -287,10 +341,11 @@ type Endpoint struct {
 
 	// Guarded by set.mu:
 
-	out     *ejection // nil while the endpoint is in
-	dropped bool      // the address is gone
-	since   int64     // when the state changed last
-	why     string    // of the last ejection that has ended
+	out       *ejection // nil while the endpoint is in
+	dropped   bool      // the address is gone
+	suspended bool      // Pick skips the endpoint; set.updating is held to change it
+	since     int64     // when the state changed last
+	why       string    // of the last ejection that has ended
 }
 
 // Address returns the address given to Set.Update.
@@ -298,6 +353,9 @@ func (e *Endpoint) Address() string { return e.address }
 
 // Value returns the value that Set.Update has made for the address.
 func (e *Endpoint) Value() any { return e.value }
+
+// generation returns the number of the present generation.
+func (e *Endpoint) generation() uint32 { return uint32(e.owed.Load() >> 32) }
 
 // renew starts a generation. set.mu is held, or e is new.
 func (e *Endpoint) renew() { e.owed.Store((e.owed.Load()>>32 + 1) << 32) }

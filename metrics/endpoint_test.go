@@ -29,6 +29,7 @@ func endpoints(in, probes, failing, unreachable, timeouts, failures float64, sta
 		series("endpoint_replicas", "e", "state", "in"):                  states[0],
 		series("endpoint_replicas", "e", "state", "ejected"):             states[1],
 		series("endpoint_replicas", "e", "state", "returning"):           states[2],
+		series("endpoint_replicas", "e", "state", "suspended"):           0,
 	}
 }
 

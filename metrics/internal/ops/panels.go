@@ -167,8 +167,8 @@ func endpoints() []*Panel {
 	return []*Panel{
 		{
 			Title: "Endpoints not in", Unit: "short", Look: stacked,
-			Queries:     []Query{{d.total(replicas, d.of(replicas, is("state", "ejected", "returning")), "state"), legend("state")}},
-			Description: "Endpoints that get probes only or start slowly, summed over processes: each process finds out for itself, so a replica that is down counts once in each process that calls it.",
+			Queries:     []Query{{d.total(replicas, d.of(replicas, is("state", "ejected", "returning", "suspended")), "state"), legend("state")}},
+			Description: "Endpoints that get probes only, start slowly, or have no connection (gRPC), summed over processes: each process finds out for itself, so a replica that is down counts once in each process that calls it.",
 		},
 		{
 			Title: "Attempts by endpoint chosen", Unit: "ops", Look: stacked, Queries: by(series.EndpointPicks, "kind"),

@@ -200,7 +200,7 @@ var (
 	}
 	EndpointReplicas = &Metric{
 		Name: "resilience_endpoint_replicas", Type: Gauge,
-		Labels: []Label{{"state", []string{"in", "ejected", "returning"}}},
+		Labels: []Label{{"state", []string{"in", "ejected", "returning", "suspended"}}},
 		Help:   "Endpoints in the state. Those of a set with origins or connections are summed.",
 	}
 )
