@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"sync/atomic"
+
+	"github.com/resilience-go/resilience/endpoint"
 )
 
 // attempt records what the error of net/http does not show about one attempt: whether the
@@ -38,13 +40,36 @@ type watched struct {
 	first attempt
 }
 
+// trailed is a call whose attempts go to different endpoints. One type for both makes them
+// one allocation.
+type trailed struct {
+	call
+	used endpoint.Trail
+}
+
 // newCall returns the call of t for req.
 func (t *Transport) newCall(req *http.Request) *call {
-	if !mayFail(req.Body) && !t.traces(req) {
+	_, trails := t.Base.(*Endpoints)
+	watches := mayFail(req.Body) || t.traces(req)
+	if !trails && !watches {
 		return &call{t: t, req: req, upload: req.Body}
 	}
-	w := &watched{call: call{t: t, req: req, upload: req.Body}}
+	var trail *endpoint.Trail
+	if trails {
+		trail = endpoint.TrailOf(req.Context())
+	}
+	if !watches {
+		c := &trailed{call: call{t: t, req: req, upload: req.Body, trail: trail}}
+		if trail == nil {
+			c.trail = &c.used
+		}
+		return &c.call
+	}
+	w := &watched{call: call{t: t, req: req, upload: req.Body, trail: trail}}
 	w.attempt = &w.first
+	if trails && trail == nil {
+		w.trail = new(endpoint.Trail)
+	}
 	return &w.call
 }
 

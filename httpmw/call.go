@@ -8,6 +8,7 @@ import (
 	"net/http"
 
 	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/endpoint"
 )
 
 // call is one RoundTrip. It is the operation that the policies run. If a policy waits for
@@ -24,7 +25,8 @@ type call struct {
 	// upload is a request body that call has to close, because Base was not called with it.
 	upload io.Closer
 	ran    bool
-	final  bool // the server wants no further attempt
+	final  bool            // the server wants no further attempt
+	trail  *endpoint.Trail // nil unless Base is an *Endpoints
 
 	// The fields below are about the last attempt.
 
@@ -66,7 +68,12 @@ func (c *call) Run(ctx context.Context) error {
 	}
 	c.ran = true
 	base := c.t.base()
-	resp, err := base.RoundTrip(req)
+	var resp *http.Response
+	if e, ok := base.(*Endpoints); ok {
+		resp, err = e.send(req, c.trail)
+	} else {
+		resp, err = base.RoundTrip(req)
+	}
 	// Base has closed the body, as http.RoundTripper demands. If Base panics, release
 	// closes the body: closing it twice is better than not at all.
 	c.upload = nil
@@ -99,16 +106,19 @@ func (c *call) asFailure(ctx context.Context, err error) error {
 	case c.attempt != nil && c.attempt.reading.Load():
 		what = "request body"
 	}
-	if expired(ctx) && errors.Is(context.Cause(ctx), f.err) {
-		f.late = "no " + what + " in time"
+	inner, from := f.err, ""
+	if e, ok := f.err.(*EndpointError); ok {
+		inner, from = e.Err, " from "+e.Address
+	}
+	if expired(ctx) && errors.Is(context.Cause(ctx), inner) {
+		f.late = "no " + what + from + " in time"
 	}
 	if what != "response" || c.caused(err) {
 		return &ignoredError{f}
 	}
 	known := err
 	if c.attempt != nil {
-		_, direct := c.t.base().(*http.Transport)
-		known = c.attempt.withProof(err, direct)
+		known = c.attempt.withProof(err, c.t.netTransport() != nil)
 	}
 	f.unsent = unsent(known)
 	f.retryable = c.unrepeatable() == "" && c.t.retryable(c.req, nil, known)

@@ -58,8 +58,8 @@ func (t *Transport) traces(req *http.Request) bool {
 // boundsConns reports whether a request may have to wait for a connection that another
 // request uses.
 func (t *Transport) boundsConns() bool {
-	base, ok := t.base().(*http.Transport)
-	return ok && base.MaxConnsPerHost > 0
+	base := t.netTransport()
+	return base != nil && base.MaxConnsPerHost > 0
 }
 
 // trace returns ctx with the hooks of a tracer.

@@ -116,5 +116,8 @@ func asDeadlineCause(ctx context.Context, err error) error {
 	if !expired(ctx) || errors.Is(err, cause) {
 		return err // the caller canceled, or err has the cause
 	}
+	if e, ok := err.(*EndpointError); ok {
+		return &EndpointError{e.Address, cause}
+	}
 	return cause
 }

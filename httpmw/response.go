@@ -131,7 +131,7 @@ func (c *call) Close() error {
 
 // duplex is the body of a response that switched protocols.
 type duplex struct {
-	*call
+	io.ReadCloser
 	io.Writer
 }
 

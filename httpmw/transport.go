@@ -31,6 +31,8 @@ type Transport struct {
 	// Base sends each attempt. It must close the request body, as http.RoundTripper
 	// demands. nil is http.DefaultTransport.
 	//
+	// If Base is an *Endpoints, a retry goes to another address.
+	//
 	// Base reads a body in memory (bytes.Reader, bytes.Buffer, strings.Reader) or of type
 	// *os.File directly. It reads any other body through a wrapper, which records whether
 	// the caller's reader failed.
@@ -119,6 +121,18 @@ func (t *Transport) base() http.RoundTripper {
 		return http.DefaultTransport
 	}
 	return t.Base
+}
+
+// netTransport returns the transport of net/http that Base is, or that Base clones, or nil.
+func (t *Transport) netTransport() *http.Transport {
+	switch base := t.base().(type) {
+	case *http.Transport:
+		return base
+	case *Endpoints:
+		return base.cloned()
+	default:
+		return nil
+	}
 }
 
 func (t *Transport) outcome(resp *http.Response) resilience.Outcome {

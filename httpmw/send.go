@@ -1,0 +1,307 @@
+package httpmw
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/endpoint"
+)
+
+// maxEndpoints is how many endpoints one attempt uses at most, if they cannot be connected.
+// With half of the replicas down, seven of eight attempts find one that works. More would
+// multiply the dials when all are down.
+const maxEndpoints = 3
+
+// send sends req to an endpoint that is not in trail, or to base.
+func (e *Endpoints) send(req *http.Request, trail *endpoint.Trail) (*http.Response, error) {
+	if e.cloned() == nil {
+		return nil, closeBody(req, e.err)
+	}
+	if !e.chooses(req) {
+		return e.base.RoundTrip(req)
+	}
+	s := e.service(req.URL)
+	if err := s.resolved(req); err != nil {
+		return nil, closeBody(req, err)
+	}
+	out := req
+	for n := 1; ; n++ {
+		resp, again, err := s.attempt(out, trail, n < maxEndpoints)
+		if again {
+			if r, ok := repeat(req); ok {
+				out = r
+				continue
+			}
+		}
+		if resp != nil {
+			resp.Request = req
+		}
+		return resp, err
+	}
+}
+
+// chooses reports whether an endpoint is chosen for req. Otherwise base sends it, or returns
+// an error for a request that cannot be sent.
+func (e *Endpoints) chooses(req *http.Request) bool {
+	u := req.URL
+	if u == nil || u.Scheme != "http" && u.Scheme != "https" || !plainHost(u) {
+		return false
+	}
+	if e.base.Proxy == nil {
+		return true
+	}
+	proxy, err := e.base.Proxy(req)
+	return proxy == nil && err == nil
+}
+
+// plainHost reports whether u has a host that net/http looks up as it is written.
+func plainHost(u *url.URL) bool {
+	if u.Host == "" || u.Host[0] == ':' {
+		return false
+	}
+	return strings.IndexFunc(u.Host, func(r rune) bool { return r >= 0x80 }) < 0
+}
+
+func closeBody(req *http.Request, err error) error {
+	if req.Body != nil {
+		req.Body.Close()
+	}
+	return err
+}
+
+// repeat returns req for another endpoint, after its body was closed. ok is false if the body
+// cannot be sent again.
+func repeat(req *http.Request) (again *http.Request, ok bool) {
+	if req.Body == nil || req.Body == http.NoBody {
+		return req, true
+	}
+	if req.GetBody == nil {
+		return nil, false
+	}
+	body, err := req.GetBody()
+	if err != nil {
+		return nil, false
+	}
+	again = req.WithContext(req.Context())
+	again.Body = body
+	return again, true
+}
+
+// sending is an attempt at an endpoint. It is also the body of the response.
+type sending struct {
+	io.ReadCloser
+	pick    endpoint.Pick
+	replica *replica
+	cancel  context.CancelFunc // of an impatient attempt, otherwise nil
+}
+
+// attempt sends req to an endpoint that is not in trail. again reports whether req should go
+// to another endpoint instead of returning resp and err. It is false unless mayRepeat.
+func (s *service) attempt(req *http.Request, trail *endpoint.Trail, mayRepeat bool) (resp *http.Response, again bool, err error) {
+	pool := &s.endpoints.sendings
+	a, ok := pool.Get().(*sending)
+	if !ok {
+		a = new(sending)
+	}
+	if a.pick, ok = s.set.Pick(trail); !ok {
+		return nil, false, closeBody(req, s.unresolved(errors.New("there are no addresses")))
+	}
+	returned := false
+	defer func() {
+		if !returned { // a hook of the user panicked
+			a.end()
+		}
+	}()
+	a.replica = a.pick.Endpoint().Value().(*replica)
+
+	out := req
+	probe := mayRepeat && a.pick.Probe() && repeatable(req)
+	var p *patience
+	if probe {
+		if d := a.pick.Patience(); d > 0 {
+			ctx, cancel := context.WithCancel(req.Context())
+			a.cancel = cancel
+			out = req.WithContext(ctx)
+			p = newPatience(d, s.set, cancel)
+		}
+	}
+	resp, err = a.replica.transport().RoundTrip(out)
+	late := p.ended()
+	result, failure := endpoint.Timeout, err
+	switch {
+	case late:
+	case err != nil:
+		result = resultOf(req, err)
+		err = a.name(err, result)
+	default:
+		result, failure = judge(resp)
+	}
+	a.pick.Answered(result, failure)
+	again = late || mayRepeat && req.Context().Err() == nil && s.set.Working(trail) &&
+		(result == endpoint.Unreachable || probe && result != endpoint.Success && result != endpoint.Busy && result != endpoint.Ignored)
+	returned = true
+	if resp != nil && again {
+		_, _ = drain(resp.Body, resp.ContentLength, false)
+		resp = nil
+	}
+	if resp == nil || resp.Body == nil || resp.Body == http.NoBody {
+		a.end()
+		*a = sending{}
+		pool.Put(a)
+		return resp, again, err
+	}
+	a.ReadCloser = resp.Body
+	if w, ok := resp.Body.(io.Writer); ok {
+		resp.Body = &duplex{a, w}
+	} else {
+		resp.Body = a
+	}
+	return resp, false, err
+}
+
+// name returns err with the address, unless err is about the request.
+func (a *sending) name(err error, r endpoint.Result) error {
+	if r == endpoint.Ignored && invalid(err) {
+		return err
+	}
+	return &EndpointError{Address: a.replica.address, Err: err}
+}
+
+// Read reads the response body. Its end is the end of the attempt.
+func (a *sending) Read(p []byte) (int, error) {
+	n, err := a.ReadCloser.Read(p)
+	if err != nil {
+		a.end()
+	}
+	return n, err
+}
+
+// Close closes the response body, which ends the attempt.
+func (a *sending) Close() error {
+	defer a.end()
+	return a.ReadCloser.Close()
+}
+
+// end ends the attempt. It may be called several times.
+func (a *sending) end() {
+	a.pick.End()
+	if a.cancel != nil {
+		a.cancel()
+	}
+	if a.replica.leaving() {
+		a.replica.ended(a.pick.Endpoint().InFlight())
+	}
+}
+
+// repeatable reports whether req may be sent to two endpoints.
+func repeatable(req *http.Request) bool {
+	switch req.Method {
+	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		return (req.Body == nil || req.Body == http.NoBody) && !settingsOf(req.Context()).once
+	}
+	return false
+}
+
+// patience ends an attempt that probes an endpoint, if it takes too long and another endpoint
+// works.
+type patience struct {
+	timer *time.Timer
+	state atomic.Int32 // the first of timer and attempt sets it
+}
+
+const (
+	patienceLost = 1 + iota
+	patienceKept
+)
+
+func newPatience(d time.Duration, set *endpoint.Set, cancel context.CancelFunc) *patience {
+	p := &patience{}
+	p.timer = time.AfterFunc(d, func() {
+		if set.Working(nil) && p.state.CompareAndSwap(0, patienceLost) {
+			cancel()
+		}
+	})
+	return p
+}
+
+// ended records that the attempt has a result, and reports whether it was canceled before.
+func (p *patience) ended() (late bool) {
+	if p == nil {
+		return false
+	}
+	p.timer.Stop()
+	return !p.state.CompareAndSwap(0, patienceKept)
+}
+
+// judge returns what a response shows about its endpoint. Another Classify of the Transport
+// is about the service and not about one endpoint.
+func judge(resp *http.Response) (endpoint.Result, error) {
+	switch code := resp.StatusCode; {
+	case code == http.StatusTooManyRequests, code == http.StatusServiceUnavailable && isFinal(resp):
+		return endpoint.Busy, nil
+	case StatusOutcome(code) == resilience.Failure:
+		return endpoint.Failure, &StatusError{StatusCode: code, outcome: resilience.Failure}
+	default:
+		return endpoint.Success, nil
+	}
+}
+
+// resultOf returns what err, the error of a request, shows about its endpoint. An error of a
+// certificate is a Failure: the endpoint was reached.
+func resultOf(req *http.Request, err error) endpoint.Result {
+	if callerCanceled(req) || invalid(err) || fileCaused(req.Body, err) {
+		return endpoint.Ignored
+	}
+	if u, ok := req.Body.(*upload); ok {
+		if a := u.attempt; a.bodyCaused(err) || a.reading.Load() && req.Context().Err() != nil {
+			return endpoint.Ignored
+		}
+	}
+	r := endpoint.ResultOf(req.Context(), err)
+	switch {
+	case r != endpoint.Failure || !timedOut(err):
+		return r
+	case unsent(err): // the handshake of TLS timed out
+		return endpoint.Unreachable
+	default: // a timeout of net/http, such as ResponseHeaderTimeout
+		return endpoint.Timeout
+	}
+}
+
+// EndpointError is the error of an attempt at one address of an Endpoints.
+type EndpointError struct {
+	Address string // host:port
+	Err     error  // what net/http returned
+}
+
+// Error returns the text of Err, with the address if it is not part of it.
+func (e *EndpointError) Error() string {
+	text := e.Err.Error()
+	if strings.Contains(text, e.Address) {
+		return text
+	}
+	return fmt.Sprintf("endpoint %s: %s", e.Address, text)
+}
+
+// Unwrap returns Err.
+func (e *EndpointError) Unwrap() error { return e.Err }
+
+// Timeout reports whether Err is a timeout.
+func (e *EndpointError) Timeout() bool { return timedOut(e.Err) }
+
+// Temporary reports whether Err has a method Temporary that returns true. net.Error has it.
+func (e *EndpointError) Temporary() bool {
+	t, ok := errors.AsType[interface {
+		error
+		Temporary() bool
+	}](e.Err)
+	return ok && t.Temporary()
+}
