@@ -206,7 +206,7 @@ func TestPages_settings(t *testing.T) {
 		"breaker.Config": "docs/breaker.md", "retry.Config": "docs/retry.md", "bulkhead.Config": "docs/bulkhead.md",
 		"limit.Config": "docs/limit.md", "timeout.Config": "docs/timeout.md", "fallback.Config": "docs/fallback.md", "stale.Config": "docs/fallback.md",
 		"keyed.Config": "docs/keyed.md", "stack.ClientConfig": "docs/stack.md", "stack.ServerConfig": "docs/stack.md",
-		"httpmw.Transport": "docs/http.md", "httpmw.Server": "docs/http.md",
+		"httpmw.Transport": "docs/http.md", "httpmw.Server": "docs/http.md", "httpmw.Endpoints": "docs/endpoints.md",
 		"grpcmw.Client": "docs/grpc.md", "grpcmw.Server": "docs/grpc.md",
 	} {
 		rows := map[string]bool{}

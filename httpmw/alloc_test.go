@@ -1,6 +1,7 @@
 package httpmw_test
 
 import (
+	"io"
 	"math"
 	"net/http"
 	"net/http/httptest"
@@ -55,6 +56,48 @@ func TestTransport_allocatesOnceMore(t *testing.T) {
 			if got != 1 {
 				t.Errorf("%s, %s of a %T: %v allocations more", name, req.Method, req.Body, got)
 			}
+		}
+	}
+}
+
+// An attempt at an endpoint allocates no more than one with net/http, except for the body of
+// the response.
+func TestEndpoints_allocations(t *testing.T) {
+	for _, test := range []struct {
+		code, replicas int
+		want           float64
+	}{{204, 1, 0}, {200, 1, 1}, {204, 3, 0}, {200, 3, 1}} {
+		all := serveReplicas(t, test.replicas)
+		for _, r := range all {
+			r.handle(func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(test.code)
+				if test.code == 200 {
+					io.WriteString(w, "content")
+				}
+			})
+		}
+		base := &http.Transport{}
+		e := choose(t, base, fixed(all.addresses()...))
+		t.Cleanup(base.CloseIdleConnections)
+		through := &httpmw.Transport{Base: e, Policy: resilience.Compose()}
+		direct := &httpmw.Transport{Base: base, Policy: resilience.Compose()}
+		count := func(rt http.RoundTripper, url string) float64 {
+			req := newRequest(t, "GET", url, nil)
+			content := make([]byte, 100)
+			return allocations(func() {
+				resp, err := rt.RoundTrip(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				resp.Body.Read(content)
+				resp.Body.Close()
+			})
+		}
+		if n := count(e, "http://service") - count(base, all[0].URL); n > test.want {
+			t.Errorf("status %d of %d: %v allocations more than net/http, want %v", test.code, test.replicas, n, test.want)
+		}
+		if n := count(through, "http://service") - count(direct, all[0].URL); n > test.want {
+			t.Errorf("status %d of %d: %v allocations more in a Transport, want %v", test.code, test.replicas, n, test.want)
 		}
 	}
 }

@@ -88,6 +88,7 @@ type Endpoints struct {
 	origins  origins
 	services services
 	sendings sync.Pool // of *sending
+	trails   sync.Pool // of *endpoint.Trail
 }
 
 // setup sets what is made of the fields.
@@ -139,11 +140,18 @@ func (e *Endpoints) cloned() *http.Transport {
 // failed at an address. It uses and extends the endpoint.Trail of the request's context, if
 // there is one.
 func (e *Endpoints) RoundTrip(req *http.Request) (*http.Response, error) {
-	t := endpoint.TrailOf(req.Context())
-	if t == nil {
-		t = new(endpoint.Trail) // for another address after this one cannot be connected
+	if t := endpoint.TrailOf(req.Context()); t != nil {
+		return e.send(req, t)
 	}
-	return e.send(req, t)
+	// If an address cannot be connected, the next one must be another.
+	t, ok := e.trails.Get().(*endpoint.Trail)
+	if !ok {
+		t = new(endpoint.Trail)
+	}
+	resp, err := e.send(req, t)
+	*t = endpoint.Trail{}
+	e.trails.Put(t)
+	return resp, err
 }
 
 // CloseIdleConnections closes the idle connections to all addresses, and those of Base.

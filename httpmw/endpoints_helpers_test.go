@@ -84,6 +84,9 @@ func serveReplicas(t testing.TB, n int) replicas {
 			(*r.handler.Load())(w, req)
 		}))
 		r.Config.ConnState = countOpen(&r.open)
+		r.Config.Protocols = new(http.Protocols)
+		r.Config.Protocols.SetHTTP1(true)
+		r.Config.Protocols.SetUnencryptedHTTP2(true)
 		r.Start()
 		t.Cleanup(r.Close)
 	}

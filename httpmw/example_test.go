@@ -18,6 +18,7 @@ import (
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/breaker"
 	"github.com/resilience-go/resilience/bulkhead"
+	"github.com/resilience-go/resilience/debug"
 	"github.com/resilience-go/resilience/httpmw"
 	"github.com/resilience-go/resilience/keyed"
 	"github.com/resilience-go/resilience/limit"
@@ -49,6 +50,71 @@ func ExampleTransport() {
 	body, _ := io.ReadAll(resp.Body)
 	fmt.Println(resp.Status, string(body))
 	// Output: 200 OK attempt 2
+}
+
+func ExampleEndpoints() {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, "paid")
+	}))
+	defer server.Close()
+
+	client := &http.Client{Transport: &httpmw.Transport{
+		Policy: stack.Client("payments"),
+		Base:   &httpmw.Endpoints{},
+	}}
+	defer client.CloseIdleConnections()
+
+	resp, err := client.Get(server.URL)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(resp.Body)
+	fmt.Println(resp.Status, string(body))
+	// Output: 200 OK paid
+}
+
+// One of three replicas is down. The addresses come from a list, and the debug page shows
+// the state of each.
+func ExampleEndpoints_resolve() {
+	var addresses []string
+	for range 3 {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			fmt.Fprint(w, r.Host)
+		}))
+		defer server.Close()
+		addresses = append(addresses, server.Listener.Addr().String())
+		if len(addresses) == 1 {
+			server.Close()
+		}
+	}
+
+	policy := stack.Client("payments")
+	replicas := &httpmw.Endpoints{
+		Name: "payments",
+		Resolve: func(ctx context.Context, host, port string) ([]string, error) {
+			return addresses, nil
+		},
+	}
+	client := &http.Client{Transport: &httpmw.Transport{Policy: policy, Base: replicas}}
+	defer client.CloseIdleConnections()
+	http.Handle("/debug/resilience", debug.Handler(policy, replicas.Policy()))
+
+	answered := 0
+	for range 100 {
+		resp, err := client.Post("http://payments.internal/charge", "text/plain", strings.NewReader("1 EUR"))
+		if err != nil {
+			fmt.Println(err)
+			continue
+		}
+		if body, _ := io.ReadAll(resp.Body); string(body) == "payments.internal" {
+			answered++
+		}
+		resp.Body.Close()
+	}
+	fmt.Println(answered, "of 100")
+	// Output: 100 of 100
 }
 
 func ExampleServer_Wrap() {
