@@ -84,14 +84,18 @@ func TestEndpoints_allocations(t *testing.T) {
 		count := func(rt http.RoundTripper, url string) float64 {
 			req := newRequest(t, "GET", url, nil)
 			content := make([]byte, 100)
-			return allocations(func() {
-				resp, err := rt.RoundTrip(req)
-				if err != nil {
-					t.Fatal(err)
-				}
-				resp.Body.Read(content)
-				resp.Body.Close()
-			})
+			n := math.Inf(1)
+			for range 5 { // the server and its connections allocate too
+				n = min(n, allocations(func() {
+					resp, err := rt.RoundTrip(req)
+					if err != nil {
+						t.Fatal(err)
+					}
+					resp.Body.Read(content)
+					resp.Body.Close()
+				}))
+			}
+			return n
 		}
 		if n := count(e, "http://service") - count(base, all[0].URL); n > test.want {
 			t.Errorf("status %d of %d: %v allocations more than net/http, want %v", test.code, test.replicas, n, test.want)

@@ -48,7 +48,7 @@ func TestEndpoints_addressesChangeUnderLoad(t *testing.T) {
 			return err == nil
 		})
 		client := &http.Client{Transport: &httpmw.Transport{Base: e, Policy: stack.Client("service")}}
-		hammer(t, 8, 200, func(i int) {
+		hammer(t, 8, 100, func(i int) {
 			var resp *http.Response
 			var err error
 			if i%2 == 0 {
@@ -95,7 +95,7 @@ func TestEndpoints_oneOfThree(t *testing.T) {
 		client := &httpmw.Transport{Base: e, Policy: stack.Client("service")}
 		var calls, failed atomic.Int32
 		load := func() {
-			hammer(t, 4, 100, func(int) {
+			hammer(t, 4, 50, func(int) {
 				calls.Add(1)
 				resp, err := client.RoundTrip(newRequest(t, "GET", "http://service", nil))
 				if err != nil || resp.StatusCode != 200 {

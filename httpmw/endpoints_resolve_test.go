@@ -50,7 +50,7 @@ func TestEndpoints_firstResolution(t *testing.T) {
 		})
 		legacy := newRequest(t, "GET", "http://service", nil)
 		quit := make(chan struct{})
-		legacy.Cancel = quit
+		legacy.Cancel = quit //lint:ignore SA1019 net/http obeys it
 		waiting.Go(func() {
 			if _, err := e.RoundTrip(legacy); err == nil || calls.Load() != 1 {
 				t.Errorf("error %v after Cancel", err)

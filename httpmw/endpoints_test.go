@@ -53,8 +53,8 @@ func TestEndpoints_badSettings(t *testing.T) {
 	dial := func(string, string) (net.Conn, error) { return nil, errors.New("not called") }
 	dialContext := func(context.Context, string, string) (net.Conn, error) { return dial("", "") }
 	for field, e := range map[string]*httpmw.Endpoints{
-		"Endpoints.Base.Dial":           {Base: &http.Transport{Dial: dial}},
-		"Endpoints.Base.DialTLS":        {Base: &http.Transport{DialTLS: dial}},
+		"Endpoints.Base.Dial":           {Base: &http.Transport{Dial: dial}},    //lint:ignore SA1019 net/http calls it
+		"Endpoints.Base.DialTLS":        {Base: &http.Transport{DialTLS: dial}}, //lint:ignore SA1019 net/http calls it
 		"Endpoints.Base.DialTLSContext": {Base: &http.Transport{DialTLSContext: dialContext}},
 		"Endpoints.Base.TLSNextProto":   {Base: own},
 		"Endpoints.Every":               {Every: -2},
