@@ -38,6 +38,7 @@ func (c Client) Stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.Clie
 	// Without Clip, two interceptors further in that append would write to one array.
 	s.opts = slices.Clip(append(append(s.room[:0], grpc.OnFinishCallOption{OnFinish: s.finish}), opts...))
 	defer s.abandon() // has no effect after handed is set
+	ctx, s.call = withCall(ctx, cc, &s.c, s)
 	err := resilience.RunOperation(ctx, c.Policy, s)
 	if err == nil && s.ClientStream == nil {
 		err = s.err // a policy dropped the error, but there is nothing else to return
@@ -60,6 +61,7 @@ type stream struct {
 
 	c        Client
 	ctx      context.Context // the caller's, later the stream's
+	call     *call           // nil if no connection uses the balancer
 	desc     *grpc.StreamDesc
 	cc       *grpc.ClientConn
 	method   string
@@ -189,6 +191,9 @@ func (s *stream) Header() (metadata.MD, error) {
 	if err != nil && err != io.EOF {
 		err = s.endWith(err)
 	}
+	if md != nil {
+		s.call.answered() // nil at the end of a stream without headers
+	}
 	return md, err
 }
 
@@ -221,6 +226,7 @@ func (s *stream) RecvMsg(m any) error {
 		s.finish(nil) // there is no further message
 	case !s.answered:
 		s.answered = true
+		s.call.answered()
 		s.Answer(s.run)
 	}
 	return err

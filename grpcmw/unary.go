@@ -30,7 +30,8 @@ func (c Client) Unary(ctx context.Context, method string, req, reply any, cc *gr
 	// Our trailer option comes first, and the caller's slice stays unchanged. Without
 	// Clip, two interceptors further in that append would write to one array.
 	u.opts = slices.Clip(append(append(u.room[:0], grpc.TrailerCallOption{TrailerAddr: &u.trailer}), opts...))
-	err := resilience.RunOperation(ctx, c.Policy, u)
+	inner, _ := withCall(ctx, cc, &u.c, nil)
+	err := resilience.RunOperation(inner, c.Policy, u)
 	switch {
 	case err != nil:
 	case u.last != nil:
