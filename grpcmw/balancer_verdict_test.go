@@ -1,0 +1,401 @@
+package grpcmw_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/resilience-go/resilience"
+	"github.com/resilience-go/resilience/endpoint"
+	"github.com/resilience-go/resilience/grpcmw"
+	"github.com/resilience-go/resilience/internal/testkit"
+	"github.com/resilience-go/resilience/timeout"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	pb "google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+)
+
+// verdict is what a set shows about an endpoint after some results.
+type verdict struct {
+	ejected string // in the reason; "" if the endpoint is not ejected
+	failing bool   // it gets less work
+}
+
+var (
+	success  = verdict{"", false}
+	busy     = verdict{"", true}
+	failure  = verdict{"times in a row", true}
+	timedOut = verdict{"gave no answer", true}
+)
+
+// warmUp makes calls until enough is known about each replica, and keeps all but the first
+// one busy, so that the next calls go to that one.
+func (f *fleet) warmUp(t *testing.T) {
+	t.Helper()
+	f.together(t, 20*len(f.replicas))
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(cancel)
+	for _, r := range f.replicas[1:] {
+		r.duplex = hang(0)
+		f.only(t, r)
+		for range 100 {
+			if _, err := f.FullDuplexCall(ctx); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	f.only(t, nil)
+}
+
+// together makes n calls that are in flight at the same time, so that each replica gets some.
+func (f *fleet) together(t *testing.T, n int) {
+	t.Helper()
+	var arrived atomic.Int32
+	open := make(chan struct{})
+	for _, r := range f.replicas {
+		r.do.Store(func(context.Context) error {
+			if int(arrived.Add(1)) == n {
+				close(open)
+			}
+			<-open
+			return nil
+		})
+	}
+	testkit.AtOnce(n, func(int) {
+		if _, err := f.call(patience(t)); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, r := range f.replicas {
+		r.do.Store(works)
+	}
+}
+
+// only suspends all replicas but r, or none if r is nil.
+func (f *fleet) only(t *testing.T, r *replica) {
+	t.Helper()
+	f.set(t).Suspend(func(e *endpoint.Endpoint) bool { return r != nil && e.Address() != r.addr })
+}
+
+// wantVerdict makes five calls to the first replica. The last one is measured.
+func (f *fleet) wantVerdict(t *testing.T, want verdict, call func() error) {
+	t.Helper()
+	r := f.replicas[0]
+	before := f.state(t, r.addr).Attempts
+	f.only(t, r)
+	for i := range 5 {
+		if i == 4 {
+			f.only(t, nil)
+		}
+		_ = call()
+	}
+	eventually(t, "nothing is in flight", func() bool { return f.state(t, r.addr).InFlight == 0 })
+	st := f.state(t, r.addr)
+	if n := st.Attempts - before; n != 5 {
+		t.Errorf("%d calls came to the endpoint", n)
+	}
+	got := verdict{failing: st.Failures > .2}
+	if st.State == endpoint.Ejected {
+		got = verdict{st.Why, true}
+	}
+	if got.failing != want.failing || (got.ejected != "") != (want.ejected != "") || !strings.Contains(got.ejected, want.ejected) {
+		t.Errorf("the endpoint is %+v, want %+v", st, want)
+	}
+}
+
+// An attempt counts for its endpoint as it counts for the policies, by its code.
+func TestEndpoints_codes(t *testing.T) {
+	for code := codes.Canceled; code <= 17; code++ {
+		t.Run(code.String(), func(t *testing.T) {
+			want := success
+			switch {
+			case code == codes.ResourceExhausted:
+				want = busy
+			case grpcmw.CodeOutcome(code) == resilience.Failure:
+				want = failure
+			}
+			f := newFleet(t, 2, clientOptions(retrying(t, 1))...)
+			f.warmUp(t)
+			f.replicas[0].do.Store(failsWith(code))
+			f.wantVerdict(t, want, func() error { _, err := f.call(patience(t)); return err })
+		})
+	}
+}
+
+// Client.Classify also decides what an attempt shows about its endpoint.
+func TestEndpoints_classify(t *testing.T) {
+	c := retrying(t, 1)
+	c.Classify = func(_ string, code codes.Code) resilience.Outcome {
+		if code == codes.NotFound {
+			return resilience.Failure
+		}
+		return resilience.Success
+	}
+	for code, want := range map[codes.Code]verdict{codes.NotFound: failure, codes.Internal: success} {
+		f := newFleet(t, 2, clientOptions(c)...)
+		f.warmUp(t)
+		f.replicas[0].do.Store(failsWith(code))
+		f.wantVerdict(t, want, func() error { _, err := f.call(patience(t)); return err })
+	}
+}
+
+// A pushback that forbids a retry shows an endpoint that is busy, whatever the code.
+func TestEndpoints_pushback(t *testing.T) {
+	f := newFleet(t, 2, clientOptions(retrying(t, 1))...)
+	f.warmUp(t)
+	f.replicas[0].do.Store(func(ctx context.Context) error {
+		_ = grpc.SetTrailer(ctx, metadata.Pairs("grpc-retry-pushback-ms", "-1"))
+		return status.Error(codes.Unavailable, "no")
+	})
+	f.wantVerdict(t, busy, func() error { _, err := f.call(patience(t)); return err })
+}
+
+// A message that is too large is no evidence about the endpoint.
+func TestEndpoints_localError(t *testing.T) {
+	f := newFleet(t, 2, clientOptions(retrying(t, 1))...)
+	f.warmUp(t)
+	f.wantVerdict(t, success, func() error {
+		_, err := f.call(patience(t), grpc.MaxCallRecvMsgSize(1))
+		wantCode(t, err, codes.ResourceExhausted)
+		return err
+	})
+}
+
+// An endpoint that does not answer before a deadline of the caller, or before a timeout of
+// a policy, has timed out. If the caller cancels, that is no evidence.
+func TestEndpoints_noAnswer(t *testing.T) {
+	const wait = 200 * time.Millisecond // far more than a call takes, which are four latencies
+	for name, test := range map[string]struct {
+		policy resilience.Policy
+		ctx    func(context.Context) (context.Context, context.CancelFunc)
+		want   verdict
+	}{
+		"deadline": {
+			ctx:  func(ctx context.Context) (context.Context, context.CancelFunc) { return context.WithTimeout(ctx, wait) },
+			want: timedOut,
+		},
+		"policy": {
+			policy: resilience.Must(timeout.New(timeout.Config{Timeout: wait})),
+			ctx:    context.WithCancel,
+			want:   timedOut,
+		},
+		"cancel": {
+			ctx: func(ctx context.Context) (context.Context, context.CancelFunc) {
+				ctx, cancel := context.WithCancel(ctx)
+				time.AfterFunc(wait/10, cancel)
+				return ctx, cancel
+			},
+			want: success,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFleet(t, 3, clientOptions(grpcmw.Client{Policy: resilience.Compose(test.policy)})...)
+			f.warmUp(t)
+			bad := f.replicas[0]
+			bad.do.Store(hangs)
+			for before := bad.calls.Load(); bad.calls.Load() == before; {
+				ctx, cancel := test.ctx(t.Context())
+				_, _ = f.call(ctx)
+				cancel()
+			}
+			eventually(t, "nothing is in flight", func() bool { return f.state(t, bad.addr).InFlight == 0 })
+			st := f.state(t, bad.addr)
+			if ejected := st.State == endpoint.Ejected; ejected != (test.want.ejected != "") || !strings.Contains(st.Why, test.want.ejected) {
+				t.Errorf("the endpoint is %+v, want %+v", st, test.want)
+			}
+		})
+	}
+}
+
+// A connection that breaks before an answer ejects its endpoint at once. A server that
+// finishes its calls and closes the connection does not.
+func TestEndpoints_connectionEnds(t *testing.T) {
+	f := newFleet(t, 3, clientOptions(retrying(t, 1))...)
+	f.warmUp(t)
+	r := f.replicas[0]
+	r.do.Store(func(ctx context.Context) error {
+		p, _ := peer.FromContext(ctx)
+		r.drop(p.Addr.String())
+		return nil
+	})
+	before := r.calls.Load()
+	for r.calls.Load() == before {
+		_, _ = f.call(patience(t))
+	}
+	eventually(t, "the endpoint is ejected", func() bool {
+		return strings.Contains(f.state(t, r.addr).Why, "could not be connected")
+	})
+	r = f.replicas[1]
+	go r.srv.GracefulStop()
+	for f.state(t, r.addr).State != endpoint.Suspended {
+		f.calls(t, 1)
+	}
+	if st := f.state(t, r.addr); st.Why != "" {
+		t.Errorf("a server that stopped in good order is %+v", st)
+	}
+}
+
+// A stream of a Client is answered with its first message or its headers, and in flight to
+// its end.
+func TestEndpoints_streamAnswered(t *testing.T) {
+	for name, test := range map[string]struct {
+		send func(duplex) error
+		wait func(pb.TestService_StreamingOutputCallClient) error
+	}{
+		"message": {
+			func(s duplex) error { return s.Send(&response{}) },
+			func(s pb.TestService_StreamingOutputCallClient) error { _, err := s.Recv(); return err },
+		},
+		"headers": {
+			func(s duplex) error { return s.SendHeader(nil) },
+			func(s pb.TestService_StreamingOutputCallClient) error { _, err := s.Header(); return err },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFleet(t, 2, clientOptions(retrying(t, 1))...)
+			for _, r := range f.replicas {
+				r.output = func(_ *request, s grpc.ServerStreamingServer[response]) error {
+					var err error
+					if name == "message" {
+						err = s.Send(&response{})
+					} else {
+						err = s.SendHeader(nil)
+					}
+					<-s.Context().Done()
+					return errors.Join(err, s.Context().Err())
+				}
+			}
+			ctx, cancel := context.WithCancel(patience(t))
+			defer cancel()
+			s, err := f.StreamingOutputCall(ctx, &request{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if st := f.sum(t); st.Latency != 0 || st.InFlight != 1 {
+				t.Errorf("before the answer: %+v", st)
+			}
+			if err := test.wait(s); err != nil {
+				t.Fatal(err)
+			}
+			if st := f.sum(t); st.Latency == 0 || st.InFlight != 1 {
+				t.Errorf("after the answer: %+v", st)
+			}
+			cancel()
+			f.idle(t)
+		})
+	}
+}
+
+// sum adds up what the set has about its endpoints.
+func (f *fleet) sum(t testing.TB) (sum endpoint.EndpointStats) {
+	for _, e := range f.set(t).Stats().Endpoints {
+		sum.Attempts += e.Attempts
+		sum.InFlight += e.InFlight
+		sum.Latency += e.Latency
+		sum.Failures += e.Failures
+	}
+	return sum
+}
+
+// A stream that lasts does not make its endpoint look hung, also without the interceptor,
+// and its time is not part of the latency.
+func TestEndpoints_lastingStream(t *testing.T) {
+	for name, opts := range map[string][]grpc.DialOption{
+		"with the interceptor": clientOptions(retrying(t, 1)),
+		"without":              {unary(retrying(t, 1))},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFleet(t, 2, opts...)
+			for _, r := range f.replicas {
+				r.duplex = hang(0)
+			}
+			f.together(t, 20) // so that the latencies are known
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			if _, err := f.FullDuplexCall(ctx); err != nil {
+				t.Fatal(err)
+			}
+			var most time.Duration
+			for _, e := range f.set(t).Stats().Endpoints {
+				most = max(most, e.Latency)
+			}
+			time.Sleep(10 * most)
+			before := [2]int64{f.replicas[0].calls.Load(), f.replicas[1].calls.Load()}
+			f.together(t, 20)
+			for i, r := range f.replicas {
+				if n := r.calls.Load() - before[i]; n < 4 {
+					t.Errorf("replica %d got %d of 20 calls", i, n)
+				}
+			}
+			latency := f.sum(t).Latency
+			cancel()
+			f.idle(t)
+			if got := f.sum(t); got.Latency > latency || got.Failures != 0 {
+				t.Errorf("after the stream: %+v, latency before: %v", got, latency)
+			}
+		})
+	}
+}
+
+// Without the interceptors, failures still eject an endpoint.
+func TestEndpoints_withoutInterceptors(t *testing.T) {
+	f := newFleet(t, 2)
+	f.warmUp(t)
+	f.replicas[0].do.Store(failsWith(codes.Internal))
+	f.wantVerdict(t, failure, func() error { _, err := f.call(patience(t)); return err })
+}
+
+// Nothing is in flight when all calls have ended, however they ended.
+func TestEndpoints_inFlight(t *testing.T) {
+	c := retrying(t, 2)
+	c.Classify = func(method string, code codes.Code) resilience.Outcome {
+		if code == codes.Aborted {
+			panic("classify")
+		}
+		return grpcmw.CodeOutcome(code)
+	}
+	f := newFleet(t, 3, clientOptions(c)...)
+	f.replicas[0].do.Store(func(ctx context.Context) error {
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	f.replicas[1].do.Store(failsWith(codes.Aborted))
+	for _, r := range f.replicas {
+		r.duplex = hang(1)
+	}
+	testkit.AtOnce(8, func(i int) {
+		for j := range 10 {
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+			if j%2 == 0 {
+				time.AfterFunc(time.Millisecond, cancel)
+			}
+			testkit.Unwind(func() error { _, err := f.call(ctx); return err })
+			if s, err := f.FullDuplexCall(ctx); err == nil && i%2 == 0 {
+				_, _ = s.Recv()
+			}
+			cancel()
+		}
+	})
+	f.idle(t)
+	s, err := f.FullDuplexCall(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	recv(t, s, 1)
+	set := f.set(t)
+	f.conn.Close()
+	eventually(t, "nothing is in flight", func() bool { return set.Idle() || inFlight(set) == 0 })
+}
+
+func inFlight(s *endpoint.Set) (n int64) {
+	for _, e := range s.Endpoints() {
+		n += e.InFlight()
+	}
+	return n
+}
