@@ -245,15 +245,15 @@ func TestEndpoints_connectionEnds(t *testing.T) {
 // its end.
 func TestEndpoints_streamAnswered(t *testing.T) {
 	for name, test := range map[string]struct {
-		send func(duplex) error
+		send func(grpc.ServerStreamingServer[response]) error
 		wait func(pb.TestService_StreamingOutputCallClient) error
 	}{
 		"message": {
-			func(s duplex) error { return s.Send(&response{}) },
+			func(s grpc.ServerStreamingServer[response]) error { return s.Send(&response{}) },
 			func(s pb.TestService_StreamingOutputCallClient) error { _, err := s.Recv(); return err },
 		},
 		"headers": {
-			func(s duplex) error { return s.SendHeader(nil) },
+			func(s grpc.ServerStreamingServer[response]) error { return s.SendHeader(nil) },
 			func(s pb.TestService_StreamingOutputCallClient) error { _, err := s.Header(); return err },
 		},
 	} {
@@ -261,12 +261,7 @@ func TestEndpoints_streamAnswered(t *testing.T) {
 			f := newFleet(t, 2, clientOptions(retrying(t, 1))...)
 			for _, r := range f.replicas {
 				r.output = func(_ *request, s grpc.ServerStreamingServer[response]) error {
-					var err error
-					if name == "message" {
-						err = s.Send(&response{})
-					} else {
-						err = s.SendHeader(nil)
-					}
+					err := test.send(s)
 					<-s.Context().Done()
 					return errors.Join(err, s.Context().Err())
 				}
@@ -339,6 +334,40 @@ func TestEndpoints_lastingStream(t *testing.T) {
 			if got := f.sum(t); got.Latency > latency || got.Failures != 0 {
 				t.Errorf("after the stream: %+v, latency before: %v", got, latency)
 			}
+		})
+	}
+}
+
+// An upload whose client is slow to send is no evidence about its endpoint. One that the
+// server does not answer is.
+func TestEndpoints_upload(t *testing.T) {
+	for name, test := range map[string]struct {
+		sent bool
+		want verdict
+	}{
+		"the client is slow": {false, success},
+		"the server hangs":   {true, failure},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFleet(t, 2, clientOptions(retrying(t, 1))...)
+			f.warmUp(t)
+			f.replicas[0].input = func(s grpc.ClientStreamingServer[pb.StreamingInputCallRequest, pb.StreamingInputCallResponse]) error {
+				<-s.Context().Done()
+				return s.Context().Err()
+			}
+			f.wantVerdict(t, test.want, func() error {
+				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+				defer cancel()
+				s, err := f.StreamingInputCall(ctx)
+				if err != nil {
+					return err
+				}
+				if test.sent {
+					_, err = s.CloseAndRecv()
+					return err
+				}
+				return s.RecvMsg(&pb.StreamingInputCallResponse{})
+			})
 		})
 	}
 }
