@@ -76,9 +76,9 @@ func endpointKey(e resolver.Endpoint) string {
 // UpdateClientConnState implements balancer.Balancer. If the resolver returns no endpoints,
 // those that it returned before stay in use.
 func (b *lb) UpdateClientConnState(s balancer.ClientConnState) error {
-	config, ok := s.BalancerConfig.(*lbConfig)
+	config, ok := s.BalancerConfig.(*balancerSettings)
 	if !ok {
-		config = &lbConfig{group: defaultGroup()}
+		config = &balancerSettings{group: defaultGroup()}
 	}
 	endpoints, ok := b.list(config.group, s.ResolverState.Endpoints)
 	if !ok {

@@ -3,6 +3,7 @@ package grpcmw_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -34,11 +35,18 @@ var (
 	timedOut = verdict{"gave no answer", true}
 )
 
+// long is far more than a call takes: eight times the latency.
+const long = time.Second
+
 // warmUp makes calls until enough is known about each replica, and keeps all but the first
 // one busy, so that the next calls go to that one.
 func (f *fleet) warmUp(t *testing.T) {
 	t.Helper()
 	f.together(t, 20*len(f.replicas))
+	eventually(t, "calls are quick", func() bool { // at once, or soon on a busy machine
+		f.calls(t, 10)
+		return !slices.ContainsFunc(f.set(t).Stats().Endpoints, func(e endpoint.EndpointStats) bool { return e.Latency > long/8 })
+	})
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
 	for _, r := range f.replicas[1:] {
@@ -170,25 +178,24 @@ func TestEndpoints_localError(t *testing.T) {
 // An endpoint that does not answer before a deadline of the caller, or before a timeout of
 // a policy, has timed out. If the caller cancels, that is no evidence.
 func TestEndpoints_noAnswer(t *testing.T) {
-	const wait = 200 * time.Millisecond // far more than a call takes, which are four latencies
 	for name, test := range map[string]struct {
 		policy resilience.Policy
 		ctx    func(context.Context) (context.Context, context.CancelFunc)
 		want   verdict
 	}{
 		"deadline": {
-			ctx:  func(ctx context.Context) (context.Context, context.CancelFunc) { return context.WithTimeout(ctx, wait) },
+			ctx:  func(ctx context.Context) (context.Context, context.CancelFunc) { return context.WithTimeout(ctx, long) },
 			want: timedOut,
 		},
 		"policy": {
-			policy: resilience.Must(timeout.New(timeout.Config{Timeout: wait})),
+			policy: resilience.Must(timeout.New(timeout.Config{Timeout: long})),
 			ctx:    context.WithCancel,
 			want:   timedOut,
 		},
 		"cancel": {
 			ctx: func(ctx context.Context) (context.Context, context.CancelFunc) {
 				ctx, cancel := context.WithCancel(ctx)
-				time.AfterFunc(wait/10, cancel)
+				time.AfterFunc(long/20, cancel)
 				return ctx, cancel
 			},
 			want: success,

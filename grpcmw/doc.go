@@ -55,6 +55,13 @@
 // With or without a service config, gRPC sends a call once more if the server provably did
 // not process it. For Policy this is not another attempt.
 //
+// # Endpoints
+//
+// [WithEndpoints] makes a connection choose among the servers behind its target, so that one
+// that is down, hangs, fails or is slow costs no success. A retry then goes to another
+// server. [Endpoints] is the same with an observer and metrics. Both use experimental
+// packages of gRPC: balancer, balancer/endpointsharding, balancer/pickfirst and resolver.
+//
 // # Several hops
 //
 // From the second attempt on, Client sends the metadata

@@ -24,7 +24,9 @@ const balancerName = "resilience_endpoint"
 // does, without a name and an observer. It is the default service config
 //
 //	{"loadBalancingConfig": [{"resilience_endpoint": {}}]}
-func WithEndpoints() grpc.DialOption { return defaultGroup().dialOption() }
+func WithEndpoints() grpc.DialOption {
+	return grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"` + balancerName + `": {}}]}`)
+}
 
 // Endpoints makes connections choose among the endpoints of their targets, with an
 // endpoint.Set for each connection. An endpoint is what the resolver returns as one: a
@@ -64,9 +66,9 @@ type Endpoints struct {
 //
 //	{"loadBalancingConfig": [{"resilience_endpoint": {"name": "payments"}}], "methodConfig": …}
 //
-// It may also come from a resolver, whose service config replaces the default one. If no
-// Endpoints has the name, the balancer works without an observer. If several have it, the
-// name stands for the first of them that had DialOption or Policy called.
+// It may also come from a resolver, whose service config replaces the default one. The name
+// stands for the Endpoints with that name on which DialOption or Policy was called last.
+// Keep e in use for that long. Without such an Endpoints, the balancer has no observer.
 func (e *Endpoints) DialOption() grpc.DialOption { return e.group().dialOption() }
 
 // Policy returns a policy that guards nothing. It is for metrics.NewCollector and
@@ -80,7 +82,7 @@ func (e *Endpoints) group() *group {
 
 // group is the connections of one Endpoints.
 type group struct {
-	key      string // in service configs
+	id       uint64 // in service configs
 	template *endpoint.Set
 
 	mu    sync.Mutex
@@ -147,89 +149,93 @@ func unused(name string, used func(string) bool) string {
 }
 
 // dialOption returns the option that has a connection use g. A service config is a text, so
-// it has g's key. The option and the connections made with it keep the text, and the text
-// keeps g.
+// it has g's id. The option and the connections made with it keep the text in memory, and
+// the text keeps g.
 func (g *group) dialOption() grpc.DialOption {
-	type balancers map[string]lbConfig
-	text, err := json.Marshal(map[string][]balancers{"loadBalancingConfig": {{balancerName: {Name: g.key}}}})
-	if err != nil {
-		panic(err) // it has only maps and a string
-	}
-	js := string(text)
-	runtime.AddCleanup(unsafe.StringData(js), func(*group) {}, g)
-	return grpc.WithDefaultServiceConfig(js)
+	text := fmt.Sprintf(`{"loadBalancingConfig": [{%q: {"id": %d}}]}`, balancerName, g.id)
+	runtime.AddCleanup(unsafe.StringData(text), func(*group) {}, g)
+	return grpc.WithDefaultServiceConfig(text)
 }
 
-// lbConfig is the service config of a balancer.
-type lbConfig struct {
+// balancerSettings is the part of a service config that is about the balancer.
+type balancerSettings struct {
 	serviceconfig.LoadBalancingConfig `json:"-"`
 
-	Name  string `json:"name,omitempty"` // the key of the group
+	ID    uint64 `json:"id"` // only in the texts of dialOption
+	Name  string `json:"name"`
 	group *group
 }
 
 // ParseConfig implements balancer.ConfigParser.
 func (builder) ParseConfig(text json.RawMessage) (serviceconfig.LoadBalancingConfig, error) {
-	c := &lbConfig{}
+	c := &balancerSettings{}
 	if err := json.Unmarshal(text, c); err != nil {
 		return nil, fmt.Errorf("grpcmw: the service config of %s is %s: it must be {} or {\"name\": \"…\"}: %w", balancerName, text, err)
 	}
-	c.group = groups.named(c.Name)
+	c.group = groups.find(c.ID, c.Name)
 	balancing.Store(true)
 	return c, nil
 }
 
-// groups finds the groups of the process by the keys in service configs.
-var groups = groupTable{byKey: map[string]weak.Pointer[group]{}}
+// groups is the groups of the process.
+var groups = groupTable{byID: map[uint64]weak.Pointer[group]{}, byName: map[string]weak.Pointer[group]{}}
 
-// defaultGroup is the group of service configs without a name.
-var defaultGroup = sync.OnceValue(func() *group { return groups.named("") })
+// defaultGroup returns the group of service configs without a name.
+var defaultGroup = sync.OnceValue(func() *group { return groups.find(0, "") })
 
-// groupTable does not keep a group that nothing else uses: a program may make any number of
-// Endpoints.
+// groupTable finds groups by what service configs contain. It does not keep a group in
+// memory that nothing else uses: a program may make any number of Endpoints.
 type groupTable struct {
-	mu    sync.Mutex
-	byKey map[string]weak.Pointer[group]
+	mu     sync.Mutex
+	last   uint64 // the last id
+	byID   map[uint64]weak.Pointer[group]
+	byName map[string]weak.Pointer[group] // the newest of each name
 }
 
-// add returns a new group. Its key is name, with a number if that is in use.
+// add returns a new group.
 func (t *groupTable) add(name string, o resilience.Observer) *group {
-	if name == "" {
-		defaultGroup() // has the key ""
-	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.addLocked(name, o)
+	return t.addLocked(name, o, name != "")
 }
 
-func (t *groupTable) addLocked(name string, o resilience.Observer) *group {
+func (t *groupTable) addLocked(name string, o resilience.Observer, named bool) *group {
 	c := endpoint.Config{Name: name}
 	if o != nil {
 		c.Observer = &lateObserver{observer: o}
 	}
-	key := unused(name, func(key string) bool { return t.byKey[key].Value() != nil })
-	g := &group{key: key, template: resilience.Must(endpoint.New(c))}
+	t.last++
+	g := &group{id: t.last, template: resilience.Must(endpoint.New(c))}
 	p := weak.Make(g)
-	t.byKey[key] = p
-	runtime.AddCleanup(g, func(p weak.Pointer[group]) { t.remove(key, p) }, p)
+	t.byID[g.id] = p
+	if named {
+		t.byName[name] = p
+	}
+	id := g.id
+	runtime.AddCleanup(g, func(p weak.Pointer[group]) { t.remove(id, name, p) }, p)
 	return g
 }
 
-// named returns the group with the key. If there is none, it adds one.
-func (t *groupTable) named(key string) *group {
+// find returns the group with the id, or else the newest one with the name. If there is
+// none, it adds one.
+func (t *groupTable) find(id uint64, name string) *group {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if g := t.byKey[key].Value(); g != nil {
+	if g := t.byID[id].Value(); g != nil {
 		return g
 	}
-	return t.addLocked(key, nil)
+	if g := t.byName[name].Value(); g != nil {
+		return g
+	}
+	return t.addLocked(name, nil, true)
 }
 
-func (t *groupTable) remove(key string, p weak.Pointer[group]) {
+func (t *groupTable) remove(id uint64, name string, p weak.Pointer[group]) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.byKey[key] == p {
-		delete(t.byKey, key)
+	delete(t.byID, id)
+	if t.byName[name] == p {
+		delete(t.byName, name)
 	}
 }
 

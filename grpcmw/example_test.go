@@ -9,12 +9,14 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/benbjohnson/clock"
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/breaker"
 	"github.com/resilience-go/resilience/bulkhead"
+	"github.com/resilience-go/resilience/debug"
 	"github.com/resilience-go/resilience/grpcmw"
 	"github.com/resilience-go/resilience/httpmw"
 	"github.com/resilience-go/resilience/keyed"
@@ -29,6 +31,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	pb "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/resolver/manual"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 )
@@ -96,6 +100,66 @@ func ExampleClient() {
 	// Output:
 	// attempt [2]
 	// OK
+}
+
+func ExampleEndpoints() {
+	network, stop := replicas("payments-1:443", "payments-2:443", "payments-3:443")
+	defer stop()
+
+	client := grpcmw.Client{Policy: stack.Client("payments")}
+	endpoints := &grpcmw.Endpoints{Name: "payments", Observer: resilience.LogObserver(nil)}
+	conn, err := grpc.NewClient("replicas:///payments:443", creds, network, endpoints.DialOption(),
+		grpc.WithChainUnaryInterceptor(client.Unary), grpc.WithChainStreamInterceptor(client.Stream))
+	if err != nil {
+		panic(err)
+	}
+	defer conn.Close()
+
+	failed := 0
+	for range 100 {
+		if _, err := pb.NewTestServiceClient(conn).UnaryCall(context.Background(), &pb.SimpleRequest{}); err != nil {
+			failed++
+		}
+	}
+	fmt.Println("one of three servers is broken, failed calls:", failed)
+
+	page := debug.Handler(client.Policy, endpoints.Policy())
+	response := httptest.NewRecorder()
+	page.ServeHTTP(response, httptest.NewRequest("GET", "/debug/resilience", nil))
+	fmt.Println("on the page:", strings.Contains(response.Body.String(), "payments-2:443"))
+	// Output:
+	// one of three servers is broken, failed calls: 0
+	// on the page: true
+}
+
+// replicas serves the payments at each address, and returns the way for a client to them.
+// The first server is broken.
+func replicas(addresses ...string) (network grpc.DialOption, stop func()) {
+	r := manual.NewBuilderWithScheme("replicas")
+	resolver.Register(r)
+	var s resolver.State
+	servers := map[string]*grpc.Server{}
+	listeners := map[string]*bufconn.Listener{}
+	for i, address := range addresses {
+		s.Addresses = append(s.Addresses, resolver.Address{Addr: address})
+		servers[address], listeners[address] = grpc.NewServer(), bufconn.Listen(1<<16)
+		pb.RegisterTestServiceServer(servers[address], payments{do: func(context.Context) error {
+			if i == 0 {
+				return status.Error(codes.Unavailable, "broken")
+			}
+			return nil
+		}})
+		go servers[address].Serve(listeners[address])
+	}
+	r.InitialState(s)
+	stop = func() {
+		for _, s := range servers {
+			s.Stop()
+		}
+	}
+	return grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+		return listeners[address].DialContext(ctx)
+	}), stop
 }
 
 // What the policies of a client return has a status, and is what it was for
