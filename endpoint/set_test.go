@@ -365,3 +365,31 @@ func TestSet_userCodePanics(t *testing.T) {
 		}
 	}
 }
+
+// If Rand panics while an endpoint is to be ejected, it is not, and the next failure ejects it.
+func TestSet_ejects_randPanics(t *testing.T) {
+	for name, abort := range testkit.Aborts("rand") {
+		armed := false
+		s := newSet(t, endpoint.Config{Rand: func() uint64 {
+			if armed {
+				abort.Abort()
+			}
+			return 0
+		}})
+		s.Update(addresses(2), nil)
+		fail := func() {
+			p := s.Endpoints()[0].PickAt()
+			defer p.End()
+			p.Answered(endpoint.Unreachable, nil)
+		}
+		armed = true
+		testkit.Unwind(func() error { fail(); return nil })
+		armed = false
+		if got := s.Stats(); got.Endpoints[0].State != endpoint.In || got.Endpoints[0].InFlight != 0 {
+			t.Errorf("%s: %+v", name, got)
+		}
+		if fail(); s.Stats().Endpoints[0].State != endpoint.Ejected {
+			t.Errorf("%s: %+v", name, s.Stats())
+		}
+	}
+}
