@@ -239,8 +239,7 @@ func TestEndpoints_noAnswer(t *testing.T) {
 	}
 }
 
-// A connection that breaks before an answer ejects its endpoint at once. A server that
-// finishes its calls and closes the connection does not.
+// A connection that breaks before an answer ejects its endpoint at once.
 func TestEndpoints_connectionEnds(t *testing.T) {
 	f := newFleet(t, 3, clientOptions(retrying(t, 1))...)
 	f.warmUp(t)
@@ -257,13 +256,36 @@ func TestEndpoints_connectionEnds(t *testing.T) {
 	eventually(t, "the endpoint is ejected", func() bool {
 		return strings.Contains(f.state(t, r.addr).Why, "could not be connected")
 	})
-	r = f.replicas[1]
-	go r.srv.GracefulStop()
-	for f.state(t, r.addr).State != endpoint.Suspended {
-		f.calls(t, 1)
-	}
-	if st := f.state(t, r.addr); st.Why != "" {
-		t.Errorf("a server that stopped in good order is %+v", st)
+}
+
+// A server that finishes its calls and closes the connection is not ejected, and no call
+// fails.
+func TestEndpoints_gracefulStop(t *testing.T) {
+	f := newFleet(t, 2, clientOptions(retrying(t, 1))...)
+	r := f.replicas[0]
+	for range 20 {
+		stopped := make(chan struct{})
+		go func() {
+			r.srv.GracefulStop()
+			close(stopped)
+		}()
+		testkit.AtOnce(8, func(int) {
+			for {
+				if _, err := f.call(patience(t)); err != nil {
+					t.Error(err)
+				}
+				select {
+				case <-stopped:
+					return
+				default:
+				}
+			}
+		})
+		if st := f.state(t, r.addr); st.Why != "" {
+			t.Errorf("a server that stopped in good order is %+v", st)
+		}
+		r.start(t)
+		f.await(t, 2)
 	}
 }
 
