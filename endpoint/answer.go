@@ -49,8 +49,11 @@ func (p *Pick) record(r Result, err error, timed bool) {
 		return
 	}
 	s := e.set
-	now := s.clock.Nanos()
+	now := s.now()
 	took := max(0, now-p.at)
+	if !p.probe {
+		s.countUnanswered(r)
+	}
 	switch r {
 	case Success:
 		e.heard.Store(now)
@@ -90,6 +93,19 @@ func (p *Pick) record(r Result, err error, timed bool) {
 		if p.probe {
 			s.release(p)
 		}
+	}
+}
+
+// countUnanswered counts r in the run of attempts that no endpoint has answered. Probes do
+// not count: it is no news that they fail.
+func (s *Set) countUnanswered(r Result) {
+	switch r {
+	case Success, Busy, Failure:
+		if s.unanswered.Load() != 0 {
+			s.unanswered.Store(0)
+		}
+	case Timeout, Unreachable:
+		s.unanswered.Add(1)
 	}
 }
 
@@ -135,8 +151,8 @@ func (e *Endpoint) countFailure(started, now int64) int64 {
 
 // others returns the mean share of failures and the mean latency in ns of the endpoints that
 // are in, without e. Both are 0 if they are unknown. The latency does not fade: a pause does not
-// make the others quicker.
-func (s *Set) others(e *Endpoint, now int64) (failures, latency float64) {
+// make the others quicker. samples is how many samples latency rests on.
+func (s *Set) others(e *Endpoint, now int64) (failures, latency, samples float64) {
 	others, known := 0., 0.
 	for _, o := range s.view.Load().in {
 		if o == e {
@@ -147,19 +163,21 @@ func (s *Set) others(e *Endpoint, now int64) (failures, latency float64) {
 		if l := o.latency.last(); l > 0 {
 			known++
 			latency += l
+			samples += o.latency.samples()
 		}
 	}
-	return failures / max(1, others), latency / max(1, known)
+	return failures / max(1, others), latency / max(1, known), samples
 }
 
 // enough returns how many failures in a row eject e.
 func (s *Set) enough(e *Endpoint, f failure, now int64) int64 {
-	failures, latency := s.others(e, now)
+	failures, latency, samples := s.others(e, now)
 	switch {
 	case f.unanswered && f.result == Unreachable && failures < unreachableShare:
 		return 1
-	case f.unanswered && failures < lateShare && latency > 0 && float64(f.took) > silent*latency:
-		// If it took less, the timeout of the attempt may just have been short.
+	case f.unanswered && failures < lateShare && latency > 0 && float64(f.took) > silent*latency*max(1, sure/samples):
+		// If it took less, the timeout of the attempt may just have been short. A mean of
+		// few samples may be far too short.
 		return 1
 	case failures > mostShare:
 		return math.MaxInt64

@@ -96,6 +96,9 @@ func (a *average) last() float64 {
 	return float64(math.Float32frombits(uint32(a.word.Load() >> 32)))
 }
 
+// samples returns how many samples the value rests on, at most sure.
+func (a *average) samples() float64 { return float64(a.word.Load()&countMask) / thirds }
+
 // at returns the value at now.
 func (a *average) at(now int64) float64 {
 	word := a.word.Load()

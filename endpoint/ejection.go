@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"time"
 
 	"github.com/resilience-go/resilience"
@@ -70,6 +71,9 @@ type failure struct {
 	err        error
 	text       string // of err
 }
+
+// past is before any other time.
+const past = math.MinInt64
 
 // ahead reports whether t, which was at most d after the time at which it was set, is still
 // to come. If it is further away, the clock was set back.
@@ -139,7 +143,7 @@ func (s *Set) release(p *Pick) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if p.holds() {
-		p.endpoint.out.lease = 0
+		p.endpoint.out.lease = past
 	}
 }
 
@@ -195,7 +199,7 @@ func (s *Set) failed(p *Pick, f failure, now int64) {
 	case p.holds():
 		e.out.failed = now
 		s.schedule(e.out, now)
-		e.out.lease = 0
+		e.out.lease = past
 	case enough:
 		s.probeNow(now) // in a rolling restart another endpoint is back
 		if s.spares(e) {
@@ -212,7 +216,7 @@ func (s *Set) spares(e *Endpoint) bool {
 
 // eject ejects e after f. mu is held.
 func (s *Set) eject(e *Endpoint, f failure, now int64) {
-	o := &ejection{failure: f, began: now, failed: now}
+	o := &ejection{failure: f, began: now, failed: now, lease: past}
 	o.err = nil // the text is kept instead
 	s.schedule(o, now)
 	e.out = o
@@ -244,7 +248,7 @@ func (s *Set) probeNow(now int64) {
 		}
 	}
 	if oldest != nil {
-		oldest.out.late, oldest.out.latePick = 0, 0
+		oldest.out.late, oldest.out.latePick = past, 0
 		s.probeAt.Store(now)
 	}
 }
@@ -317,7 +321,7 @@ func (s *Set) deliverOne() bool {
 			s.deliver() // the observer called runtime.Goexit, which ends the loop
 		}
 	}()
-	event.Time = s.clock.At(event.at)
+	event.Time = s.timeAt(event.at)
 	policykit.Observe(context.Background(), s.cfg.Observer, event.Event)
 	returned = true
 	return true

@@ -8,6 +8,6 @@ func (t *Trail) Has(e *Endpoint) bool { return t.has(e) }
 
 // PickAt starts an attempt at e, as Endpoint.Apply does.
 func (e *Endpoint) PickAt() Pick {
-	now := e.set.clock.Nanos()
+	now := e.set.now()
 	return Pick{endpoint: e, at: now, generation: e.start(now)}
 }

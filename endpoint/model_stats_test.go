@@ -26,7 +26,7 @@ func modelFade(age, halfLife float64) float64 {
 }
 
 func (a modelAverage) age(now int64) float64 {
-	ticks := now/modelTick - a.tick
+	ticks := now>>26 - a.tick
 	switch {
 	case ticks >= 0:
 		return float64(ticks) * modelTick
@@ -45,7 +45,7 @@ func (a modelAverage) at(now int64) float64 {
 }
 
 func (a *modelAverage) set(value, samples float64, now int64) {
-	*a = modelAverage{float32(value), now / modelTick, min(31, uint(samples*3+.5))}
+	*a = modelAverage{float32(value), now >> 26, min(31, uint(samples*3+.5))}
 }
 
 func (a *modelAverage) add(sample float64, now int64, weight float64) {
@@ -69,7 +69,7 @@ func (a *modelAverage) raise(least float64, now int64) {
 
 // enough returns how many failures in a row eject e, the last of which had the result r.
 func (m *model) enough(e *modelEndpoint, r endpoint.Result, unanswered bool, took int64) int {
-	failures, latency, others, known := 0., 0., 0., 0.
+	failures, latency, samples, others, known := 0., 0., 0., 0., 0.
 	for _, o := range m.in() {
 		if o == e {
 			continue
@@ -79,10 +79,11 @@ func (m *model) enough(e *modelEndpoint, r endpoint.Result, unanswered bool, too
 		if o.latency.value > 0 {
 			known++
 			latency += float64(o.latency.value)
+			samples += float64(o.latency.samples) / 3
 		}
 	}
 	failures, latency = failures/max(1, others), latency/max(1, known)
-	if unanswered && (r == endpoint.Unreachable && failures < .5 || failures < .2 && known > 0 && float64(took) > 4*latency) {
+	if unanswered && (r == endpoint.Unreachable && failures < .5 || failures < .2 && known > 0 && float64(took) > 4*latency*max(1, 10/samples)) {
 		return 1
 	}
 	if failures > .9 {
@@ -103,13 +104,16 @@ func (m *model) schedule(e *modelEndpoint) {
 // probeNow makes the first probe due if its endpoint has had none for a second.
 func (m *model) probeNow() {
 	if out := m.ejected(); len(out) > 0 && m.now-out[0].out.failed > 1e9 {
-		out[0].out.late, out[0].out.latePick = 0, 0
+		out[0].out.late, out[0].out.latePick = math.MinInt64, 0
 		m.probeAt = m.now
 	}
 }
 
 // working is Set.Working.
 func (m *model) working(t *modelTrail) bool {
+	if m.unanswered >= 6 {
+		return false
+	}
 	for _, e := range m.in() {
 		if !t.has(e) && e.run == 0 {
 			return true

@@ -57,13 +57,13 @@ func (t *modelTrail) add(e *modelEndpoint) {
 }
 
 type model struct {
-	clock  int64 // the time since the start; negative if the clock was set back beyond it
-	now    int64 // the same, but never negative
+	now    int64 // the time since the start; negative if the clock was set back beyond it
 	random *rand.Rand
 	all    []*modelEndpoint
 	counts endpoint.Counters
 
 	picks, probePick int
+	unanswered       int // attempts, without probes, since an answer
 	probeAt          int64
 	events           []string
 }
@@ -88,11 +88,11 @@ func (m *model) ejected() (out []*modelEndpoint) {
 	return out
 }
 
-// wall returns the time at which now is n, counted from the present.
-func (m *model) wall(n int64) time.Duration { return time.Duration(m.clock + n - m.now) }
+// wall returns the time at which now is n.
+func (m *model) wall(n int64) time.Duration { return time.Duration(n) }
 
 // move takes the time from the clock of the rig.
-func (m *model) move(clock time.Duration) { m.clock, m.now = int64(clock), max(0, int64(clock)) }
+func (m *model) move(clock time.Duration) { m.now = int64(clock) }
 
 // ahead reports whether t is to come, and not because the clock was set back.
 func (m *model) ahead(t int64, most time.Duration) bool {
@@ -328,6 +328,13 @@ func (m *model) answered(p *modelPick, r endpoint.Result) {
 	delete(e.owed, p)
 	took := max(0, m.now-p.at)
 	heardSince := e.heard > p.at
+	switch {
+	case p.probe:
+	case r <= endpoint.Failure:
+		m.unanswered = 0
+	case r < endpoint.Ignored:
+		m.unanswered++
+	}
 	switch r {
 	case endpoint.Success, endpoint.Busy, endpoint.Failure:
 		e.heard = m.now

@@ -20,6 +20,10 @@ const (
 	// failingRun is how many failures in a row show that an endpoint does not work at
 	// present, when no endpoint is known to be better.
 	failingRun = 3
+	// noAnswerRun is how many attempts in a row that no endpoint has answered show that the
+	// dependency is down, and not one endpoint. With 5, one call in 800 fails while half of
+	// twenty endpoints are down. With 7, each client makes one more attempt in an outage.
+	noAnswerRun = 6
 )
 
 // Pick is one attempt at an endpoint. Its holder calls Answered and End, each once; further
@@ -55,7 +59,7 @@ func (s *Set) Pick(t *Trail) (Pick, bool) {
 		s.counters.Add(picked)
 		return Pick{endpoint: e}, true
 	}
-	now := s.clock.Nanos()
+	now := s.now()
 	e, kind := s.choose(v, t, now)
 	t.add(e)
 	s.counters.Add(kind)
@@ -209,7 +213,7 @@ func (p *Pick) Patience() time.Duration {
 		return 0
 	}
 	s := p.endpoint.set
-	_, latency := s.others(p.endpoint, s.clock.Nanos())
+	_, latency, _ := s.others(p.endpoint, s.now())
 	if latency == 0 {
 		return 0
 	}
@@ -225,9 +229,11 @@ const (
 )
 
 // Working reports whether the set has an endpoint that is not in t, is not ejected, and did
-// not fail last. Then an attempt that could not be connected may go on there at once.
+// not fail last. Then an attempt that could not be connected may go on there at once. It
+// returns false when no endpoint answers any more: otherwise each call would try several.
 func (s *Set) Working(t *Trail) bool {
-	return slices.ContainsFunc(s.view.Load().in, func(e *Endpoint) bool { return !t.has(e) && e.Working() })
+	return s.unanswered.Load() < noAnswerRun &&
+		slices.ContainsFunc(s.view.Load().in, func(e *Endpoint) bool { return !t.has(e) && e.Working() })
 }
 
 // Working reports whether the endpoint is not ejected, and did not fail last.

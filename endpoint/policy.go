@@ -37,7 +37,7 @@ func (e *Endpoint) Apply(ctx context.Context, next resilience.Next) error {
 	if ctx.Err() != nil {
 		return resilience.ContextError(ctx)
 	}
-	now := e.set.clock.Nanos()
+	now := e.set.now()
 	TrailOf(ctx).add(e)
 	e.set.counters.Add(picked)
 	return (&attempt{pick: Pick{endpoint: e, at: now, generation: e.start(now)}}).run(ctx, next)

@@ -80,7 +80,7 @@ func (s *Set) countersNow() Counters {
 
 func (e *Endpoint) stats() EndpointStats {
 	s := e.set
-	now := s.clock.Nanos()
+	now := s.now()
 	inFlight := e.InFlight()
 	st := EndpointStats{
 		Address: e.address, Attempts: uint64(e.started.Load()), InFlight: uint64(inFlight),
@@ -88,10 +88,10 @@ func (e *Endpoint) stats() EndpointStats {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st.State, st.Since, st.Why = e.state(), s.clock.At(e.since), e.why
+	st.State, st.Since, st.Why = e.state(), s.timeAt(e.since), e.why
 	if o := e.out; o != nil {
 		st.Why = o.String()
-		st.ProbeAt = s.clock.At(max(now, o.late, o.lease))
+		st.ProbeAt = s.timeAt(max(now, o.late, o.lease))
 	}
 	return st
 }

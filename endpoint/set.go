@@ -106,6 +106,8 @@ type Set struct {
 	picks     atomic.Uint64
 	probeAt   atomic.Int64
 	probePick atomic.Uint64
+	// unanswered are the attempts, without probes, since any endpoint has answered.
+	unanswered atomic.Int64
 
 	updating sync.Mutex // held by Update, which alone changes view.all
 
@@ -160,7 +162,7 @@ func (s *Set) Fork(key string) resilience.Policy {
 // Idle reports whether a keyed.Group may drop the set: no attempt is in flight, and no
 // endpoint is ejected, or a probe of each is due because of the time since it was ejected.
 func (s *Set) Idle() bool {
-	now := s.clock.Nanos()
+	now := s.now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return !slices.ContainsFunc(s.view.Load().all, func(e *Endpoint) bool {
@@ -189,7 +191,7 @@ func (s *Set) replace(addresses []string, value func(address string) any) (dropp
 		gone[e.address] = e
 	}
 	first := len(gone) == 0
-	now := s.clock.Nanos()
+	now := s.now()
 	var all []*Endpoint
 	for _, a := range s.subset(addresses) {
 		e := gone[a]
@@ -262,6 +264,13 @@ func (s *Set) install(all []*Endpoint, now int64) {
 	s.view.Store(v)
 }
 
+// now returns the time in ns since construction. It is negative if the clock was set back to
+// before that: if the time stood still, no ejection would end.
+func (s *Set) now() int64 { return s.clock.Elapsed() }
+
+// timeAt returns the time of day at which now returned n, or will return n.
+func (s *Set) timeAt(n int64) time.Time { return s.clock.Now().Add(time.Duration(n - s.now())) }
+
 // Suspend makes Pick skip the endpoints for which suspended returns true, for instance those
 // without a connection, and no others. The set keeps what it has seen of them, and the
 // results of their attempts still count. An ejected endpoint that is no longer suspended is
@@ -279,7 +288,7 @@ func (s *Set) Suspend(suspended func(*Endpoint) bool) {
 	if len(changed) == 0 {
 		return
 	}
-	now := s.clock.Nanos()
+	now := s.now()
 	s.mu.Lock()
 	defer s.unlock()
 	for _, e := range changed {
@@ -296,7 +305,7 @@ func (s *Set) Suspend(suspended func(*Endpoint) bool) {
 // because another process has the address now. e starts slowly, as a new endpoint does.
 func (e *Endpoint) Forget() {
 	s := e.set
-	now := s.clock.Nanos()
+	now := s.now()
 	s.mu.Lock()
 	defer s.unlock()
 	if e.dropped {
