@@ -11,8 +11,8 @@ import (
 // Loopback is an address of this machine with a port that the kernel chooses.
 const Loopback = "127.0.0.1:0"
 
-// Server is a handler on a socket that can be closed and opened again. It serves
-// until the process ends.
+// Server is a handler on a socket that can be closed and opened again. It serves HTTP/1
+// and unencrypted HTTP/2 until the process ends.
 type Server struct {
 	Addr    *net.TCPAddr
 	handler http.Handler
@@ -32,7 +32,10 @@ func Serve(addr string, h http.Handler, fail func(error)) (*Server, error) {
 }
 
 func (s *Server) serve(listener net.Listener) {
-	h := &http.Server{Handler: s.handler}
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	h := &http.Server{Handler: s.handler, Protocols: protocols}
 	s.http = h
 	go func() {
 		if err := h.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
