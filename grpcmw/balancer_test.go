@@ -293,8 +293,10 @@ func TestEndpoints_changesUnderLoad(t *testing.T) {
 		n := 0
 		for ; n < 200 || !stop.Load(); n++ {
 			i := n % 6
-			some := append([]resolver.Endpoint{all[i], all[(i+n/6)%6], all[i]}, all[:n%4]...)
+			// One of them stays, because a new connection takes time.
+			some := append([]resolver.Endpoint{all[i], all[(i+n/6)%6], all[i], all[0]}, all[:n%4]...)
 			f.resolver.UpdateState(resolver.State{Endpoints: some})
+			time.Sleep(time.Millisecond)
 		}
 		f.resolver.UpdateState(resolver.State{Endpoints: all[:2]})
 		changes <- n

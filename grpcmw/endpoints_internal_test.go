@@ -12,7 +12,7 @@ import (
 // collect runs the garbage collector until cond is true.
 func collect(t *testing.T, cond func() bool) {
 	t.Helper()
-	for range 500 {
+	for range 5000 {
 		if cond() {
 			return
 		}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/resilience-go/resilience"
@@ -101,6 +102,17 @@ func TestEndpoints_metrics(t *testing.T) {
 	}
 	if picks != 7 {
 		t.Errorf("%v picks", picks)
+	}
+}
+
+// A connection that has been idle, and is used again, starts with a new set.
+func TestEndpoints_idle(t *testing.T) {
+	f := &fleet{replicas: []*replica{newReplica(t), newReplica(t)}}
+	f.connect(t, append(clientOptions(retrying(t, 1)), grpc.WithIdleTimeout(time.Second))...)
+	for range 2 {
+		f.calls(t, 5)
+		f.await(t, 2)
+		eventually(t, "the connection is idle", func() bool { return len(sets(f.endpoints)) == 0 })
 	}
 }
 
