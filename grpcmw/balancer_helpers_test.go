@@ -12,6 +12,7 @@ import (
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/endpoint"
 	"github.com/resilience-go/resilience/grpcmw"
+	"github.com/resilience-go/resilience/internal/testkit"
 	"github.com/resilience-go/resilience/retry"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
@@ -286,4 +287,34 @@ func fleetResolver(endpoints ...resolver.Endpoint) *manual.Resolver {
 	r := manual.NewBuilderWithScheme("fleet")
 	r.InitialState(resolver.State{Endpoints: endpoints})
 	return r
+}
+
+// together makes n calls that are in flight at the same time, so that each replica gets some.
+func (f *fleet) together(t *testing.T, n int) {
+	t.Helper()
+	var arrived atomic.Int32
+	open := make(chan struct{})
+	for _, r := range f.replicas {
+		r.do.Store(func(context.Context) error {
+			if int(arrived.Add(1)) == n {
+				close(open)
+			}
+			<-open
+			return nil
+		})
+	}
+	testkit.AtOnce(n, func(int) {
+		if _, err := f.call(patience(t)); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, r := range f.replicas {
+		r.do.Store(works)
+	}
+}
+
+// only suspends all replicas but r, or none if r is nil.
+func (f *fleet) only(t *testing.T, r *replica) {
+	t.Helper()
+	f.set(t).Suspend(func(e *endpoint.Endpoint) bool { return r != nil && e.Address() != r.addr })
 }

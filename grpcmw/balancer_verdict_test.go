@@ -5,7 +5,6 @@ import (
 	"errors"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -59,36 +58,6 @@ func (f *fleet) warmUp(t *testing.T) {
 		}
 	}
 	f.only(t, nil)
-}
-
-// together makes n calls that are in flight at the same time, so that each replica gets some.
-func (f *fleet) together(t *testing.T, n int) {
-	t.Helper()
-	var arrived atomic.Int32
-	open := make(chan struct{})
-	for _, r := range f.replicas {
-		r.do.Store(func(context.Context) error {
-			if int(arrived.Add(1)) == n {
-				close(open)
-			}
-			<-open
-			return nil
-		})
-	}
-	testkit.AtOnce(n, func(int) {
-		if _, err := f.call(patience(t)); err != nil {
-			t.Error(err)
-		}
-	})
-	for _, r := range f.replicas {
-		r.do.Store(works)
-	}
-}
-
-// only suspends all replicas but r, or none if r is nil.
-func (f *fleet) only(t *testing.T, r *replica) {
-	t.Helper()
-	f.set(t).Suspend(func(e *endpoint.Endpoint) bool { return r != nil && e.Address() != r.addr })
 }
 
 // avoidOthers returns a context for one call that goes to the first replica.
