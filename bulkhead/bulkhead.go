@@ -54,12 +54,14 @@ var ErrFull error = &resilience.Rejection{Policy: policy, Reason: Full}
 // Config.Slots.
 //
 // A burst may exceed these slots, up to 10 000, as long as there is no evidence that the
-// dependency hangs. Evidence is that over one of five recent calls has timed out, for 30 s.
-// Otherwise it is that the slots have been exceeded for twice the time that calls usually take,
-// at least 25 ms, and less than three quarters as many calls have answered since then as were
-// admitted. A bulkhead that has not yet seen a call succeed does not know that time, so only
-// timeouts are evidence. After a pause in which no call succeeded, the next ones of that length are
-// waited for.
+// dependency hangs. Calls are judged in the order in which they were admitted, because a call that
+// hangs ends long after those that were admitted with it. Evidence is that of at least 24 calls less
+// than a third have answered, and of many less than a quarter, and that three of them have timed out
+// or the slots have been exceeded for twice the time that calls usually take, at least 25 ms. The calls
+// are those that were admitted since three quarters had answered, but of the last two timeouts at
+// most. A bulkhead that has not yet seen a call succeed does not know how long calls usually take, so
+// only timeouts are evidence. After a pause in which no call succeeded, the next ones of that length
+// are waited for.
 //
 // If many calls time out and the others take nearly as long, the dependency may be overloaded.
 // Then a congestion window bounds the calls in flight, as in TCP (RFC 5681), if a check shows that
@@ -116,7 +118,7 @@ func New(c Config) (*Bulkhead, error) {
 }
 
 func fork(s *shared, key string) *Bulkhead {
-	b := &Bulkhead{shared: s, key: key, sem: semaphore.NewWeighted(capacity), burst: newBurst()}
+	b := &Bulkhead{shared: s, key: key, sem: semaphore.NewWeighted(capacity)}
 	slots := int64(s.cfg.Slots)
 	if slots == 0 {
 		slots = minSlots

@@ -27,9 +27,11 @@ type model struct {
 	past      []answer
 	avg, high int           // in fixed point, with 12 bits after the point
 	lowered   time.Duration // when high was last lowered
-	exceeded  struct {      // when calls began to exceed the slots
-		at              time.Duration
-		admitted, ended int
+	exceeded  time.Duration // when calls began to exceed the slots
+	timeouts  int           // calls that have timed out
+	judged    struct {      // the calls that are judged
+		began, next tally
+		at          time.Duration // of next
 	}
 	waited    int                              // calls up to this number were admitted before the end of a pause
 	quiet     time.Duration                    // when a silence began that may be a pause, or 0
@@ -50,6 +52,10 @@ type model struct {
 		rest          time.Duration // until when there is none
 	}
 }
+
+// tally is how many calls were admitted, how many of those have answered or ended other than by a
+// timeout, and how many have timed out.
+type tally struct{ admitted, answered, timeouts int }
 
 // answer is how a call answered that did not fail otherwise.
 type answer struct {
@@ -126,12 +132,29 @@ func (m *model) times() (t times) {
 	return t
 }
 
+// judge moves the beginning of the calls that are judged, and returns them.
+func (m *model) judge() tally {
+	j, now := &m.judged, tally{m.admitted, m.admitted - len(m.in) + m.goingOn() - m.timeouts, m.timeouts}
+	span := 30 * time.Second
+	if t := m.times().timeout; t > 0 {
+		span = max(2*time.Second, time.Duration(t))
+	}
+	healthy := float64(now.answered-j.began.answered) >= 0.75*float64(now.admitted-j.began.admitted)
+	switch age := m.now() - j.at; {
+	case healthy || age > 2*span:
+		j.began, j.next, j.at = now, now, m.now()
+	case age > span:
+		j.began, j.next, j.at = j.next, now, m.now()
+	}
+	return tally{now.admitted - j.began.admitted, now.answered - j.began.answered, now.timeouts - j.began.timeouts}
+}
+
 // evidence reports whether there is evidence that the dependency hangs.
 func (m *model) evidence() bool {
-	ended := m.admitted - len(m.in) + m.goingOn()
+	calls := m.judge()
 	if m.slots <= m.wanted() {
-		m.exceeded.at, m.exceeded.admitted, m.exceeded.ended = m.now(), m.admitted, ended
-		if m.quiet == 0 && !m.timedOut() {
+		m.exceeded = m.now()
+		if m.quiet == 0 && calls.timeouts < 3 {
 			m.quiet = m.now()
 		}
 	}
@@ -139,25 +162,10 @@ func (m *model) evidence() bool {
 		(since < m.paused.long || m.quiet > 0 && m.now()-m.quiet < m.paused.long*5/4+25*time.Millisecond) {
 		return false
 	}
-	if m.timedOut() {
-		return true
-	}
-	if usual := m.times().bursts; usual > 0 {
-		late := m.now()-m.exceeded.at > max(25*time.Millisecond, time.Duration(2*usual))
-		few := float64(ended-m.exceeded.ended) < 0.75*float64(m.admitted-m.exceeded.admitted)
-		if late && !few && m.slots < 10_000 { // they have ended as fast as they came
-			m.exceeded.at, m.exceeded.admitted, m.exceeded.ended = m.now(), m.admitted, ended
-		}
-		return late && few
-	}
-	return false
-}
-
-// timedOut reports whether timeouts are evidence.
-func (m *model) timedOut() bool {
-	return m.share() > 0.2 && slices.ContainsFunc(m.past, func(a answer) bool {
-		return a.timedOut && m.now()-a.at < 30*time.Second
-	})
+	hang := calls.admitted >= 24 && float64(calls.answered) < float64(calls.admitted+8)/4
+	usual := m.times().bursts
+	late := usual > 0 && m.now()-m.exceeded > max(25*time.Millisecond, time.Duration(2*usual))
+	return hang && (calls.timeouts >= 3 || late)
 }
 
 func (m *model) goingOn() (n int) {
@@ -234,12 +242,16 @@ func (m *model) fill() {
 // answer marks c as answered, unless it is, and admits queued callers to new slots.
 func (m *model) answer(c *caller, err error) {
 	ignored, timedOut := errors.Is(err, errIgnored), errors.Is(err, timeout{})
+	if m.sizes && !c.answered && timedOut {
+		m.timeouts++
+	}
 	if m.sizes && !c.answered && (!ignored || m.congested.window > 0) {
 		if err == nil || timedOut {
 			m.follow(c, timedOut)
 		} else {
 			m.check(c, false)
 		}
+		m.judge()
 		m.setWindow()
 		if passed := m.now() - m.lowered; passed >= 250*time.Millisecond {
 			m.high = int(float64(m.high) * math.Exp2(-float64(passed)/float64(30*time.Second)))

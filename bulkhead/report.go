@@ -49,10 +49,13 @@ var states = map[bool]string{false: "NORMAL", true: "CONGESTED"}
 
 // explain returns since when the bulkhead is in its state, why, and what happens next.
 func (b *Bulkhead) explain() (since time.Time, why, next string) {
+	admitted, inFlight, goingOn := b.look()
 	b.mu.Lock()
 	c, burst, changed := b.congestion, b.burst, b.changed
+	f := b.flow(admitted, inFlight, goingOn)
 	b.mu.Unlock()
 	now := b.clock.Nanos()
+	burst.move(now, f, int64(c.timeout))
 	since = b.clock.At(changed)
 	took, timeout := rounded(c.took), rounded(c.timeout)
 	switch {
@@ -65,13 +68,14 @@ func (b *Bulkhead) explain() (since time.Time, why, next string) {
 	case now < c.rest:
 		return since, "calls timed out, and fewer calls in flight did not help",
 			fmt.Sprintf("checks that again in %v at the earliest", rounded(float64(c.rest-now)))
-	case burst.timeoutsAreEvidence(now, c.timeouts):
-		return since, fmt.Sprintf("%.0f %% of the recent calls timed out, the last one %v ago", 100*c.timeouts, rounded(float64(now-burst.timedOut))),
-			fmt.Sprintf("rejects bursts for %v, or until more calls succeed", rounded(float64(halfLife-now+burst.timedOut)))
+	case burst.timeOut(f) && burst.hang(f):
+		calls := f.since(burst.began)
+		return since, fmt.Sprintf("%d of the last %d calls answered, and %d timed out", calls.answered, calls.admitted, calls.timeouts),
+			"rejects bursts until more calls answer"
 	case burst.usual > 0:
 		return since, "", fmt.Sprintf("admits bursts while calls end within %v", rounded(float64(burst.patience())))
 	}
-	return since, "", "admits bursts until a call times out"
+	return since, "", "admits bursts until calls time out"
 }
 
 // rounded converts nanoseconds to a duration for people.

@@ -57,17 +57,17 @@ func TestBulkhead_Report_normal(t *testing.T) {
 		b := newBulkhead(t, bulkhead.Config{Name: "users"})
 		made := time.Now()
 		time.Sleep(time.Hour)
-		checkReport(t, b, "NORMAL", made, "", "admits bursts until a call times out")
+		checkReport(t, b, "NORMAL", made, "", "admits bursts until calls time out")
 		burst(b, 1, takes(time.Millisecond, nil))
 		checkReport(t, b, "NORMAL", made, "", "admits bursts while calls end within 25ms")
 		for range 500 {
 			burst(b, 1, takes(service, nil))
 		}
 		checkReport(t, b, "NORMAL", made, "", "admits bursts while calls end within 200ms")
-		timeOut(t, b)
-		time.Sleep(12 * time.Second)
-		checkReport(t, b, "NORMAL", made, "27 % of the recent calls timed out, the last one 12s ago", "rejects bursts for 18s, or until more calls succeed")
-		time.Sleep(18 * time.Second)
+		burst(b, 30, takes(time.Second, timeout{}))
+		time.Sleep(time.Second)
+		checkReport(t, b, "NORMAL", made, "1 of the last 30 calls answered, and 30 timed out", "rejects bursts until more calls answer")
+		time.Sleep(8 * time.Second)
 		checkReport(t, b, "NORMAL", made, "", "admits bursts while calls end within 200ms")
 	})
 }
@@ -178,14 +178,14 @@ func TestBulkhead_Report_fork(t *testing.T) {
 		b := newBulkhead(t, bulkhead.Config{})
 		made := time.Now()
 		f := b.Fork("a").(*bulkhead.Bulkhead)
-		timeOut(t, f)
+		burst(f, 30, takes(time.Second, timeout{}))
 		time.Sleep(time.Second)
-		checkReport(t, b, "NORMAL", made, "", "admits bursts until a call times out")
-		checkReport(t, f, "NORMAL", made, "27 % of the recent calls timed out, the last one 1s ago", "rejects bursts for 29s, or until more calls succeed")
+		checkReport(t, b, "NORMAL", made, "", "admits bursts until calls time out")
+		checkReport(t, f, "NORMAL", made, "0 of the last 30 calls answered, and 30 timed out", "rejects bursts until more calls answer")
 		if _, ok := value(f.Report(true), "calls_total"); ok {
 			t.Error("a fork reports the counters of its origin")
 		}
-		if v, ok := value(b.Report(true), "calls_total"); !ok || v.Value != timeouts {
+		if v, ok := value(b.Report(true), "calls_total"); !ok || v.Value != 30 {
 			t.Errorf("calls_total %+v", v)
 		}
 	})

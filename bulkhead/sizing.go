@@ -48,13 +48,13 @@ func (a *answerer) Settle(t uint64, err error) {
 // time out, those do not.
 func (b *Bulkhead) learn(t ticket, o resilience.Outcome, timedOut, own bool) (counts bool) {
 	now := b.clock.Nanos()
-	admitted, inFlight, _ := b.look()
+	admitted, inFlight, goingOn := b.look()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	c, took, n := &b.congestion, t.took(now), t.number(admitted)
 	switch {
 	case timedOut:
-		b.burst.timedOut = now
+		b.burst.timeouts++
 		c.timedOut(now, took, n, admitted, inFlight, own)
 	case o == resilience.Success:
 		if b.burst.succeeded(now, took) {
@@ -64,6 +64,7 @@ func (b *Bulkhead) learn(t ticket, o resilience.Outcome, timedOut, own bool) (co
 	default:
 		c.endedOtherwise(now, n, admitted)
 	}
+	b.burst.move(now, b.flow(admitted, inFlight, goingOn), int64(b.congestion.timeout))
 	b.setWindow(now, inFlight)
 	if passed := now - b.forgot; passed >= forgetEvery {
 		b.forget(passed)
@@ -71,6 +72,12 @@ func (b *Bulkhead) learn(t ticket, o resilience.Outcome, timedOut, own bool) (co
 	}
 	b.chooseTimed(now, admitted)
 	return o == resilience.Success || timedOut && !c.mostTimeOut()
+}
+
+// flow returns the flow of calls, of which so many are in flight. The caller holds mu.
+func (b *Bulkhead) flow(admitted, inFlight, goingOn int64) flow {
+	timeouts := b.burst.timeouts
+	return flow{admitted, admitted - inFlight + goingOn - timeouts, timeouts}
 }
 
 // chooseTimed decides which calls are timed: while there are many and none has timed out lately,
@@ -146,7 +153,7 @@ func (b *Bulkhead) exceed() (has, may bool) {
 	switch want := wanted(high); {
 	case want > slots: // a congestion has just ended
 		b.addSlots(want)
-	case !b.burst.admits(now, slots, want, flow{admitted, admitted - inFlight + goingOn}, b.congestion.timeouts):
+	case !b.burst.admits(now, slots, want, b.flow(admitted, inFlight, goingOn), int64(b.congestion.timeout)):
 		return false, false
 	case b.queued.Load() > 0:
 		b.addSlots(slots + 1)

@@ -23,6 +23,9 @@ var failing = []scenario{
 	called(failed(50), small...),
 	hanging(50), worse(2, hanging(70)), worse(9, hanging(90)), // nine of ten hang: that is nearly an outage
 
+	// With 70 % the slots may fill before a third of the first calls has answered, as in an outage.
+	hangingLong(30), hangingLong(50), hangingLong(60), worse(10, hangingLong(70)),
+
 	back(refuses, 30, nil), back(refuses, 50, map[fleet]float64{few: 55}), back(refuses, 70, nil),
 	worse(4, back(hangs, 30, nil)), back(hangs, 50, nil), back(hangs, 70, nil),
 }
@@ -39,6 +42,14 @@ func failed(percent float64) scenario {
 // hanging is a dependency that hangs for that share of the calls.
 func hanging(percent float64) scenario {
 	return scenario{name: fmt.Sprintf("%v %% hang", percent), trouble: 30 * time.Second, reply: some(hangs, percent/100), fleets: every}
+}
+
+// hangingLong is a dependency that hangs for that share of the calls, with the default timeout of an
+// attempt. A call that hangs ends long after those that were admitted with it.
+func hangingLong(percent float64) scenario {
+	const timeout = 10 * time.Second
+	return scenario{name: fmt.Sprintf("%v %% hang, timeout %v s", percent, timeout.Seconds()), trouble: 80 * time.Second, attempt: timeout,
+		service: ample, reply: some(hangs, percent/100), fleets: []fleet{few, {processes: 1, rate: 100, seeds: 3}}}
 }
 
 // back is a dependency that is down for 10 s, and serves that share of the requests after that.
