@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/resilience-go/resilience"
 	"golang.org/x/sync/semaphore"
 )
 
@@ -22,7 +23,19 @@ const (
 	refuses        // at once
 	hangs          // never says anything
 	gaveUp         // at once, with an error that is a timeout
+	fails          // at once with a 503
+	sheds          // at once with a 429
+	garbles        // takes as long as it would to serve, and fails
 )
+
+// errShed is a 429, as httpmw returns it to policies: the dependency works, and the call may
+// be tried again.
+type errShed struct{}
+
+func (errShed) Error() string               { return "429 Too Many Requests" }
+func (errShed) Outcome() resilience.Outcome { return resilience.Success }
+func (errShed) Busy() bool                  { return true }
+func (errShed) Retryable() bool             { return true }
 
 // errGaveUp is the error of a dependency that has not waited for another one.
 type errGaveUp struct{}
@@ -89,6 +102,10 @@ func (s *server) serve(ctx context.Context, luck *rand.Rand) error {
 			return errRefused
 		case gaveUp:
 			return errGaveUp{}
+		case fails:
+			return errUnavailable
+		case sheds:
+			return errShed{}
 		case hangs:
 			<-ctx.Done()
 			return ctx.Err()
