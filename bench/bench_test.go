@@ -24,6 +24,7 @@ func BenchmarkHTTP(b *testing.B)      { group(b, "HTTP/") }
 func BenchmarkGRPC(b *testing.B)      { group(b, "GRPC/") }
 func BenchmarkKeyed(b *testing.B)     { group(b, "Keyed/") }
 func BenchmarkGrowth(b *testing.B)    { group(b, "Growth/") }
+func BenchmarkEndpoint(b *testing.B)  { group(b, "Endpoint/") }
 
 // BenchmarkParallel runs all rows on all cores.
 func BenchmarkParallel(b *testing.B) {

@@ -11,6 +11,7 @@ import (
 	"github.com/resilience-go/resilience"
 	"github.com/resilience-go/resilience/breaker"
 	"github.com/resilience-go/resilience/bulkhead"
+	"github.com/resilience-go/resilience/endpoint"
 	"github.com/resilience-go/resilience/fallback"
 	"github.com/resilience-go/resilience/keyed"
 	"github.com/resilience-go/resilience/limit"
@@ -90,6 +91,9 @@ var rows = []row{
 	{"Keyed/pin", func(testing.TB) func(int) { return forKey(&pinning{p: resilience.Compose()}) }},
 	{"Keyed/lookup", func(testing.TB) func(int) { return forKey(hundredKeys(resilience.Compose())) }},
 	{"Keyed/breaker", func(testing.TB) func(int) { return forKey(hundredKeys(newBreaker())) }},
+	{"Endpoint/pick/1", picks(1)},
+	{"Endpoint/pick/3", picks(3)},
+	{"Endpoint/pick/20", picks(20)},
 	{"Growth/keys/1", keys(1)},
 	{"Growth/keys/100", keys(100)},
 	{"Growth/keys/10000", keys(10_000)},
@@ -264,6 +268,28 @@ func keys(n int) func(testing.TB) func(int) {
 				if err := resilience.RunOperation(context.Background(), g, &ops[i%n]); err != nil {
 					panic(err)
 				}
+			}
+		}
+	}
+}
+
+// picks chooses one of n endpoints, all of which work.
+func picks(n int) func(testing.TB) func(int) {
+	return func(testing.TB) func(int) {
+		set := resilience.Must(endpoint.New(endpoint.Config{}))
+		addresses := make([]string, n)
+		for i := range addresses {
+			addresses[i] = fmt.Sprintf("10.0.0.%d:443", i)
+		}
+		set.Update(addresses, nil)
+		return func(n int) {
+			for range n {
+				p, ok := set.Pick(nil)
+				if !ok {
+					panic("no endpoint")
+				}
+				p.Answered(endpoint.Success, nil)
+				p.End()
 			}
 		}
 	}
