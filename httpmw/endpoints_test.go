@@ -196,6 +196,27 @@ func TestEndpoints_Max(t *testing.T) {
 	if setsOf(e)["http://kept:80"] == nil {
 		t.Error("an origin was forgotten while a request was in flight")
 	}
+	var open []*http.Response
+	for i := range 20 {
+		resp, err := e.RoundTrip(newRequest(t, "GET", "http://open-"+strings.Repeat("x", i), nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, resp)
+	}
+	if n := len(setsOf(e)); n < 21 {
+		t.Errorf("%d origins with 21 requests in flight", n)
+	}
+	for _, resp := range open {
+		resp.Body.Close()
+	}
+	fetch(t, e, "http://one-more")
+	for i := range 100 {
+		fetch(t, e, "http://then-"+strings.Repeat("x", i))
+	}
+	if n := len(setsOf(e)); n > e.Max {
+		t.Errorf("%d origins, want at most %d", n, e.Max)
+	}
 	eventually(t, "the connections of forgotten origins are closed", func() bool { return int(one.open.Load()) <= e.Max })
 	close(long)
 	read(t, kept)

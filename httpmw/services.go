@@ -12,7 +12,7 @@ type services struct {
 	byKey    sync.Map // string to *service
 	max      int64
 	len      atomic.Int64
-	sweepAt  atomic.Int64 // if not 0, sweep runs only when len is greater
+	sweepAt  atomic.Int64 // sweep runs when len is greater than this and than max
 	sweeping sync.Mutex   // held during a sweep
 }
 
@@ -54,6 +54,13 @@ func (m *services) sweep(added *service) {
 	}
 	defer m.sweeping.Unlock()
 	want := m.max - m.max/8
+	defer func() {
+		kept := m.len.Load()
+		if kept <= want {
+			kept = 0
+		}
+		m.sweepAt.Store(kept + kept/8)
+	}()
 	for _, droppable := range [...]func(*service) bool{
 		func(s *service) bool { return !s.used.Swap(false) && s.set.Idle() },
 		func(s *service) bool { return !s.used.Load() && s.set.Idle() },
@@ -77,6 +84,4 @@ func (m *services) sweep(added *service) {
 			}
 		}
 	}
-	n := m.len.Load()
-	m.sweepAt.Store(n + n/8)
 }
