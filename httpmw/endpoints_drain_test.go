@@ -4,16 +4,20 @@ import (
 	"context"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httptrace"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/resilience-go/resilience/httpmw"
 	"github.com/resilience-go/resilience/internal/testkit"
+	"github.com/resilience-go/resilience/stack"
 )
 
 // switchTo has the addresses of e resolved again, until all requests go to r.
@@ -218,4 +222,55 @@ func readAndClose(resp *http.Response) {
 	reading.Go(func() { io.ReadAll(resp.Body) })
 	resp.Body.Close()
 	reading.Wait()
+}
+
+// A probe makes a connection of its own. Over HTTP/2 the one that was lost would make it
+// hang, although the replica is back.
+func TestEndpoints_probeDialsAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var conns atomic.Int32
+		var lost atomic.Int32 // connections up to this number
+		type number struct{}
+		protocols := new(http.Protocols)
+		protocols.SetUnencryptedHTTP2(true)
+		start := func(h http.HandlerFunc) *testkit.Listener {
+			l := testkit.NewListener()
+			s := &http.Server{Handler: h, Protocols: protocols, ConnContext: func(ctx context.Context, _ net.Conn) context.Context {
+				return context.WithValue(ctx, number{}, conns.Add(1))
+			}}
+			go s.Serve(l)
+			t.Cleanup(func() { s.Close() })
+			return l
+		}
+		good := func(w http.ResponseWriter, r *http.Request) { time.Sleep(5 * time.Millisecond) }
+		listeners := map[string]*testkit.Listener{
+			"10.0.0.1:80": start(func(w http.ResponseWriter, r *http.Request) {
+				if r.Context().Value(number{}).(int32) <= lost.Load() {
+					hang(w, r)
+				}
+				good(w, r)
+			}),
+			"10.0.0.2:80": start(good),
+		}
+		base := &http.Transport{Protocols: protocols, DialContext: func(ctx context.Context, _, address string) (net.Conn, error) {
+			return listeners[address].Dial(ctx)
+		}}
+		e := choose(t, base, fixed("10.0.0.1:80", "10.0.0.2:80"))
+		client := &httpmw.Transport{Base: e, Policy: stack.Client("service")}
+		for range 20 {
+			fetch(t, client, "http://service")
+		}
+		lost.Store(conns.Load())
+		hung := setOf(t, e).Endpoints()[0]
+		for hung.Working() {
+			roundTrip(t, client, "GET", "http://service", "")
+		}
+		for range 1000 { // with a probe
+			fetch(t, client, "http://service")
+			time.Sleep(10 * time.Millisecond)
+		}
+		if !hung.Working() {
+			t.Errorf("the endpoint did not return:\n%s", setOf(t, e).Explain())
+		}
+	})
 }

@@ -123,6 +123,11 @@ func (s *service) attempt(req *http.Request, trail *endpoint.Trail, mayRepeat bo
 	a.replica = a.pick.Endpoint().Value().(*replica)
 
 	out := req
+	if a.pick.Probe() {
+		// The probe makes a new connection. Over HTTP/2 a connection that was lost, with no
+		// sign of it, would make the probe hang too.
+		a.replica.closeIdle()
+	}
 	probe := mayRepeat && a.pick.Probe() && repeatable(req)
 	var p *patience
 	if probe {
@@ -135,11 +140,13 @@ func (s *service) attempt(req *http.Request, trail *endpoint.Trail, mayRepeat bo
 	}
 	resp, err = a.replica.transport().RoundTrip(out)
 	late := p.ended()
-	result, failure := endpoint.Timeout, err
+	var result endpoint.Result
+	var failure error
 	switch {
 	case late:
+		result = endpoint.Timeout
 	case err != nil:
-		result = resultOf(req, err)
+		result, failure = resultOf(req, err), asDeadlineCause(req.Context(), err)
 		err = a.name(err, result)
 	default:
 		result, failure = judge(resp)
