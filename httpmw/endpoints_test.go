@@ -232,8 +232,9 @@ func TestEndpoints_MaxUnderLoad(t *testing.T) {
 	hammer(t, 4, 200, func(i int) {
 		fetch(t, e, "http://host-"+strings.Repeat("x", i%7))
 	})
-	if n := len(setsOf(e)); n > 2+4 {
-		t.Errorf("%d origins, want at most 2 and one for each goroutine", n)
+	fetch(t, e, "http://last") // nothing else is in flight
+	if n := len(setsOf(e)); n > e.Max {
+		t.Errorf("%d origins, want at most %d", n, e.Max)
 	}
 	e.CloseIdleConnections()
 	for _, r := range all {

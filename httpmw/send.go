@@ -105,7 +105,7 @@ type sending struct {
 
 // attempt sends req to an endpoint that is not in trail. again reports whether req should go
 // to another endpoint instead of returning resp and err. It is false unless mayRepeat.
-func (s *service) attempt(req *http.Request, trail *endpoint.Trail, mayRepeat bool) (resp *http.Response, again bool, err error) {
+func (s *service) attempt(req *http.Request, trail *endpoint.Trail, mayRepeat bool) (_ *http.Response, again bool, _ error) {
 	pool := &s.endpoints.sendings
 	a, ok := pool.Get().(*sending)
 	if !ok {
@@ -122,29 +122,11 @@ func (s *service) attempt(req *http.Request, trail *endpoint.Trail, mayRepeat bo
 	}()
 	a.replica = a.pick.Endpoint().Value().(*replica)
 
-	out := req
-	if a.pick.Probe() {
-		// The probe makes a new connection. Over HTTP/2 a connection that was lost, with no
-		// sign of it, would make the probe hang too.
-		a.replica.closeIdle()
-	}
 	probe := mayRepeat && a.pick.Probe() && repeatable(req)
-	var p *patience
-	if probe {
-		if d := a.pick.Patience(); d > 0 {
-			ctx, cancel := context.WithCancel(req.Context())
-			a.cancel = cancel
-			out = req.WithContext(ctx)
-			p = newPatience(d, s.set, cancel)
-		}
-	}
-	resp, err = a.replica.transport().RoundTrip(out)
-	late := p.ended()
-	var result endpoint.Result
-	var failure error
+	resp, late, err := a.roundTrip(req, probe)
+	result, failure := endpoint.Timeout, error(nil)
 	switch {
 	case late:
-		result = endpoint.Timeout
 	case err != nil:
 		result, failure = resultOf(req, err), asDeadlineCause(req.Context(), err)
 		err = a.name(err, result)
@@ -152,8 +134,9 @@ func (s *service) attempt(req *http.Request, trail *endpoint.Trail, mayRepeat bo
 		result, failure = judge(resp)
 	}
 	a.pick.Answered(result, failure)
-	again = late || mayRepeat && req.Context().Err() == nil && s.set.Working(trail) &&
-		(result == endpoint.Unreachable || probe && result != endpoint.Success && result != endpoint.Busy && result != endpoint.Ignored)
+	failed := result == endpoint.Failure || result == endpoint.Timeout
+	again = late || mayRepeat && (result == endpoint.Unreachable || probe && failed) &&
+		req.Context().Err() == nil && s.set.Working(trail)
 	returned = true
 	if resp != nil && again {
 		_, _ = drain(resp.Body, resp.ContentLength, false)
@@ -172,6 +155,26 @@ func (s *service) attempt(req *http.Request, trail *endpoint.Trail, mayRepeat bo
 		resp.Body = a
 	}
 	return resp, false, err
+}
+
+// roundTrip sends req. An impatient attempt is canceled if it takes too long and another
+// endpoint works: then late is true, and resp has a body that breaks off.
+func (a *sending) roundTrip(req *http.Request, impatient bool) (resp *http.Response, late bool, err error) {
+	if a.pick.Probe() {
+		// The probe makes a new connection. Over HTTP/2 a connection that was lost, with no
+		// sign of it, would make the probe hang too.
+		a.replica.closeIdle()
+	}
+	patience := a.pick.Patience()
+	if !impatient || patience == 0 {
+		resp, err = a.replica.transport().RoundTrip(req)
+		return resp, false, err
+	}
+	ctx, cancel := context.WithCancel(req.Context())
+	a.cancel = cancel
+	p := newPatience(patience, a.replica.service.set, cancel)
+	resp, err = a.replica.transport().RoundTrip(req.WithContext(ctx))
+	return resp, p.ended(), err
 }
 
 // name returns err with the address, unless err is about the request.
@@ -241,9 +244,6 @@ func newPatience(d time.Duration, set *endpoint.Set, cancel context.CancelFunc) 
 
 // ended records that the attempt has a result, and reports whether it was canceled before.
 func (p *patience) ended() (late bool) {
-	if p == nil {
-		return false
-	}
 	p.timer.Stop()
 	return !p.state.CompareAndSwap(0, patienceKept)
 }
