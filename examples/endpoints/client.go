@@ -14,10 +14,12 @@ import (
 	"github.com/resilience-go/resilience/httpmw"
 	"github.com/resilience-go/resilience/stack"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	pb "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/resolver/manual"
+	"google.golang.org/grpc/status"
 )
 
 // client is one way to call the service, in several instances: each has connections of its
@@ -123,11 +125,17 @@ func dial(f *fleet, endpoints bool) (*grpc.ClientConn, error) {
 	if endpoints {
 		balance = grpcmw.WithEndpoints()
 	}
-	calls := grpcmw.Client{Policy: policy(f)}
+	calls := grpcmw.Client{Policy: policy(f), Retryable: retryable}
 	return grpc.NewClient("fleet:///payments", grpc.WithResolvers(r), balance,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: reconnect(), MinConnectTimeout: time.Second}),
 		grpc.WithChainUnaryInterceptor(calls.Unary), grpc.WithChainStreamInterceptor(calls.Stream))
+}
+
+// retryable lets also a call that timed out be sent again. HTTP does so for a GET; over gRPC
+// only the program knows that a method has no side effect.
+func retryable(method string, err error) bool {
+	return grpcmw.DefaultRetryable(method, err) || status.Code(err) == codes.DeadlineExceeded
 }
 
 func callGRPC(conn *grpc.ClientConn) func(context.Context) error {
