@@ -75,9 +75,11 @@ func TestEndpoints_addressesChangeUnderLoad(t *testing.T) {
 		if n := inFlight(e); n != 0 {
 			t.Errorf("%d in flight", n)
 		}
-		e.CloseIdleConnections()
 		for _, r := range all {
-			eventually(t, "all connections are closed", func() bool { return r.open.Load() == 0 })
+			eventually(t, "all connections are closed", func() bool {
+				e.CloseIdleConnections() // those of the last addresses, when they are idle
+				return r.open.Load() == 0
+			})
 		}
 	}
 }

@@ -18,9 +18,9 @@ const (
 	// connectTime is how long a dial may take while another address of the same family
 	// works. It is enough for the first packet to be lost and sent again after 1 s.
 	connectTime = 2 * time.Second
-	// closeAgain is when the idle connections of a dropped address are closed again, after
-	// its last attempt has ended. Over HTTP/2 a stream may outlive the attempt for a moment,
-	// and a dial the attempt that it was for.
+	// closeAgain is when the idle connections of a dropped address are closed again. Over
+	// HTTP/2 a stream may outlive its attempt for a moment, and keeps its connection from
+	// being idle. A dial may outlive the attempt that it was for.
 	closeAgain = time.Second
 )
 
@@ -109,7 +109,7 @@ func (r *replica) leaving() bool { return r.gone.Load() || r.service.dropped.Loa
 // drop has the connections closed as soon as they are idle.
 func (r *replica) drop() {
 	r.gone.Store(true)
-	r.closeIdle()
+	r.closeTwice()
 }
 
 func (r *replica) closeIdle() {
@@ -121,8 +121,17 @@ func (r *replica) closeIdle() {
 // ended closes idle connections after an attempt at r, which is leaving, has ended. inFlight
 // is how many attempts have not.
 func (r *replica) ended(inFlight int64) {
-	r.closeIdle()
 	if inFlight == 0 {
-		time.AfterFunc(closeAgain, r.closeIdle)
+		r.closeTwice()
+	} else {
+		r.closeIdle()
+	}
+}
+
+// closeTwice closes the idle connections now and after closeAgain.
+func (r *replica) closeTwice() {
+	if t := r.made.Load(); t != nil {
+		t.CloseIdleConnections()
+		time.AfterFunc(closeAgain, t.CloseIdleConnections)
 	}
 }

@@ -223,7 +223,9 @@ func (s *service) drop() {
 		s.timer.Stop()
 	}
 	s.mu.Unlock()
-	s.closeIdle()
+	for _, e := range s.set.Endpoints() {
+		e.Value().(*replica).closeTwice()
+	}
 }
 
 func (s *service) closeIdle() {
