@@ -107,7 +107,7 @@ func (s *replicated) runs(n int, f fleet) bool {
 	case s.half && n < 4:
 		return false // that is one that is down
 	case *printTable:
-		return true
+		return n == 3 || f == few || n == 20 && f != sparse || n == 2 && f == many
 	case brief():
 		return n == 3 && f == few
 	default:
