@@ -128,17 +128,30 @@ func (c *choosing) dial(ctx context.Context, trail *endpoint.Trail, luck *rand.R
 		return false, errRefused
 	}
 	defer pick.End()
-	at, patience := ctx, pick.Patience()
+	at := ctx
+	patience := pick.Patience()
 	if patience > 0 {
-		var cancel context.CancelFunc
-		at, cancel = context.WithTimeout(ctx, patience)
-		defer cancel()
+		var cancel context.CancelCauseFunc
+		at, cancel = context.WithCancelCause(ctx)
+		defer cancel(nil)
+		defer time.AfterFunc(patience, func() {
+			if c.set.Working(nil) {
+				cancel(errLate)
+			}
+		}).Stop()
 	}
 	err = pick.Endpoint().Value().(*replica).serve(at, luck)
 	result := resultOf(at, err)
+	if err != nil && context.Cause(at) == errLate {
+		result = endpoint.Timeout
+	}
 	pick.Answered(result, err)
-	return result == endpoint.Unreachable || patience > 0 && result != endpoint.Success && ctx.Err() == nil, err
+	failed := result == endpoint.Failure || result == endpoint.Timeout
+	return result == endpoint.Unreachable || pick.Probe() && failed && ctx.Err() == nil, err
 }
+
+// errLate is why a probe was canceled that took too long.
+var errLate = errors.New("the probe is late")
 
 // resultOf is endpoint.ResultOf for the errors of a server.
 func resultOf(ctx context.Context, err error) endpoint.Result {
