@@ -36,6 +36,7 @@ var (
 		"Fallbacks by outcome", "Stale values by outcome", "Fetches of stale values", "Values remembered",
 		"Limits in an overload", "Requests by outcome", "Share refused", "Rejected by priority", "Limit, knee and in flight",
 		"Waiting for the handler", "Trials by result", "Overloads that began",
+		"Endpoints not in", "Attempts by endpoint chosen", "Ejections by reason",
 	}
 	notRecorded = "name:resilience_limit_calls:refused_ratio_rate5m"
 )
