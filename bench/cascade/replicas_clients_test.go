@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/resilience-go/resilience"
@@ -86,7 +87,12 @@ func newChoosing(rs []*replica, seed uint64) chooser {
 
 // prepare makes the set of endpoints.
 func (c *choosing) prepare(s *replicated, start time.Time) {
-	cfg := endpoint.Config{Name: "dependency", Rand: c.rand.Uint64}
+	var mu sync.Mutex // guards c.rand
+	cfg := endpoint.Config{Name: "dependency", Rand: func() uint64 {
+		mu.Lock()
+		defer mu.Unlock()
+		return c.rand.Uint64()
+	}}
 	if s.clock != nil {
 		cfg.Clock = s.clock(start)
 	}

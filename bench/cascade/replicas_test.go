@@ -108,8 +108,8 @@ func (s *replicated) runs(n int, f fleet) bool {
 		return false // that is one that is down
 	case *printTable:
 		return n == 3 || f == few || n == 20 && f != sparse || n == 2 && f == many
-	case brief():
-		return n == 3 && f == few
+	case brief(): // of single runs the demands on the others say little
+		return n == 3 && f == few && s.share > 0
 	default:
 		return f != sparse && (n == 3 || f == few && n != 5)
 	}
