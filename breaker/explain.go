@@ -2,6 +2,7 @@ package breaker
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -70,6 +71,9 @@ func (x Explanation) Next() string {
 	opens := fmt.Sprintf("failures that use up the credit of %d open it", s.Credit)
 	if len(x.Rules) > 0 {
 		opens = "opens on " + x.counts()
+	}
+	if slices.ContainsFunc(x.Rules, func(r RuleStats) bool { _, ok := r.Rule.(Silence); return ok }) {
+		opens += fmt.Sprintf("; without its Span, if %d or more failed in a row and the last timed out", s.Credit)
 	}
 	return fmt.Sprintf("%s %s at a time, of which %d in flight, and %s others%s; %s, %s",
 		admits, policykit.Count(s.Credit, "call"), s.InFlight, rejects, but, x.untilClosed(), opens)

@@ -281,6 +281,21 @@ func TestExplain_began(t *testing.T) {
 	}
 }
 
+// TestExplain_silenceInHalfOpen: a burst of timeouts opens HALF_OPEN before the Span is over.
+func TestExplain_silenceInHalfOpen(t *testing.T) {
+	r := newRig(t, breaker.Config{Trip: []breaker.Rule{breaker.Silence{Failures: 2, Span: time.Second}}, OpenFor: time.Second})
+	for range 2 {
+		_ = r.run(errDown)
+		r.clock.add(time.Second)
+	}
+	r.clock.add(time.Second)
+	_ = r.run(nil)
+	want := "opens on Silence{Failures: 2, Span: time.Second} (0 failed in a row so far); without its Span, if 2 or more failed in a row and the last timed out"
+	if got := r.Explain().Next(); !strings.HasSuffix(got, want) {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
 // TestExplain_rateInHalfOpen: with a rule that counts more than failures in a row, every
 // failure uses up credit.
 func TestExplain_rateInHalfOpen(t *testing.T) {
