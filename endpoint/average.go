@@ -54,10 +54,16 @@ func unpack(word uint64, now int64) (value, age, samples float64) {
 	return float64(math.Float32frombits(uint32(word >> 32))), float64(ticks << tickBits), float64(word&countMask) / thirds
 }
 
-// fade returns the share that is left of a value after age. Below a 64th of the half-life
-// it is 1, which saves the exponential.
+// rewriteAfter is the age at which an average that stays 0 is written again, so that its samples
+// do not fade. It is as old as an average may be before it fades at all.
+const rewriteAfter = float64(halfLife / notFaded)
+
+// notFaded is the part of the half-life in which nothing fades, which saves the exponential.
+const notFaded = 64
+
+// fade returns the share that is left of a value after age.
 func fade(age, halfLife float64) float64 {
-	if age < halfLife/64 {
+	if age < halfLife/notFaded {
 		return 1
 	}
 	return math.Exp2(-age / halfLife)
@@ -66,10 +72,10 @@ func fade(age, halfLife float64) float64 {
 // add adds a sample with weight, or with the weight of one of few samples.
 func (a *average) add(sample float64, now int64, weight float64) {
 	old := a.word.Load()
-	if sample == 0 && old>>32 == 0 {
-		return // the average stays 0, and is not written
-	}
 	value, age, samples := unpack(old, now)
+	if sample == 0 && value == 0 && samples >= sure && age < rewriteAfter {
+		return // the average stays as it is, and is not written
+	}
 	samples = min(sure, samples*fade(age, float64(halfLife))+1)
 	value += max(weight, 1/samples) * (sample - value)
 	if sample == 0 && value < negligible {
@@ -78,8 +84,8 @@ func (a *average) add(sample float64, now int64, weight float64) {
 	a.word.CompareAndSwap(old, pack(value, now, samples))
 }
 
-// negligible is the share of failures below which an average becomes 0, so that it is no
-// longer written.
+// negligible is the share of failures below which an average becomes 0, so that it is
+// rarely written.
 const negligible = 0.01
 
 // raise sets the value at now to least if it is lower.

@@ -99,7 +99,19 @@ func TestAverage_raise(t *testing.T) {
 	}
 }
 
-// A share of failures that is negligible becomes 0 and is not written again.
+// A failure after many successes has the weight of one sample, also after a pause between
+// the successes.
+func TestAverage_add_afterSuccesses(t *testing.T) {
+	var a average
+	for i := range int64(200) {
+		a.add(0, i*second/20, 1./8)
+	}
+	if a.add(1, 10*second, 1./8); !near(a.at(10*second), 1./8) {
+		t.Errorf("one failure of 201 attempts: %g", a.at(10*second))
+	}
+}
+
+// A share of failures that is negligible becomes 0 and is rarely written again.
 func TestAverage_add_negligible(t *testing.T) {
 	var a average
 	a.add(1, 0, 1./8)
@@ -107,7 +119,7 @@ func TestAverage_add_negligible(t *testing.T) {
 		a.add(0, second, 1./8)
 	}
 	word := a.word.Load()
-	a.add(0, 2*second, 1./8)
+	a.add(0, second+second/20, 1./8)
 	if a.last() != 0 || a.word.Load() != word {
 		t.Errorf("%g, written %v", a.last(), a.word.Load() != word)
 	}

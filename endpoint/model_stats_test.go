@@ -49,7 +49,7 @@ func (a *modelAverage) set(value, samples float64, now int64) {
 }
 
 func (a *modelAverage) add(sample float64, now int64, weight float64) {
-	if sample == 0 && a.value == 0 {
+	if sample == 0 && a.value == 0 && a.samples >= 30 && float64(a.age(now)) < 1e10/64 {
 		return
 	}
 	samples := min(10, float64(a.samples)/3*modelFade(a.age(now), 1e10)+1)
