@@ -68,23 +68,31 @@ func hang(quick float64) func(context.Context, float64) error {
 }
 
 // A service that hangs for most calls, and answers the others quickly, does not raise
-// the number of slots.
+// the number of slots for more than moments: before the first timeouts, and while a quarter
+// of the calls happen to answer.
 //
 // Let L be the number of slots and p the share of quick answers. All slots are taken, so
 // the average is L x p, with a deviation of L x sqrt(p(1-p)/63). For p = 0.18 these are
 // 0.18 L and 0.048 L. Three times the average is 0.54 L, so L stays at 24. To raise it to
-// 36 takes 6.6 deviations, which no run sees. While a quarter of the calls happen to answer, a
-// burst adds some.
+// 36 takes 6.6 deviations, which no run sees. Without a bulkhead, 205 calls are in flight.
 func TestSizing_hanging(t *testing.T) {
-	for seed := range uint64(3) {
+	for seed := range uint64(10) {
 		synctest.Test(t, func(t *testing.T) {
 			b := newBulkhead(t, bulkhead.Config{})
 			rng := rand.New(rand.NewPCG(seed, 1))
+			raised := 0
 			for range 60 {
 				load(b, rng, 250, time.Second, hang(0.18))
-				if s := b.Stats(); s.Slots > 48 || s.InFlight > s.Slots {
-					t.Fatalf("seed %d: stats %+v", seed, s)
+				s := b.Stats()
+				if s.Slots > 48 {
+					raised++
 				}
+				if s.InFlight > s.Slots {
+					t.Errorf("seed %d: stats %+v", seed, s)
+				}
+			}
+			if raised > 6 {
+				t.Errorf("seed %d: over 48 slots in %d of 60 seconds", seed, raised)
 			}
 			time.Sleep(2 * time.Second)
 		})

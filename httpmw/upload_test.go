@@ -319,9 +319,20 @@ func TestTransport_invalidProxyHost(t *testing.T) {
 		go io.Copy(io.Discard, server)
 		return client, nil
 	}}
-	req := newRequest(t, "GET", "http://example.test", nil)
-	req.Host = "a b"
-	if got := judge(t, &httpmw.Transport{Base: base}, req); got != resilience.Ignored {
-		t.Errorf("counted as a %v", got)
+	// As in the test above, net/http now and then reports the connection that it closed.
+	var got resilience.Outcome
+	err := io.ErrClosedPipe
+	for i := 0; i < 10 && errors.Is(err, io.ErrClosedPipe); i++ {
+		req := newRequest(t, "GET", "http://example.test", nil)
+		req.Host = "a b"
+		p := testkit.Policy(func(ctx context.Context, next resilience.Next) error {
+			err = next.Run(ctx)
+			got = resilience.OutcomeOf(ctx, err, nil)
+			return err
+		})
+		_, _ = (&httpmw.Transport{Base: base, Policy: p}).RoundTrip(req)
+	}
+	if got != resilience.Ignored {
+		t.Errorf("counted as a %v: %v", got, err)
 	}
 }
