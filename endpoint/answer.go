@@ -13,9 +13,9 @@ const (
 	failureWeight = 1. / 8
 	// slowStart is how many attempts an endpoint has in flight when its slow start is over.
 	slowStart = 64
-	// chance is how rarely an endpoint that is as good as the others has a run of failures
-	// that ejects it. With 1e-4, fifteen times as many healthy endpoints are ejected where
-	// all fail alike. With 1e-6, a replica that answers 503 gets one more attempt.
+	// chance is the probability that a run of failures ejects an endpoint as good as the
+	// others. 1e-4 ejects fifteen times as many healthy endpoints where all fail alike. 1e-6
+	// costs one more attempt at a replica that answers 503.
 	chance = 1e-5
 	// leastShare and mostShare bound the share of failures of the others for which chance
 	// is computed: it takes 4 to 110 failures in a row. If hardly any attempt at the

@@ -34,10 +34,10 @@ const (
 	// outPicks is how many picks of the set come before the next probe of an endpoint, so
 	// that an endpoint that is down gets half a percent of the attempts.
 	outPicks = 200
-	// mostOut is the time after which a probe is due after fewer picks, ±20 % at random so
-	// that the clients of an endpoint do not return together. There must be as many picks
-	// as endpoints. Without that condition, where calls are rarer than mostOut, each of
-	// them would be a probe.
+	// mostOut is the time after which a probe is due even before outPicks picks, ±20 % at
+	// random so that clients do not return together. There must have been as many picks as
+	// endpoints: otherwise each call of a client that calls less often than mostOut would be
+	// a probe.
 	mostOut = 30 * time.Second
 	// probeGap is the time between two probes of the ejected endpoints together, unless
 	// outPicks/2 picks come before. Without it the probes of a set that is half down would

@@ -14,8 +14,8 @@ const (
 	// silent is how many times its latency an endpoint must owe an answer before that time
 	// counts as its latency.
 	silent = 4
-	// maxFailures makes the share of failures that an endpoint never has. It is more than
-	// 1, so that an endpoint that only fails is still compared by its latency.
+	// maxFailures is the share of failures at which the comparison would divide by 0. It is
+	// more than 1, so that an endpoint that only fails is still compared by its latency.
 	maxFailures = 1.02
 	// failingRun is how many failures in a row show that an endpoint does not work at
 	// present, when no endpoint is known to be better.

@@ -100,12 +100,10 @@ type Set struct {
 	key  string
 	fork bool
 
-	view atomic.Pointer[view]
-	// picks are counted while an endpoint is ejected. A probe may be due from probeAt, or
-	// from the pick probePick on.
-	picks     atomic.Uint64
-	probeAt   atomic.Int64
-	probePick atomic.Uint64
+	view      atomic.Pointer[view]
+	picks     atomic.Uint64 // while an endpoint is ejected
+	probeAt   atomic.Int64  // the earliest time of the next probe
+	probePick atomic.Uint64 // the pick from which a probe may come before probeAt
 	// unanswered are the attempts, without probes, since any endpoint has answered.
 	unanswered atomic.Int64
 

@@ -274,8 +274,15 @@ func (l *lateObserver) run() {
 	}
 }
 
-// observe drops a panic of the observer.
+// observe drops a panic of the observer. If the observer calls runtime.Goexit, another
+// goroutine goes on.
 func (l *lateObserver) observe(e resilience.Event) {
-	defer func() { _ = recover() }()
+	returned := false
+	defer func() {
+		if recover() == nil && !returned {
+			go l.run()
+		}
+	}()
 	l.observer.Observe(context.Background(), e)
+	returned = true
 }

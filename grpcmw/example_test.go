@@ -107,7 +107,7 @@ func ExampleEndpoints() {
 	defer stop()
 
 	client := grpcmw.Client{Policy: stack.Client("payments")}
-	endpoints := &grpcmw.Endpoints{Name: "payments", Observer: resilience.LogObserver(nil)}
+	endpoints := &grpcmw.Endpoints{Name: "payments-grpc", Observer: resilience.LogObserver(nil)}
 	conn, err := grpc.NewClient("replicas:///payments:443", creds, network, endpoints.DialOption(),
 		grpc.WithChainUnaryInterceptor(client.Unary), grpc.WithChainStreamInterceptor(client.Stream))
 	if err != nil {

@@ -81,7 +81,7 @@ type Endpoints struct {
 	// more have requests in flight. The connections of a forgotten origin are closed.
 	Max int
 
-	once     sync.Once // guards the three fields below
+	once     sync.Once // guards setup, which sets the fields below and services.max
 	err      error     // of the fields
 	base     *http.Transport
 	root     *endpoint.Set // the template of each service's Set
@@ -167,17 +167,20 @@ func (e *Endpoints) CloseIdleConnections() {
 
 // Policy returns a policy for metrics.NewCollector and debug.Handler, which find in it the
 // endpoint.Set of each origin. It guards nothing.
-func (e *Endpoints) Policy() resilience.Policy { return (*endpointsPolicy)(e) }
+func (e *Endpoints) Policy() resilience.Policy { return endpointsPolicy{e} }
 
 // endpointsPolicy is an Endpoints as a group of its endpoint.Sets.
-type endpointsPolicy Endpoints
+type endpointsPolicy struct{ of *Endpoints }
+
+// Name returns the name from the Endpoints.
+func (p endpointsPolicy) Name() string { return p.of.Name }
 
 // Apply implements resilience.Policy.
-func (*endpointsPolicy) Apply(ctx context.Context, next resilience.Next) error { return next.Run(ctx) }
+func (endpointsPolicy) Apply(ctx context.Context, next resilience.Next) error { return next.Run(ctx) }
 
 // Nodes returns the template, and the Set of each origin. resilience.Walk calls it.
-func (p *endpointsPolicy) Nodes() iter.Seq[resilience.Node] {
-	e := (*Endpoints)(p)
+func (p endpointsPolicy) Nodes() iter.Seq[resilience.Node] {
+	e := p.of
 	e.setup()
 	return func(yield func(resilience.Node) bool) {
 		if !yield(resilience.Node{Policy: e.root, Template: true}) {

@@ -58,8 +58,10 @@ func ExampleEndpoints() {
 	}))
 	defer server.Close()
 
+	c := stack.DefaultClient("payments")
+	c.Attempt.Timeout = time.Second // a hang costs a call that much
 	client := &http.Client{Transport: &httpmw.Transport{
-		Policy: stack.Client("payments"),
+		Policy: resilience.Must(c.New()),
 		Base:   &httpmw.Endpoints{},
 	}}
 	defer client.CloseIdleConnections()
@@ -92,9 +94,11 @@ func ExampleEndpoints_resolve() {
 
 	policy := stack.Client("payments")
 	replicas := &httpmw.Endpoints{
-		Name: "payments",
+		Name:     "payments-http",
+		Observer: resilience.LogObserver(nil),
+		Every:    httpmw.NoRefresh,
 		Resolve: func(ctx context.Context, host, port string) ([]string, error) {
-			return addresses, nil
+			return addresses, nil // such as "10.0.0.1:8080", "10.0.0.2:8080"
 		},
 	}
 	client := &http.Client{Transport: &httpmw.Transport{Policy: policy, Base: replicas}}

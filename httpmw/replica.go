@@ -61,8 +61,8 @@ func (r *replica) clone() *http.Transport {
 	return t
 }
 
-// dial connects the address, whatever host net/http needs a connection for. All its errors
-// are those of a dial, which prove that nothing was sent.
+// dial connects the address, whatever host net/http needs a connection for. Each error is a
+// net.OpError with Op dial, which proves that nothing was sent.
 func (r *replica) dial(ctx context.Context, network, _ string) (net.Conn, error) {
 	dial := r.service.endpoints.base.DialContext
 	if dial == nil {

@@ -97,8 +97,8 @@ func (s *service) resolve() *resolution {
 	return s.running
 }
 
-// run makes the resolution r. A user's Resolve that does not return in time keeps the next
-// one from starting, but no request waits for it any longer.
+// run makes the resolution r. If Resolve does not return within resolveTimeout, the requests
+// that wait get an error. No other resolution starts until it returns.
 func (s *service) run(r *resolution) {
 	ctx, cancel := context.WithTimeout(context.Background(), resolveTimeout)
 	defer cancel()

@@ -132,8 +132,8 @@ func dial(f *fleet, endpoints bool) (*grpc.ClientConn, error) {
 		grpc.WithChainUnaryInterceptor(calls.Unary), grpc.WithChainStreamInterceptor(calls.Stream))
 }
 
-// retryable lets also a call that timed out be sent again. HTTP does so for a GET; over gRPC
-// only the program knows that a method has no side effect.
+// retryable also retries calls that timed out. HTTP does so for a GET; over gRPC only the
+// program knows that a method has no side effect.
 func retryable(method string, err error) bool {
 	return grpcmw.DefaultRetryable(method, err) || status.Code(err) == codes.DeadlineExceeded
 }

@@ -30,7 +30,7 @@ func startFleet(ctx context.Context, p plan) (*fleet, error) {
 	for i := range p.replicas {
 		host := fmt.Sprintf("127.0.0.%d:0", i+2)
 		r, err := start(ctx, config{HTTP: host, GRPC: host, Work: p.work})
-		if err != nil { // some systems have no loopback address but one
+		if err != nil { // some systems have only one loopback address
 			r, err = start(ctx, config{HTTP: demo.Loopback, GRPC: demo.Loopback, Work: p.work})
 		}
 		if err != nil {
