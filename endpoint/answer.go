@@ -44,7 +44,7 @@ func (p *Pick) Answered(r Result, err error) {
 func (p *Pick) record(r Result, err error, timed bool) {
 	e := p.endpoint
 	// Another attempt, which started later, may have been answered.
-	heardSince := e.heard.Load() > p.at
+	answeredSince := e.answeredAt.Load() > p.at
 	if timed && !e.answer(p.generation) || !timed && p.generation != e.generation() {
 		return
 	}
@@ -56,7 +56,7 @@ func (p *Pick) record(r Result, err error, timed bool) {
 	}
 	switch r {
 	case Success:
-		e.heard.Store(now)
+		e.answeredAt.Store(now)
 		if timed {
 			e.latency.add(float64(took), now, latencyWeight)
 		}
@@ -68,7 +68,7 @@ func (p *Pick) record(r Result, err error, timed bool) {
 			s.succeeded(p, now)
 		}
 	case Busy: // it is neither part of a run of failures nor its end
-		e.heard.Store(now)
+		e.answeredAt.Store(now)
 		e.failures.add(1, now, failureWeight)
 		if e.ejected.Load() {
 			s.succeeded(p, now)
@@ -76,13 +76,13 @@ func (p *Pick) record(r Result, err error, timed bool) {
 	case Failure, Timeout, Unreachable:
 		switch {
 		case r == Failure:
-			e.heard.Store(now)
+			e.answeredAt.Store(now)
 		case r == Timeout && timed:
 			e.latency.raise(float64(took), now)
 		}
 		e.failures.add(1, now, failureWeight)
 		run := e.countFailure(p.at, now)
-		unanswered := !heardSince && (r == Unreachable || r == Timeout && timed)
+		unanswered := !answeredSince && (r == Unreachable || r == Timeout && timed)
 		if unanswered || p.probe || run >= failingRun {
 			s.failed(p, failure{result: r, unanswered: unanswered, took: took, run: run, err: err}, now)
 		}

@@ -21,7 +21,9 @@ type modelEndpoint struct {
 	generation         int
 	attempts, inFlight int
 	owed               map[*modelPick]bool // of this generation
-	heard              int64
+	answeredAt         int64
+	silentSince        int64
+	startedAt          int64
 	latency, failures  modelAverage
 	run                int
 	failedAt           int64
@@ -108,7 +110,7 @@ func (m *model) update(addresses []string) (dropped int) {
 			m.all = append(m.all, old[i])
 			continue
 		}
-		e := &modelEndpoint{address: a, since: m.now, owed: map[*modelPick]bool{}}
+		e := &modelEndpoint{address: a, since: m.now, answeredAt: math.MinInt64, owed: map[*modelPick]bool{}}
 		if len(old) > 0 {
 			e.credit = 1
 		}
@@ -160,9 +162,10 @@ func (m *model) start(e *modelEndpoint, measured, probe bool) *modelPick {
 		e.out.probe, e.out.leased = p, m.now
 	}
 	if measured {
-		if len(e.owed) == 0 {
-			e.heard = m.now
+		if len(e.owed) == 0 || e.silentSince <= e.answeredAt {
+			e.silentSince = m.now
 		}
+		e.startedAt = m.now
 		e.owed[p] = true
 	}
 	return p
@@ -288,8 +291,9 @@ func (m *model) worse(a, b *modelEndpoint) bool {
 		if usual == 0 {
 			usual = other.latency.at(m.now)
 		}
-		silence := float64(m.now - e.heard)
-		if len(e.owed) > 0 && usual > 0 && silence > 4*usual {
+		silence := float64(m.now - e.silentSince)
+		old := m.now-e.startedAt >= max(1e9, e.startedAt-e.silentSince)
+		if len(e.owed) > 0 && e.silentSince > e.answeredAt && !old && usual > 0 && silence > 4*usual {
 			return silence
 		}
 		return usual
@@ -327,7 +331,7 @@ func (m *model) answered(p *modelPick, r endpoint.Result) {
 	}
 	delete(e.owed, p)
 	took := max(0, m.now-p.at)
-	heardSince := e.heard > p.at
+	answeredSince := e.answeredAt > p.at
 	switch {
 	case p.probe:
 	case r <= endpoint.Failure:
@@ -337,7 +341,7 @@ func (m *model) answered(p *modelPick, r endpoint.Result) {
 	}
 	switch r {
 	case endpoint.Success, endpoint.Busy, endpoint.Failure:
-		e.heard = m.now
+		e.answeredAt = m.now
 	default:
 		if r != endpoint.Unreachable {
 			e.latency.raise(float64(took), m.now)
@@ -359,7 +363,7 @@ func (m *model) answered(p *modelPick, r endpoint.Result) {
 		}
 		e.run++
 		e.failedAt = m.now
-		m.failed(p, r, r != endpoint.Failure && !heardSince, took)
+		m.failed(p, r, r != endpoint.Failure && !answeredSince, took)
 	default:
 		if e.out != nil && e.out.probe == p {
 			e.out.probe = nil

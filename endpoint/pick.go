@@ -70,9 +70,10 @@ func (s *Set) Pick(t *Trail) (Pick, bool) {
 func (e *Endpoint) start(now int64) (generation uint32) {
 	e.started.Add(1)
 	owed := e.owed.Add(1)
-	if uint32(owed) == 1 {
-		e.heard.Store(now)
+	if uint32(owed) == 1 || e.silentSince.Load() <= e.answeredAt.Load() {
+		e.silentSince.Store(now)
 	}
+	e.startedAt.Store(now)
 	return uint32(owed >> 32)
 }
 

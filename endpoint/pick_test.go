@@ -150,6 +150,37 @@ func TestPick_silence_afterPause(t *testing.T) {
 	}
 }
 
+// An attempt that waits for an event, as a long poll does, keeps work away for a second. An
+// answer to another attempt ends that for as long as further attempts are answered. While none
+// is, the silence counts for twice as long each time.
+func TestPick_silence_longPoll(t *testing.T) {
+	r := newRig(t, 2)
+	r.warm()
+	r.at(0) // the long poll
+	for range 15 {
+		r.at(1)
+	}
+	want := func(when, address string) {
+		t.Helper()
+		r.attempt(1, endpoint.Success, 0) // so that the other one is not silent
+		if got := r.choice(0, 1, 2); got != address {
+			t.Errorf("%s: %s", when, got)
+		}
+	}
+	r.clock.Move(900 * ms)
+	want("after 0.9 s", "e01")
+	r.clock.Move(150 * ms)
+	want("after 1.05 s without an attempt", "e00")
+	hung := r.at(0)
+	r.clock.Move(900 * ms)
+	want("0.9 s after the second attempt", "e01")
+	r.clock.Move(200 * ms)
+	want("1.1 s after the second attempt, which came after 1.05 s", "e00")
+	hung.Answered(endpoint.Success, nil)
+	r.clock.Move(time.Hour)
+	want("an hour after an answer", "e00")
+}
+
 // A timeout shows that the latency is at least so long, as do attempts that are ignored. A
 // Failure says nothing about it.
 func TestPick_leastLatency(t *testing.T) {

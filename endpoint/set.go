@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -69,7 +70,8 @@ type Config struct {
 // within seconds without samples. Differences in latency and failures of less than 1.5
 // times are noise: then only the attempts in flight decide. An endpoint that owes answers
 // and has given none for four times its latency counts with that time as its latency, so a
-// hang is noticed before a timeout has passed.
+// hang is noticed before a timeout has passed. That evidence is renewed by further attempts:
+// it ends after a second without one, or after as long as the silence had lasted by then.
 //
 // An endpoint is ejected when an attempt could not connect, or timed out after more than four
 // times the latency of the others, and the endpoint has answered no other attempt since that
@@ -195,6 +197,7 @@ func (s *Set) replace(addresses []string, value func(address string) any) (dropp
 		e := gone[a]
 		if e == nil {
 			e = &Endpoint{set: s, address: a, since: now}
+			e.answeredAt.Store(math.MinInt64)
 			e.renew()
 			if value != nil {
 				e.value = value(a)
@@ -333,14 +336,14 @@ type Endpoint struct {
 	// owed has the generation of the endpoint in its upper 32 bits, and in the lower ones
 	// how many attempts of that generation wait for an answer. Each ejection and each
 	// return starts a generation. The results of the attempts before it change nothing.
-	owed atomic.Uint64
-	// heard is when the endpoint last answered, or when an attempt started while it owed
-	// no answer.
-	heard    atomic.Int64
-	latency  average      // in ns, of attempts that succeeded
-	failures average      // the share of attempts that failed
-	run      atomic.Int64 // failures in a row
-	failedAt atomic.Int64 // when the last one was counted
+	owed        atomic.Uint64
+	answeredAt  atomic.Int64 // the last answer
+	silentSince atomic.Int64 // the start of the first attempt after it
+	startedAt   atomic.Int64 // the start of the last attempt
+	latency     average      // in ns, of attempts that succeeded
+	failures    average      // the share of attempts that failed
+	run         atomic.Int64 // failures in a row
+	failedAt    atomic.Int64 // when the last one was counted
 	// credit is how many attempts may be in flight during a slow start, 0 for any number.
 	credit atomic.Int64
 
@@ -387,10 +390,14 @@ func (e *Endpoint) full() bool {
 	return credit > 0 && e.InFlight() >= credit
 }
 
-// silence returns how long the endpoint has owed an answer at now, 0 if it owes none.
+// silence returns how long the endpoint has owed an answer at now without giving any, 0 if it
+// owes none. A silence in which no attempt has started lately is no evidence: the attempt may
+// wait for an event, as a long poll does. Lately is a second, or as long as the silence had
+// lasted when the last attempt started.
 func (e *Endpoint) silence(now int64) time.Duration {
-	if uint32(e.owed.Load()) == 0 {
+	since, started := e.silentSince.Load(), e.startedAt.Load()
+	if uint32(e.owed.Load()) == 0 || since <= e.answeredAt.Load() || now-started >= max(int64(leastOut), started-since) {
 		return 0
 	}
-	return time.Duration(now - e.heard.Load())
+	return time.Duration(now - since)
 }
