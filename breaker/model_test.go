@@ -73,14 +73,15 @@ type frame struct {
 	rounds       int
 	credit       int
 	won          bool
-	seen         int                   // the last call that was admitted before the last success, -1 if there was none
+	fresh        map[int]bool          // calls admitted since the last success
 	slots        map[int]time.Duration // call to the end of its lease
 	results      []modelResult
 	latest       int64 // part of the window
 }
 
 func (f frame) clone() frame {
-	f.slots, f.results, f.during = maps.Clone(f.slots), slices.Clone(f.results), maps.Clone(f.during)
+	f.slots, f.fresh = maps.Clone(f.slots), maps.Clone(f.fresh)
+	f.results, f.during = slices.Clone(f.results), maps.Clone(f.during)
 	return f
 }
 
@@ -91,8 +92,6 @@ type model struct {
 	mode  breaker.Mode
 	cur   frame
 	under *frame // in ForcedOpen and Disabled
-
-	newest int // the last call that HALF_OPEN admitted
 
 	open   time.Duration // spent in OPEN before cur
 	probes [3]int        // by outcome
@@ -119,7 +118,7 @@ func (m *model) clone() *model {
 func part(at time.Duration) int64 { return int64(at / (modelWindow / 10)) }
 
 func (m *model) frame(s breaker.State) frame {
-	return frame{state: s, since: m.now, credit: 1, seen: -1, slots: map[int]time.Duration{}, latest: part(m.now), during: map[int]bool{}}
+	return frame{state: s, since: m.now, credit: 1, fresh: map[int]bool{}, slots: map[int]time.Duration{}, latest: part(m.now), during: map[int]bool{}}
 }
 
 // old reports whether the run of failures is too old.
@@ -249,7 +248,7 @@ func (m *model) takeSlot(id int) bool {
 		return false
 	}
 	m.cur.slots[id] = m.now + modelLease
-	m.newest = id
+	m.cur.fresh[id] = true
 	m.begin(id)
 	return true
 }
@@ -289,7 +288,7 @@ func (m *model) probed(id int, o resilience.Outcome, slow, timeout bool) {
 	m.probes[o]++
 	switch f := &m.cur; {
 	case o == resilience.Ignored:
-	case o == resilience.Failure && f.won && m.inARow() && id <= f.seen:
+	case o == resilience.Failure && f.won && m.inARow() && !f.fresh[id]:
 		f.young, f.age = m.now, 0
 	case o == resilience.Failure:
 		m.fail()
@@ -306,7 +305,7 @@ func (m *model) probed(id int, o resilience.Outcome, slow, timeout bool) {
 		}
 		m.trip(rounds, breaker.CauseProbeFailed, f.run, 0)
 	default:
-		f.run, f.won, f.seen = 0, true, m.newest
+		f.run, f.won, f.fresh = 0, true, map[int]bool{}
 		if f.credit++; f.credit > modelClose {
 			m.enter(breaker.Closed, breaker.CauseEnoughSuccesses, 0, 0)
 		}

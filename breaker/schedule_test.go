@@ -73,6 +73,7 @@ func (w world) key() string {
 
 // An action is one that goroutines do at the same time.
 type action struct {
+	name     string           // for people
 	do       func()           // in the breaker
 	in       func(world) bool // in a model; false if the breaker saw it go another way
 	admitted func() bool      // the breaker admitted the call that it is
@@ -132,7 +133,16 @@ func race(t *testing.T, rules []modelRule, rng *rand.Rand) {
 			return // too much is possible now
 		}
 		if len(next) == 0 {
-			t.Fatalf("round %d: %d actions at once led to %s, which no order of them does from %s", round, len(actions), got, worlds[0].describe())
+			var names []string
+			for _, a := range actions {
+				name := a.name
+				if a.admitted != nil && !a.admitted() {
+					name += ", rejected"
+				}
+				names = append(names, name)
+			}
+			t.Fatalf("round %d: %q at once led to %s, which no order of them does from %s with the calls %+v",
+				round, names, got, worlds[0].describe(), worlds[0].calls)
 		}
 		worlds = worlds[:0]
 		for _, w := range next {
@@ -150,13 +160,15 @@ func (r *rig) draw(rng *rand.Rand, permits map[int]*breaker.Permit, round int) (
 		case kind == 0:
 			mode := breaker.Mode(rng.IntN(4))
 			actions = append(actions, action{
-				do: func() { r.SetMode(mode) },
-				in: func(w world) bool { w.setMode(mode); return true },
+				name: fmt.Sprintf("SetMode(%v)", mode),
+				do:   func() { r.SetMode(mode) },
+				in:   func(w world) bool { w.setMode(mode); return true },
 			})
 		case kind == 1:
 			actions = append(actions, action{
-				do: r.Reset,
-				in: func(w world) bool { w.reset(); return true },
+				name: "Reset",
+				do:   r.Reset,
+				in:   func(w world) bool { w.reset(); return true },
 			})
 		case kind < 10 || len(permits) == 0:
 			actions = append(actions, r.acquire(permits, 10*round+i))
@@ -168,7 +180,8 @@ func (r *rig) draw(rng *rand.Rand, permits map[int]*breaker.Permit, round int) (
 					end = []result{succeeds, succeeds, fails, timesOut}[n/5]
 				}
 				actions = append(actions, action{
-					do: func() { p.Done(end.err) },
+					name: fmt.Sprintf("Done of %d with %v", id, end.err),
+					do:   func() { p.Done(end.err) },
 					in: func(w world) bool {
 						w.settle(w.calls[id], end)
 						delete(w.calls, id)
@@ -187,6 +200,7 @@ var permitsMu sync.Mutex
 func (r *rig) acquire(permits map[int]*breaker.Permit, id int) action {
 	var got *breaker.Permit
 	return action{
+		name: fmt.Sprintf("Acquire %d", id),
 		do: func() {
 			if got, _ = r.Acquire(r.t.Context()); got != nil {
 				permitsMu.Lock()
