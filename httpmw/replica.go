@@ -77,11 +77,20 @@ func (r *replica) dial(ctx context.Context, network, _ string) (net.Conn, error)
 	if err == nil && conn == nil {
 		err = errors.New("net/http: Transport.DialContext hook returned (nil, nil)")
 	}
-	if op, ok := errors.AsType[*net.OpError](err); err != nil && (!ok || op.Op != "dial") {
-		err = &net.OpError{Op: "dial", Net: network, Err: err}
+	if err == nil {
+		return conn, nil
 	}
-	return conn, err
+	op, ok := errors.AsType[*net.OpError](err)
+	if !ok || op.Op != "dial" {
+		op = &net.OpError{Op: "dial", Net: network, Err: err}
+	}
+	return nil, &dialError{op}
 }
+
+// dialError is the error of replica.dial, unlike a dial that user code makes.
+type dialError struct{ *net.OpError }
+
+func (e *dialError) Unwrap() error { return e.OpError }
 
 // patience returns how long a dial may take before another address is tried, 0 if none
 // works.

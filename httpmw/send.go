@@ -2,6 +2,7 @@ package httpmw
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -136,7 +137,7 @@ func (s *service) attempt(req *http.Request, trail *endpoint.Trail, mayRepeat bo
 	a.pick.Answered(result, failure)
 	failed := result == endpoint.Failure || result == endpoint.Timeout
 	again = late || mayRepeat && (result == endpoint.Unreachable || probe && failed) &&
-		req.Context().Err() == nil && s.set.Working(trail)
+		req.Context().Err() == nil && s.hasAnother(req, trail, result)
 	returned = true
 	if resp != nil && again {
 		_, _ = drain(resp.Body, resp.ContentLength, false)
@@ -155,6 +156,12 @@ func (s *service) attempt(req *http.Request, trail *endpoint.Trail, mayRepeat bo
 		resp.Body = a
 	}
 	return resp, false, err
+}
+
+// hasAnother reports whether an endpoint works that is not in trail. If none does, and an
+// endpoint could not be connected, the addresses may have changed: then they are resolved again.
+func (s *service) hasAnother(req *http.Request, trail *endpoint.Trail, r endpoint.Result) bool {
+	return s.set.Working(trail) || r == endpoint.Unreachable && s.renew(req) && s.set.Working(trail)
 }
 
 // roundTrip sends req. An impatient attempt is canceled if it takes too long and another
@@ -180,6 +187,9 @@ func (a *sending) roundTrip(req *http.Request, impatient bool) (resp *http.Respo
 // name returns err with the address, unless err is about the request.
 func (a *sending) name(err error, r endpoint.Result) error {
 	if r == endpoint.Ignored && invalid(err) {
+		return err
+	}
+	if _, ok := err.(tls.RecordHeaderError); ok { // http.Client looks for this very type
 		return err
 	}
 	return &EndpointError{Address: a.replica.address, Err: err}
@@ -273,6 +283,9 @@ func resultOf(req *http.Request, err error) endpoint.Result {
 		}
 	}
 	r := endpoint.ResultOf(req.Context(), err)
+	if _, ours := errors.AsType[*dialError](err); r == endpoint.Unreachable && !ours {
+		r = endpoint.Failure // a dial of the caller's body, which reads from elsewhere
+	}
 	switch {
 	case r != endpoint.Failure || !timedOut(err):
 		return r

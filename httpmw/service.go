@@ -20,6 +20,10 @@ import (
 // if no name server answers, and the dialer of http.DefaultTransport has the same timeout.
 const resolveTimeout = 30 * time.Second
 
+// renewEvery is the least time between two resolutions because an address could not be
+// connected. A call that fails meanwhile does not wait for one.
+const renewEvery = time.Second
+
 // service is an origin with the endpoints behind its host.
 type service struct {
 	endpoints       *Endpoints
@@ -28,6 +32,8 @@ type service struct {
 
 	used    atomic.Bool // since the last sweep
 	dropped atomic.Bool // forgotten: connections close when they become idle
+	fixed   bool        // the addresses never change
+	renewed atomic.Bool // within renewEvery, because an address could not be connected
 	ready   atomic.Bool // there are addresses
 	due     atomic.Bool // the addresses should be resolved again
 
@@ -60,7 +66,8 @@ func (e *Endpoints) service(u *url.URL) *service {
 			s.host, s.port = origin.Hostname(), origin.Port()
 		}
 		if _, err := netip.ParseAddr(s.host); err == nil && e.Resolve == nil {
-			s.update([]string{net.JoinHostPort(s.host, s.port)}) // never due again
+			s.fixed = true
+			s.update([]string{net.JoinHostPort(s.host, s.port)})
 		}
 		return s
 	})
@@ -75,6 +82,21 @@ func (s *service) resolved(req *http.Request) error {
 		}
 		return nil
 	}
+	return s.await(req)
+}
+
+// renew has the addresses resolved again, because one could not be connected, and reports
+// whether that has succeeded before the request ended. It does so once in renewEvery.
+func (s *service) renew(req *http.Request) bool {
+	if s.fixed || s.endpoints.Every == NoRefresh || !s.renewed.CompareAndSwap(false, true) {
+		return false
+	}
+	time.AfterFunc(renewEvery, func() { s.renewed.Store(false) })
+	return s.await(req) == nil
+}
+
+// await waits for the resolution that runs, or for a new one.
+func (s *service) await(req *http.Request) error {
 	r := s.resolve()
 	select {
 	case <-r.done:
@@ -136,6 +158,9 @@ func (s *service) ran(ok bool) {
 	}
 	if every == 0 {
 		every = defaultEvery
+	}
+	if s.timer != nil {
+		s.timer.Stop()
 	}
 	s.timer = time.AfterFunc(every, func() { s.due.Store(true) })
 }
