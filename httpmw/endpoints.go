@@ -39,8 +39,8 @@ const (
 // certificate, HTTP/2, trailers and upgrades are as with Base.
 //
 // An attempt whose address cannot be connected goes on at another one, whatever its method,
-// because nothing was sent. It does so for at most three addresses, while another one works,
-// and if the request has no body or has GetBody. An attempt that probes an ejected address
+// because nothing was sent. It does so for at most three addresses, while another one works.
+// A body without GetBody goes along, unless it is an *os.File. An attempt that probes an ejected address
 // goes on at another one if it fails or takes much longer than usual. Only safe requests
 // without a body do that, because the probed address may have processed them (RFC 9110,
 // section 9.2.1). They do not under a context with WithoutRetry.

@@ -41,28 +41,36 @@ func TestEndpoints_refusedGoesOn(t *testing.T) {
 	}
 }
 
-// A request whose body cannot be sent again gets the error of the dial, with the address. Its
-// body is closed. A retry policy cannot help either.
+// A request whose body cannot be made again goes on too, because nothing has read the body. It
+// is closed once the request is over, also if no address can be connected.
 func TestEndpoints_refusedWithoutGetBody(t *testing.T) {
 	all := serveReplicas(t, 1)
 	refuses := refusing(t)
 	for range 20 { // until the address that refuses is chosen
-		e := choose(t, nil, fixed(all[0].address(), refuses))
-		sent := &body{Reader: strings.NewReader("content")}
-		_, err := e.RoundTrip(newRequest(t, "POST", "http://service", sent))
-		if sent.closed.Load() == 0 {
-			t.Error("the body is not closed")
+		for _, base := range []func(*httpmw.Endpoints) http.RoundTripper{
+			func(e *httpmw.Endpoints) http.RoundTripper { return e },
+			func(e *httpmw.Endpoints) http.RoundTripper { return &httpmw.Transport{Base: e, Policy: pass} },
+		} {
+			sent := &body{Reader: strings.NewReader("content")}
+			resp, err := base(choose(t, nil, fixed(all[0].address(), refuses))).RoundTrip(newRequest(t, "POST", "http://service", sent))
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if sent.closed.Load() == 0 {
+				t.Error("the body is not closed")
+			}
 		}
-		if err == nil {
-			continue
-		}
-		failed, ok := errors.AsType[*httpmw.EndpointError](err)
-		if op, dial := errors.AsType[*net.OpError](err); !ok || failed.Address != refuses || !dial || op.Op != "dial" {
-			t.Errorf("error %v, want an EndpointError around the error of a dial", err)
-		}
-		return
 	}
-	t.Error("no request failed in 20")
+	sent := &body{Reader: strings.NewReader("content")}
+	_, err := choose(t, nil, fixed(refuses)).RoundTrip(newRequest(t, "POST", "http://service", sent))
+	failed, ok := errors.AsType[*httpmw.EndpointError](err)
+	if op, dial := errors.AsType[*net.OpError](err); !ok || failed.Address != refuses || !dial || op.Op != "dial" {
+		t.Errorf("error %v, want an EndpointError around the error of a dial", err)
+	}
+	if sent.closed.Load() != 1 {
+		t.Errorf("the body was closed %d times", sent.closed.Load())
+	}
 }
 
 // A request that was sent does not go on, unless a policy retries it. Then it goes to

@@ -74,7 +74,7 @@ func TestEndpoints_results(t *testing.T) {
 		"refuses": {h: hang, base: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
 			return nil, errors.New("refused")
 		}}, want: unreachable, share: true},
-		"lost": {h: nil, want: unreachable, share: true},
+		"lost": {h: nil, want: timeouts, share: true},
 		"dial rejected": {h: hang, base: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
 			return nil, resilience.Ignore(errors.New("not now"))
 		}}, want: none},

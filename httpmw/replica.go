@@ -68,7 +68,8 @@ func (r *replica) dial(ctx context.Context, network, _ string) (net.Conn, error)
 	if dial == nil {
 		dial = new(net.Dialer).DialContext
 	}
-	if d := r.patience(); d > 0 {
+	whole := ctx
+	if d := r.patience(); d > 0 && ctx.Value(lastTryKey{}) == nil {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, d)
 		defer cancel()
@@ -84,11 +85,18 @@ func (r *replica) dial(ctx context.Context, network, _ string) (net.Conn, error)
 	if !ok || op.Op != "dial" {
 		op = &net.OpError{Op: "dial", Net: network, Err: err}
 	}
-	return nil, &dialError{op}
+	return nil, &dialError{op, ctx.Err() != nil && whole.Err() == nil}
 }
 
+// lastTryKey is in the context of an attempt after which no other address is tried. Its dial
+// has the time that Base allows.
+type lastTryKey struct{}
+
 // dialError is the error of replica.dial, unlike a dial that user code makes.
-type dialError struct{ *net.OpError }
+type dialError struct {
+	*net.OpError
+	cut bool // the dial took too long while another address works
+}
 
 func (e *dialError) Unwrap() error { return e.OpError }
 

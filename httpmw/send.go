@@ -33,11 +33,17 @@ func (e *Endpoints) send(req *http.Request, trail *endpoint.Trail) (*http.Respon
 	if err := s.resolved(req); err != nil {
 		return nil, closeBody(req, err)
 	}
-	out := req
+	out, held := hold(req)
+	if held != nil {
+		defer held.release()
+	}
 	for n := 1; ; n++ {
 		resp, again, err := s.attempt(out, trail, n < maxEndpoints)
 		if again {
-			if r, ok := repeat(req); ok {
+			if held != nil && held.reopen() {
+				continue
+			}
+			if r, ok := repeat(req); ok && held == nil {
 				out = r
 				continue
 			}
@@ -124,7 +130,7 @@ func (s *service) attempt(req *http.Request, trail *endpoint.Trail, mayRepeat bo
 	a.replica = a.pick.Endpoint().Value().(*replica)
 
 	probe := mayRepeat && a.pick.Probe() && repeatable(req)
-	resp, late, err := a.roundTrip(req, probe)
+	resp, late, err := a.roundTrip(req, probe, !mayRepeat)
 	result, failure := endpoint.Timeout, error(nil)
 	switch {
 	case late:
@@ -136,7 +142,7 @@ func (s *service) attempt(req *http.Request, trail *endpoint.Trail, mayRepeat bo
 	}
 	a.pick.Answered(result, failure)
 	failed := result == endpoint.Failure || result == endpoint.Timeout
-	again = late || mayRepeat && (result == endpoint.Unreachable || probe && failed) &&
+	again = late || mayRepeat && (result == endpoint.Unreachable || wasCut(err) || probe && failed) &&
 		req.Context().Err() == nil && s.hasAnother(req, trail, result)
 	returned = true
 	if resp != nil && again {
@@ -166,11 +172,15 @@ func (s *service) hasAnother(req *http.Request, trail *endpoint.Trail, r endpoin
 
 // roundTrip sends req. An impatient attempt is canceled if it takes too long and another
 // endpoint works: then late is true, and resp has a body that breaks off.
-func (a *sending) roundTrip(req *http.Request, impatient bool) (resp *http.Response, late bool, err error) {
+// If last is true, no other endpoint follows.
+func (a *sending) roundTrip(req *http.Request, impatient, last bool) (resp *http.Response, late bool, err error) {
 	if a.pick.Probe() {
 		// The probe makes a new connection. Over HTTP/2 a connection that was lost, with no
 		// sign of it, would make the probe hang too.
 		a.replica.closeIdle()
+	}
+	if last {
+		req = req.WithContext(context.WithValue(req.Context(), lastTryKey{}, true))
 	}
 	patience := a.pick.Patience()
 	if !impatient || patience == 0 {
@@ -258,6 +268,13 @@ func (p *patience) ended() (late bool) {
 	return !p.state.CompareAndSwap(0, patienceKept)
 }
 
+// wasCut reports whether err is a dial that took too long while another address works. Nothing
+// was sent.
+func wasCut(err error) bool {
+	e, ok := errors.AsType[*dialError](err)
+	return ok && e.cut
+}
+
 // judge returns what a response shows about its endpoint. Another Classify of the Transport
 // is about the service and not about one endpoint.
 func judge(resp *http.Response) (endpoint.Result, error) {
@@ -277,7 +294,7 @@ func resultOf(req *http.Request, err error) endpoint.Result {
 	if callerCanceled(req) || invalid(err) || fileCaused(req.Body, err) {
 		return endpoint.Ignored
 	}
-	if u, ok := req.Body.(*upload); ok {
+	if u, ok := unheld(req).(*upload); ok {
 		if a := u.attempt; a.bodyCaused(err) || a.reading.Load() && req.Context().Err() != nil {
 			return endpoint.Ignored
 		}
@@ -287,6 +304,8 @@ func resultOf(req *http.Request, err error) endpoint.Result {
 		r = endpoint.Failure // a dial of the caller's body, which reads from elsewhere
 	}
 	switch {
+	case r == endpoint.Unreachable && wasCut(err):
+		return endpoint.Timeout // it may be no slower than the others
 	case r != endpoint.Failure || !timedOut(err):
 		return r
 	case unsent(err): // the handshake of TLS timed out
