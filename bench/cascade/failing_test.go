@@ -18,7 +18,7 @@ var failing = []scenario{
 	slowByNature(0.05), slowByNature(0.1), slowByNature(0.2),
 
 	{name: "5 % errors", trouble: time.Minute, closed: true, reply: some(refuses, 0.05)},
-	failed(30), failed(50), failed(70), failed(90),
+	failed(30), failed(50), failed(70), worse(1.5, failed(90)), // with two calls a second it is 0.8 to 1.1
 
 	called(failed(50), small...),
 	hanging(50), worse(2, hanging(70)), worse(9, hanging(90)), // nine of ten hang: that is nearly an outage
