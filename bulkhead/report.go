@@ -57,7 +57,7 @@ func (b *Bulkhead) explain() (since time.Time, why, next string) {
 	now := b.clock.Nanos()
 	burst.move(now, f, int64(c.timeout))
 	since = b.clock.At(changed)
-	took, timeout := rounded(c.took), rounded(c.timeout)
+	took, timeout := policykit.Round(time.Duration(c.took)), policykit.Round(time.Duration(c.timeout))
 	switch {
 	case c.window > 0 && c.checking:
 		return since, fmt.Sprintf("over %.0f %% of the calls timed out after %v, and the others took %v", 100*manyTimeouts, timeout, took),
@@ -67,24 +67,15 @@ func (b *Bulkhead) explain() (since time.Time, why, next string) {
 			fmt.Sprintf("ends when %v pass in which no call finds all slots taken", time.Duration(calmFor))
 	case now < c.rest:
 		return since, "calls timed out, and fewer calls in flight did not help",
-			fmt.Sprintf("checks that again in %v at the earliest", rounded(float64(c.rest-now)))
+			fmt.Sprintf("checks that again in %v at the earliest", policykit.Round(time.Duration(c.rest-now)))
 	case burst.timeOut(f) && burst.hang(f):
 		calls := f.since(burst.began)
 		return since, fmt.Sprintf("%d of the last %d calls answered, and %d timed out", calls.answered, calls.admitted, calls.timeouts),
 			"rejects bursts until more calls answer"
 	case burst.usual > 0:
-		return since, "", fmt.Sprintf("admits bursts while calls end within %v", rounded(float64(burst.patience())))
+		return since, "", fmt.Sprintf("admits bursts while calls end within %v", policykit.Round(time.Duration(burst.patience())))
 	}
 	return since, "", "admits bursts until calls time out"
-}
-
-// rounded converts nanoseconds to a duration for people.
-func rounded(ns float64) time.Duration {
-	unit := time.Second
-	for unit > time.Microsecond && ns < float64(10*unit) {
-		unit /= 10
-	}
-	return time.Duration(ns).Round(unit)
 }
 
 // String returns the settings that the bulkhead uses, for people. The text may change.

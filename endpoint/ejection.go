@@ -173,7 +173,7 @@ func (s *Set) succeeded(p *Pick, now int64) {
 
 // admit ends the ejection of e. mu is held.
 func (s *Set) admit(e *Endpoint, now int64) {
-	e.why = fmt.Sprintf("was ejected for %v: it %s", rounded(now-e.out.began), e.out)
+	e.why = fmt.Sprintf("was ejected for %v: it %s", policykit.Round(time.Duration(now-e.out.began)), e.out)
 	s.announce(e, now, resilience.Event{Kind: EventReturned, From: Ejected, To: Returning, Reason: e.why})
 	e.out = nil
 	e.ejected.Store(false)
@@ -261,7 +261,7 @@ func (o *ejection) String() string {
 	case o.result == Unreachable:
 		why = "could not be connected"
 	case o.result == Timeout && o.unanswered:
-		why = fmt.Sprintf("gave no answer in %v", rounded(o.took))
+		why = fmt.Sprintf("gave no answer in %v", policykit.Round(time.Duration(o.took)))
 	default:
 		why = fmt.Sprintf("failed %d times in a row", o.run)
 	}

@@ -173,14 +173,13 @@ func (s *Set) Report(details bool) resilience.Report {
 
 // Report implements resilience.Reporter.
 func (e *Endpoint) Report(details bool) resilience.Report {
-	st := e.stats()
-	r := resilience.Report{
-		Kind: policy, Name: e.set.cfg.Name, State: st.State,
-		Attention: st.State == Ejected, Recovering: st.State == Returning,
-	}
 	if !details {
-		return r
+		e.set.mu.Lock()
+		defer e.set.mu.Unlock()
+		return e.reportState(e.state())
 	}
+	st := e.stats()
+	r := e.reportState(st.State)
 	r.Time, r.Since, r.Why, r.RetryAt = e.set.clock.Now(), st.Since, st.Why, st.ProbeAt
 	r.Values = []resilience.Value{
 		{Name: "attempts_total", Value: float64(st.Attempts)},
@@ -191,7 +190,7 @@ func (e *Endpoint) Report(details bool) resilience.Report {
 	}
 	switch st.State {
 	case Ejected:
-		r.Next = fmt.Sprintf("is due for a probe in %v at the latest, if there are calls", rounded(int64(st.ProbeAt.Sub(r.Time))))
+		r.Next = fmt.Sprintf("is due for a probe in %v at the latest, if there are calls", policykit.Round(st.ProbeAt.Sub(r.Time)))
 	case Suspended:
 		r.Next = "gets no attempts while it is suspended"
 	case Returning:
@@ -199,10 +198,17 @@ func (e *Endpoint) Report(details bool) resilience.Report {
 	default:
 		r.Next = "gets attempts"
 		if st.Latency > 0 {
-			r.Next += fmt.Sprintf("; it answers in %v, and %.0f %% fail", rounded(int64(st.Latency)), 100*st.Failures)
+			r.Next += fmt.Sprintf("; it answers in %v, and %.0f %% fail", policykit.Round(st.Latency), 100*st.Failures)
 		}
 	}
 	return r
+}
+
+// reportState returns the part of a report that needs no details.
+func (e *Endpoint) reportState(state string) resilience.Report {
+	return resilience.Report{
+		Kind: policy, Name: e.set.cfg.Name, State: state, Attention: state == Ejected, Recovering: state == Returning,
+	}
 }
 
 // share returns the share that e has of the attempts at the present endpoints.
@@ -222,13 +228,4 @@ func (s *Set) String() string {
 		text += fmt.Sprintf(" of at most %d", s.cfg.Subset)
 	}
 	return text
-}
-
-// rounded converts nanoseconds to a duration for people.
-func rounded(ns int64) time.Duration {
-	unit := time.Second
-	for unit > time.Microsecond && ns < int64(10*unit) {
-		unit /= 10
-	}
-	return time.Duration(ns).Round(unit)
 }

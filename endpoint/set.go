@@ -1,5 +1,5 @@
 // Package endpoint chooses among the replicas behind a name, so that a replica that is
-// down, hangs, fails or is slow costs neither success nor time.
+// down, hangs, fails or is slow rarely costs a call.
 //
 // httpmw.Endpoints and grpcmw.WithEndpoints use it for HTTP and gRPC. For a client with
 // replicas of its own, such as one of a database or a cache, a Set is also a policy. Put it
@@ -109,7 +109,7 @@ type Set struct {
 	// unanswered are the attempts, without probes, since any endpoint has answered.
 	unanswered atomic.Int64
 
-	updating sync.Mutex // held by Update, which alone changes view.all
+	updating sync.Mutex // held by Update and Suspend; only Update changes view.all
 
 	mu         sync.Mutex // guards changes of view, and the ejection of each endpoint
 	events     []queued

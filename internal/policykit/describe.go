@@ -27,3 +27,12 @@ func Count(n int, noun string) string {
 
 // FormatTime returns t for people.
 func FormatTime(t time.Time) string { return t.Format("2006-01-02 15:04:05.000 MST") }
+
+// Round rounds d for people: to two digits below ten seconds, to seconds above.
+func Round(d time.Duration) time.Duration {
+	unit := time.Second
+	for unit > time.Microsecond && d < 10*unit {
+		unit /= 10
+	}
+	return d.Round(unit)
+}
