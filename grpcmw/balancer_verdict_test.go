@@ -338,8 +338,7 @@ func TestEndpoints_lastingStream(t *testing.T) {
 				most = max(most, e.Latency)
 			}
 			time.Sleep(10 * most)
-			// On a busy machine the latencies may differ for a moment. A hang looks worse
-			// with each moment.
+			// On a busy machine the latencies may differ for a moment.
 			eventually(t, "both replicas get calls", func() bool {
 				before := [2]int64{f.replicas[0].calls.Load(), f.replicas[1].calls.Load()}
 				f.together(t, 20)

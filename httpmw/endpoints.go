@@ -25,7 +25,7 @@ const (
 )
 
 // Endpoints is a Base for Transport that chooses among the replicas behind a host name, so
-// that a replica that is down, hangs, fails or is slow costs neither success nor time:
+// that a replica that is down, hangs, fails or is slow rarely costs a call:
 //
 //	client := &http.Client{Transport: &httpmw.Transport{
 //		Policy: stack.Client("payments"),
@@ -40,10 +40,12 @@ const (
 //
 // An attempt whose address cannot be connected goes on at another one, whatever its method,
 // because nothing was sent. It does so for at most three addresses, while another one works.
-// A body without GetBody goes along, unless it is an *os.File. An attempt that probes an ejected address
-// goes on at another one if it fails or takes much longer than usual. Only safe requests
-// without a body do that, because the probed address may have processed them (RFC 9110,
-// section 9.2.1). They do not under a context with WithoutRetry.
+// A body without GetBody goes along, unless it is an *os.File.
+//
+// An attempt that probes an ejected address goes on at another one if it fails or takes much
+// longer than usual. Only safe requests without a body do that, because the probed address
+// may have processed them (RFC 9110, section 9.2.1). They do not under a context with
+// WithoutRetry.
 //
 // Requests for which Base.Proxy returns a proxy go to Base as they are, and so do requests
 // for other schemes than http and https, and for hosts with letters that are not ASCII.
@@ -81,23 +83,24 @@ type Endpoints struct {
 	// more have requests in flight. The connections of a forgotten origin are closed.
 	Max int
 
-	once     sync.Once // guards setup, which sets the fields below and services.max
-	err      error     // of the fields
-	base     *http.Transport
-	root     *endpoint.Set // the template of each service's Set
+	once     sync.Once       // guards setup, which sets the fields below and services.max
+	err      error           // of the fields
+	base     *http.Transport // sends what no endpoint is chosen for; nil if the fields are wrong
+	root     *endpoint.Set   // the template of each service's Set
 	origins  origins
 	services services
 	sendings sync.Pool // of *sending
 	trails   sync.Pool // of *endpoint.Trail
 }
 
-// setup sets what is made of the fields.
-func (e *Endpoints) setup() {
+// setup sets what is made of the fields. It returns an error if they are wrong.
+func (e *Endpoints) setup() error {
 	e.once.Do(func() {
 		e.root = resilience.Must(endpoint.New(endpoint.Config{Name: e.Name, Observer: e.Observer}))
 		e.services.max = int64(cmp.Or(e.Max, defaultMaxOrigins))
 		e.base, e.err = e.check()
 	})
+	return e.err
 }
 
 // check returns the transport to clone, or an error that says what to change.
@@ -129,13 +132,6 @@ func (e *Endpoints) check() (*http.Transport, error) {
 	return base, nil
 }
 
-// cloned returns the transport that sends all requests, or that is cloned. It is nil if the
-// fields are wrong.
-func (e *Endpoints) cloned() *http.Transport {
-	e.setup()
-	return e.base
-}
-
 // RoundTrip implements http.RoundTripper. It returns an *EndpointError for an attempt that
 // failed at an address. It uses and extends the endpoint.Trail of the request's context, if
 // there is one.
@@ -156,7 +152,7 @@ func (e *Endpoints) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // CloseIdleConnections closes the idle connections to all addresses, and those of Base.
 func (e *Endpoints) CloseIdleConnections() {
-	if e.cloned() == nil {
+	if e.setup() != nil {
 		return
 	}
 	e.base.CloseIdleConnections()
@@ -181,7 +177,7 @@ func (endpointsPolicy) Apply(ctx context.Context, next resilience.Next) error { 
 // Nodes returns the template, and the Set of each origin. resilience.Walk calls it.
 func (p endpointsPolicy) Nodes() iter.Seq[resilience.Node] {
 	e := p.of
-	e.setup()
+	_ = e.setup() // root is there in any case
 	return func(yield func(resilience.Node) bool) {
 		if !yield(resilience.Node{Policy: e.root, Template: true}) {
 			return

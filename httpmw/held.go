@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"sync"
 	"sync/atomic"
 )
 
@@ -12,6 +13,8 @@ import (
 type heldBody struct {
 	io.ReadCloser
 	state atomic.Uint32
+	once  sync.Once // closes
+	err   error     // of once
 }
 
 // The bits of heldBody.state.
@@ -44,23 +47,28 @@ func (h *heldBody) Read(p []byte) (int, error) {
 	return h.ReadCloser.Read(p)
 }
 
-// Close closes a body that has been read. It is called again when an unread body is released.
+// Close closes the body, or has release close it if nothing has read it yet.
 func (h *heldBody) Close() error {
-	if h.state.Or(heldClosed)&(heldRead|heldReleased) != 0 {
-		return h.ReadCloser.Close()
+	if h.state.Or(heldClosed)&(heldRead|heldReleased) == 0 {
+		return nil
 	}
-	return nil
+	return h.close()
 }
 
 // reopen makes a body that is unread ready for another endpoint. It returns false if the body
 // has been read.
 func (h *heldBody) reopen() bool { return h.state.And(^uint32(heldClosed))&heldRead == 0 }
 
-// release closes the body if that is still to do.
+// release closes the body if Close was called.
 func (h *heldBody) release() {
-	if before := h.state.Or(heldReleased); before&(heldClosed|heldRead) == heldClosed {
-		_ = h.ReadCloser.Close()
+	if h.state.Or(heldReleased)&heldClosed != 0 {
+		_ = h.close()
 	}
+}
+
+func (h *heldBody) close() error {
+	h.once.Do(func() { h.err = h.ReadCloser.Close() })
+	return h.err
 }
 
 // unheld returns the body of req without the wrapper.

@@ -69,7 +69,7 @@ func (r *replica) dial(ctx context.Context, network, _ string) (net.Conn, error)
 		dial = new(net.Dialer).DialContext
 	}
 	whole := ctx
-	if d := r.patience(); d > 0 && ctx.Value(lastTryKey{}) == nil {
+	if d := r.dialTimeout(); d > 0 && ctx.Value(lastTryKey{}) == nil {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, d)
 		defer cancel()
@@ -100,9 +100,9 @@ type dialError struct {
 
 func (e *dialError) Unwrap() error { return e.OpError }
 
-// patience returns how long a dial may take before another address is tried, 0 if none
+// dialTimeout returns how long a dial may take before another address is tried, 0 if none
 // works.
-func (r *replica) patience() (d time.Duration) {
+func (r *replica) dialTimeout() (d time.Duration) {
 	for _, e := range r.service.set.Endpoints() {
 		switch a := e.Address(); {
 		case a == r.address || !e.Working():

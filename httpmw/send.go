@@ -23,8 +23,8 @@ const maxEndpoints = 3
 
 // send sends req to an endpoint that is not in trail, or to base.
 func (e *Endpoints) send(req *http.Request, trail *endpoint.Trail) (*http.Response, error) {
-	if e.cloned() == nil {
-		return nil, closeBody(req, e.err)
+	if err := e.setup(); err != nil {
+		return nil, closeBody(req, err)
 	}
 	if !e.chooses(req) {
 		return e.base.RoundTrip(req)
@@ -43,7 +43,7 @@ func (e *Endpoints) send(req *http.Request, trail *endpoint.Trail) (*http.Respon
 			if held != nil && held.reopen() {
 				continue
 			}
-			if r, ok := repeat(req); ok && held == nil {
+			if r, ok := repeat(req); ok {
 				out = r
 				continue
 			}
@@ -107,7 +107,7 @@ type sending struct {
 	io.ReadCloser
 	pick    endpoint.Pick
 	replica *replica
-	cancel  context.CancelFunc // of an impatient attempt, otherwise nil
+	cancel  context.CancelFunc // of an attempt with a probeTimer, otherwise nil
 }
 
 // attempt sends req to an endpoint that is not in trail. again reports whether req should go
@@ -119,7 +119,7 @@ func (s *service) attempt(req *http.Request, trail *endpoint.Trail, mayRepeat bo
 		a = new(sending)
 	}
 	if a.pick, ok = s.set.Pick(trail); !ok {
-		return nil, false, closeBody(req, s.unresolved(errors.New("there are no addresses")))
+		return nil, false, closeBody(req, s.wrapLookup(errNoAddresses))
 	}
 	returned := false
 	defer func() {
@@ -136,9 +136,9 @@ func (s *service) attempt(req *http.Request, trail *endpoint.Trail, mayRepeat bo
 	case late:
 	case err != nil:
 		result, failure = resultOf(req, err), asDeadlineCause(req.Context(), err)
-		err = a.name(err, result)
+		err = a.wrapAddress(err, result)
 	default:
-		result, failure = judge(resp)
+		result, failure = resultOfResponse(resp)
 	}
 	a.pick.Answered(result, failure)
 	failed := result == endpoint.Failure || result == endpoint.Timeout
@@ -170,10 +170,10 @@ func (s *service) hasAnother(req *http.Request, trail *endpoint.Trail, r endpoin
 	return s.set.Working(trail) || r == endpoint.Unreachable && s.renew(req) && s.set.Working(trail)
 }
 
-// roundTrip sends req. An impatient attempt is canceled if it takes too long and another
-// endpoint works: then late is true, and resp has a body that breaks off.
-// If last is true, no other endpoint follows.
-func (a *sending) roundTrip(req *http.Request, impatient, last bool) (resp *http.Response, late bool, err error) {
+// roundTrip sends req. If bounded is true, a probe is canceled if it takes too long and another
+// endpoint works: then late is true, and resp has a body that breaks off. If last is true, no
+// other endpoint follows.
+func (a *sending) roundTrip(req *http.Request, bounded, last bool) (resp *http.Response, late bool, err error) {
 	if a.pick.Probe() {
 		// The probe makes a new connection. Over HTTP/2 a connection that was lost, with no
 		// sign of it, would make the probe hang too.
@@ -183,19 +183,19 @@ func (a *sending) roundTrip(req *http.Request, impatient, last bool) (resp *http
 		req = req.WithContext(context.WithValue(req.Context(), lastTryKey{}, true))
 	}
 	patience := a.pick.Patience()
-	if !impatient || patience == 0 {
+	if !bounded || patience == 0 {
 		resp, err = a.replica.transport().RoundTrip(req)
 		return resp, false, err
 	}
 	ctx, cancel := context.WithCancel(req.Context())
 	a.cancel = cancel
-	p := newPatience(patience, a.replica.service.set, cancel)
+	timer := startProbeTimer(patience, a.replica.service.set, cancel)
 	resp, err = a.replica.transport().RoundTrip(req.WithContext(ctx))
-	return resp, p.ended(), err
+	return resp, timer.ended(), err
 }
 
-// name returns err with the address, unless err is about the request.
-func (a *sending) name(err error, r endpoint.Result) error {
+// wrapAddress returns err with the address, unless err is about the request.
+func (a *sending) wrapAddress(err error, r endpoint.Result) error {
 	if r == endpoint.Ignored && invalid(err) {
 		return err
 	}
@@ -240,22 +240,17 @@ func repeatable(req *http.Request) bool {
 	return false
 }
 
-// patience ends an attempt that probes an endpoint, if it takes too long and another endpoint
+// probeTimer ends an attempt that probes an endpoint, if it takes too long and another endpoint
 // works.
-type patience struct {
+type probeTimer struct {
 	timer *time.Timer
-	state atomic.Int32 // the first of timer and attempt sets it
+	over  atomic.Bool // the first of timer and attempt sets it
 }
 
-const (
-	patienceLost = 1 + iota
-	patienceKept
-)
-
-func newPatience(d time.Duration, set *endpoint.Set, cancel context.CancelFunc) *patience {
-	p := &patience{}
+func startProbeTimer(d time.Duration, set *endpoint.Set, cancel context.CancelFunc) *probeTimer {
+	p := &probeTimer{}
 	p.timer = time.AfterFunc(d, func() {
-		if set.Working(nil) && p.state.CompareAndSwap(0, patienceLost) {
+		if set.Working(nil) && !p.over.Swap(true) {
 			cancel()
 		}
 	})
@@ -263,9 +258,9 @@ func newPatience(d time.Duration, set *endpoint.Set, cancel context.CancelFunc) 
 }
 
 // ended records that the attempt has a result, and reports whether it was canceled before.
-func (p *patience) ended() (late bool) {
+func (p *probeTimer) ended() (late bool) {
 	p.timer.Stop()
-	return !p.state.CompareAndSwap(0, patienceKept)
+	return p.over.Swap(true)
 }
 
 // wasCut reports whether err is a dial that took too long while another address works. Nothing
@@ -275,9 +270,9 @@ func wasCut(err error) bool {
 	return ok && e.cut
 }
 
-// judge returns what a response shows about its endpoint. Another Classify of the Transport
+// resultOfResponse returns what a response shows about its endpoint. Another Classify of the Transport
 // is about the service and not about one endpoint.
-func judge(resp *http.Response) (endpoint.Result, error) {
+func resultOfResponse(resp *http.Response) (endpoint.Result, error) {
 	switch code := resp.StatusCode; {
 	case code == http.StatusTooManyRequests, code == http.StatusServiceUnavailable && isFinal(resp):
 		return endpoint.Busy, nil
@@ -300,12 +295,12 @@ func resultOf(req *http.Request, err error) endpoint.Result {
 		}
 	}
 	r := endpoint.ResultOf(req.Context(), err)
-	if _, ours := errors.AsType[*dialError](err); r == endpoint.Unreachable && !ours {
-		r = endpoint.Failure // a dial of the caller's body, which reads from elsewhere
-	}
+	dial, ours := errors.AsType[*dialError](err)
 	switch {
-	case r == endpoint.Unreachable && wasCut(err):
+	case r == endpoint.Unreachable && ours && dial.cut:
 		return endpoint.Timeout // it may be no slower than the others
+	case r == endpoint.Unreachable && !ours: // a dial of the caller's body, which reads from elsewhere
+		return endpoint.Failure
 	case r != endpoint.Failure || !timedOut(err):
 		return r
 	case unsent(err): // the handshake of TLS timed out

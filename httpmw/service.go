@@ -21,8 +21,10 @@ import (
 const resolveTimeout = 30 * time.Second
 
 // renewEvery is the least time between two resolutions because an address could not be
-// connected. A call that fails meanwhile does not wait for one.
+// connected. A call that fails within that time does not wait for one.
 const renewEvery = time.Second
+
+var errNoAddresses = errors.New("there are no addresses")
 
 // service is an origin with the endpoints behind its host.
 type service struct {
@@ -124,16 +126,16 @@ func (s *service) resolve() *resolution {
 func (s *service) run(r *resolution) {
 	ctx, cancel := context.WithTimeout(context.Background(), resolveTimeout)
 	defer cancel()
-	late := s.unresolved(fmt.Errorf("no answer within %v", resolveTimeout))
+	late := s.wrapLookup(fmt.Errorf("no answer within %v", resolveTimeout))
 	context.AfterFunc(ctx, func() {
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			r.finish(late)
 		}
 	})
-	err := s.unresolved(errors.New("panic or runtime.Goexit"))
+	err := s.wrapLookup(errors.New("panic or runtime.Goexit"))
 	defer func() {
 		if v := recover(); v != nil { // on this goroutine a panic would end the program
-			err = s.unresolved(fmt.Errorf("panic: %v", v))
+			err = s.wrapLookup(fmt.Errorf("panic: %v", v))
 		}
 		if ctx.Err() != nil {
 			err = late
@@ -173,10 +175,10 @@ func (s *service) lookup(ctx context.Context) ([]string, error) {
 	}
 	addresses, err := resolve(ctx, s.host, s.port)
 	if err != nil {
-		return nil, s.unresolved(err)
+		return nil, s.wrapLookup(err)
 	}
 	if len(addresses) == 0 {
-		return nil, s.unresolved(errors.New("there are no addresses"))
+		return nil, s.wrapLookup(errNoAddresses)
 	}
 	valid := make([]string, len(addresses))
 	for i, a := range addresses {
@@ -207,8 +209,8 @@ func lookupDNS(ctx context.Context, host, port string) ([]string, error) {
 	return addresses, err
 }
 
-// unresolved returns the error of a resolution as net/http returns one of a lookup.
-func (s *service) unresolved(err error) error {
+// wrapLookup returns the error of a resolution as net/http returns one of a lookup.
+func (s *service) wrapLookup(err error) error {
 	if s.endpoints.Resolve != nil {
 		err = fmt.Errorf("resolve %s:%s: %w", s.host, s.port, err)
 	}

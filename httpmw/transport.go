@@ -129,7 +129,8 @@ func (t *Transport) netTransport() *http.Transport {
 	case *http.Transport:
 		return base
 	case *Endpoints:
-		return base.cloned()
+		_ = base.setup() // after an error there is no transport
+		return base.base
 	default:
 		return nil
 	}
