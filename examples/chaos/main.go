@@ -96,14 +96,7 @@ const tries = 3
 // that has a shorter unit.
 func run(ctx context.Context, o options, s script, out *screen, stderr io.Writer) int {
 	passed, err := runs(ctx, o, s, out)
-	switch {
-	case err != nil && ctx.Err() != nil:
-		fmt.Fprintln(stderr, "chaos: interrupted, everything is stopped")
-		return 1
-	case err != nil:
-		fmt.Fprintln(stderr, "chaos:", err)
-		return 1
-	case o.check && !passed:
+	if program.Failed(ctx, err, stderr) || o.check && !passed {
 		return 1
 	}
 	return 0

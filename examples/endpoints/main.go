@@ -15,6 +15,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -54,12 +55,7 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 func run(ctx context.Context, o options, p plan, out, stderr io.Writer) int {
 	t := table{out: out, markdown: o.markdown}
 	checks, err := experiment(ctx, p, &t)
-	switch {
-	case ctx.Err() != nil:
-		fmt.Fprintln(stderr, "endpoints: interrupted, everything is stopped")
-		return 1
-	case err != nil:
-		fmt.Fprintln(stderr, "endpoints:", err)
+	if program.Failed(ctx, cmp.Or(ctx.Err(), err), stderr) {
 		return 1
 	}
 	if !o.check {

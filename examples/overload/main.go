@@ -17,9 +17,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"flag"
-	"fmt"
 	"io"
 	"os"
 
@@ -65,12 +65,7 @@ func run(ctx context.Context, o options, p plan, out, stderr io.Writer) int {
 	if err == nil && o.svg != "" {
 		err = os.WriteFile(o.svg, chart(r), 0o644)
 	}
-	switch {
-	case ctx.Err() != nil:
-		fmt.Fprintln(stderr, "overload: interrupted, everything is stopped")
-		return 1
-	case err != nil:
-		fmt.Fprintln(stderr, "overload:", err)
+	if program.Failed(ctx, cmp.Or(ctx.Err(), err), stderr) {
 		return 1
 	}
 	if o.markdown {

@@ -31,6 +31,19 @@ func Main[Options any](parse func(args []string, stderr io.Writer) (Options, err
 	os.Exit(code)
 }
 
+// Failed prints why a run ended early, if err is not nil, and reports whether it did.
+func (p Program) Failed(ctx context.Context, err error, stderr io.Writer) bool {
+	switch {
+	case err == nil:
+		return false
+	case ctx.Err() != nil:
+		fmt.Fprintf(stderr, "%s: interrupted, everything is stopped\n", p)
+	default:
+		fmt.Fprintf(stderr, "%s: %v\n", p, err)
+	}
+	return true
+}
+
 // Parse parses args with fs and then calls validate. If it returns an error, it has
 // printed the error and the usage to stderr.
 func Parse(fs *flag.FlagSet, usage string, args []string, stderr io.Writer, validate func() error) error {
