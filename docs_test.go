@@ -226,7 +226,7 @@ func TestPages_settings(t *testing.T) {
 func TestPages_code(t *testing.T) {
 	var examples strings.Builder
 	err := fs.WalkDir(os.DirFS("."), ".", func(path string, _ fs.DirEntry, err error) error {
-		if err != nil || filepath.Base(path) != "example_test.go" {
+		if name := filepath.Base(path); err != nil || !strings.HasPrefix(name, "example_") || !strings.HasSuffix(name, "_test.go") {
 			return err
 		}
 		src, err := os.ReadFile(path)
