@@ -53,15 +53,15 @@ var ErrFull error = &resilience.Rejection{Policy: policy, Reason: Full}
 // do not raise it. A body that hangs looks like a stream: bound it by a timeout, or set
 // Config.Slots.
 //
-// A burst may exceed these slots, up to 10 000, as long as there is no evidence that the
-// dependency hangs. Calls are judged in the order in which they were admitted, because a call that
-// hangs ends long after those that were admitted with it. Evidence is that of at least 24 calls less
-// than a third have answered, and of many less than a quarter, and that three of them have timed out
-// or the slots have been exceeded for twice the time that calls usually take, at least 25 ms. The calls
-// are those that were admitted since three quarters had answered, but of the last two timeouts at
-// most. A bulkhead that has not yet seen a call succeed does not know how long calls usually take, so
-// only timeouts are evidence. After a pause in which no call succeeded, the next ones of that length
-// are waited for.
+// A burst may exceed these slots, up to 10 000, unless there is evidence that the dependency
+// hangs. Calls are judged in the order of their admission, because a call that hangs ends long
+// after the calls that were admitted with it. Evidence takes two things. Too few of the calls have
+// answered: less than a third of the first 24, or less than a quarter of many. And three of them
+// have timed out, or the slots have been exceeded for twice the time that calls usually take, at
+// least 25 ms. The calls that are judged begin when three quarters had last answered, but at most
+// two timeouts ago. Before the first success the usual time is unknown, so only timeouts are
+// evidence. After a pause in which no call succeeded, the bulkhead waits for the next pauses of
+// that length.
 //
 // If many calls time out and the others take nearly as long, the dependency may be overloaded.
 // Then a congestion window bounds the calls in flight, as in TCP (RFC 5681), if a check shows that

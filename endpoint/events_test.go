@@ -77,7 +77,7 @@ func TestObserver_update(t *testing.T) {
 }
 
 // An observer that panics or ends the goroutine loses no event, and each comes once and in
-// order, also those of changes that the observer makes.
+// order, also the events of changes that the observer makes.
 func TestObserver_aborts(t *testing.T) {
 	for name, abort := range testkit.Aborts("observer") {
 		var s *endpoint.Set
@@ -119,7 +119,7 @@ func TestObserver_aborts(t *testing.T) {
 	}
 }
 
-// The events of all goroutines come one at a time, and those of an endpoint in order.
+// The events of all goroutines come one at a time, and an endpoint's events in order.
 func TestObserver_order(t *testing.T) {
 	var mu sync.Mutex
 	states := map[string]string{}

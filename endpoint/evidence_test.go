@@ -43,7 +43,7 @@ func TestSet_Working_noAnswer(t *testing.T) {
 	}
 }
 
-// A timeout that is longer than four times a latency of few samples ejects nobody: such a
+// A timeout that is longer than four times a latency of few samples ejects no endpoint: such a
 // latency may be far too short, and a caller's deadline with it.
 func TestSet_Answered_fewSamples(t *testing.T) {
 	r := newRig(t, 3)

@@ -143,7 +143,7 @@ func (p *pair) step(op, arg byte) {
 				p.m.answered(p.attempts[len(p.attempts)-1].model, endpoint.Result(arg>>4))
 			}
 		}
-	case 9: // many quick successes; those of an ejected endpoint fail
+	case 9: // many quick successes; attempts at an ejected endpoint fail
 		for range arg {
 			p.pick(nil, nil)
 			if len(p.m.all) == 0 {

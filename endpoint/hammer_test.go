@@ -160,7 +160,7 @@ func TestSet_hammer_probe(t *testing.T) {
 		r.clock.Move(40 * time.Second)
 		testkit.AtOnce(8, func(g int) {
 			var trail endpoint.Trail
-			for range 3 { // two that are due at most by count, and those of retries
+			for range 3 { // at most two that are due by count, and the probes of retries
 				p, _ := r.Pick(&trail)
 				if p.Probe() {
 					probes.Add(1)

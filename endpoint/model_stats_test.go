@@ -137,7 +137,7 @@ func (m *model) patience(p *modelPick) time.Duration {
 	return max(50*time.Millisecond, time.Duration(8*(sum/n)))
 }
 
-// state is that of an endpoint, for people.
+// state is an endpoint's state, for people.
 func (e *modelEndpoint) state() string {
 	switch {
 	case e.out != nil:

@@ -53,7 +53,7 @@ type Config struct {
 	Observer resilience.Observer
 	// Clock is the time to use, nil for real time.
 	Clock clock.Clock
-	// Rand returns random numbers, nil for those of math/rand/v2. It must be safe for
+	// Rand returns random numbers, nil for math/rand/v2. It must be safe for
 	// concurrent use, and must not use the set.
 	Rand func() uint64
 }

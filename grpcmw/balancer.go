@@ -60,7 +60,7 @@ type conn struct {
 func ready(e *endpoint.Endpoint) bool { return e.Value().(*conn).picker.Load() != nil }
 
 // endpointKey returns the address of e in a Set. It is the key by which endpointsharding
-// tells endpoints apart: the addresses in any order.
+// distinguishes endpoints: the addresses in any order.
 func endpointKey(e resolver.Endpoint) string {
 	if len(e.Addresses) == 1 {
 		return e.Addresses[0].Addr

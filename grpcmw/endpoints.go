@@ -36,7 +36,7 @@ func WithEndpoints() grpc.DialOption {
 //	conn, err := grpc.NewClient("dns:///payments:443", creds, endpoints.DialOption(),
 //		grpc.WithChainUnaryInterceptor(client.Unary), grpc.WithChainStreamInterceptor(client.Stream))
 //
-// The interceptors of a Client tell the balancer which attempts belong to one call, so that a
+// The interceptors of a Client mark which attempts belong to one call, so that a
 // retry goes to another endpoint, and when a stream is answered. Without them, and for
 // streams of requests, the time to an answer is not measured: such an attempt counts by its
 // result only.

@@ -150,7 +150,7 @@ func (e *Endpoints) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// CloseIdleConnections closes the idle connections to all addresses, and those of Base.
+// CloseIdleConnections closes the idle connections to all addresses, and Base's.
 func (e *Endpoints) CloseIdleConnections() {
 	if e.setup() != nil {
 		return

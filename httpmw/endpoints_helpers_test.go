@@ -213,7 +213,7 @@ func memory(t testing.TB, handlers map[string]http.HandlerFunc) *http.Transport 
 	listeners := map[string]*testkit.Listener{}
 	for address, h := range handlers {
 		if h == nil {
-			listeners[address] = testkit.NewListener() // nobody accepts
+			listeners[address] = testkit.NewListener() // accepts nothing
 			continue
 		}
 		s := &http.Server{Handler: h}

@@ -24,14 +24,14 @@ func TestEndpoints_addressMoves(t *testing.T) {
 		base := memory(t, map[string]http.HandlerFunc{"10.0.0.1:80": func(http.ResponseWriter, *http.Request) {}})
 		var lookups atomic.Int32
 		var now atomic.Value
-		now.Store("10.0.0.9:80") // nobody listens there
+		now.Store("10.0.0.9:80") // has no listener
 		e := choose(t, base, func(context.Context, string, string) ([]string, error) {
 			lookups.Add(1)
 			return []string{now.Load().(string)}, nil
 		})
 		for range 5 {
 			if _, err := roundTrip(t, e, "POST", "http://service/", "1 EUR"); err == nil {
-				t.Fatal("a request to nobody succeeded")
+				t.Fatal("a request without a server succeeded")
 			}
 		}
 		if n := lookups.Load(); n != 2 {
@@ -59,7 +59,7 @@ func TestEndpoints_addressNeverMoves(t *testing.T) {
 	}
 }
 
-// closedAddress returns an address at which nobody listens.
+// closedAddress returns an address without a listener.
 func closedAddress(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

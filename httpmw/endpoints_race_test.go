@@ -77,7 +77,7 @@ func TestEndpoints_addressesChangeUnderLoad(t *testing.T) {
 		}
 		for _, r := range all {
 			eventually(t, "all connections are closed", func() bool {
-				e.CloseIdleConnections() // those of the last addresses, when they are idle
+				e.CloseIdleConnections() // to the last addresses, when they are idle
 				return r.open.Load() == 0
 			})
 		}

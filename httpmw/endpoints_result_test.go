@@ -174,7 +174,7 @@ type errReader struct{ err error }
 
 func (r errReader) Read([]byte) (int, error) { return 0, r.err }
 
-// Errors through an Endpoints have the address and are classified as those of an
+// Errors through an Endpoints have the address and are classified as errors of an
 // http.Transport: their outcome, whether they are retried, and whether they are timeouts.
 func TestEndpoints_errorsAsDirect(t *testing.T) {
 	handlers := map[string]http.HandlerFunc{"10.0.0.1:80": func(w http.ResponseWriter, r *http.Request) {

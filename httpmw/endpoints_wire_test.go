@@ -95,7 +95,7 @@ func TestEndpoints_names(t *testing.T) {
 }
 
 // A certificate is checked against the name in the URL. A wrong one is an error that has the
-// address, is not retried, and ejects nobody at once.
+// address, is not retried, and ejects no endpoint at once.
 func TestEndpoints_certificate(t *testing.T) {
 	s := httptest.NewUnstartedServer(http.NotFoundHandler())
 	s.Config.ErrorLog = log.New(io.Discard, "", 0)

@@ -79,7 +79,7 @@ func halfIn(c condition) func(i, n int) func(time.Duration) condition {
 	}
 }
 
-// moving has so many of the addresses change again and again, first those of the last
+// moving has so many of the addresses change again and again, first the addresses of the last
 // replicas.
 func moving(every time.Duration, most int) func(*choosing) {
 	return func(c *choosing) {

@@ -60,7 +60,7 @@ const (
 	// leadOfReplicas is how long all goes well before the trouble.
 	leadOfReplicas = 4 * time.Second
 	// trouble is how long the trouble lasts, unless it has an end of its own. The calls that
-	// begin meanwhile count.
+	// begin in that time count.
 	trouble = 16 * time.Second
 )
 

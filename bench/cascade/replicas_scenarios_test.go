@@ -5,7 +5,7 @@ import "time"
 // healthyReplicas are a dependency in good health.
 var healthyReplicas = &replicated{name: "healthy", well: true, atLeast: 99.9, ofOracle: 1.1}
 
-// troubles are those of one replica, of some, and of all.
+// troubles are the troubles of one replica, of some, and of all.
 var troubles = []*replicated{
 	healthyReplicas,
 	{name: "one refuses", is: one(during(condition{answer: refuses})), atLeast: 99.9, share: 1, p99: 1.1},
